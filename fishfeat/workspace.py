@@ -1,0 +1,262 @@
+"""Where things lie under the cache folder: one subfolder for each data set."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fishfeat.errors import CacheError, DataError
+from fishfeat.files import (
+    atomic,
+    json_digest,
+    open_text,
+    read_json,
+    write_arrays,
+    write_json,
+    write_text,
+)
+from fishfeat.records import UNLABELLED, BackboneSpec, Holdout, ImageSet, Rejected, Run
+
+IMAGE_COLUMNS = [
+    *("path", "label", "group", "part", "bytes", "mtime_ns", "digest", "width", "height"),
+    *("status", "reason"),
+]
+
+
+class Workspace:
+    """The cache folder: one subfolder for each data set and a note of the one last used.
+
+    Parameters
+    ----------
+    folder
+        The cache folder; made when something is first written to it.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] = "cache") -> None:
+        self.folder = Path(folder)
+
+    def dataset(self, name: str) -> DatasetFolder:
+        """The folder of the data set called `name`, which need not exist yet."""
+        return DatasetFolder(self.folder / name)
+
+    def datasets(self) -> list[DatasetFolder]:
+        """Every data set that has been listed, by name."""
+        found = sorted(self.folder.glob("*/dataset.json"))
+        return [DatasetFolder(path.parent) for path in found]
+
+    @property
+    def current(self) -> DatasetFolder | None:
+        """The data set last used, or None."""
+        note = self.folder / "current"
+        name = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
+        dataset = self.dataset(name) if name else None
+        return dataset if dataset and dataset.exists() else None
+
+    def use(self, dataset: DatasetFolder) -> None:
+        """Remember `dataset` as the one last used."""
+        write_text(self.folder / "current", dataset.name + "\n")
+
+    def dataset_for(self, name: str, root: Path) -> DatasetFolder:
+        """The folder for the pictures in `root`, made unique where two roots share a name.
+
+        A data set whose root is gone was moved: its folder is taken over, so that nothing is
+        embedded again.
+        """
+        name = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "pictures"
+        dataset = self.dataset(name)
+        known = dataset.state().get("root") if dataset.exists() else None
+        if known in (None, str(root)) or not os.path.exists(str(known)):
+            return dataset
+        return self.dataset(f"{name}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:6]}")
+
+
+@dataclass(frozen=True)
+class DatasetFolder:
+    """What is kept of one data set: the list of its pictures, features, runs, models, report."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.folder.name
+
+    @property
+    def images_csv(self) -> Path:
+        """The list of the pictures."""
+        return self.folder / "images.csv"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report."""
+        return self.folder / "report"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the fitted models."""
+        return self.folder / "models"
+
+    def exists(self) -> bool:
+        """Whether the data set has been listed before."""
+        return self._state_file.is_file()
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "dataset.json"
+
+    def state(self) -> dict[str, Any]:
+        """Root, grouping, features and splits last used; empty where nothing is known."""
+        return read_json(self._state_file) if self.exists() else {}
+
+    def update(self, **changes: Any) -> None:
+        """Change entries of the state."""
+        write_json(self._state_file, self.state() | changes)
+
+    def features_file(self, spec: BackboneSpec) -> Path:
+        """The HDF5 file of the vectors that `spec` describes."""
+        name = re.sub(r"[^\w.+-]+", "-", spec.label)
+        return self.folder / "features" / f"{name}-{spec.key[:8]}.h5"
+
+    def features_files(self) -> list[Path]:
+        """Every feature file of the data set."""
+        return sorted((self.folder / "features").glob("*.h5"))
+
+    def save_images(self, images: ImageSet) -> None:
+        """Write `images.csv` and the state that belongs to it."""
+        with atomic(self.images_csv) as file:
+            writer = csv.DictWriter(file, IMAGE_COLUMNS)
+            writer.writeheader()
+            writer.writerows(_image_rows(images))
+        self.update(root=str(images.root), grouping=images.grouping, notes=images.notes)
+
+    def load_images(self) -> ImageSet:
+        """The image set that `save_images` wrote."""
+        if not self.images_csv.is_file():
+            raise DataError(
+                f"No pictures are listed for {self.name!r} yet: run `fishfeat extract DATA` first."
+            )
+        with open_text(self.images_csv) as file:
+            rows = list(csv.DictReader(file))
+        state = self.state()
+        return dataclasses.replace(
+            _image_set(self.name, Path(state["root"]), rows),
+            grouping=state["grouping"],
+            notes=tuple(state["notes"]),
+        )
+
+    def save_run(self, run: Run) -> Path:
+        """Write a run to `runs/<name>-<split>-<key 8>/`, replacing the same run of before."""
+        key = json_digest([run.name, run.split, run.splits_digest, run.config])[:8]
+        folder = self.folder / "runs" / f"{run.name}-{run.split}-{key}"
+        write_arrays(folder / "arrays.npz", run_arrays(run))
+        plain = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in _ARRAYS}
+        if run.holdout is not None:
+            plain["holdout"] = {
+                "metrics": run.holdout.metrics,
+                "intervals": run.holdout.intervals,
+            }
+        write_json(folder / "run.json", plain)
+        return folder
+
+    def load_runs(self) -> list[Run]:
+        """Every run that was kept, those of earlier splits and features too."""
+        return [_load_run(path.parent) for path in sorted(self.folder.glob("runs/*/run.json"))]
+
+
+_ARRAYS = {"keys", "y", "class_names", "scores", "fold"}
+
+
+def run_arrays(run: Run) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of a run by name, those of its held-out test set prefixed 'holdout_'."""
+    arrays = {name: getattr(run, name) for name in _ARRAYS}
+    if run.holdout is not None:
+        arrays |= {f"holdout_{name}": getattr(run.holdout, name) for name in ("keys", "y")}
+        arrays["holdout_scores"] = run.holdout.scores
+    return arrays
+
+
+def _load_run(folder: Path) -> Run:
+    try:
+        plain = read_json(folder / "run.json")
+        with np.load(folder / "arrays.npz", allow_pickle=False) as npz:
+            arrays = {name: npz[name] for name in npz.files}
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise CacheError(f"{folder} cannot be read ({error}). Delete it and fit again.") from error
+    holdout = plain.pop("holdout", None)
+    held = {n: arrays.pop(f"holdout_{n}", None) for n in ("keys", "y", "scores")}
+    plain["intervals"] = {name: tuple(ends) for name, ends in plain["intervals"].items()}
+    plain["folds"] = tuple(plain["folds"])
+    known = {name: plain[name] for name in plain if name not in ("protocol", "fishfeat")}
+    return Run(**known, **arrays, holdout=Holdout(**held, **holdout) if holdout else None)
+
+
+def _image_rows(images: ImageSet) -> Iterator[dict[str, Any]]:
+    for i, (key, label) in enumerate(zip(images.keys, images.labels, strict=True)):
+        yield {
+            "path": key,
+            "label": label,
+            "group": "" if images.groups is None else images.groups[i],
+            "part": "" if images.part is None else images.part[i],
+            "bytes": images.n_bytes[i],
+            "mtime_ns": images.mtime_ns[i],
+            "digest": images.digest[i],
+            "width": images.width[i],
+            "height": images.height[i],
+            "status": "ok",
+        }
+    for lost in images.rejected:
+        plain = lost._asdict()
+        named = {"path": plain.pop("key"), "bytes": plain.pop("n_bytes"), "status": "rejected"}
+        yield named | plain
+
+
+def _image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
+    ok = [row for row in rows if row["status"] == "ok"]
+    labels = np.array([row["label"] for row in ok], str)
+    class_names, y = encode_labels(labels)
+    column = {c: np.array([row[c] for row in ok], str) for c in ("path", "digest", "part", "group")}
+    number = {c: np.array([row[c] for row in ok], np.int64) for c in _NUMBERS}
+    return ImageSet(
+        name=name,
+        root=root,
+        keys=column["path"],
+        y=y,
+        class_names=class_names,
+        digest=column["digest"],
+        n_bytes=number["bytes"],
+        **{c: number[c] for c in _NUMBERS if c != "bytes"},
+        groups=column["group"].astype(np.int64) if all(column["group"]) and len(ok) else None,
+        part=column["part"] if any(column["part"]) else None,
+        rejected=tuple(_rejected(row) for row in rows if row["status"] != "ok"),
+    )
+
+
+_NUMBERS = ("bytes", "mtime_ns", "width", "height")
+
+
+def _rejected(row: Mapping[str, str]) -> Rejected:
+    return Rejected(
+        row["path"],
+        row["reason"],
+        row["label"],
+        int(row["bytes"]),
+        int(row["mtime_ns"]),
+        row["digest"],
+    )
+
+
+def encode_labels(labels: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    """Sorted class names str (n_classes,) and int64 (n_images,) codes; '' becomes -1."""
+    class_names = np.unique(labels[labels != ""]) if len(labels) else np.empty(0, str)
+    y = np.searchsorted(class_names, labels).astype(np.int64)
+    return class_names.astype(str), np.where(labels == "", UNLABELLED, y)
