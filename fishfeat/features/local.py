@@ -1,0 +1,133 @@
+"""This machine's engine: pictures are decoded in threads while the network runs."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fishfeat.features.backbones import Backbone
+from fishfeat.images.decode import UnreadableImage, decode, read_bytes
+
+log = logging.getLogger("fishfeat")
+
+BATCH_SIZE = {"cpu": 32, "mps": 64, "cuda": 256}
+
+
+class Item(NamedTuple):
+    """One picture to embed: where it lies and the SHA-256 that its bytes must have."""
+
+    path: str
+    digest: str
+
+
+class Batch(NamedTuple):
+    """What came of some items.
+
+    `items` (n,) and their vectors `X` float32 (n, dim); `failed` with the reason for each.
+    """
+
+    items: list[Item]
+    X: NDArray[np.float32]
+    failed: list[tuple[Item, str]]
+
+
+def best_device() -> str:
+    """'cuda' or 'mps' where there is one, else 'cpu'."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def embed(
+    items: Sequence[Item],
+    backbone: Backbone,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Iterator[Batch]:
+    """Embed pictures in batches, in order, decoding ahead of the network.
+
+    Parameters
+    ----------
+    items
+        What to embed.
+    backbone
+        The frozen network, on the device that is to run it.
+    batch_size
+        Pictures at once; by default what suits the device. A batch that does not fit into the
+        device's memory is halved.
+    workers
+        Decoding threads; one for each core by default.
+    """
+    batch_size = batch_size or BATCH_SIZE.get(backbone.device.type, 32)
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        loaded = _ahead(pool, items, backbone, depth=2 * batch_size + workers)
+        try:
+            while pairs := list(islice(loaded, batch_size)):
+                yield _embed_batch(backbone, pairs)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+Loaded = tuple[Item, "NDArray[np.uint8] | str"]
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, items: Iterable[Item], backbone: Backbone, *, depth: int
+) -> Iterator[Loaded]:
+    """Load pictures in order, at most `depth` of them waiting in memory."""
+    waiting: deque[Future[Loaded]] = deque()
+    for item in items:
+        waiting.append(pool.submit(_load, item, backbone))
+        if len(waiting) >= depth:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _load(item: Item, backbone: Backbone) -> Loaded:
+    """One picture fitted to the network's input, or the reason why not."""
+    try:
+        data = read_bytes(item.path)
+        if hashlib.sha256(data).hexdigest() != item.digest:
+            return item, "changed while it was being read; extract again"
+        return item, backbone.preprocess(decode(data))
+    except UnreadableImage as error:
+        return item, str(error)
+
+
+def _embed_batch(backbone: Backbone, pairs: list[Loaded]) -> Batch:
+    good = [(item, picture) for item, picture in pairs if not isinstance(picture, str)]
+    failed = [(item, reason) for item, reason in pairs if isinstance(reason, str)]
+    if not good:
+        return Batch([], np.empty((0, backbone.dim), np.float32), failed)
+    pictures = np.stack([picture for _, picture in good])
+    return Batch([item for item, _ in good], _forward(backbone, pictures), failed)
+
+
+def _forward(backbone: Backbone, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Vectors of uint8 (n, height, width, 3), halving the batch where memory is short."""
+    try:
+        with torch.inference_mode():
+            # Height, width, channel is just what channels_last means: no copy here.
+            x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(backbone.device)
+            vectors: NDArray[np.float32] = backbone(x).cpu().numpy()
+            return vectors
+    except torch.cuda.OutOfMemoryError:
+        if len(pictures) == 1:
+            raise
+        torch.cuda.empty_cache()
+        half = len(pictures) // 2
+        log.info("A batch of %d does not fit into memory; trying %d.", len(pictures), half)
+        return np.concatenate([_forward(backbone, p) for p in (pictures[:half], pictures[half:])])
