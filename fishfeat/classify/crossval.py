@@ -1,0 +1,233 @@
+"""Fit on each fold's training rows, score its test rows: one classifier, one `Run`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.pipeline import Pipeline
+
+from fishfeat.classify.classifiers import class_scores, make_classifier
+from fishfeat.classify.metrics import bootstrap_intervals, evaluate
+from fishfeat.files import versions
+from fishfeat.records import Features, Float, Fold, Holdout, Int, Run, Splits
+
+Progress = Callable[[int, int], None]
+_VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")
+
+
+class FoldScores(NamedTuple):
+    """What one fold gave: scores float64 (n_test, n_classes), their kind, and seconds."""
+
+    scores: Float
+    score_kind: str
+    n_classes_train: int
+    seconds_fit: float
+    seconds_predict: float
+
+
+def cross_validate(
+    features: Features,
+    clf: str,
+    splits: Splits,
+    *,
+    balanced: bool = False,
+    seed: int = 0,
+    n_jobs: int = -1,
+    on_progress: Progress | None = None,
+) -> Run:
+    """Score a classifier out of fold.
+
+    Parameters
+    ----------
+    features
+        Vectors and labels.
+    clf
+        A name of `fishfeat.classify.classifiers.CLASSIFIERS`; scaling is fitted inside each fold.
+    splits
+        Made for these features.
+    balanced
+        Weigh classes inversely to their frequency.
+    seed
+        Seed of the classifier.
+    n_jobs
+        Folds at once; -1 is one for each core.
+    on_progress
+        Called with (done, total) folds.
+
+    Returns
+    -------
+    Run
+        Out-of-fold scores and every metric computed from them.
+    """
+    model = make_classifier(clf, balanced=balanced, seed=seed)
+    folds = [fold for repeat in splits.repeats for fold in repeat]
+    # Threads: the heavy parts release the interpreter lock, and nothing is copied.
+    results = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+        delayed(_fit_fold)(make_classifier(clf, balanced=balanced, seed=seed), features, fold)
+        for fold in folds
+    )
+    done = []
+    for result in results:
+        done.append(result)
+        if on_progress is not None:
+            on_progress(len(done), len(folds))
+    config = _config(features, clf, model, splits, balanced=balanced, seed=seed)
+    return _run(features, clf, splits, done, config)
+
+
+def _fit_fold(model: Pipeline, features: Features, fold: Fold) -> FoldScores:
+    start = time.perf_counter()
+    fit_rows(model, features, fold.train)
+    fitted = time.perf_counter()
+    scores, kind = score_rows(model, features, fold.test)
+    seconds = (fitted - start, time.perf_counter() - fitted)
+    return FoldScores(scores, kind, len(model.classes_), *seconds)
+
+
+def fit_rows(model: Pipeline, features: Features, rows: Int) -> Pipeline:
+    """Fit `model` on some rows of the features; labels are codes into `class_names`."""
+    return model.fit(features.X[rows], features.y[rows])
+
+
+def score_rows(model: Pipeline, features: Features, rows: Int) -> tuple[Float, str]:
+    """Scores float64 (n_rows, n_classes) over all classes of the features, and their kind.
+
+    A class that the model never saw gets probability 0, or a decision value below all others.
+    """
+    seen, kind = class_scores(model, features.X[rows])
+    lowest = np.zeros(len(rows)) if kind == "proba" else seen.min(axis=1) - 1
+    scores = np.repeat(lowest[:, None], len(features.class_names), axis=1)
+    scores[:, model.classes_] = seen
+    return scores, kind
+
+
+def score_holdout(model: Pipeline, features: Features, splits: Splits, *, seed: int = 0) -> Holdout:
+    """Scores of the held-out rows by a model fitted on `splits.rows`."""
+    rows = splits.holdout
+    scores, kind = score_rows(model, features, rows)
+    y = features.y[rows]
+    groups = None if features.groups is None else features.groups[rows]
+    return Holdout(
+        keys=features.keys[rows],
+        y=y,
+        scores=scores,
+        metrics=evaluate(y, scores, kind),
+        intervals=bootstrap_intervals(y, scores[None], kind, groups=groups, seed=seed),
+    )
+
+
+def _run(
+    features: Features,
+    clf: str,
+    splits: Splits,
+    results: list[FoldScores],
+    config: Mapping[str, Any],
+) -> Run:
+    scores, fold = _gathered(features, splits, results)
+    y, kind = features.y[splits.rows], results[0].score_kind
+    groups = None if features.groups is None else features.groups[splits.rows]
+    each = [evaluate(y, repeat, kind) for repeat in scores]
+    return Run(
+        name=clf,
+        kind="classical",
+        split=splits.strategy,
+        keys=features.keys[splits.rows],
+        y=y,
+        class_names=features.class_names,
+        scores=scores,
+        score_kind=kind,  # type: ignore[arg-type]
+        fold=fold,
+        metrics={name: float(np.mean([m[name] for m in each])) for name in each[0]},
+        intervals=bootstrap_intervals(y, scores, kind, groups=groups, seed=splits.seed),
+        folds=tuple(_fold_rows(features, splits, results)),
+        seconds={
+            "fit": sum(r.seconds_fit for r in results),
+            "predict": sum(r.seconds_predict for r in results),
+        },
+        splits_digest=splits.digest,
+        config=config,
+        versions=versions(*_VERSIONS),
+    )
+
+
+def _gathered(
+    features: Features, splits: Splits, results: list[FoldScores]
+) -> tuple[Float, Int]:
+    """Scores (n_repeats, n_rows, n_classes) and fold numbers (n_repeats, n_rows), row by row."""
+    shape = (len(splits.repeats), len(splits.rows), len(features.class_names))
+    scores, fold = np.full(shape, np.nan), np.full(shape[:2], -1, np.int64)
+    found = iter(results)
+    for r, folds in enumerate(splits.repeats):
+        for f, (_, test) in enumerate(folds):
+            at = np.searchsorted(splits.rows, test)
+            scores[r, at], fold[r, at] = next(found).scores, f
+    return scores, fold
+
+
+def _fold_rows(
+    features: Features, splits: Splits, results: list[FoldScores]
+) -> list[dict[str, Any]]:
+    numbered = [(r, f, fold) for r, folds in enumerate(splits.repeats) for f, fold in enumerate(folds)]
+    return [
+        {
+            "repeat": r,
+            "fold": f,
+            "n_train": len(fold.train),
+            "n_test": len(fold.test),
+            "n_classes_train": result.n_classes_train,
+            "seconds_fit": result.seconds_fit,
+            "seconds_predict": result.seconds_predict,
+            **evaluate(features.y[fold.test], result.scores, result.score_kind),
+        }
+        for (r, f, fold), result in zip(numbered, results, strict=True)
+    ]
+
+
+def _config(
+    features: Features, clf: str, model: Pipeline, splits: Splits, *, balanced: bool, seed: int
+) -> dict[str, Any]:
+    return {
+        "clf": clf,
+        "balanced": balanced,
+        "seed": seed,
+        "params": plain_params(model),
+        "features": describe_features(features),
+        "splits": _describe_splits(features, splits),
+    }
+
+
+def plain_params(model: Pipeline) -> dict[str, Any]:
+    """Every parameter of the pipeline's steps that JSON can hold."""
+    simple = (str, int, float, bool, type(None))
+    return {k: v for k, v in model.get_params().items() if isinstance(v, simple) and "__" in k}
+
+
+def describe_features(features: Features) -> dict[str, Any]:
+    """What made the vectors, as a run and a model keep it."""
+    return {
+        "dataset": features.dataset,
+        "backbone": features.spec,
+        "description": features.spec.describe(),
+        "fingerprint": features.fingerprint,
+        "dim": features.dim,
+        "provenance": dict(features.provenance),
+    }
+
+
+def _describe_splits(features: Features, splits: Splits) -> dict[str, Any]:
+    groups = features.groups
+    return {
+        "strategy": splits.strategy,
+        "seed": splits.seed,
+        "n_folds": splits.n_folds,
+        "n_repeats": len(splits.repeats),
+        "n_groups": None if groups is None else len(np.unique(groups[splits.rows])),
+        "n_test": len(splits.holdout),
+        "holdout_origin": splits.holdout_origin,
+        "grouping": splits.grouping,
+        "notes": list(splits.notes),
+    }

@@ -1,0 +1,163 @@
+"""Scores of predictions and how sure one may be of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fishfeat.records import Float, Int
+
+N_BOOTSTRAP = 1000
+TOP_K = 5
+
+
+def confusion(y: Int, predicted: Int, n_classes: int) -> Int:
+    """Count pictures by true and predicted class: int64 (n_classes, n_classes), rows true."""
+    return _weighted_confusion(_codes(y, predicted, n_classes), None, n_classes).astype(np.int64)
+
+
+def per_class(y: Int, predicted: Int, n_classes: int) -> dict[str, NDArray[Any]]:
+    """Precision, recall and F1, float64 (n_classes,), and support, int64 (n_classes,).
+
+    A class that is never predicted has precision 0; one without pictures has recall 0.
+    """
+    matrix = confusion(y, predicted, n_classes)
+    precision, recall, f1 = _rates(matrix.astype(np.float64))
+    return {"precision": precision, "recall": recall, "f1": f1, "support": matrix.sum(axis=1)}
+
+
+def confidence(scores: Float, score_kind: str) -> Float:
+    """Margin between the two best classes, float64 (n_images,) in 0 to 1; larger is surer.
+
+    Decision values have no scale of their own: their margin m is shown as m / (1 + m).
+    """
+    if scores.shape[1] < 2:
+        return np.ones(len(scores))
+    best = np.sort(scores, axis=1)[:, -2:]
+    margin: Float = best[:, 1] - best[:, 0]
+    return margin if score_kind == "proba" else margin / (1 + margin)
+
+
+def evaluate(y: Int, scores: Float, score_kind: str) -> dict[str, float]:
+    """Every metric of one set of scores.
+
+    Parameters
+    ----------
+    y
+        int64 (n_images,), true classes.
+    scores
+        float64 (n_images, n_classes).
+    score_kind
+        'proba' or 'decision'; log loss is computed for probabilities only.
+
+    Returns
+    -------
+    dict
+        accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1; top5 where there are
+        more than five classes; log_loss (natural logarithm) for probabilities. Averages over
+        classes leave out classes without pictures in `y`.
+    """
+    n_classes = scores.shape[1]
+    matrix = _weighted_confusion(_codes(y, scores.argmax(axis=1), n_classes), None, n_classes)
+    rows = _row_metrics(y, scores, score_kind)
+    return _from_confusion(matrix) | {name: float(v.mean()) for name, v in rows.items()}
+
+
+def bootstrap_intervals(
+    y: Int,
+    scores: Float,
+    score_kind: str,
+    *,
+    groups: Int | None = None,
+    seed: int = 0,
+    n_bootstrap: int = N_BOOTSTRAP,
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals of every metric, whole groups being drawn with replacement.
+
+    Pictures of one group are no independent evidence, so groups are resampled where they are
+    known (cluster bootstrap, Field and Welsh 2007), and single pictures otherwise.
+
+    Parameters
+    ----------
+    y
+        int64 (n_images,).
+    scores
+        float64 (n_repeats, n_images, n_classes): the metric is averaged over repeats.
+    score_kind
+        'proba' or 'decision'.
+    groups
+        int64 (n_images,) or None.
+    """
+    unit = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n_units = int(unit.max()) + 1
+    rng = np.random.default_rng(seed)
+    prepared = [_prepare(y, repeat, score_kind) for repeat in scores]
+    draws = []
+    for _ in range(n_bootstrap):
+        drawn = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)[unit]
+        draws.append(_mean_metrics(prepared, drawn.astype(np.float64), scores.shape[2]))
+    return {name: _percentiles([draw[name] for draw in draws]) for name in draws[0]}
+
+
+def _prepare(y: Int, scores: Float, score_kind: str) -> tuple[Int, dict[str, Float]]:
+    codes = _codes(y, scores.argmax(axis=1), scores.shape[1])
+    return codes, _row_metrics(y, scores, score_kind)
+
+
+def _mean_metrics(prepared: list[Any], weights: Float, n_classes: int) -> dict[str, float]:
+    one_each = []
+    for codes, rows in prepared:
+        matrix = _weighted_confusion(codes, weights, n_classes)
+        means = {name: float(v @ weights / weights.sum()) for name, v in rows.items()}
+        one_each.append(_from_confusion(matrix) | means)
+    return {name: float(np.mean([m[name] for m in one_each])) for name in one_each[0]}
+
+
+def _percentiles(values: list[float]) -> tuple[float, float]:
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _codes(y: Int, predicted: Int, n_classes: int) -> Int:
+    codes: Int = y * n_classes + predicted
+    return codes
+
+
+def _weighted_confusion(codes: Int, weights: Float | None, n_classes: int) -> Float:
+    flat = np.bincount(codes, weights, minlength=n_classes * n_classes)
+    return flat.reshape(n_classes, n_classes).astype(np.float64)
+
+
+def _rates(matrix: Float) -> tuple[Float, Float, Float]:
+    """Precision, recall and F1 of each class; 0 where a denominator is 0."""
+    right, true, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rates = right / predicted, right / true, 2 * right / (true + predicted)
+    precision, recall, f1 = (np.nan_to_num(rate) for rate in rates)
+    return precision, recall, f1
+
+
+def _from_confusion(matrix: Float) -> dict[str, float]:
+    present = matrix.sum(axis=1) > 0
+    precision, recall, f1 = (float(rate[present].mean()) for rate in _rates(matrix))
+    return {
+        "accuracy": float(matrix.trace() / matrix.sum()),
+        "balanced_accuracy": recall,
+        "macro_precision": precision,
+        "macro_recall": recall,
+        "macro_f1": f1,
+    }
+
+
+def _row_metrics(y: Int, scores: Float, score_kind: str) -> dict[str, Float]:
+    """Metrics that are means over pictures: their value for each picture."""
+    own = scores[np.arange(len(y)), y]
+    rows = {}
+    if scores.shape[1] > TOP_K:
+        better = (scores > own[:, None]).sum(axis=1)
+        rows[f"top{TOP_K}"] = (better < TOP_K).astype(np.float64)
+    if score_kind == "proba":
+        rows["log_loss"] = -np.log(np.clip(own, np.finfo(np.float32).eps, 1.0))
+    return rows

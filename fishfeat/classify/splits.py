@@ -1,0 +1,203 @@
+"""Who is trained on and who is scored; a split that leaks is never returned."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from fishfeat.errors import SplitError, shortened
+from fishfeat.records import Features, Fold, Int, Splits
+
+Strategy = Literal["grouped", "random"]
+
+
+def make_splits(
+    features: Features,
+    *,
+    n_splits: int = 5,
+    repeats: int = 1,
+    seed: int = 0,
+    strategy: Literal["auto", "grouped", "random"] = "auto",
+    test: float | None = None,
+) -> Splits:
+    """Stratified folds over the labelled pictures, with whole groups on one side.
+
+    Parameters
+    ----------
+    features
+        What is to be split: its labels, groups and parts.
+    n_splits
+        Number of folds.
+    repeats
+        How often the folds are drawn again, with seeds `seed`, `seed` + 1, ...
+    seed
+        Seed of the shuffling.
+    strategy
+        'grouped', 'random' (by class only), or 'auto': grouped where groups are known.
+    test
+        Share of the pictures to hold out and score once (whole groups, stratified); 0 holds out
+        none. None takes the test part found in the data set, if there is one.
+
+    Raises
+    ------
+    SplitError
+        Too few classes, pictures or groups for the folds, or parts that share groups.
+    """
+    chosen: Strategy = _strategy(features, strategy)
+    labelled = np.flatnonzero(features.y >= 0)
+    _check_classes(features, labelled)
+    holdout, origin = _holdout(features, labelled, seed, test)
+    rows = np.setdiff1d(labelled, holdout)
+    groups = features.groups if chosen == "grouped" else None
+    _check_counts(features, rows, groups, n_splits, option=f"--cv {n_splits}")
+    splits = Splits(
+        repeats=tuple(_folds(features.y, groups, rows, n_splits, seed + r) for r in range(repeats)),
+        strategy=chosen,
+        seed=seed,
+        grouping=features.grouping if chosen == "grouped" else "",
+        n_images=len(features),
+        rows=rows,
+        holdout=holdout,
+        holdout_origin=origin,
+        notes=tuple(_notes(features, rows, groups, n_splits)),
+    )
+    if features.groups is not None:
+        prove_disjoint(splits, features.groups, folds=chosen == "grouped")
+    return splits
+
+
+def prove_disjoint(splits: Splits, groups: Int, *, folds: bool = True) -> None:
+    """Raise a `SplitError` where a group stands on both sides of a fold or of the held-out set."""
+    pairs = [(splits.rows, splits.holdout)]
+    if folds:
+        pairs += [(fold.train, fold.test) for repeat in splits.repeats for fold in repeat]
+    for train, test in pairs:
+        shared = np.intersect1d(groups[train], groups[test])
+        if len(shared):
+            raise SplitError(f"{len(shared)} groups stand on both sides of a split.")
+
+
+def _strategy(features: Features, strategy: str) -> Strategy:
+    if strategy == "grouped" and features.groups is None:
+        raise SplitError(
+            "No groups are known for these pictures. Say what belongs together with "
+            "--group-pattern REGEX or a group column in the CSV."
+        )
+    known = features.groups is not None and strategy != "random"
+    return "grouped" if known else "random"
+
+
+def _check_classes(features: Features, labelled: Int) -> None:
+    present = np.unique(features.y[labelled])
+    if len(present) < 2:
+        found = features.class_names[present].tolist()
+        raise SplitError(
+            f"At least two classes are needed; found {found or 'none'} in {len(labelled)} labelled "
+            f"of {len(features)} pictures. Put the pictures into one folder for each class, or "
+            "give a CSV with the columns path and label."
+        )
+
+
+def _check_counts(
+    features: Features, rows: Int, groups: Int | None, n_splits: int, *, option: str
+) -> None:
+    """Folds need at least one class with as many groups, or the folds are not stratified at all."""
+    unit = "pictures" if groups is None else "groups"
+    largest = max(_units_of(features, rows, groups, c) for c in np.unique(features.y[rows]))
+    if not 2 <= n_splits <= largest:
+        raise SplitError(
+            f"{option} asks for {n_splits} folds; with at most {largest} {unit} in a class there "
+            f"can be 2 to {largest}."
+        )
+
+
+def _units_of(features: Features, rows: Int, groups: Int | None, c: int) -> int:
+    """Number of groups (pictures, where no groups are given) of class `c` among `rows`."""
+    own = rows[features.y[rows] == c]
+    return len(own) if groups is None else len(np.unique(groups[own]))
+
+
+def _folds(y: Int, groups: Int | None, rows: Int, n_splits: int, seed: int) -> tuple[Fold, ...]:
+    with warnings.catch_warnings():  # classes smaller than the folds stand in the notes
+        warnings.filterwarnings("ignore", message="The least populated class")
+        if groups is None:
+            splitter: Any = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
+        else:
+            splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
+        found = splitter.split(rows, y[rows], None if groups is None else groups[rows])
+        folds = [Fold(rows[train], rows[test]) for train, test in found]
+    if any(len(np.unique(y[fold.train])) < 2 or not len(fold.test) for fold in folds):
+        raise SplitError(
+            f"{n_splits} folds leave one with a single class to train on or nothing to score. "
+            "Take fewer folds with --cv."
+        )
+    return tuple(folds)
+
+
+def _notes(features: Features, rows: Int, groups: Int | None, n_splits: int) -> list[str]:
+    """What the reader of the scores should know of rare classes."""
+    unit = "pictures" if groups is None else "groups"
+    counts = {
+        str(name): _units_of(features, rows, groups, c)
+        for c, name in enumerate(features.class_names)
+        if (features.y[rows] == c).any()
+    }
+    few = [f"{name} ({n})" for name, n in counts.items() if 1 < n < n_splits]
+    single = [name for name, n in counts.items() if n == 1]
+    notes = []
+    if few:
+        notes.append(f"Fewer {unit} than folds, so absent from some: {', '.join(few)}.")
+    if single:
+        notes.append(
+            f"Only one of the {unit}, so never trained on when scored, and always wrong: "
+            f"{', '.join(single)}. Add pictures, or leave the class out with --drop."
+        )
+    return notes
+
+
+# --- held out -------------------------------------------------------------------------------
+
+
+def _holdout(
+    features: Features, labelled: Int, seed: int, test: float | None
+) -> tuple[Int, str]:
+    none = np.empty(0, np.int64)
+    if test is None:
+        return _test_part(features, labelled) if features.part is not None else (none, "")
+    if test == 0:
+        return none, ""
+    if not 0.02 <= test <= 0.5:
+        raise SplitError(f"--test must be 0 or a share from 0.02 to 0.5; got {test:g}.")
+    return _drawn(features, labelled, seed, test), "drawn"
+
+
+def _test_part(features: Features, labelled: Int) -> tuple[Int, str]:
+    """The data set's own test part, which must share no group with the rest."""
+    assert features.part is not None
+    is_test = features.part[labelled] == "test"
+    rows = labelled[is_test]
+    if not len(rows) or is_test.all():
+        return np.empty(0, np.int64), ""
+    if features.groups is not None:
+        shared = np.intersect1d(features.groups[rows], features.groups[labelled[~is_test]])
+        if len(shared):
+            leaking = features.keys[rows][np.isin(features.groups[rows], shared)]
+            raise SplitError(
+                f"{len(leaking)} of {len(rows)} pictures of the test part belong to groups that "
+                f"stand in training too ({shortened(leaking, n=3)}): a score on them would be "
+                "flattered. Draw a clean test set with --test 0.15, or hold none out with --test 0."
+            )
+    return rows, "parts"
+
+
+def _drawn(features: Features, labelled: Int, seed: int, test: float) -> Int:
+    """One fold of as many as come nearest to the share, so that it is stratified and grouped."""
+    n_splits = max(2, round(1 / test))
+    _check_counts(features, labelled, features.groups, n_splits, option=f"--test {test:g}")
+    folds = _folds(features.y, features.groups, labelled, n_splits, seed)
+    sizes = np.array([len(fold.test) for fold in folds])
+    nearest = int(np.abs(sizes - test * len(labelled)).argmin())
+    return folds[nearest].test
