@@ -1,0 +1,54 @@
+"""A folder of labelled pictures becomes an honest classifier.
+
+The names below are loaded when they are first used: importing the package loads neither torch nor
+scikit-learn.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fishfeat.classify.crossval import cross_validate
+    from fishfeat.classify.splits import make_splits
+    from fishfeat.features.backbones import load_backbone
+    from fishfeat.features.extract import extract
+    from fishfeat.features.specs import make_spec
+    from fishfeat.images.scan import scan
+    from fishfeat.models import fit_model, load_model
+    from fishfeat.report.page import write_report
+
+_HOME = {
+    "cross_validate": "fishfeat.classify.crossval",
+    "extract": "fishfeat.features.extract",
+    "fit_model": "fishfeat.models",
+    "load_backbone": "fishfeat.features.backbones",
+    "load_model": "fishfeat.models",
+    "make_spec": "fishfeat.features.specs",
+    "make_splits": "fishfeat.classify.splits",
+    "scan": "fishfeat.images.scan",
+    "write_report": "fishfeat.report.page",
+}
+
+__all__ = [
+    "cross_validate",
+    "extract",
+    "fit_model",
+    "load_backbone",
+    "load_model",
+    "make_spec",
+    "make_splits",
+    "scan",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fishfeat' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -89,6 +90,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+def safe_name(name: str) -> str:
+    """`name` with what a file system may refuse replaced by '-'; never empty or hidden."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
 
 
 def json_digest(value: Any) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,9 @@ from fishfeat.errors import BackboneError, DataError, SplitError, did_you_mean, 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
 Str = NDArray[np.str_]
+PathLike = str | os.PathLike[str]
+# Called with (done, total).
+OnProgress = Callable[[int, int], None]
 
 PARTS = ("train", "val", "test")
 RESIZES = ("squash", "pad", "crop")
@@ -241,7 +245,7 @@ class Features:
     @property
     def dim(self) -> int:
         """Number of columns."""
-        return self.X.shape[1]
+        return int(self.X.shape[1])
 
 
 class Fold(NamedTuple):
@@ -389,7 +393,8 @@ class Run:
     @property
     def predicted(self) -> Int:
         """int64 (n_images,): class with the largest averaged score."""
-        return self.mean_scores.argmax(axis=1)
+        best: Int = self.mean_scores.argmax(axis=1)
+        return best
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import hashlib
 import os
-import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -21,6 +20,7 @@ from fishfeat.files import (
     json_digest,
     open_text,
     read_json,
+    safe_name,
     write_arrays,
     write_json,
     write_text,
@@ -72,7 +72,7 @@ class Workspace:
         A data set whose root is gone was moved: its folder is taken over, so that nothing is
         embedded again.
         """
-        name = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "pictures"
+        name = safe_name(name)
         dataset = self.dataset(name)
         known = dataset.state().get("root") if dataset.exists() else None
         if known in (None, str(root)) or not os.path.exists(str(known)):
@@ -124,8 +124,7 @@ class DatasetFolder:
 
     def features_file(self, spec: BackboneSpec) -> Path:
         """The HDF5 file of the vectors that `spec` describes."""
-        name = re.sub(r"[^\w.+-]+", "-", spec.label)
-        return self.folder / "features" / f"{name}-{spec.key[:8]}.h5"
+        return self.folder / "features" / f"{safe_name(spec.label)}-{spec.key[:8]}.h5"
 
     def features_files(self) -> list[Path]:
         """Every feature file of the data set."""
@@ -150,14 +149,13 @@ class DatasetFolder:
         state = self.state()
         return dataclasses.replace(
             _image_set(self.name, Path(state["root"]), rows),
-            grouping=state["grouping"],
-            notes=tuple(state["notes"]),
+            grouping=state.get("grouping", ""),
+            notes=tuple(state.get("notes", ())),
         )
 
     def save_run(self, run: Run) -> Path:
         """Write a run to `runs/<name>-<split>-<key 8>/`, replacing the same run of before."""
-        key = json_digest([run.name, run.split, run.splits_digest, run.config])[:8]
-        folder = self.folder / "runs" / f"{run.name}-{run.split}-{key}"
+        folder = self.folder / "runs" / f"{run.name}-{run.split}-{_identity(run)[:8]}"
         write_arrays(folder / "arrays.npz", run_arrays(run))
         plain = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in _ARRAYS}
         if run.holdout is not None:
@@ -171,6 +169,14 @@ class DatasetFolder:
     def load_runs(self) -> list[Run]:
         """Every run that was kept, those of earlier splits and features too."""
         return [_load_run(path.parent) for path in sorted(self.folder.glob("runs/*/run.json"))]
+
+
+def _identity(run: Run) -> str:
+    """Digest of what makes two runs the same question, whatever parameters answered it."""
+    config = run.config
+    asked = [config.get(name) for name in ("clf", "balanced", "seed")]
+    made = [config.get("features", {}).get(name) for name in ("backbone", "fingerprint")]
+    return json_digest([run.name, run.kind, run.split, run.splits_digest, asked, made])
 
 
 _ARRAYS = {"keys", "y", "class_names", "scores", "fold"}
@@ -234,7 +240,9 @@ def _image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
         class_names=class_names,
         digest=column["digest"],
         n_bytes=number["bytes"],
-        **{c: number[c] for c in _NUMBERS if c != "bytes"},
+        mtime_ns=number["mtime_ns"],
+        width=number["width"],
+        height=number["height"],
         groups=column["group"].astype(np.int64) if all(column["group"]) and len(ok) else None,
         part=column["part"] if any(column["part"]) else None,
         rejected=tuple(_rejected(row) for row in rows if row["status"] != "ok"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,8 @@ from sklearn.pipeline import Pipeline
 from fishfeat.classify.classifiers import class_scores, make_classifier
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
 from fishfeat.files import versions
-from fishfeat.records import Features, Float, Fold, Holdout, Int, Run, Splits
+from fishfeat.records import Features, Float, Fold, Holdout, Int, OnProgress, Run, Splits
 
-Progress = Callable[[int, int], None]
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")
 
 
@@ -37,7 +36,7 @@ def cross_validate(
     balanced: bool = False,
     seed: int = 0,
     n_jobs: int = -1,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Run:
     """Score a classifier out of fold.
 
@@ -154,9 +153,7 @@ def _run(
     )
 
 
-def _gathered(
-    features: Features, splits: Splits, results: list[FoldScores]
-) -> tuple[Float, Int]:
+def _gathered(features: Features, splits: Splits, results: list[FoldScores]) -> tuple[Float, Int]:
     """Scores (n_repeats, n_rows, n_classes) and fold numbers (n_repeats, n_rows), row by row."""
     shape = (len(splits.repeats), len(splits.rows), len(features.class_names))
     scores, fold = np.full(shape, np.nan), np.full(shape[:2], -1, np.int64)
@@ -171,7 +168,9 @@ def _gathered(
 def _fold_rows(
     features: Features, splits: Splits, results: list[FoldScores]
 ) -> list[dict[str, Any]]:
-    numbered = [(r, f, fold) for r, folds in enumerate(splits.repeats) for f, fold in enumerate(folds)]
+    numbered = [
+        (r, f, fold) for r, folds in enumerate(splits.repeats) for f, fold in enumerate(folds)
+    ]
     return [
         {
             "repeat": r,

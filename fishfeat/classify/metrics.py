@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from fishfeat.records import Float, Int
 
+# Runs are ranked by it, on the page and on the command line.
+RANKED_BY = "accuracy"
 N_BOOTSTRAP = 1000
 TOP_K = 5
 

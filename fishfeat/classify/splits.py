@@ -161,9 +161,7 @@ def _notes(features: Features, rows: Int, groups: Int | None, n_splits: int) -> 
 # --- held out -------------------------------------------------------------------------------
 
 
-def _holdout(
-    features: Features, labelled: Int, seed: int, test: float | None
-) -> tuple[Int, str]:
+def _holdout(features: Features, labelled: Int, seed: int, test: float | None) -> tuple[Int, str]:
     none = np.empty(0, np.int64)
     if test is None:
         return _test_part(features, labelled) if features.part is not None else (none, "")

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -47,6 +48,9 @@ class Backbone(nn.Module):
         Number of weights.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, spec: BackboneSpec, network: nn.Module, preprocess: Preprocess) -> None:
         super().__init__()
         self.spec = spec
@@ -84,9 +88,7 @@ def _per_channel(values: tuple[float, float, float]) -> Tensor:
     return torch.tensor(values).view(1, 3, 1, 1)
 
 
-def load_backbone(
-    backbone: str | BackboneSpec = DEFAULT_BACKBONE, **options: Any
-) -> Backbone:
+def load_backbone(backbone: str | BackboneSpec = DEFAULT_BACKBONE, **options: Any) -> Backbone:
     """Load a frozen backbone.
 
     Parameters
@@ -159,14 +161,13 @@ def _timm_network(spec: BackboneSpec) -> nn.Module:
 
 
 def _create(spec: BackboneSpec, name: str, *, pretrained: bool = True) -> nn.Module:
-    classes = {} if spec.layer == "head" else {"num_classes": 0}
+    head = {} if spec.layer == "head" else {"num_classes": 0}
+    build = partial(timm.create_model, name, pretrained=pretrained, **head)
     if spec.img_size is not None:
         # Transformers must know their input size when they are made; convolutions refuse to.
         with contextlib.suppress(TypeError):
-            return timm.create_model(
-                name, pretrained=pretrained, img_size=spec.img_size, **classes
-            )
-    return timm.create_model(name, pretrained=pretrained, **classes)
+            return cast("nn.Module", build(img_size=spec.img_size))
+    return cast("nn.Module", build())
 
 
 def _check_timm_name(name: str, *, pretrained: bool) -> None:
@@ -201,9 +202,8 @@ def _load_torchvision(spec: BackboneSpec) -> tuple[nn.Module, Preprocess]:
         raise BackboneError(f"{spec.name!r} is no torchvision network.{hint}")
     weights = torchvision.models.get_model_weights(spec.name).DEFAULT
     cached = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(weights.url))
-    build: Callable[[], nn.Module] = lambda: torchvision.models.get_model(  # noqa: E731
-        spec.name, weights=weights
-    )
+    build: Callable[[], nn.Module]
+    build = partial(torchvision.models.get_model, spec.name, weights=weights)
     name = f"torchvision:{spec.name}"
     network = build() if cached.is_file() else hub.fetch(name, build, url=weights.url)
     return network, _torchvision_preprocess(spec, weights.transforms())

@@ -217,7 +217,9 @@ def _create(
     rows = max(1, _CHUNK_BYTES // (4 * dim))
     noted = {"embed_seconds": 0.0, "n_embedded": 0, "versions": versions(*_WRITERS)}
     with h5py.File(temporary, "w") as file:
-        file.create_dataset("features", (0, dim), "float32", maxshape=(None, dim), chunks=(rows, dim))
+        file.create_dataset(
+            "features", (0, dim), "float32", maxshape=(None, dim), chunks=(rows, dim)
+        )
         file.create_dataset("digest", (0,), "S64", maxshape=(None,), chunks=(1024,))
         text = h5py.string_dtype("utf-8")
         file.create_dataset("path", (0,), text, maxshape=(None,), chunks=(1024,))
@@ -236,9 +238,9 @@ def _check_same(path: Path, file: h5py.File, spec: BackboneSpec, fingerprint: st
     if file.attrs["fingerprint"] != fingerprint:
         raise CacheError(
             f"{path} was made with other weights of the same name: {spec.describe()} has the "
-            f"fingerprint {fingerprint[:12]}, the file {file.attrs['fingerprint'][:12]}. Vectors of "
-            "two networks are never mixed: move the file away to embed everything again, or bring "
-            "back the weights that made it."
+            f"fingerprint {fingerprint[:12]}, the file {file.attrs['fingerprint'][:12]}. Vectors "
+            "of two networks are never mixed: move the file away to embed everything again, or "
+            "bring back the weights that made it."
         )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from fishfeat.errors import BackboneError, shortened
 from fishfeat.features.cache import FeatureCache, FeatureWriter, open_writer, select_features
 from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
-from fishfeat.records import BackboneSpec, Features, ImageSet, Int, Rejected
+from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress, Rejected
 from fishfeat.workspace import Workspace
 
 if TYPE_CHECKING:  # torch is loaded only when something has to be embedded
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # torch is loaded only when something has to be embedded
     from fishfeat.features.local import Batch
 
 log = logging.getLogger("fishfeat")
-Progress = Callable[[int, int], None]
 _RATE_SECONDS = 2.0
 
 
@@ -33,7 +33,7 @@ def extract(
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Features:
     """Embed every picture that the cache does not hold yet.
 
@@ -68,8 +68,16 @@ def extract(
     missing = _missing(images, path)
     if len(missing):
         engine = _engine(backbone, spec, device)
-        options = {"batch_size": batch_size, "workers": workers, "on_progress": on_progress}
-        images = _without(images, _embed(images, missing, engine, path, **options))
+        failed = _embed(
+            images,
+            missing,
+            engine,
+            path,
+            batch_size=batch_size,
+            workers=workers,
+            on_progress=on_progress,
+        )
+        images = _without(images, failed)
     else:
         log.info("All %d pictures are in the cache already; nothing to embed.", len(images))
     folder.save_images(images)
@@ -84,7 +92,7 @@ def _spec_of(backbone: Backbone | BackboneSpec | str) -> BackboneSpec:
     return backbone if isinstance(backbone, BackboneSpec) else backbone.spec
 
 
-def _missing(images: ImageSet, path: Any) -> Int:
+def _missing(images: ImageSet, path: Path) -> Int:
     """Rows to embed, int64: one for each digest that the file does not hold."""
     _, first = np.unique(images.digest, return_index=True)
     first.sort()
@@ -109,11 +117,11 @@ def _embed(
     images: ImageSet,
     missing: Int,
     backbone: Backbone,
-    path: Any,
+    path: Path,
     *,
     batch_size: int | None,
     workers: int | None,
-    on_progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> dict[str, str]:
     """Embed the rows `missing` into the file; returns digest -> reason of those that failed."""
     from fishfeat.features.local import Item, embed
@@ -146,8 +154,7 @@ def _provenance(backbone: Backbone) -> dict[str, Any]:
 
 def _append(writer: FeatureWriter, batch: Batch, key: dict[str, str], seconds: float) -> None:
     if not np.isfinite(batch.X).all():
-        finite = np.isfinite(batch.X).all(axis=1)
-        bad = [item.path for item, good in zip(batch.items, finite, strict=True) if not good]
+        bad = [batch.items[i].path for i in np.flatnonzero(~np.isfinite(batch.X).all(axis=1))]
         raise BackboneError(
             f"The network gives no finite vectors for {shortened(bad)}. With fp16 or bf16 take "
             "--precision fp32."

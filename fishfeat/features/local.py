@@ -24,7 +24,7 @@ BATCH_SIZE = {"cpu": 32, "mps": 64, "cuda": 256}
 
 
 class Item(NamedTuple):
-    """One picture to embed: where it lies and the SHA-256 that its bytes must have."""
+    """One picture to embed: where it lies and the SHA-256 its bytes must have ('': any)."""
 
     path: str
     digest: str
@@ -100,7 +100,7 @@ def _load(item: Item, backbone: Backbone) -> Loaded:
     """One picture fitted to the network's input, or the reason why not."""
     try:
         data = read_bytes(item.path)
-        if hashlib.sha256(data).hexdigest() != item.digest:
+        if item.digest and hashlib.sha256(data).hexdigest() != item.digest:
             return item, "changed while it was being read; extract again"
         return item, backbone.preprocess(decode(data))
     except UnreadableImage as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -22,28 +24,27 @@ def embedder(network: nn.Module, spec: BackboneSpec) -> Embedder:
         return _intermediate(network, spec)
     if spec.pool == "auto":
         return network
-    return lambda x: _pooled(network.forward_features(x), network, spec.pool)
+    features: Embedder = network.forward_features  # type: ignore[assignment]
+    return lambda x: _pooled(features(x), network, spec.pool)
 
 
 def _intermediate(network: nn.Module, spec: BackboneSpec) -> Embedder:
     """Features of one block or stage; class tokens come with transformers that have them."""
     index = _layer_index(network, spec.layer)
+    intermediates: Callable[..., Any] = network.forward_intermediates  # type: ignore[assignment]
+    block = partial(intermediates, indices=[index], intermediates_only=True)
     if spec.pool == "token":
         if not getattr(network, "num_prefix_tokens", 0):
             raise BackboneError(f"--pool token: {spec.label} has no class token. Take --pool avg.")
-        return lambda x: network.forward_intermediates(
-            x, indices=[index], intermediates_only=True, return_prefix_tokens=True, norm=True
-        )[0][1][:, 0]
+        return lambda x: block(x, return_prefix_tokens=True, norm=True)[0][1][:, 0]
     pool = "avg" if spec.pool == "auto" else spec.pool
-    return lambda x: _pool_map(
-        network.forward_intermediates(x, indices=[index], intermediates_only=True)[0], pool
-    )
+    return lambda x: _pool_map(block(x)[0], pool)
 
 
 def _layer_index(network: nn.Module, layer: str) -> int:
     if not hasattr(network, "forward_intermediates"):
         raise BackboneError(f"--layer {layer}: this network has only --layer last and head.")
-    n_layers = len(network.feature_info)
+    n_layers = len(network.feature_info)  # type: ignore[arg-type]
     try:
         index = int(layer)
     except ValueError:

@@ -45,7 +45,7 @@ def group_by_pattern(images: ImageSet, pattern: str) -> ImageSet:
     # A NUL stands in no path, so joined names cannot be mistaken for one another.
     names = ["\0".join(m.groups("") or (m.group(0),)) if m else "" for m in found]
     groups = encode_groups(names)
-    sentences = [f"What {pattern!r} finds in the path.", *_crossing(images, groups, pattern)]
+    sentences = [f"What '{pattern}' finds in the path.", *_crossing(images, groups, pattern)]
     alone = names.count("")
     if alone:
         sentences.append(f"{alone} pictures do not match it; each is a group of its own.")

@@ -14,9 +14,10 @@ from fishfeat.errors import DataError, did_you_mean, shortened
 from fishfeat.records import PARTS
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .bmp .dib .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif "
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
     # Not readable everywhere, but a telephone's pictures must not vanish without a word.
-    ".heic .heif".split()
+    | {".heic", ".heif"}
 )
 PART_NAMES = {
     "train": "train",
@@ -152,7 +153,8 @@ def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     A glob with a slash is held against the whole key (`*` matches slashes too), one without
     against each folder and the file name on its own.
     """
-    whole, single = [], []
+    whole: list[re.Pattern[str]] = []
+    single: list[re.Pattern[str]] = []
     for pattern in patterns:
         (whole if "/" in pattern else single).append(re.compile(fnmatch.translate(pattern)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,9 +15,8 @@ from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
 from fishfeat.images.groups import encode_groups, group_by_pattern
 from fishfeat.images.labels import chosen, clean_names, merged, read_merge
 from fishfeat.images.listing import Entry, Listing, list_data
-from fishfeat.records import UNLABELLED, ImageSet, Rejected
+from fishfeat.records import UNLABELLED, ImageSet, OnProgress, Rejected
 
-Progress = Callable[[int, int], None]
 _CHUNK = 64
 
 
@@ -43,7 +42,7 @@ def scan(
     drop: Iterable[str] = (),
     group_pattern: str | None = None,
     known: ImageSet | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> ImageSet:
     """List, hash and measure the pictures of a data set.
 
@@ -103,7 +102,7 @@ def _relabelled(
 
 
 def _look_at_all(
-    listing: Listing, known: ImageSet | None, on_progress: Progress | None
+    listing: Listing, known: ImageSet | None, on_progress: OnProgress | None
 ) -> list[FileFacts]:
     before = _facts_of(known) if known is not None and known.root == listing.root else {}
     paths = [(entry.key, str(listing.root / entry.key)) for entry in listing.entries]
@@ -187,6 +186,4 @@ def _numbers(facts: Iterable[FileFacts]) -> dict[str, np.ndarray]:
 
 
 def _rejected(entry: Entry, fact: FileFacts) -> Rejected:
-    return Rejected(
-        entry.key, fact.reason, entry.label, fact.n_bytes, fact.mtime_ns, fact.digest
-    )
+    return Rejected(entry.key, fact.reason, entry.label, fact.n_bytes, fact.mtime_ns, fact.digest)

@@ -1,0 +1,123 @@
+"""The options that commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+# Typer reads these annotations when it builds the commands, hence Optional and not a bar.
+Data = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(
+        help="Folder of class folders, or CSV with path and label. "
+        "Default: the data set last used, else the embedded pictures.",
+        show_default=False,
+    ),
+]
+
+_LABELS = "Labels (changing them embeds nothing again; '' forgets the last ones)"
+Include = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="Take only files that match this glob.", rich_help_panel=_LABELS),
+]
+Exclude = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="Leave out files that match this glob.", rich_help_panel=_LABELS),
+]
+ClassPattern = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        help=r"Regex that finds the class in the folder's name: 'boxes_(.+)_\d+'.",
+        rich_help_panel=_LABELS,
+    ),
+]
+Merge = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="FILE",
+        help="CSV of two columns, class and what it is merged into.",
+        rich_help_panel=_LABELS,
+    ),
+]
+Only = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(metavar="CLASS", help="Keep only this class.", rich_help_panel=_LABELS),
+]
+Drop = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(metavar="CLASS", help="Leave this class out.", rich_help_panel=_LABELS),
+]
+GroupPattern = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="REGEX",
+        help=r"Finds in the path what belongs together and is never split: 'fish_(\d+)_'.",
+        rich_help_panel=_LABELS,
+    ),
+]
+
+_BACKBONE = "Backbone"
+BackboneName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--backbone",
+        "-b",
+        metavar="NAME",
+        help="timm name, torchvision:NAME, hf-hub:USER/MODEL, local-dir:FOLDER or random:NAME. "
+        "Default: the one last used, else vit_small_patch14_reg4_dinov2.lvd142m at 224 px.",
+        rich_help_panel=_BACKBONE,
+    ),
+]
+ImgSize = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(metavar="PIXELS", help="Side of the network's input.", rich_help_panel=_BACKBONE),
+]
+Resize = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="squash|pad|crop",
+        help="How a picture becomes square; squash keeps it whole. [default: squash]",
+        rich_help_panel=_BACKBONE,
+    ),
+]
+Pool = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="auto|avg|max|token",
+        help="How features become one vector; auto is the network's own way. [default: auto]",
+        rich_help_panel=_BACKBONE,
+    ),
+]
+Layer = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="LAYER",
+        help="last, head (the pretrained classifier's logits), or a block's number. "
+        "[default: last]",
+        rich_help_panel=_BACKBONE,
+    ),
+]
+Precision = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="fp32|bf16|fp16",
+        help="Arithmetic in the network. [default: fp32]",
+        rich_help_panel=_BACKBONE,
+    ),
+]
+
+_MACHINE = "Machine"
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=_MACHINE)]
+BatchSize = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="Pictures at once; by default what fits.", rich_help_panel=_MACHINE),
+]
+Workers = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="Decoding threads; by default one a core.", rich_help_panel=_MACHINE),
+]
+Jobs = Annotated[
+    int, typer.Option(help="Folds at once; -1 is one a core.", rich_help_panel=_MACHINE)
+]

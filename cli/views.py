@@ -1,0 +1,267 @@
+"""How each command's result is shown: as tables for people, as a document for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fishfeat.classify.metrics import RANKED_BY
+from fishfeat.records import ImageSet, Run
+from fishfeat.workspace import DatasetFolder
+
+from .output import OnProgress, Output
+
+if TYPE_CHECKING:  # models load scikit-learn, which only some commands need
+    from fishfeat.models import Prediction
+    from fishfeat.stages.features import Extraction
+    from fishfeat.stages.scores import Fit
+    from fishfeat.stages.use import Demo
+
+
+@contextlib.contextmanager
+def fit_bars(out: Output) -> Iterator[Callable[[str, str], OnProgress]]:
+    """A new bar for each run, closing the one before."""
+    with contextlib.ExitStack() as stack:
+
+        def on_run(clf: str, split: str) -> OnProgress:
+            stack.close()
+            return stack.enter_context(out.bar(f"Fitting {clf}, {split} folds", "folds"))
+
+        yield on_run
+
+
+# --- pictures -------------------------------------------------------------------------------
+
+
+def images_document(folder: DatasetFolder, images: ImageSet) -> dict[str, Any]:
+    """The list of a data set as one document."""
+    return {
+        "dataset": folder.name,
+        "root": images.root,
+        "n_images": len(images),
+        "n_groups": None if images.groups is None else len(set(images.groups.tolist())),
+        "grouping": images.grouping,
+        "classes": class_counts(images),
+        "parts": None if images.part is None else Counter(images.part.tolist()),
+        "unlabelled": int((images.y < 0).sum()),
+        "identical": identical_pictures(images),
+        "rejected": [{"path": lost.key, "reason": lost.reason} for lost in images.rejected],
+        "notes": images.notes,
+    }
+
+
+def class_counts(images: ImageSet) -> list[dict[str, Any]]:
+    """Pictures and groups of each class, and their median size in pixels."""
+    rows = []
+    for c, name in enumerate(images.class_names.tolist()):
+        own = images.y == c
+        sizes = sorted(zip(images.width[own].tolist(), images.height[own].tolist(), strict=True))
+        groups = None if images.groups is None else len(set(images.groups[own].tolist()))
+        median = list(sizes[len(sizes) // 2])
+        rows.append({"class": name, "n_images": len(sizes), "n_groups": groups, "size": median})
+    return rows
+
+
+def identical_pictures(images: ImageSet) -> dict[str, int]:
+    """How many files repeat the bytes of another, and how many of those under another label."""
+    labels: dict[str, set[str]] = {}
+    for digest, label in zip(images.digest.tolist(), images.labels.tolist(), strict=True):
+        labels.setdefault(digest, set()).add(label)
+    several = sum(len(found) > 1 for found in labels.values())
+    return {"repeated": len(images) - len(labels), "under_several_labels": several}
+
+
+def show_images(out: Output, folder: DatasetFolder, images: ImageSet) -> None:
+    """The list of a data set."""
+    document = images_document(folder, images)
+    out.document(document)
+    rows = [
+        (c["class"], c["n_images"], "" if c["n_groups"] is None else c["n_groups"], _px(c["size"]))
+        for c in document["classes"]
+    ]
+    title = f"{folder.name}: {len(images)} pictures, {len(rows)} classes"
+    out.table(title, ("class", "pictures", "groups", "median size"), rows)
+    same = document["identical"]
+    if same["repeated"]:
+        out.say(
+            f"{same['repeated']} files repeat the bytes of another; "
+            f"{same['under_several_labels']} pictures stand under several labels."
+        )
+    say_rejected(out, images)
+
+
+def _px(size: Sequence[int]) -> str:
+    return f"{size[0]} × {size[1]}"
+
+
+def say_rejected(out: Output, images: ImageSet, *, most: int = 10) -> None:
+    """The files that could not be used, each with its reason."""
+    lost = images.rejected
+    if lost:
+        out.say(f"{len(lost)} files could not be used (all in images.csv):")
+    for one in lost[:most]:
+        out.say(f"  {one.key}: {one.reason}")
+    if len(lost) > most:
+        out.say(f"  and {len(lost) - most} more")
+
+
+def show_extraction(out: Output, done: Extraction) -> None:
+    """What was embedded and where it lies."""
+    features, images = done.features, done.images
+    path = done.folder.features_file(features.spec)
+    out.document(
+        {
+            "dataset": done.folder.name,
+            "features": features.spec.describe(),
+            "file": path,
+            "n_images": len(features),
+            "n_embedded": done.n_new,
+            "dim": features.dim,
+            "fingerprint": features.fingerprint,
+            "n_classes": len(images.class_names),
+            "n_groups": None if images.groups is None else len(set(images.groups.tolist())),
+            "rejected": [{"path": lost.key, "reason": lost.reason} for lost in images.rejected],
+        }
+    )
+    say_rejected(out, images)
+    out.say(
+        f"{done.folder.name}: {len(features)} pictures, {len(images.class_names)} classes, "
+        f"{features.dim} features each; {done.n_new} embedded now. {path}"
+    )
+
+
+# --- scores ---------------------------------------------------------------------------------
+
+
+def fit_document(done: Fit) -> dict[str, Any]:
+    """The runs of one fit as one document."""
+    return {
+        "dataset": done.folder.name,
+        "features": done.features.spec.describe(),
+        "n_images": len(done.splits.rows),
+        "n_test": len(done.splits.holdout),
+        "notes": done.splits.notes,
+        "runs": [run_document(run) for run in done.runs],
+        "models": done.models,
+    }
+
+
+def run_document(run: Run) -> dict[str, Any]:
+    """One run: metrics by name, their intervals, folds, and the held-out test set's."""
+    held = run.holdout
+    return {
+        "clf": run.name,
+        "split": run.split,
+        **run.metrics,
+        "intervals": run.intervals,
+        "folds": run.folds,
+        "seconds": run.seconds,
+        "splits_digest": run.splits_digest,
+        "holdout": held and {"n": len(held.keys), **held.metrics, "intervals": held.intervals},
+    }
+
+
+def show_fit(out: Output, done: Fit) -> None:
+    """The leaderboard: honest figure first, what the leak was worth beside it."""
+    out.document(fit_document(done))
+    show_leaderboard(out, done.folder.name, done.runs)
+    if done.splits.strategy == "grouped":
+        out.say(
+            "grouped: no group stands on both sides of a fold; this is the figure to believe.\n"
+            "random: siblings of the scored pictures are in training; the difference is the leak."
+        )
+
+
+def show_leaderboard(out: Output, name: str, runs: Sequence[Run]) -> None:
+    """One row for each classifier, best first."""
+    main = "grouped" if any(run.split == "grouped" for run in runs) else "random"
+    random = {run.name: run for run in runs if run.split == "random"}
+    ranked = sorted(
+        (run for run in runs if run.split == main), key=lambda run: -run.metrics[RANKED_BY]
+    )
+    held = any(run.holdout for run in ranked)
+    columns = ["classifier", f"{main} accuracy", "95 %", "± folds", "balanced", "macro F1"]
+    columns += ["random accuracy", "leak"] if main == "grouped" else []
+    columns += [*(["held-out test"] if held else []), "seconds"]
+    rows = [_leaderboard_row(run, random, main, held) for run in ranked]
+    out.table(f"{name}: {len(ranked[0].keys)} pictures out of fold", columns, rows)
+
+
+def _leaderboard_row(run: Run, random: Mapping[str, Run], main: str, held: bool) -> list[str]:
+    low, high = run.intervals["accuracy"]
+    row = [
+        run.name,
+        f"{run.metrics['accuracy']:.3f}",
+        f"{low:.3f} to {high:.3f}",
+        f"{spread(run, 'accuracy'):.3f}",
+        f"{run.metrics['balanced_accuracy']:.3f}",
+        f"{run.metrics['macro_f1']:.3f}",
+    ]
+    if main == "grouped":
+        leaked = random[run.name].metrics["accuracy"]
+        row += [f"{leaked:.3f}", f"{leaked - run.metrics['accuracy']:+.3f}"]
+    if held:
+        row.append(f"{run.holdout.metrics['accuracy']:.3f}" if run.holdout else "")
+    return [*row, f"{sum(run.seconds.values()):.1f}"]
+
+
+def spread(run: Run, metric: str) -> float:
+    """Standard deviation of a metric over folds."""
+    values = [float(fold[metric]) for fold in run.folds]
+    mean = sum(values) / len(values)
+    return float((sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1)) ** 0.5)
+
+
+def show_demo(out: Output, done: Demo) -> None:
+    """The leaderboard and where the page lies."""
+    out.document(fit_document(done.fit) | {"report": done.page})
+    show_leaderboard(out, done.fit.folder.name, done.fit.runs)
+    if done.fit.features.spec.source == "random":
+        out.say(
+            "The backbone of this demo has seeded random weights: it shows how fishfeat works, "
+            "not how well a pretrained backbone does."
+        )
+    out.say(f"The page: {done.page}")
+
+
+# --- models and cache -----------------------------------------------------------------------
+
+
+def show_predictions(out: Output, found: tuple[list[str], list[Prediction]]) -> None:
+    """CSV of path, label, confidence, reason and one score for each class."""
+    class_names, predictions = found
+    out.document(
+        {
+            "predictions": [
+                {**p._asdict(), "scores": dict(zip(class_names, p.scores.tolist(), strict=True))}
+                for p in predictions
+            ]
+        }
+    )
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "label", "confidence", "reason", *class_names])
+    for p in predictions:
+        scores = [f"{score:.4f}" for score in p.scores.tolist()]
+        writer.writerow([p.path, p.label, f"{p.confidence:.4f}", p.reason, *scores])
+    out.say(text.getvalue().rstrip("\n"))
+
+
+def show_info(out: Output, document: Mapping[str, Any]) -> None:
+    """What the cache folder holds."""
+    out.document(document)
+    for dataset in document["datasets"]:
+        mark = ", last used" if dataset["dataset"] == document["current"] else ""
+        rows = [
+            (f["file"], f["n_images"], f["dim"], f["features"], f"{f['megabytes']:.1f} MB")
+            for f in dataset["features"]
+        ]
+        columns = ("features", "pictures", "columns", "backbone", "size")
+        out.table(f"{dataset['dataset']}{mark} ({dataset['root']})", columns, rows)
+        out.say(f"{dataset['n_runs']} runs; models: {', '.join(dataset['models']) or 'none'}")
+    if not document["datasets"]:
+        out.say(f"{document['cache']} holds no data set yet.")

@@ -1,0 +1,95 @@
+"""Embed what a data set lacks, and find again what was embedded."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from fishfeat.errors import DataError
+from fishfeat.features.cache import FeatureCache, select_features
+from fishfeat.features.extract import extract
+from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
+from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathLike
+from fishfeat.stages.pictures import list_images
+from fishfeat.workspace import DatasetFolder
+
+log = logging.getLogger("fishfeat")
+
+
+class Extraction(NamedTuple):
+    """What `extract_data` did: the pictures, their vectors, and how many were new."""
+
+    folder: DatasetFolder
+    images: ImageSet
+    features: Features
+    n_new: int
+
+
+def extract_data(
+    data: PathLike | None = None,
+    *,
+    cache: PathLike = "cache",
+    backbone: str | None = None,
+    backbone_options: Mapping[str, Any] | None = None,
+    scan_options: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    on_scan: OnProgress | None = None,
+    on_embed: OnProgress | None = None,
+) -> Extraction:
+    """List a data set and embed what is missing.
+
+    Parameters
+    ----------
+    data, cache, scan_options
+        As `fishfeat.stages.pictures.list_images`.
+    backbone
+        Name of a backbone; None is the one last used on this data set, else the default.
+    backbone_options
+        As `make_spec`; those that are None are the defaults, or as before where `backbone` is None.
+    batch_size, workers, device, on_embed
+        As `fishfeat.extract`.
+    on_scan
+        Called with (done, total) files.
+    """
+    given = {name: v for name, v in (backbone_options or {}).items() if v is not None}
+    # A backbone that cannot be is said before anything is listed.
+    asked = make_spec(backbone, **given) if backbone else None
+    folder, images = list_images(data, cache=cache, on_progress=on_scan, **(scan_options or {}))
+    spec = asked or _spec_as_before(folder, given)
+    log.info("Backbone: %s.", spec.describe())
+    before = _n_rows(folder, spec)
+    features = extract(
+        images,
+        spec,
+        cache=cache,
+        batch_size=batch_size,
+        workers=workers,
+        device=device,
+        on_progress=on_embed,
+    )
+    folder.update(spec=spec.to_json())
+    return Extraction(folder, folder.load_images(), features, _n_rows(folder, spec) - before)
+
+
+def _spec_as_before(folder: DatasetFolder, options: Mapping[str, Any]) -> BackboneSpec:
+    noted = folder.state().get("spec")
+    if noted is None:
+        return make_spec(DEFAULT_BACKBONE, **options)
+    return dataclasses.replace(BackboneSpec.from_json(noted), **options)
+
+
+def _n_rows(folder: DatasetFolder, spec: BackboneSpec) -> int:
+    path = folder.features_file(spec)
+    return FeatureCache(path).n_done if path.exists() else 0
+
+
+def load_features(folder: DatasetFolder) -> Features:
+    """The features last extracted of a data set, with the labels and groups in force."""
+    name = folder.state().get("features")
+    if name is None:
+        raise DataError(f"{folder.name!r} has no features yet: run `fishfeat extract` first.")
+    return select_features(folder.load_images(), folder.folder / "features" / name)

@@ -1,0 +1,129 @@
+"""List a data set and remember how it was listed."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fishfeat.errors import DataError
+from fishfeat.features.specs import make_spec
+from fishfeat.records import ImageSet, OnProgress, PathLike
+from fishfeat.workspace import DatasetFolder, Workspace
+
+log = logging.getLogger("fishfeat")
+
+DEMO_NAME = "demo"
+# Seeded random weights: no backbone, but it needs neither a file nor a network.
+DEMO_BACKBONE = "random:resnet18"
+DEMO_SIZE = 128
+
+
+def list_images(
+    data: PathLike | None = None,
+    *,
+    cache: PathLike = "cache",
+    on_progress: OnProgress | None = None,
+    **options: Any,
+) -> tuple[DatasetFolder, ImageSet]:
+    """List a data set and keep the list in the workspace.
+
+    Parameters
+    ----------
+    data
+        Folder or CSV; None is the data set last used, else the embedded pictures.
+    cache
+        The cache folder.
+    on_progress
+        Called with (done, total) files.
+    **options
+        As `fishfeat.images.scan.scan`. An option that is None is as it was when the same data was
+        last listed; an empty one is off.
+    """
+    from fishfeat.images.scan import scan
+
+    workspace = Workspace(cache)
+    path = Path(os.path.abspath(data)) if data is not None else _last_data(workspace)
+    folder = _folder_of(workspace, path)
+    options = _remembered(folder, options)
+    known = folder.load_images() if folder.images_csv.is_file() else None
+    images = scan(path, known=known, on_progress=on_progress, **options)
+    images = dataclasses.replace(images, name=folder.name)
+    folder.save_images(images)
+    folder.update(data=str(path), options=options)
+    workspace.use(folder)
+    for note in images.notes:
+        log.info("%s", note)
+    return folder, images
+
+
+def current_dataset(cache: PathLike) -> DatasetFolder:
+    """The data set last used; a `DataError` where there is none."""
+    current = Workspace(cache).current
+    if current is None:
+        raise DataError(
+            f"No data set has been used in {os.fspath(cache)!r} yet: run `fishfeat extract DATA` "
+            "first, or `fishfeat demo` to see it work."
+        )
+    return current
+
+
+def regroup(folder: DatasetFolder, pattern: str) -> None:
+    """Put other groups in force: what `pattern` finds in the paths, or none for ''."""
+    from fishfeat.images.groups import group_by_pattern
+
+    images = folder.load_images()
+    if pattern:
+        images = group_by_pattern(images, pattern)
+    else:
+        images = dataclasses.replace(images, groups=None, grouping="")
+    folder.save_images(images)
+    options = folder.state().get("options", {}) | {"group_pattern": pattern}
+    folder.update(options={name: value for name, value in options.items() if value})
+
+
+def draw_embedded(cache: PathLike) -> Path:
+    """The folder of the embedded pictures, drawn when they are first needed."""
+    from fishfeat.images.demo import DEMO_GROUP_PATTERN, draw_demo
+
+    workspace = Workspace(cache)
+    path = Path(os.path.abspath(draw_demo(workspace.folder / "pictures" / DEMO_NAME)))
+    folder = workspace.dataset_for(DEMO_NAME, path)
+    if not folder.exists():
+        spec = make_spec(DEMO_BACKBONE, img_size=DEMO_SIZE).to_json()
+        folder.update(root=str(path), options={"group_pattern": DEMO_GROUP_PATTERN}, spec=spec)
+    return path
+
+
+def _last_data(workspace: Workspace) -> Path:
+    current = workspace.current
+    if current is None:
+        log.info("Data set: the embedded pictures, as no other was named.")
+        return draw_embedded(workspace.folder)
+    data = Path(current.state()["data"])
+    log.info("Data set: %s, the one last used (%s).", current.name, data)
+    return data
+
+
+def _folder_of(workspace: Workspace, path: Path) -> DatasetFolder:
+    """A folder is a data set of its name; a CSV one of its name without suffix, in its folder."""
+    name, root = (path.name, path) if path.is_dir() else (path.stem, path.parent)
+    return workspace.dataset_for(name, root)
+
+
+def _remembered(folder: DatasetFolder, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with those that are None taken from the last time, and said."""
+    before = folder.state().get("options", {})
+    taken = {name: value for name, value in before.items() if options.get(name) is None}
+    if taken:
+        said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in taken.items())
+        log.info("As before: %s", said)
+    return taken | {name: _plain(value) for name, value in options.items() if value and any(value)}
+
+
+def _plain(value: Any) -> Any:
+    """Lists and texts as JSON keeps them."""
+    return value if isinstance(value, str) else list(value)
