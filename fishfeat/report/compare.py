@@ -1,0 +1,159 @@
+"""Which runs may stand beside each other, in which order, and what the difference means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fishfeat.classify.metrics import RANKED_BY
+from fishfeat.errors import DataError, SplitError, shortened
+from fishfeat.files import json_digest
+from fishfeat.records import Run
+
+
+class Standing(NamedTuple):
+    """One row of the leaderboard: a run, and the same classifier on a random split."""
+
+    label: str
+    run: Run
+    random: Run | None
+
+
+def entry(config: Mapping[str, Any], *path: str, default: Any = None) -> Any:
+    """A nested entry of a run's configuration, `default` where anything is missing."""
+    value: Any = config
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return default if value is None else value
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Refuse runs that cannot be ranked together.
+
+    Raises
+    ------
+    DataError
+        There are no runs.
+    SplitError
+        Runs of one strategy used different folds, pictures or classes.
+    """
+    if not runs:
+        raise DataError("There are no runs to report. Run `fishfeat fit` first.")
+    for strategy in ("grouped", "random"):
+        alike = [run for run in runs if run.split == strategy]
+        for what, of in _SAME.items():
+            _check_same(alike, what, of)
+    _check_same(runs, "classes", _SAME["classes"])
+
+
+def _check_same(runs: Sequence[Run], what: str, of: Callable[[Run], str]) -> None:
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        found.setdefault(of(run), []).append(run.name)
+    if len(found) > 1:
+        sides = "; ".join(f"{shortened(names)}: {value[:8]}" for value, names in found.items())
+        raise SplitError(
+            f"These runs cannot be ranked: they used different {what} ({sides}). "
+            "Fit them again together with `fishfeat fit`, or report only those that belong "
+            "together."
+        )
+
+
+_SAME: dict[str, Callable[[Run], str]] = {
+    "folds": lambda run: run.splits_digest,
+    "pictures or labels": lambda run: json_digest([run.keys, run.y]),
+    "classes": lambda run: json_digest(run.class_names),
+}
+
+
+def primary_strategy(runs: Sequence[Run]) -> str:
+    """'grouped' where any run is grouped, else 'random'."""
+    return "grouped" if any(run.split == "grouped" for run in runs) else "random"
+
+
+def leaderboard(runs: Sequence[Run]) -> list[Standing]:
+    """The runs of the primary strategy, best first, each with its random counterpart."""
+    strategy = primary_strategy(runs)
+    others = [run for run in runs if run.split != strategy]
+    primary = sorted((run for run in runs if run.split == strategy), key=_rank_key)
+    beside = _counterparts(primary, others)
+    return [Standing(*of) for of in zip(labels_of(primary), primary, beside, strict=True)]
+
+
+def _rank_key(run: Run) -> tuple[float, str, str]:
+    return -run.metrics[RANKED_BY], run.name, json_digest(run.config)
+
+
+def _counterparts(runs: Sequence[Run], others: Sequence[Run]) -> list[Run | None]:
+    """For each of `runs` the same classifier among `others`, None where that is not certain.
+
+    A search may end in other parameters on another split: they count only where they must.
+    """
+    for same in (_classifier, _configuration):
+        found = {same(run): run for run in others}
+        if len(found) == len(others) and len({same(run) for run in runs}) == len(runs):
+            return [found.get(same(run)) for run in runs]
+    return [None] * len(runs)
+
+
+def _classifier(run: Run) -> str:
+    features = entry(run.config, "features", default={})
+    network = [features.get("description"), features.get("fingerprint")]
+    return json_digest([run.name, run.kind, run.config.get("balanced"), network])
+
+
+def _configuration(run: Run) -> str:
+    chosen = {n: v for n, v in run.config.items() if n not in ("splits", "features", "seed")}
+    return json_digest([_classifier(run), chosen])
+
+
+def labels_of(runs: Sequence[Run]) -> list[str]:
+    """A name for each run: only as long as it must be to tell the runs apart."""
+    labels = [run.name for run in runs]
+    for network, weighted in product(("", "short", "full"), (False, True)):
+        labels = [_label(run, network, weighted) for run in runs]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [f"{label} #{i}" for i, label in enumerate(labels, start=1)]
+
+
+def _label(run: Run, network: str, weighted: bool) -> str:
+    name = backbone_name(run)
+    name = name.split(",")[0].split(":")[-1] if network == "short" else name
+    on = f" on {name}" if network and name else ""
+    return f"{run.name}{', balanced' if weighted and run.config.get('balanced') else ''}{on}"
+
+
+def backbone_name(run: Run) -> str:
+    """The features that a run used, in words; '' where it used none."""
+    return str(entry(run.config, "features", "description", default=""))
+
+
+def shares_pictures(run: Run, other: Run | None) -> bool:
+    """Whether two runs scored the same pictures, so that their difference means something."""
+    return other is not None and np.array_equal(run.keys, other.keys)
+
+
+def leak(standing: Standing, metric: str = RANKED_BY) -> float | None:
+    """How much better the random split looks; None where it cannot be told."""
+    run, random = standing.run, standing.random
+    if random is None or not shares_pictures(run, random):
+        return None
+    return float(random.metrics[metric] - run.metrics[metric])
+
+
+def not_told_apart(standings: Sequence[Standing]) -> list[str]:
+    """Labels of the runs whose interval overlaps that of the best run."""
+    best = standings[0].run.intervals.get(RANKED_BY)
+    ends = ((s.label, s.run.intervals.get(RANKED_BY)) for s in standings[1:])
+    return [label for label, other in ends if best and other and other[1] >= best[0]]
+
+
+def always_most_frequent(run: Run) -> dict[str, float]:
+    """What naming every picture after the largest class would score."""
+    counts = np.bincount(run.y, minlength=len(run.class_names))
+    present = int(np.count_nonzero(counts))
+    return {"accuracy": float(counts.max() / counts.sum()), "balanced_accuracy": 1 / present}

@@ -1,0 +1,187 @@
+"""What the figures mean, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fishfeat.classify.metrics import RANKED_BY, per_class
+from fishfeat.records import ImageSet, Run
+from fishfeat.report.compare import Standing, entry, leak, not_told_apart
+from fishfeat.report.gallery import View
+from fishfeat.report.text import count, integer, interval, listed, percent_sign, points, sentence
+
+FEW_GROUPS = 10
+WEAK_RECALL = 0.7
+
+
+def headline(standings: Sequence[Standing], images: ImageSet) -> str:
+    """The best honest score with its interval, and on how much it rests."""
+    best = standings[0]
+    score = percent_sign(best.run.metrics[RANKED_BY])
+    ends = interval(best.run.intervals.get(RANKED_BY))
+    return (
+        f"{_best_of(standings)} names {score} of the pictures rightly"
+        f"{f' (95 % interval {ends})' if ends else ''}, measured on {extent(best.run, images)}"
+        f"{_novelty(best.run)}."
+    )
+
+
+def _best_of(standings: Sequence[Standing]) -> str:
+    n = len(standings)
+    return f"{standings[0].label}, the best of {n} runs," if n > 1 else standings[0].label
+
+
+def _novelty(run: Run) -> str:
+    if run.split == "grouped":
+        return " that share no group with the pictures it was trained on"
+    return ""
+
+
+def extent(run: Run, images: ImageSet) -> str:
+    """'1,002 pictures of 10 classes in 237 groups'."""
+    text = f"{count(len(run.keys), 'picture')} of {_classes(run)}"
+    groups = n_groups(run, images)
+    return text if groups is None else f"{text} in {count(groups, 'group')}"
+
+
+def _classes(run: Run) -> str:
+    return count(len(np.unique(run.y)), "class", plural="classes")
+
+
+def n_groups(run: Run, images: ImageSet) -> int | None:
+    """Number of groups among the run's pictures; None where groups are not known."""
+    if images.groups is None:
+        return None
+    rows = np.isin(images.keys, run.keys)
+    return len(np.unique(images.groups[rows]))
+
+
+def protocol(run: Run, images: ImageSet) -> str:
+    """How the run was scored, in one plain sentence."""
+    n_repeats, n_folds = len(run.fold), int(run.fold.max()) + 1
+    repeated = "" if n_repeats == 1 else f", repeated {n_repeats} times"
+    seed = entry(run.config, "splits", "seed")
+    seeded = "" if seed is None else f", seed {seed}"
+    return (
+        f"Each of {count(len(run.keys), 'picture')} was scored only by classifiers trained "
+        f"without its own fold ({n_folds} folds{repeated}{seeded}), with {_dealt(run, images)}"
+        f"{_held_out(run)}."
+    )
+
+
+def _dealt(run: Run, images: ImageSet) -> str:
+    if run.split == "random":
+        return "single pictures dealt to the folds at random within each class"
+    groups = entry(run.config, "splits", "n_groups", default=n_groups(run, images))
+    number = "" if groups is None else f" ({count(groups, 'group')})"
+    return f"all pictures of one group kept in the same fold{number}"
+
+
+def _held_out(run: Run) -> str:
+    if run.holdout is None:
+        return ""
+    drawn = entry(run.config, "splits", "holdout_origin") == "drawn"
+    origin = "drawn before" if drawn else "set apart as the test part of the data set"
+    return f"; {count(len(run.holdout.keys), 'further picture')}, {origin}, were scored once"
+
+
+def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:
+    """What forbids to take the scores at their face value; often nothing."""
+    run = standings[0].run
+    if run.split == "grouped":
+        return []
+    if images.groups is None:
+        return [
+            "No groups are known for these pictures. If several show the same animal or are "
+            "copies of one photograph, they stand on both sides of the split and every score "
+            "here is too good. Name the groups with --group-pattern or a group column and fit "
+            "again."
+        ]
+    return [
+        f"Groups are known ({integer(n_groups(run, images))}), yet these runs were split at "
+        "random: pictures of one group stand on both sides and every score here is too good. Run "
+        "`fishfeat fit` again for the grouped score."
+    ]
+
+
+def leak_story(standings: Sequence[Standing]) -> list[str]:
+    """Grouped against random, for a reader who knows fish and no statistics."""
+    first = next((s for s in standings if leak(s) is not None), None)
+    if first is None or first.random is None:
+        return []
+    random = percent_sign(first.random.metrics[RANKED_BY])
+    return [
+        "Pictures of one group, such as the frames of one swimming fish, look so alike that a "
+        "classifier which has trained on one recognises the next without knowing the species; the "
+        "grouped score keeps them together and so says what to expect of a fish never seen before.",
+        f"Dealt out at random, the same pictures seem to give {first.label} {random}: the "
+        f"difference of {points(leak(first))} points is what the leak is worth, not skill.",
+    ]
+
+
+def trust(view: View, standings: Sequence[Standing]) -> list[str]:
+    """What to trust and what not, by the best run."""
+    return [*_ranking(standings), *_sureness(view), *_weak_classes(view), *_few_groups(view)]
+
+
+def _ranking(standings: Sequence[Standing]) -> list[str]:
+    close = not_told_apart(standings)
+    if not close:
+        return []
+    verb = "overlaps" if len(close) == 1 else "overlap"
+    noun = "interval" if len(close) == 1 else "intervals"
+    return [
+        f"The {noun} of {listed(close)} {verb} that of {standings[0].label}: their order may be "
+        "chance."
+    ]
+
+
+def _sureness(view: View) -> list[str]:
+    sure, right = view.sure, view.right
+    if sure.all():
+        return []
+    return [
+        f"Where {view.label} is sure, {percent_sign(right[sure].mean())} of its answers are "
+        f"right; of the unsure quarter {percent_sign(right[~sure].mean())}: those are worth the "
+        "eyes of a person."
+    ]
+
+
+def _weak_classes(view: View) -> list[str]:
+    run = view.run
+    found = per_class(run.y, view.predicted, len(run.class_names))
+    recall, support = found["recall"], found["support"]
+    weak = [c for c in np.argsort(recall, kind="stable") if support[c] and recall[c] < WEAK_RECALL]
+    if not weak:
+        return []
+    named = [f"{run.class_names[c]} ({percent_sign(recall[c])} found)" for c in weak[:3]]
+    more = f" and {len(weak) - 3} more" if len(weak) > 3 else ""
+    return [f"Weakest: {', '.join(named) if more else listed(named)}{more}."]
+
+
+def _few_groups(view: View) -> list[str]:
+    names, groups = view.run.class_names, view.images.groups
+    if groups is None:
+        return []
+    n = {c: len(np.unique(view.groups[view.run.y == c])) for c in np.unique(view.run.y)}
+    few = [c for c in n if n[c] < FEW_GROUPS]
+    if not few:
+        return []
+    named = [f"{names[c]} ({count(n[c], 'group')})" for c in few[:5]]
+    more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+    return [
+        f"{', '.join(named) if more else listed(named)}{more}: the figures of "
+        f"{'this class rest' if len(few) == 1 else 'these classes rest'} on a handful of groups, "
+        "however many pictures there are."
+    ]
+
+
+def split_notes(standings: Sequence[Standing], images: ImageSet) -> list[str]:
+    """Where the groups come from and what the splits say of themselves."""
+    config = standings[0].run.config
+    grouping = str(entry(config, "splits", "grouping", default="")) or images.grouping
+    notes = [str(note) for note in entry(config, "splits", "notes", default=())]
+    origin = [f"Groups: {grouping}"] if grouping and images.groups is not None else []
+    return [sentence(note) for note in [*origin, *notes]]

@@ -1,0 +1,98 @@
+"""Numbers and names as a person reads them; every string on the page passes through here."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+# Controls, bidirectional overrides, lone surrogates, unassigned, line and paragraph separators.
+_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_GAP = "\N{NO-BREAK SPACE}"
+
+
+def shown(value: Any) -> Any:
+    """Text with everything that has no shape of its own escaped; other values as they are.
+
+    File names may hold line breaks, direction marks and bytes that are no UTF-8.
+    """
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "".join(_escaped(c) if unicodedata.category(c) in _UNSEEN else c for c in value)
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that Python could not decode
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def percent(share: float | None) -> str:
+    """'86.5' for 0.865, '–' for what is not known; the unit stands in the heading."""
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def percent_sign(share: float) -> str:
+    """'86.5 %' for 0.865."""
+    return f"{percent(share)}{_GAP}%"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """'80.1–91.2' for (0.801, 0.912), '' for None."""
+    return "" if ends is None else f"{percent(ends[0])}–{percent(ends[1])}"
+
+
+def points(difference: float | None) -> str:
+    """'+11.6' for 0.116, with a true minus sign."""
+    return "–" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def metric(name: str, value: float) -> str:
+    """A metric by name: rates in per cent, log loss as it is."""
+    return f"{value:.3f}" if name == "log_loss" else percent_sign(value)
+
+
+def integer(number: float | None) -> str:
+    """'1,002' for 1002."""
+    return "–" if number is None else f"{number:,.0f}"
+
+
+def count(number: int, noun: str, *, plural: str = "") -> str:
+    """'1 picture', '1,002 pictures'."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def span(low: float, high: float) -> str:
+    """'31 to 351', '300' where both are the same."""
+    return integer(low) if integer(low) == integer(high) else f"{integer(low)} to {integer(high)}"
+
+
+def duration(seconds: float | None) -> str:
+    """'0.42 s', '12.3 s', '3 min 12 s'."""
+    if seconds is None:
+        return "–"
+    if seconds < 100:
+        return f"{seconds:.{2 if seconds < 10 else 1}f}{_GAP}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}{_GAP}min {rest}{_GAP}s"
+
+
+def bytes_size(n_bytes: float) -> str:
+    """'9.2 kB', '31.0 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000 or unit == "GB":
+            break
+        n_bytes /= 1000
+    return f"{n_bytes:.0f}{_GAP}B" if unit == "B" else f"{n_bytes:.1f}{_GAP}{unit}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    *head, last = items
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop at its end."""
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else text + "."

@@ -1,0 +1,120 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fishfeat.errors import DataError, SplitError
+from fishfeat.report.compare import (
+    always_most_frequent,
+    check_comparable,
+    labels_of,
+    leaderboard,
+    leak,
+    not_told_apart,
+)
+
+
+def test_runs_are_ranked_best_first_whatever_their_order(make_images, make_run):
+    images = make_images()
+    runs = [make_run(images, name, wrong=range(n)) for name, n in (("a", 9), ("b", 2), ("c", 5))]
+    assert [standing.label for standing in leaderboard(runs)] == ["b", "c", "a"]
+    assert [standing.label for standing in leaderboard(runs[::-1])] == ["b", "c", "a"]
+
+
+def test_the_random_run_of_the_same_classifier_stands_beside_the_grouped_one(make_images, make_run):
+    images = make_images()
+    runs = [
+        make_run(images, "svc", wrong=[1, 2, 3]),
+        make_run(images, "svc", wrong=[1], split="random"),
+        make_run(images, "rf", split="random"),
+    ]
+    (standing,) = leaderboard(runs)
+    assert standing.random is runs[1]
+    assert leak(standing) == pytest.approx(2 / 30)
+
+
+def test_no_leak_is_told_between_runs_on_other_pictures(make_images, make_run):
+    images = make_images()
+    few = images.select(np.arange(20))
+    (standing,) = leaderboard([make_run(few), make_run(images, split="random")])
+    assert standing.random is not None
+    assert leak(standing) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda images: {"splits_digest": "0" * 64}, "folds"),
+        (lambda images: {"y": images.y[::-1].copy()}, "pictures or labels"),
+        (lambda images: {"class_names": np.array(["x", "y", "z"])}, "classes"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_by_name(make_images, make_run, change, what):
+    images = make_images()
+    runs = [make_run(images, "svc"), make_run(images, "rf")]
+    runs[1] = dataclasses.replace(runs[1], **change(images))
+    with pytest.raises(SplitError, match=f"different {what} .*'svc'.*'rf'"):
+        check_comparable(runs)
+
+
+def test_grouped_and_random_folds_may_differ(make_images, make_run):
+    images = make_images()
+    check_comparable([make_run(images), make_run(images, split="random")])
+
+
+def test_no_runs_are_refused_with_the_cure():
+    with pytest.raises(DataError, match="fishfeat fit"):
+        check_comparable([])
+
+
+def test_only_runs_whose_interval_reaches_the_best_are_called_close(make_images, make_run):
+    images = make_images()
+    ends = {"best": (0.9, 1.0), "near": (0.7, 0.92), "far": (0.5, 0.85)}
+    runs = [
+        make_run(images, name, wrong=range(3 * i), intervals={"balanced_accuracy": ends[name]})
+        for i, name in enumerate(ends)
+    ]
+    assert not_told_apart(leaderboard(runs)) == ["near"]
+
+
+def test_labels_grow_only_until_the_runs_differ(make_images, make_run):
+    images = make_images()
+    run = make_run(images)
+    other = dict(run.config) | {"balanced": True}
+    assert labels_of([run, make_run(images, "rf")]) == ["svc", "rf"]
+    assert labels_of([run, dataclasses.replace(run, config=other)]) == [
+        "svc",
+        "svc, balanced",
+    ]
+    assert len(set(labels_of([run, run]))) == 2
+
+
+def test_labels_name_the_backbone_where_there_are_several(make_images, make_run):
+    images = make_images()
+    names = ("timm:one, 64 px, squash", "timm:one, 96 px, squash", "timm:two, 64 px, squash")
+    runs = [make_run(images, config={"features": {"description": name}}) for name in names]
+    assert labels_of(runs[1:]) == ["svc on one", "svc on two"]
+    assert labels_of(runs)[0] == "svc on timm:one, 64 px, squash"
+
+
+def test_the_baseline_names_the_largest_class(make_images, make_run):
+    images = make_images(y=np.repeat([0, 1, 2], [20, 6, 4]))
+    found = always_most_frequent(make_run(images))
+    assert found == {"accuracy": 2 / 3, "balanced_accuracy": 1 / 3}
+
+
+def test_counterparts_are_found_among_runs_of_one_name(make_images, make_run):
+    images = make_images()
+    configs = [{"clf": "svc", "params": {"C": c}, "splits": {}} for c in (1, 10)]
+    grouped = [make_run(images, config=c, wrong=range(i)) for i, c in enumerate(configs)]
+    random = [make_run(images, config=c, split="random") for c in configs]
+    assert [s.random for s in leaderboard([*random[::-1], *grouped])] == random
+
+
+def test_a_search_that_ends_elsewhere_on_random_folds_is_still_the_same_classifier(
+    make_images, make_run
+):
+    images = make_images()
+    grouped = make_run(images, config={"params": {"C": 1}})
+    random = make_run(images, config={"params": {"C": 9}}, split="random")
+    assert leaderboard([grouped, random])[0].random is random

@@ -1,0 +1,246 @@
+import dataclasses
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from fishfeat.errors import DataError, SplitError
+from fishfeat.records import Rejected
+from fishfeat.report.page import write_report
+
+HOSTILE = [
+    "<script>alert(1)<.png",
+    '"onload="x.png',
+    "a'b&amp;{{ 7*7 }}.png",
+    "line\nbreak.png",
+    "turned\u202eround.png",
+    "bytes\udcff\udc80.png",
+]
+
+
+@pytest.fixture(scope="module")
+def pond(make_images, make_run):
+    """Two runs on grouped folds and one of them on random folds."""
+    images = make_images()
+    runs = [
+        make_run(images, "svc", wrong=[3, 20]),
+        make_run(images, "rf", wrong=[3, 4, 28]),
+        make_run(images, "svc", wrong=[3], split="random"),
+    ]
+    return images, runs
+
+
+@pytest.fixture(scope="module")
+def written(pond, tmp_path_factory):
+    """The report of the pond; only to be read."""
+    images, runs = pond
+    return write_report(runs, images, tmp_path_factory.mktemp("pond") / "report")
+
+
+@pytest.fixture(scope="module")
+def page(written, read_page):
+    return read_page(written)
+
+
+def test_the_page_says_the_score_the_protocol_and_what_the_leak_is_worth(page):
+    assert "svc, the best of 2 runs, finds 93.3\N{NO-BREAK SPACE}%" in page.text
+    assert "30 pictures of 3 classes in 15 groups" in page.text
+    assert "Each of 30 pictures was scored only by classifiers trained without its own" in page.text
+    assert "all pictures of one group kept in the same fold (15 groups)" in page.text
+    assert "the difference of +3.3 points is what the leak is worth" in page.text
+    assert "No groups are known" not in page.text
+
+
+def test_png_files_and_the_page_lie_side_by_side(written):
+    names = {path.name for path in written.parent.iterdir()}
+    confusion = {f"confusion-{n}.png" for n in ("svc-grouped", "rf-grouped", "svc-random")}
+    assert written.name == "index.html"
+    assert names == confusion | {"index.html", "report.json", "leaderboard.png", "class_counts.png"}
+    assert all((written.parent / n).read_bytes().startswith(b"\x89PNG") for n in confusion)
+
+
+def test_hostile_names_are_shown_escaped(make_images, make_run, tmp_path, read_page):
+    images = make_images(
+        12, groups_of=None, names=HOSTILE, class_names=("<b>a</b>", "$x_", "c\ud800")
+    )
+    lost = Rejected("<img src=x>\n.png", "broken: <em>", '<a href="//x">')
+    images = dataclasses.replace(images, rejected=(lost,), notes=("<u>note</u>",))
+    run = make_run(images, "<svg>", wrong=range(12), split="random")
+    page = read_page(write_report([run], images, tmp_path / "report", title="</title><script>"))
+    assert [tag for tag, _ in page.tags].count("script") == 1
+    assert not {"b>", "em", "u", "img"} & {tag for tag, _ in page.tags}
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert "<script>alert(1)<.png" in page.text
+    assert "line\\nbreak.png" in page.text
+    assert "turned\\u202eround.png" in page.text
+    assert "bytes\\xff\\x80.png" in page.text
+    assert "a'b&amp;{{ 7*7 }}.png" in page.text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="bytes that are no text")
+def test_report_json_keeps_names_that_are_no_utf8(make_images, make_run, tmp_path):
+    images = make_images(12, groups_of=None, names=HOSTILE)
+    write_report([make_run(images, wrong=range(12), split="random")], images, tmp_path)
+    found = json.loads((tmp_path / "report.json").read_text(encoding="ascii"))
+    unsure = found["runs"][0]["pictures"]["unsure"]["shown"]
+    assert {shot["path"] for shot in unsure} <= set(images.keys.tolist())
+
+
+def test_same_input_gives_the_same_bytes(pond, written, tmp_path):
+    images, runs = pond
+    second = write_report(runs[::-1], images, tmp_path).parent
+    for path in sorted(written.parent.iterdir()):
+        assert path.read_bytes() == (second / path.name).read_bytes(), path.name
+
+
+def test_nothing_is_loaded_from_elsewhere(written, page):
+    beside = {path.name for path in written.parent.iterdir()}
+    for address in page.attributes("src") + page.attributes("href"):
+        local = address.startswith(("data:image/", "#")) or address in beside
+        assert local, address[:80]
+    assert "default-src 'none'" in page.attributes("content")[0]
+    assert not re.search(r"@import|url\(", written.read_text(encoding="utf-8"))
+
+
+def test_links_and_pictures_point_at_something_on_the_page(page):
+    wanted = {href[1:] for href in page.attributes("href") if href.startswith("#")}
+    assert len(page.ids) == len(set(page.ids))
+    assert wanted <= set(page.ids)
+
+
+def test_each_picture_is_held_once(pond, page):
+    stored = [attrs["id"] for tag, attrs in page.tags if tag == "image"]
+    used = {attrs["href"][1:] for tag, attrs in page.tags if tag == "use"}
+    assert len(stored) == len(set(stored)) <= len(pond[0])
+    assert used == set(stored)
+
+
+def test_pictures_and_tables_are_named_for_screen_readers(page):
+    drawn = [attrs for tag, attrs in page.tags if attrs.get("role") == "img"]
+    assert drawn
+    assert all(attrs["aria-label"] for attrs in drawn)
+    assert all(attrs["aria-label"] for _, attrs in page.tags if attrs.get("role") == "region")
+    assert {"header", "main", "nav", "footer"} <= {tag for tag, _ in page.tags}
+    assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
+    n_tables = [tag for tag, _ in page.tags].count("table")
+    assert [tag for tag, _ in page.tags].count("caption") == n_tables
+
+
+def test_a_vanished_picture_gets_a_tile_that_says_so(make_images, make_run, tmp_path, read_page):
+    images = make_images()
+    run = make_run(images, wrong=[20])
+    images.path(25).unlink()
+    images.path(20).write_bytes(b"no picture")
+    page = read_page(write_report([run], images, tmp_path))
+    assert "fish_025.png (can no longer be read)" in page.attributes("aria-label")
+    assert "fish_020.png (can no longer be read)" in page.attributes("aria-label")
+    assert "#lost" in page.attributes("href")
+    assert "p25" not in page.ids
+
+
+def test_unreadable_files_are_named_with_their_reasons(pond, tmp_path, read_page):
+    images, runs = pond
+    lost = (Rejected("cod/half.png", "broken: image file is truncated", "cod"),)
+    page = read_page(write_report(runs, dataclasses.replace(images, rejected=lost), tmp_path))
+    assert "cod/half.png" in page.text
+    assert "broken: image file is truncated" in page.text
+    found = json.loads((tmp_path / "report.json").read_text())["rejected"]
+    expected = {"path": "cod/half.png", "label": "cod"}
+    assert found == [expected | {"reason": "broken: image file is truncated"}]
+
+
+def test_unknown_groups_are_said(make_images, make_run, tmp_path, read_page):
+    images = make_images(groups_of=None)
+    page = read_page(write_report([make_run(images, split="random")], images, tmp_path))
+    assert "No groups are known for these pictures" in page.text
+    assert "single pictures dealt to the folds at random" in page.text
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["cautions"][0].startswith("No groups are known")
+    assert found["n_groups"] is None
+
+
+def test_known_groups_that_the_runs_ignored_are_said(make_images, make_run, tmp_path, read_page):
+    images = make_images()
+    page = read_page(write_report([make_run(images, split="random")], images, tmp_path))
+    assert "Groups are known (15), yet these runs were split at random" in page.text
+
+
+def test_report_json_holds_the_numbers_of_the_runs(pond, written):
+    _, runs = pond
+    found = json.loads((written.parent / "report.json").read_text())
+    assert [(r["name"], r["split"]) for r in found["runs"]] == [
+        ("svc", "grouped"),
+        ("rf", "grouped"),
+        ("svc", "random"),
+    ]
+    for plain, run in zip(found["runs"], runs, strict=True):
+        assert plain["metrics"] == dict(run.metrics)
+        assert plain["intervals"] == {k: list(v) for k, v in run.intervals.items()}
+        assert plain["seconds"] == dict(run.seconds)
+        assert plain["folds"] == [dict(fold) for fold in run.folds]
+        assert np.trace(plain["confusion"]) / 30 == pytest.approx(run.metrics["accuracy"])
+        recall = [row["recall"] for row in plain["per_class"]]
+        assert np.mean(recall) == pytest.approx(run.metrics["balanced_accuracy"])
+    assert found["leaderboard"][0]["leak"] == pytest.approx(1 / 30)
+    assert found["leaderboard"][1]["random"] is None
+    assert (found["dataset"], found["n_images"], found["n_classes"]) == ("pond", 30, 3)
+    assert found["classes"][0] == {"name": "bream", "n_images": 10, "n_groups": 5}
+    assert found["cost"]["fit_seconds"] == 3.75
+    assert found["cost"]["embed_seconds"] == 2.0
+
+
+def test_held_out_scores_stand_in_the_leaderboard(
+    make_images, make_run, hold_out, tmp_path, read_page
+):
+    images = make_images()
+    rest = images.select(np.arange(24))
+    run = make_run(rest, holdout=hold_out(images, range(24, 30)))
+    page = read_page(write_report([run], images, tmp_path))
+    assert "Held-out test" in page.text
+    assert "n = 6" in page.text
+    assert (
+        "6 further pictures, set apart as the test part of the data set, were scored once"
+        in page.text
+    )
+
+
+def test_many_classes_show_the_matrix_as_a_picture(make_images, make_run, tmp_path, read_page):
+    images = make_images(70, class_names=[f"species {i:02}" for i in range(35)])
+    page = read_page(write_report([make_run(images, wrong=[1, 2])], images, tmp_path))
+    matrix = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert [attrs["src"][:22] for attrs in matrix] == ["data:image/png;base64,"]
+    assert "35 classes" in matrix[0]["alt"]
+
+
+def test_sparse_records_are_enough(make_images, make_run, tmp_path):
+    images = make_images(6)
+    bare = make_run(images, config={}, intervals={}, folds=(), seconds={}, versions={})
+    assert write_report([bare], images, tmp_path).is_file()
+
+
+def test_unlabelled_pictures_are_counted(make_images, make_run, tmp_path, read_page):
+    images = make_images()
+    y = images.y.copy()
+    y[-4:] = -1
+    images = dataclasses.replace(images, y=y)
+    page = read_page(write_report([make_run(images.select(y >= 0))], images, tmp_path))
+    assert "4 of them without a label" in page.text
+
+
+def test_runs_on_pictures_that_are_gone_are_refused(make_images, make_run, tmp_path):
+    images = make_images()
+    run = make_run(images)
+    with pytest.raises(DataError, match=r"scored 2 pictures that are no longer in the data set"):
+        write_report([run], images.select(np.arange(28)), tmp_path)
+
+
+def test_runs_whose_splits_differ_are_refused_and_nothing_is_written(
+    make_images, make_run, tmp_path
+):
+    images = make_images()
+    runs = [make_run(images, "svc"), make_run(images, "rf", n_folds=5)]
+    with pytest.raises(SplitError, match=r"'svc'.*'rf'"):
+        write_report(runs, images, tmp_path / "report")
+    assert not (tmp_path / "report").exists()

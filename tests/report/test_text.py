@@ -1,0 +1,39 @@
+import pytest
+from markupsafe import Markup
+
+from fishfeat.report import text
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("Röhren-Aal 鰻 𝒜.png", "Röhren-Aal 鰻 𝒜.png"),
+        ("a\tb\r\n", "a\\tb\\r\\n"),
+        ("x\udcff", "x\\xff"),
+        ("x\ud800", "x\\ud800"),
+        ("a\u202eb\u2028", "a\\u202eb\\u2028"),
+    ],
+)
+def test_what_has_no_shape_is_escaped_and_the_rest_is_left(given, expected):
+    assert text.shown(given) == expected
+    assert text.shown(given).encode()
+
+
+def test_markup_and_numbers_pass_through():
+    assert text.shown(Markup("a\nb")) == "a\nb"
+    assert text.shown(3) == 3
+
+
+def test_numbers_read_well():
+    gap = "\N{NO-BREAK SPACE}"
+    assert text.percent(0.8649) == "86.5"
+    assert text.percent(None) == "–"
+    assert text.interval((0.801, 0.912)) == "80.1–91.2"
+    assert text.points(-0.012) == "−1.2"
+    assert text.duration(0.417) == f"0.42{gap}s"
+    assert text.duration(192) == f"3{gap}min 12{gap}s"
+    assert text.bytes_size(9211) == f"9.2{gap}kB"
+    assert text.count(1, "class", plural="classes") == "1 class"
+    assert text.count(1002, "picture") == "1,002 pictures"
+    assert text.listed(["a", "b", "c"]) == "a, b and c"
+    assert text.metric("log_loss", 0.31051) == "0.311"
