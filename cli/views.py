@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,50 +36,19 @@ def fit_bars(out: Output) -> Iterator[Callable[[str, str], OnProgress]]:
 # --- pictures -------------------------------------------------------------------------------
 
 
-def images_document(folder: DatasetFolder, images: ImageSet) -> dict[str, Any]:
-    """The list of a data set as one document."""
-    return {
-        "dataset": folder.name,
-        "root": images.root,
-        "n_images": len(images),
-        "n_groups": None if images.groups is None else len(set(images.groups.tolist())),
-        "grouping": images.grouping,
-        "classes": class_counts(images),
-        "parts": None if images.part is None else Counter(images.part.tolist()),
-        "unlabelled": int((images.y < 0).sum()),
-        "identical": identical_pictures(images),
-        "rejected": [{"path": lost.key, "reason": lost.reason} for lost in images.rejected],
-        "notes": images.notes,
-    }
-
-
-def class_counts(images: ImageSet) -> list[dict[str, Any]]:
-    """Pictures and groups of each class, and their median size in pixels."""
-    rows = []
-    for c, name in enumerate(images.class_names.tolist()):
-        own = images.y == c
-        sizes = sorted(zip(images.width[own].tolist(), images.height[own].tolist(), strict=True))
-        groups = None if images.groups is None else len(set(images.groups[own].tolist()))
-        median = list(sizes[len(sizes) // 2])
-        rows.append({"class": name, "n_images": len(sizes), "n_groups": groups, "size": median})
-    return rows
-
-
-def identical_pictures(images: ImageSet) -> dict[str, int]:
-    """How many files repeat the bytes of another, and how many of those under another label."""
-    labels: dict[str, set[str]] = {}
-    for digest, label in zip(images.digest.tolist(), images.labels.tolist(), strict=True):
-        labels.setdefault(digest, set()).add(label)
-    several = sum(len(found) > 1 for found in labels.values())
-    return {"repeated": len(images) - len(labels), "under_several_labels": several}
-
-
 def show_images(out: Output, folder: DatasetFolder, images: ImageSet) -> None:
     """The list of a data set."""
-    document = images_document(folder, images)
+    from fishfeat.stages.pictures import describe_images
+
+    document = describe_images(folder, images)
     out.document(document)
     rows = [
-        (c["class"], c["n_images"], "" if c["n_groups"] is None else c["n_groups"], _px(c["size"]))
+        (
+            c["class"],
+            c["n_images"],
+            "" if c["n_groups"] is None else c["n_groups"],
+            f"{c['median_width']:.0f} × {c['median_height']:.0f}",
+        )
         for c in document["classes"]
     ]
     title = f"{folder.name}: {len(images)} pictures, {len(rows)} classes"
@@ -92,10 +60,6 @@ def show_images(out: Output, folder: DatasetFolder, images: ImageSet) -> None:
             f"{same['under_several_labels']} pictures stand under several labels."
         )
     say_rejected(out, images)
-
-
-def _px(size: Sequence[int]) -> str:
-    return f"{size[0]} × {size[1]}"
 
 
 def say_rejected(out: Output, images: ImageSet, *, most: int = 10) -> None:

@@ -58,13 +58,14 @@ def unreachable_message(name: str) -> str:
     )
 
 
-def reachable(url: str, *, seconds: float = PROBE_SECONDS) -> bool:
-    """Whether anything answers at `url` within `seconds`; proxies are respected."""
+def reachable(url: str) -> bool:
+    """Whether anything answers at `url` within `PROBE_SECONDS`; proxies are respected."""
     answered = threading.Event()
 
     def ask() -> None:
+        request = urllib.request.Request(url, method="HEAD")
         try:
-            urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds)
+            urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
         except urllib.error.HTTPError:
             answered.set()  # an error page is an answer
         except OSError:
@@ -74,7 +75,7 @@ def reachable(url: str, *, seconds: float = PROBE_SECONDS) -> bool:
     # In a thread: a name server that does not answer holds the caller longer than any timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(PROBE_SECONDS)
     return answered.is_set()
 
 

@@ -117,7 +117,8 @@ def labels_of(runs: Sequence[Run]) -> list[str]:
         labels = [_label(run, network, weighted) for run in runs]
         if len(set(labels)) == len(labels):
             return labels
-    return [f"{label} #{i}" for i, label in enumerate(labels, start=1)]
+    names = [run.name for run in runs]
+    return [f"{name} #{names[:i].count(name) + 1}" for i, name in enumerate(names)]
 
 
 def _label(run: Run, network: str, weighted: bool) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fishfeat.errors import DataError
 from fishfeat.features.specs import make_spec
@@ -69,6 +72,46 @@ def current_dataset(cache: PathLike) -> DatasetFolder:
             "first, or `fishfeat demo` to see it work."
         )
     return current
+
+
+def describe_images(folder: DatasetFolder, images: ImageSet) -> dict[str, Any]:
+    """Counts, sizes, groups, parts, repeated and unreadable pictures of a data set."""
+    return {
+        "dataset": folder.name,
+        "root": images.root,
+        "n_images": len(images),
+        "n_groups": _n_groups(images, slice(None)),
+        "grouping": images.grouping,
+        "classes": [_describe_class(images, c) for c in range(len(images.class_names))],
+        "parts": None if images.part is None else Counter(images.part.tolist()),
+        "unlabelled": int((images.y < 0).sum()),
+        "identical": _identical(images),
+        "rejected": [{"path": lost.key, "reason": lost.reason} for lost in images.rejected],
+        "notes": images.notes,
+    }
+
+
+def _describe_class(images: ImageSet, c: int) -> dict[str, Any]:
+    own = images.y == c
+    return {
+        "class": images.class_names[c],
+        "n_images": own.sum(),
+        "n_groups": _n_groups(images, own),
+        "median_width": np.median(images.width[own]),
+        "median_height": np.median(images.height[own]),
+    }
+
+
+def _n_groups(images: ImageSet, rows: Any) -> int | None:
+    return None if images.groups is None else len(np.unique(images.groups[rows]))
+
+
+def _identical(images: ImageSet) -> dict[str, int]:
+    """How many files repeat the bytes of another, and how many pictures have several labels."""
+    pairs = np.unique(np.stack([images.digest, images.labels]), axis=1)
+    _, n_labels = np.unique(pairs[0], return_counts=True)
+    repeated = len(images) - len(n_labels)
+    return {"repeated": repeated, "under_several_labels": int((n_labels > 1).sum())}
 
 
 def regroup(folder: DatasetFolder, pattern: str) -> None:

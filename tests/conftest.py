@@ -1,0 +1,46 @@
+"""Material that several rooms' tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(os.environ.get("FISHFEAT_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real pictures and weights; the test is skipped where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"no real pictures at {SHARED} (set FISHFEAT_SHARED)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def draw_folder() -> Callable[..., Path]:
+    """Draw a folder of class folders: coloured noise, each class with a hue of its own."""
+
+    def draw(
+        root: Path, *, classes: tuple[str, ...] = ("bass", "bream"), n: int = 6, size: int = 24
+    ) -> Path:
+        rng = np.random.default_rng(0)
+        for c, name in enumerate(classes):
+            (root / name).mkdir(parents=True)
+            for i in range(n):
+                rgb = rng.integers(0, 90, (size, size + 8, 3), dtype=np.uint8)
+                rgb[..., c % 3] += 120
+                Image.fromarray(rgb).save(root / name / f"fish_{c}{i // 2}_{i}.png")
+        return root
+
+    return draw
+
+
+@pytest.fixture
+def folder(tmp_path: Path, draw_folder: Callable[..., Path]) -> Path:
+    """Two classes of six small pictures in three pairs each."""
+    return draw_folder(tmp_path / "fish")

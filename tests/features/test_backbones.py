@@ -1,0 +1,181 @@
+import socket
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from fishfeat.errors import BackboneError
+from fishfeat.features import hub
+from fishfeat.features.backbones import list_backbones, load_backbone
+
+
+@pytest.fixture(scope="module")
+def batch() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8, generator=generator)
+
+
+TINY = ["test_resnet", "test_vit", "test_convnext"]
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("pool", ["auto", "avg", "max"])
+def test_vectors_do_not_depend_on_the_batch(name, pool, batch):
+    backbone = load_backbone(f"random:{name}", img_size=64, pool=pool)
+    together = backbone(batch)
+    one_by_one = torch.cat([backbone(picture[None]) for picture in batch])
+    assert together.shape == (5, backbone.dim)
+    assert together.dtype == torch.float32
+    assert torch.allclose(together, one_by_one, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_network_stays_frozen_and_in_eval_mode(name, batch):
+    backbone = load_backbone(f"random:{name}", img_size=64)
+    before = {k: v.clone() for k, v in backbone.network.state_dict().items()}
+    first = backbone(batch)
+    backbone.train()
+    assert torch.equal(backbone(batch), first)
+    assert not any(module.training for module in backbone.modules())
+    assert not any(p.requires_grad for p in backbone.parameters())
+    after = backbone.network.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items())
+
+
+def test_random_weights_are_the_same_each_time_and_leave_the_global_generator_alone(batch):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = load_backbone("random:test_resnet", img_size=64)
+    assert torch.equal(torch.rand(1), expected)
+    second = load_backbone("random:test_resnet", img_size=64)
+    assert first.fingerprint == second.fingerprint
+    assert torch.equal(first(batch), second(batch))
+
+
+def test_the_fingerprint_changes_with_one_weight_and_with_the_preprocessing():
+    from fishfeat.features.backbones import fingerprint
+
+    backbone = load_backbone("random:test_resnet", img_size=64)
+    squashed = backbone.fingerprint
+    assert load_backbone("random:test_resnet", img_size=64, resize="pad").fingerprint != squashed
+    with torch.no_grad():
+        next(backbone.network.parameters())[0, 0, 0, 0] += 1e-3
+    assert fingerprint(backbone.network, backbone.preprocess) != squashed
+
+
+def test_layers_give_vectors_of_their_own(batch):
+    dims = {}
+    for layer in ("last", "head", "0", "-1"):
+        backbone = load_backbone("random:test_resnet", img_size=64, layer=layer)
+        dims[layer] = tuple(backbone(batch).shape)
+    assert dims["head"] == (5, 1000)
+    assert len(set(dims.values())) >= 3
+
+
+def test_the_last_block_with_average_pooling_is_the_networks_own_pooling_for_a_resnet(batch):
+    own = load_backbone("random:test_resnet", img_size=64)(batch)
+    block = load_backbone("random:test_resnet", img_size=64, layer="-1", pool="avg")(batch)
+    assert torch.allclose(own, block, atol=1e-5)
+
+
+def test_the_class_token_is_the_vits_own_output_before_its_head(batch):
+    backbone = load_backbone("random:test_vit", img_size=64, pool="token")
+    x = (batch.float() / 255 - backbone.mean) / backbone.std
+    assert torch.allclose(backbone(batch), backbone.network.forward_features(x)[:, 0], atol=1e-5)
+
+
+def test_half_precision_agrees_with_full(batch):
+    full = load_backbone("random:test_resnet", img_size=64)(batch).numpy()
+    half = load_backbone("random:test_resnet", img_size=64, precision="bf16")(batch).numpy()
+    cosine = (full * half).sum(1) / np.linalg.norm(full, axis=1) / np.linalg.norm(half, axis=1)
+    assert (cosine > 0.99).all()
+    assert not np.array_equal(full, half)
+
+
+def test_torchvision_networks_lose_their_head(monkeypatch, batch):
+    """With the weights of the real loader replaced: nothing is fetched."""
+    import torchvision
+
+    real = torchvision.models.get_model
+    monkeypatch.setattr(
+        torchvision.models, "get_model", lambda name, weights: real(name, weights=None)
+    )
+    monkeypatch.setattr(hub, "reachable", lambda url: True)
+    last = load_backbone("torchvision:squeezenet1_0", layer="features.2", img_size=64)
+    assert last(batch).shape == (5, 96)
+    assert load_backbone("torchvision:resnet18", img_size=64)(batch).shape == (5, 512)
+    with pytest.raises(BackboneError, match=r"no node of resnet18.*Did you mean layer"):
+        load_backbone("torchvision:resnet18", layer="layer1.7", img_size=64)
+    with pytest.raises(BackboneError, match="torchvision networks pool in their own way"):
+        load_backbone("torchvision:resnet18", pool="max", img_size=64)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("mobilnetv2_100", {}, r"no timm network\. Did you mean mobilenetv2_100"),
+        ("densenet121.best", {}, r"no weights called 'best'.*'ra_in1k'"),
+        ("efficientnet_b0_g8_gn", {}, "no pretrained weights.*random:efficientnet_b0_g8_gn"),
+        ("random:resnet17", {}, "Did you mean resnet1"),
+        ("torchvision:resnt18", {}, "Did you mean resnet18"),
+        ("random:test_resnet", {"layer": "99"}, "--layer must be last, head, or a number"),
+        ("random:test_resnet", {"pool": "token"}, r"no class token\. Take --pool avg"),
+        ("random:test_vit", {"img_size": 97}, "does not run.*97.*divisible"),
+    ],
+)
+def test_what_cannot_be_loaded_says_what_can(name, options, message):
+    with pytest.raises(BackboneError, match=message):
+        load_backbone(name, **options)
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """Name look-ups hang, as on a boat; nothing is cached."""
+
+    def hang(*args, **kwargs):
+        time.sleep(30)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(hub, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18.a1_in1k", "hf-hub:timm/resnet18.a1_in1k", "torchvision:resnet18"]
+)
+def test_an_unreachable_hub_is_found_out_quickly_and_says_what_to_do(name, no_network, caplog):
+    start = time.monotonic()
+    with pytest.raises(BackboneError, match=r"cannot be reached.*local-dir:FOLDER"):
+        load_backbone(name)
+    assert time.monotonic() - start < 10
+    assert not caplog.records
+
+
+def test_an_error_page_is_an_answer(monkeypatch):
+    import urllib.error
+    import urllib.request
+
+    def refuse(request, timeout):
+        raise urllib.error.HTTPError("http://x", 404, "not found", {}, None)
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    assert hub.reachable("http://x")
+
+
+def test_weights_on_this_machine_load_without_asking_the_network(monkeypatch):
+    from huggingface_hub import constants
+
+    asked = []
+    monkeypatch.setattr(hub, "reachable", lambda url: asked.append(url))
+    assert hub.fetch("net", lambda: constants.HF_HUB_OFFLINE) is True
+    assert asked == []
+
+
+def test_backbones_are_listed_by_part_of_the_name_or_glob():
+    assert "densenet121.ra_in1k" in list_backbones("densenet121")
+    assert "torchvision:densenet121" in list_backbones("densenet*")
+    assert list_backbones("no_such_network") == []

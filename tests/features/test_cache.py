@@ -1,0 +1,207 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from fishfeat.errors import CacheError, DataError
+from fishfeat.features.cache import FeatureCache, open_writer, select_features
+from fishfeat.features.specs import make_spec
+from fishfeat.images.scan import scan
+
+SPEC = make_spec("resnet18")
+DIM = 7
+
+
+def digest(i: int) -> str:
+    return f"{i:064x}"
+
+
+def vectors(start: int, n: int) -> np.ndarray:
+    return (np.arange(start, start + n)[:, None] + np.arange(DIM) / 10).astype(np.float32)
+
+
+def fill(path: Path, n: int, *, start: int = 0) -> None:
+    with open_writer(path, SPEC, "f" * 64, DIM) as writer:
+        names = [digest(i) for i in range(start, start + n)]
+        writer.append(names, [f"a/{name}.png" for name in names], vectors(start, n), seconds=1.5)
+
+
+def test_what_was_appended_is_found_by_digest_in_any_order(tmp_path):
+    path = tmp_path / "x.h5"
+    fill(path, 5)
+    fill(path, 4, start=5)
+    cache = FeatureCache(path)
+    asked = np.array([digest(i) for i in (8, 0, 3, 3)])
+    assert np.array_equal(cache.vectors(asked), vectors(0, 9)[[8, 0, 3, 3]])
+    assert cache.rows(np.array([digest(2), "nothing"])).tolist() == [2, -1]
+    assert cache.provenance["embed_seconds"] == 3.0
+
+
+def test_asking_for_what_is_not_there_says_how_many_are_missing(tmp_path):
+    fill(tmp_path / "x.h5", 2)
+    with pytest.raises(CacheError, match="lacks 1 pictures"):
+        FeatureCache(tmp_path / "x.h5").vectors(np.array([digest(0), digest(9)]))
+
+
+def test_the_file_is_the_schema_that_the_readme_shows(tmp_path):
+    fill(tmp_path / "x.h5", 3)
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert file["features"].shape == (3, DIM)
+        assert file["features"].dtype == np.float32
+        assert file["digest"][0].decode() == digest(0)
+        assert file["path"].asstr()[2] == f"a/{digest(2)}.png"
+        assert file.attrs["n_done"] == 3
+        assert json.loads(file.attrs["spec"])["name"] == "resnet18"
+        assert json.loads(file.attrs["provenance"])["versions"]["h5py"]
+        assert set(file.attrs) == {"protocol", "spec", "fingerprint", "provenance", "n_done"}
+
+
+def test_rows_that_were_not_counted_do_not_exist(tmp_path):
+    path = tmp_path / "x.h5"
+    fill(path, 3)
+    with h5py.File(path, "r+") as file:  # what a kill between the two flushes leaves
+        for name in ("features", "digest", "path"):
+            file[name].resize(5, axis=0)
+    assert FeatureCache(path).n_done == 3
+    fill(path, 2, start=3)
+    cache = FeatureCache(path)
+    asked = np.array([digest(i) for i in range(5)])
+    assert np.array_equal(cache.vectors(asked), vectors(0, 5))
+
+
+def test_other_weights_of_the_same_name_are_never_mixed(tmp_path):
+    fill(tmp_path / "x.h5", 3)
+    with (
+        pytest.raises(CacheError, match=r"other weights of the same name.*never mixed"),
+        open_writer(tmp_path / "x.h5", SPEC, "0" * 64, DIM),
+    ):
+        pass
+    assert FeatureCache(tmp_path / "x.h5").n_done == 3
+
+
+def test_another_specification_under_the_same_file_name_is_refused(tmp_path):
+    fill(tmp_path / "x.h5", 3)
+    with (
+        pytest.raises(CacheError, match="another backbone"),
+        open_writer(tmp_path / "x.h5", make_spec("resnet34"), "f" * 64, DIM),
+    ):
+        pass
+
+
+def test_a_file_of_a_newer_protocol_is_refused_by_readers_and_writers(tmp_path):
+    fill(tmp_path / "x.h5", 3)
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file.attrs["protocol"] = 99
+    with pytest.raises(CacheError, match=r"newer fishfeat \(protocol 99"):
+        FeatureCache(tmp_path / "x.h5")
+    with pytest.raises(CacheError, match="newer fishfeat"):
+        fill(tmp_path / "x.h5", 1, start=3)
+
+
+def test_a_truncated_file_is_called_damaged_and_is_left_alone(tmp_path):
+    path = tmp_path / "x.h5"
+    fill(path, 300)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CacheError, match=r"damaged and cannot be opened.*Move it away"):
+        FeatureCache(path)
+    with pytest.raises(CacheError, match="damaged"):
+        fill(path, 1, start=300)
+    assert path.read_bytes() == content[: len(content) // 2]
+
+
+def test_a_second_writer_is_told_who_is_writing(tmp_path):
+    path = tmp_path / "x.h5"
+    with open_writer(path, SPEC, "f" * 64, DIM):
+        with pytest.raises(CacheError, match=f"being written by process {os.getpid()} on "):
+            fill(path, 1)
+        with pytest.raises(CacheError, match="being written by another process"):
+            subprocess_reads(path)
+    fill(path, 1)
+    assert FeatureCache(path).n_done == 1
+
+
+def subprocess_reads(path: Path) -> None:
+    """Read in another process, as HDF5 locks between processes; re-raise what it says."""
+    code = f"from fishfeat.features.cache import *; FeatureCache(Path({str(path)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CacheError(done.stderr)
+
+
+def test_an_absent_file_says_which_command_makes_it(tmp_path):
+    with pytest.raises(CacheError, match="Run `fishfeat extract` first"):
+        FeatureCache(tmp_path / "x.h5")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_names_the_flag_that_mends_it(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(CacheError, match="--cache DIR"):
+        fill(tmp_path / "x.h5", 1)
+
+
+def test_selecting_takes_labels_from_the_image_set_and_vectors_from_the_file(folder, tmp_path):
+    images = scan(folder, group_pattern=r"fish_(\d+)_")
+    path = tmp_path / "x.h5"
+    with open_writer(path, SPEC, "f" * 64, DIM) as writer:
+        writer.append(images.digest[::-1].tolist(), images.keys.tolist(), vectors(0, len(images)))
+    features = select_features(images, path)
+    assert np.array_equal(features.X, vectors(0, len(images))[::-1])
+    assert np.array_equal(features.y, images.y)
+    assert np.array_equal(features.groups, images.groups)
+    merged = select_features(scan(folder, merge={"bass": "fish", "bream": "fish"}), path)
+    assert merged.class_names.tolist() == ["fish"]
+
+
+def test_selecting_from_a_file_of_other_pictures_is_an_error(folder, tmp_path):
+    fill(tmp_path / "x.h5", 2)
+    with pytest.raises(DataError, match="none of these 12 pictures"):
+        select_features(scan(folder), tmp_path / "x.h5")
+
+
+WRITER = """
+import sys, numpy as np
+from pathlib import Path
+from fishfeat.features.cache import FeatureCache, open_writer
+from fishfeat.features.specs import make_spec
+path, dim = Path(sys.argv[1]), 7
+spec = make_spec("resnet18")
+start = FeatureCache(path).n_done if path.exists() else 0
+with open_writer(path, spec, "f" * 64, dim) as writer:
+    print("ready", flush=True)
+    while True:
+        rows = np.arange(start, start + 8)
+        X = (rows[:, None] + np.arange(dim) / 10).astype(np.float32)
+        writer.append([f"{i:064x}" for i in rows], [f"a/{i}" for i in rows], X)
+        start += 8
+"""
+
+
+def test_a_file_killed_at_any_moment_opens_and_holds_every_counted_row(tmp_path):
+    path = tmp_path / "x.h5"
+    rng = np.random.default_rng()
+    counted = [0]
+    for _ in range(6):
+        child = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0, 0.15))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        cache = FeatureCache(path)
+        asked = np.array([digest(i) for i in range(cache.n_done)], str)
+        assert np.array_equal(cache.vectors(asked), vectors(0, cache.n_done))
+        counted.append(cache.n_done)
+    assert counted == sorted(counted)
+    assert counted[-1] > 0

@@ -1,0 +1,207 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fishfeat.errors import BackboneError
+from fishfeat.features import local
+from fishfeat.features.backbones import load_backbone
+from fishfeat.features.cache import FeatureCache
+from fishfeat.features.extract import _forecast, extract
+from fishfeat.images.scan import scan
+from fishfeat.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("random:test_resnet", img_size=32)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many pictures went through the network."""
+    seen = []
+    real = local._forward
+    monkeypatch.setattr(local, "_forward", lambda b, p: (seen.append(len(p)), real(b, p))[1])
+    return seen
+
+
+def by_key(features):
+    return dict(zip(features.keys.tolist(), features.X, strict=True))
+
+
+def test_each_vector_belongs_to_its_picture_whatever_batch_size_and_workers(
+    folder, tmp_path, backbone
+):
+    images = scan(folder)
+    plain = {}
+    for i, key in enumerate(images.keys.tolist()):
+        rgb = np.asarray(Image.open(images.path(i)).convert("RGB"))
+        x = torch.from_numpy(backbone.preprocess(rgb).copy()).permute(2, 0, 1)[None]
+        plain[key] = backbone(x)[0].numpy()
+    for n, (batch_size, workers) in enumerate([(None, None), (1, 1), (5, 3), (100, 2)]):
+        options = {"batch_size": batch_size, "workers": workers}
+        found = by_key(extract(images, backbone, cache=tmp_path / str(n), **options))
+        assert found.keys() == plain.keys()
+        assert all(np.allclose(found[key], plain[key], atol=1e-5) for key in plain)
+
+
+def test_a_second_run_embeds_nothing_and_says_so(folder, tmp_path, backbone, counted, caplog):
+    caplog.set_level(logging.INFO, "fishfeat")
+    first = extract(scan(folder), backbone, cache=tmp_path)
+    assert sum(counted) == 12
+    second = extract(scan(folder), backbone, cache=tmp_path)
+    assert sum(counted) == 12
+    assert np.array_equal(first.X, second.X)
+    assert "nothing to embed" in caplog.text
+
+
+def test_a_second_run_needs_no_network_at_all(folder, tmp_path, backbone, monkeypatch):
+    extract(scan(folder), backbone, cache=tmp_path)
+    monkeypatch.setattr("fishfeat.features.backbones.load_backbone", None)
+    assert len(extract(scan(folder), backbone.spec, cache=tmp_path)) == 12
+
+
+def test_only_new_and_changed_pictures_are_embedded(folder, tmp_path, backbone, counted):
+    extract(scan(folder), backbone, cache=tmp_path)
+    counted.clear()
+    Image.new("RGB", (9, 9), "red").save(folder / "bass" / "new.png")
+    Image.new("RGB", (9, 9), "blue").save(folder / "bass" / "fish_00_0.png")
+    features = extract(scan(folder), backbone, cache=tmp_path)
+    assert sum(counted) == 2
+    assert len(features) == 13
+
+
+def test_moving_renaming_and_merging_embed_nothing(folder, tmp_path, backbone, counted):
+    before = extract(scan(folder), backbone, cache=tmp_path)
+    counted.clear()
+    (folder / "bream").rename(folder / "gilthead")
+    (folder / "bass" / "fish_00_0.png").rename(folder / "gilthead" / "other name.png")
+    after = extract(
+        scan(folder, merge={"bass": "any", "gilthead": "any"}), backbone, cache=tmp_path
+    )
+    assert counted == []
+    assert after.class_names.tolist() == ["any"]
+    same = {x.tobytes() for x in before.X} == {x.tobytes() for x in after.X}
+    assert same
+
+
+def test_the_same_bytes_are_embedded_once_and_found_twice(folder, tmp_path, backbone, counted):
+    copy = (folder / "bass" / "fish_00_0.png").read_bytes()
+    (folder / "bream" / "copy.png").write_bytes(copy)
+    features = extract(scan(folder), backbone, cache=tmp_path)
+    assert sum(counted) == 12
+    found = by_key(features)
+    assert np.array_equal(found["bass/fish_00_0.png"], found["bream/copy.png"])
+
+
+def test_an_unreadable_picture_stops_nothing_shifts_nothing_and_is_named(
+    folder, tmp_path, backbone
+):
+    good = by_key(extract(scan(folder), backbone, cache=tmp_path / "good"))
+    whole = (folder / "bass" / "fish_00_0.png").read_bytes()
+    (folder / "bass" / "fish_00_00.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "bass" / "empty.png").write_bytes(b"")
+    found = extract(scan(folder), backbone, cache=tmp_path / "bad")
+    assert {k: v.tobytes() for k, v in by_key(found).items()} == {
+        k: v.tobytes() for k, v in good.items()
+    }
+    kept = Workspace(tmp_path / "bad").dataset("fish").load_images()
+    reasons = {lost.key: lost.reason for lost in kept.rejected}
+    assert "truncated" in reasons["bass/fish_00_00.png"]
+    assert reasons["bass/empty.png"] == "empty file"
+
+
+def test_a_rejected_picture_is_not_tried_again_until_it_changes(
+    folder, tmp_path, backbone, counted
+):
+    path = folder / "bass" / "fish_00_0.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    extract(scan(folder), backbone, cache=tmp_path)
+    dataset = Workspace(tmp_path).dataset("fish")
+    counted.clear()
+    extract(scan(folder, known=dataset.load_images()), backbone, cache=tmp_path)
+    assert counted == []
+    path.write_bytes(whole)
+    extract(scan(folder, known=dataset.load_images()), backbone, cache=tmp_path)
+    assert counted == [1]
+    assert dataset.load_images().rejected == ()
+
+
+def test_a_picture_that_changes_under_our_hands_is_not_stored_under_the_old_digest(
+    folder, tmp_path, backbone
+):
+    images = scan(folder)
+    Image.new("RGB", (9, 9), "red").save(folder / "bass" / "fish_00_0.png")
+    features = extract(images, backbone, cache=tmp_path)
+    assert "bass/fish_00_0.png" not in features.keys
+    kept = Workspace(tmp_path).dataset("fish").load_images()
+    assert "changed while it was being read" in kept.rejected[0].reason
+
+
+def test_a_run_that_is_stopped_goes_on_where_it_was(folder, tmp_path, backbone, counted):
+    def stop(done: int, total: int) -> None:
+        if done >= 4:
+            raise KeyboardInterrupt
+
+    images = scan(folder)
+    with pytest.raises(KeyboardInterrupt):
+        extract(images, backbone, cache=tmp_path, batch_size=2, on_progress=stop)
+    undisturbed = extract(images, backbone, cache=tmp_path / "other", batch_size=2)
+    counted.clear()
+    resumed = extract(images, backbone, cache=tmp_path, batch_size=2)
+    assert sum(counted) == 8
+    assert np.array_equal(resumed.X, undisturbed.X)
+
+
+def test_progress_ends_at_the_total(folder, tmp_path, backbone):
+    calls = []
+    extract(
+        scan(folder),
+        backbone,
+        cache=tmp_path,
+        batch_size=5,
+        on_progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == [(5, 12), (10, 12), (12, 12)]
+
+
+def test_vectors_that_are_not_finite_never_reach_the_file(folder, tmp_path):
+    broken = load_backbone("random:test_resnet", img_size=32)
+    with torch.no_grad():
+        next(broken.network.parameters()).fill_(float("nan"))
+    with pytest.raises(BackboneError, match=r"no finite vectors.*--precision fp32"):
+        extract(scan(folder), broken, cache=tmp_path)
+    path = Workspace(tmp_path).dataset("fish").features_file(broken.spec)
+    assert FeatureCache(path).n_done == 0
+
+
+def test_a_batch_that_does_not_fit_is_halved(folder, tmp_path, backbone, monkeypatch):
+    real = type(backbone).forward
+    sizes = []
+
+    def limited(self, x):
+        sizes.append(len(x))
+        if len(x) > 3:
+            raise torch.cuda.OutOfMemoryError
+        return real(self, x)
+
+    monkeypatch.setattr(type(backbone), "forward", limited)
+    assert len(extract(scan(folder), backbone, cache=tmp_path)) == 12
+    assert sizes[0] == 12
+
+
+def test_the_forecast_says_how_many_at_what_rate_and_how_long():
+    assert _forecast(11_504, 62.3) == "11,504 pictures to embed at 62 images/s: about 3 min."
+    assert _forecast(500, 50.0) == "500 pictures to embed at 50 images/s: about 10 s."
+
+
+def test_a_device_that_is_not_there_is_said(folder, tmp_path, backbone):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(BackboneError, match="--device cuda cannot be used"):
+        extract(scan(folder), backbone, cache=Path(tmp_path), device="cuda")

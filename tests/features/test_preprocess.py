@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from fishfeat.features.preprocess import Preprocess
+
+
+def make(resize: str, size: tuple[int, int] = (32, 32), crop_pct: float = 0.875) -> Preprocess:
+    half = (0.5, 0.5, 0.5)
+    return Preprocess(size, resize, "bilinear", crop_pct, half, half)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    """Left edge red, right edge blue, the middle green."""
+    rgb = np.zeros((height, width, 3), np.uint8)
+    rgb[:, : width // 4, 0] = 255
+    rgb[:, width // 4 : -width // 4, 1] = 255
+    rgb[:, -width // 4 :, 2] = 255
+    return rgb
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
+@pytest.mark.parametrize("shape", [(20, 80), (80, 20), (32, 32), (1, 1), (1, 20_000), (300, 7)])
+def test_every_shape_becomes_the_input_size(resize, shape):
+    out = make(resize, (32, 48))(np.full((*shape, 3), 200, np.uint8))
+    assert out.shape == (32, 48, 3)
+    assert out.dtype == np.uint8
+    assert (out == 200).any()
+
+
+def test_squash_keeps_head_and_tail_in_view_and_crop_cuts_them_off():
+    fish = picture(20, 80)
+    squashed, cropped = make("squash")(fish), make("crop")(fish)
+    assert squashed[:, :4, 0].mean() > 250
+    assert squashed[:, -4:, 2].mean() > 250
+    assert cropped[..., 0].max() == 0
+    assert cropped[..., 2].max() == 0
+
+
+def test_pad_keeps_the_shape_and_fills_with_the_mean_colour():
+    out = make("pad")(picture(20, 80))
+    bars = np.concatenate([out[:11], out[-11:]])
+    assert (bars == 128).all()
+    assert out[16, 0, 0] > 250
+    assert out[16, -1, 2] > 250
+
+
+def test_squash_equals_pillows_own_resize_to_the_bit():
+    rgb = np.random.default_rng(0).integers(0, 256, (50, 77, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(rgb).resize((32, 32), Image.Resampling.BILINEAR))
+    assert np.array_equal(make("squash")(rgb), expected)
+
+
+def test_crop_is_what_timms_evaluation_transform_sees():
+    from timm.data import create_transform
+
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((640, 480))
+    transform = create_transform(
+        (3, 224, 224), interpolation="bilinear", crop_pct=0.875, mean=(0,) * 3, std=(1,) * 3
+    )
+    theirs = transform(smooth).permute(1, 2, 0).numpy() * 255
+    ours = make("crop", (224, 224))(np.asarray(smooth))
+    assert np.abs(ours - theirs).mean() < 1.5

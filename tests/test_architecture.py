@@ -1,0 +1,138 @@
+"""The house: a module imports only from lower floors, and heavy things load only when used."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = {
+    "errors": 0,
+    "files": 0,
+    "records": 0,
+    "workspace": 0,
+    "images": 1,
+    "features": 2,
+    "classify": 2,
+    "report": 3,
+    "models": 4,
+    "stages": 5,
+    "": 6,  # the package's own public names
+    "cli": 7,
+}
+STRANGERS = {("features", "classify"), ("classify", "features")}
+HEAVY = ["torch", "torchvision", "timm", "sklearn", "xgboost", "matplotlib", "h5py", "jinja2"]
+
+
+def modules() -> dict[str, Path]:
+    files = [*(ROOT / "fishfeat").rglob("*.py"), *(ROOT / "cli").rglob("*.py")]
+    return {".".join(f.relative_to(ROOT).with_suffix("").parts): f for f in files}
+
+
+def imports(name: str, path: Path) -> set[str]:
+    """Modules of ours that a module names anywhere, inside functions too."""
+    package = name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = f"{package}.{node.module}" if node.level and node.module else node.module
+            base = base or package
+            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return found & (modules().keys() | {m.removesuffix(".__init__") for m in modules()})
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    if parts[0] == "cli":
+        return "cli"
+    return parts[1] if len(parts) > 1 and parts[1] != "__init__" else ""
+
+
+def test_every_room_has_a_floor():
+    assert {room(module) for module in modules()} <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_a_module_imports_only_from_lower_floors(module):
+    here = room(module)
+    for other in imports(module, modules()[module]):
+        there = room(other)
+        if there == here or (there == "" and other == "fishfeat"):
+            continue
+        assert FLOORS[there] <= FLOORS[here], f"{module} imports {other} from above"
+        assert FLOORS[there] < FLOORS[here] or FLOORS[here] == 0, f"{module} imports {other}"
+        assert (here, there) not in STRANGERS
+
+
+def test_there_are_no_import_cycles():
+    graph = {m.removesuffix(".__init__"): imports(m, path) - {m} for m, path in modules().items()}
+    graph = {m: {d for d in deps if d != m} for m, deps in graph.items()}
+    done: set[str] = set()
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, f"cycle: {' -> '.join([*above, module])}"
+        if module not in done:
+            for other in graph.get(module, ()):
+                # A package's __init__ names its modules; they do not need it back.
+                if other != "fishfeat":
+                    visit(other, (*above, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+def loaded_by(code: str) -> set[str]:
+    code = f"import sys\n{code}\nprint(*(m for m in {HEAVY} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded_by("import fishfeat; dir(fishfeat)") == set()
+
+
+def test_the_help_of_every_command_loads_nothing_heavy():
+    code = """
+import contextlib, io
+from fishfeat_cli.main import app
+for command in [c.name or c.callback.__name__ for c in app.registered_commands]:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        app([command, "--help"])
+"""
+    assert loaded_by(code) == set()
+
+
+@pytest.mark.parametrize("module", ["fishfeat.stages.scores", "fishfeat.report.page"])
+def test_fit_and_report_load_no_torch(module):
+    assert loaded_by(f"import {module}").isdisjoint({"torch", "torchvision", "timm", "xgboost"})
+
+
+def test_every_public_name_can_be_had():
+    code = "import fishfeat\nfor name in fishfeat.__all__: getattr(fishfeat, name)"
+    loaded_by(code)
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    import fishfeat
+
+    with pytest.raises(AttributeError, match="no attribute 'extrakt'"):
+        fishfeat.extrakt  # noqa: B018
+
+
+def test_functions_and_modules_are_short():
+    lengths, long = [], []
+    for name, path in modules().items():
+        assert path.read_text().count("\n") <= 500, f"{name}: two rooms in one?"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                n = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+                lengths.append(n)
+                long += [f"{name}.{node.name}: {n}"] if n > 60 else []
+    assert sorted(lengths)[len(lengths) // 2] <= 10
+    assert long == []

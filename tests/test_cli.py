@@ -1,0 +1,220 @@
+import csv
+import inspect
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fishfeat.errors import FishfeatError
+from fishfeat_cli import main as cli
+
+TINY = ["--backbone", "random:test_resnet", "--img-size", "32"]
+PAIRS = r"fish_(\d+)_"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command line in an empty folder; returns its result, JSON parsed where asked for."""
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+
+    def call(*args: object, code: int = 0):
+        result = runner.invoke(cli.app, [str(a) for a in args], catch_exceptions=True)
+        error = result.exception
+        if isinstance(error, FishfeatError):
+            assert code == 1, error
+            return str(error)
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout) if "--json" in args else result.stdout
+
+    return call
+
+
+@pytest.fixture
+def fish(tmp_path, draw_folder) -> Path:
+    return draw_folder(tmp_path / "data" / "fish", n=12)
+
+
+def test_the_three_commands_lead_from_a_folder_to_a_page(run, fish, tmp_path):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    table = run("fit", "--clf", "centroid", "--cv", 3)
+    assert "grouped accuracy" in table
+    assert "random accuracy" in table
+    page = run("report").split("The page: ")[1].strip()
+    assert Path(page).is_file()
+    assert (tmp_path / "cache" / "fish" / "report" / "report.json").is_file()
+
+
+def test_fit_prints_one_json_document(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    document = run("--json", "fit", "--clf", "svc", "--clf", "dummy", "--cv", 3)
+    assert document["dataset"] == "fish"
+    assert [(r["clf"], r["split"]) for r in document["runs"]] == [
+        ("svc", "grouped"),
+        ("svc", "random"),
+        ("dummy", "grouped"),
+        ("dummy", "random"),
+    ]
+    for one in document["runs"]:
+        assert {"accuracy", "balanced_accuracy", "macro_f1", "macro_precision"} <= one.keys()
+        assert 0 <= one["accuracy"] <= 1
+        assert len(one["folds"]) == 3
+        low, high = one["intervals"]["accuracy"]
+        assert low <= one["accuracy"] <= high
+
+
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [
+        (["extract"], {"dataset", "n_images", "n_embedded", "dim", "rejected", "file"}),
+        (["inspect"], {"dataset", "n_images", "classes", "identical", "rejected"}),
+        (["report"], {"dataset", "report"}),
+        (["info"], {"datasets", "current"}),
+        (["backbones", "densenet121"], {"backbones"}),
+    ],
+)
+def test_every_command_prints_json_when_asked(run, fish, command, keys):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "dummy", "--cv", 3)
+    assert keys <= run("--json", *command).keys()
+
+
+def test_a_second_extract_needs_no_words_and_embeds_nothing(run, fish):
+    first = run("--json", "extract", fish, *TINY, "--group-pattern", PAIRS)
+    second = run("--json", "extract")
+    assert (first["n_embedded"], second["n_embedded"]) == (24, 0)
+    assert second["n_groups"] == first["n_groups"] == 12
+    assert second["file"] == first["file"]
+
+
+def test_an_empty_option_forgets_the_last_one(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS, "--drop", "bream")
+    assert run("--json", "inspect")["classes"][0]["n_groups"] == 6
+    document = run("--json", "inspect", "--group-pattern", "", "--drop", "")
+    assert document["n_groups"] is None
+    assert len(document["classes"]) == 2
+
+
+def test_labels_change_without_embedding_anything_again(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    (tmp_path / "merge.csv").write_text("class,group\nbass,any\nbream,any\n")
+    document = run("--json", "extract", "--merge", tmp_path / "merge.csv")
+    assert (document["n_embedded"], document["n_classes"]) == (0, 1)
+
+
+def test_fit_takes_a_group_pattern_of_its_own_and_keeps_it(run, fish):
+    run("extract", fish, *TINY)
+    assert {r["split"] for r in run("--json", "fit", "--clf", "dummy")["runs"]} == {"random"}
+    document = run("--json", "fit", "--clf", "dummy", "--cv", 3, "--group-pattern", PAIRS)
+    assert {r["split"] for r in document["runs"]} == {"grouped", "random"}
+    assert run("--json", "extract")["n_groups"] == 12
+
+
+def test_the_test_part_of_the_data_is_held_out_and_scored_once(run, tmp_path, draw_folder):
+    data = tmp_path / "data"
+    for part in ("train", "test"):
+        draw_folder(data / part)
+    for path in (data / "test").glob("*/*.png"):  # other pictures than those of train
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+    run("extract", data, *TINY)
+    document = run("--json", "fit", "--clf", "knn", "--cv", 3)
+    assert document["n_images"] == 12
+    assert document["runs"][0]["holdout"]["n"] == 12
+
+
+def test_predict_names_pictures_and_gives_reasons(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "knn", "--clf", "dummy", "--cv", 3)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    good = sorted((fish / "bass").glob("*.png"))[0]
+    rows = list(csv.DictReader(io.StringIO(run("predict", good, bad))))
+    assert rows[0]["label"] == "bass"
+    assert float(rows[0]["bass"]) > float(rows[0]["bream"])
+    assert rows[1]["label"] == ""
+    assert "not a picture" in rows[1]["reason"]
+    document = run("--json", "predict", good, "--model", "knn")
+    assert document["predictions"][0]["label"] == "bass"
+    message = run("predict", good, "--model", "knnn", code=1)
+    assert "keeps no models called 'knnn'" in message
+
+
+def test_predict_uses_the_best_honest_model_by_default(run, fish, caplog):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "dummy", "--clf", "knn", "--cv", 3)
+    caplog.set_level("INFO", "fishfeat")
+    found = run("--json", "predict", fish / "bream")
+    assert {p["label"] for p in found["predictions"]} == {"bream"}
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["fit"], "run `fishfeat extract DATA` first"),
+        (["report"], "run `fishfeat extract DATA` first"),
+        (["predict", "x.png"], "run `fishfeat extract DATA` first"),
+        (["extract", "dat"], "no such folder or CSV file. Did you mean data?"),
+        (["extract", "data/fish", "--only", "bas"], "Did you mean bass?"),
+        (["extract", "data/fish", "--class-pattern", "("], "not a valid regular expression"),
+        (["extract", "data/fish", "--group-pattern", "zzz"], "matches none of 24 paths"),
+        (["extract", "data/fish", "-b", "mobilnetv2_100"], "Did you mean mobilenetv2_100"),
+        (["extract", "data/fish", "--resize", "squish"], "Did you mean squash?"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_message_with_its_cure(run, fish, args, message):
+    assert message in run(*args, code=1)
+
+
+def test_wrong_names_after_extract_say_what_there_is(run, fish):
+    run("extract", fish, *TINY)
+    assert "Did you mean svc?" in run("fit", "--clf", "svcc", code=1)
+    assert "can be 2 to" in run("fit", "--clf", "dummy", "--cv", 99, code=1)
+    assert "run `fishfeat fit` first" in run("report", code=1)
+
+
+def test_exit_codes_and_streams_of_the_real_program(tmp_path):
+    def call(*args: str):
+        code = "from fishfeat_cli.main import main; main()"
+        command = [sys.executable, "-c", code, *args]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    wrong, usage, fine = call("fit"), call("fitt"), call("--version")
+    assert (wrong.returncode, usage.returncode, fine.returncode) == (1, 2, 0)
+    assert wrong.stdout == ""
+    assert wrong.stderr.startswith("Error: ")
+    assert "Traceback" not in wrong.stderr
+    assert "Traceback" in call("--debug", "fit").stderr
+    assert fine.stdout.startswith("fishfeat ")
+
+
+def test_options_have_the_defaults_of_the_library():
+    from fishfeat.stages import features, scores
+
+    pairs = [(cli.fit, scores.fit_data), (cli.extract, features.extract_data)]
+    for command, function in pairs:
+        theirs = inspect.signature(function).parameters
+        for name, option in inspect.signature(command).parameters.items():
+            if name in theirs and option.default is not None:
+                assert option.default == theirs[name].default, name
+
+
+def test_the_demo_tells_the_whole_story_offline(run, tmp_path, monkeypatch):
+    from fishfeat.images import demo
+
+    real = demo.draw_demo
+    monkeypatch.setattr(
+        demo, "draw_demo", lambda folder: real(folder, n_originals=5, n_copies=2, size=(32, 24))
+    )
+    monkeypatch.setattr("fishfeat.stages.pictures.DEMO_BACKBONE", "random:test_resnet")
+    monkeypatch.setattr("fishfeat.stages.pictures.DEMO_SIZE", 32)
+    monkeypatch.setattr("fishfeat.stages.scores.DEFAULT_CLASSIFIERS", ("centroid",))
+    told = run("demo")
+    assert "grouped accuracy" in told
+    assert "seeded random weights" in told
+    assert (tmp_path / "cache" / "demo" / "report" / "index.html").is_file()
+    assert "demo" in run("extract")  # what was used last is used next

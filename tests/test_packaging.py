@@ -1,0 +1,40 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> set[str]:
+    """Names in the wheel, built from a copy so that nothing is left in the tree."""
+    import shutil
+
+    tree = tmp_path_factory.mktemp("tree")
+    for part in ("fishfeat", "cli"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, tree / part, ignore=ignored)
+    for part in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / part, tree / part)
+    code = "from setuptools.build_meta import build_wheel; print(build_wheel('dist'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tree, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    name = done.stdout.splitlines()[-1]
+    return set(zipfile.ZipFile(tree / "dist" / name).namelist())
+
+
+def test_the_wheel_holds_both_packages_and_no_top_level_cli(wheel):
+    tops = {name.split("/")[0] for name in wheel if "dist-info" not in name}
+    assert tops == {"fishfeat", "fishfeat_cli"}
+
+
+def test_the_wheel_holds_every_module_template_and_marker(wheel):
+    ours = [p for p in (ROOT / "fishfeat").rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    expected = {p.relative_to(ROOT).as_posix() for p in ours}
+    expected |= {f"fishfeat_cli/{p.name}" for p in (ROOT / "cli").glob("*.py")}
+    assert expected - wheel == set()

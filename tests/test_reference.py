@@ -1,0 +1,84 @@
+"""The figures that the real pictures and the real backbone must give."""
+
+import numpy as np
+import pytest
+
+from fishfeat.classify.crossval import cross_validate
+from fishfeat.classify.splits import make_splits
+from fishfeat.features.backbones import load_backbone
+from fishfeat.features.extract import extract
+from fishfeat.images.scan import scan
+
+
+@pytest.fixture(scope="module")
+def network(shared):
+    return f"local-dir:{shared / 'backbones' / 'mobilenetv2_100.tf2_in1k'}"
+
+
+@pytest.fixture(scope="module")
+def fish(shared, network, tmp_path_factory):
+    """All 1,002 pictures of fish4knowledge-mini, embedded."""
+    images = scan(shared / "data" / "fish4knowledge-mini", group_pattern=r"fish_(\d+)_")
+    return images, extract(images, load_backbone(network), cache=tmp_path_factory.mktemp("cache"))
+
+
+def plain_vectors(images, network) -> np.ndarray:
+    """A plain loop over timm: squash, fp32, its own normalisation and pooling."""
+    import timm
+    import torch
+    from PIL import Image
+    from torchvision import transforms
+
+    model = timm.create_model(network, pretrained=True, num_classes=0).eval()
+    transform = transforms.Compose(
+        [
+            transforms.Resize((224, 224), transforms.InterpolationMode.BILINEAR),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+        ]
+    )
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(images), 32):
+            rows = range(start, min(start + 32, len(images)))
+            pictures = [transform(Image.open(images.path(i)).convert("RGB")) for i in rows]
+            found.append(model(torch.stack(pictures)).numpy())
+    return np.concatenate(found)
+
+
+def test_every_picture_is_embedded_and_no_trajectory_crosses_species(fish):
+    images, features = fish
+    assert len(images) == len(features) == 1002
+    assert len(np.unique(features.groups)) == 237
+    assert len(np.unique(np.stack([features.groups, features.y]), axis=1).T) == 237
+
+
+def test_vectors_agree_with_a_plain_loop(fish, network):
+    images, features = fish
+    some = images.select(np.arange(0, len(images), 7))
+    ours = features.X[np.searchsorted(features.keys, some.keys)]
+    theirs = plain_vectors(some, network)
+    cosine = (ours * theirs).sum(axis=1)
+    cosine /= np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    assert cosine.min() >= 0.9999
+
+
+@pytest.mark.parametrize(("clf", "grouped"), [("svc", 0.931), ("logreg", 0.948), ("rf", 0.892)])
+def test_the_defaults_reach_the_plain_loops_grouped_figures_and_show_the_leak(fish, clf, grouped):
+    _, features = fish
+    runs = {s: cross_validate(features, clf, make_splits(features, strategy=s)) for s in SPLITS}
+    accuracy = {s: run.metrics["accuracy"] for s, run in runs.items()}
+    assert accuracy["grouped"] >= grouped - 0.01
+    assert accuracy["random"] >= accuracy["grouped"] + 0.02
+
+
+SPLITS = ("grouped", "random")
+
+
+def test_with_its_head_on_the_backbone_names_imagenet(shared, network, tmp_path):
+    images = scan(shared / "data" / "imagenet-samples")
+    backbone = load_backbone(network, layer="head", resize="crop")
+    logits = extract(images, backbone, cache=tmp_path)
+    truth = logits.class_names[logits.y].astype(int)
+    assert len(truth) == 100
+    assert (logits.X.argmax(axis=1) == truth).sum() >= 80
