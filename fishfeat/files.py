@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import re
@@ -15,14 +17,48 @@ from typing import IO, Any
 
 import numpy as np
 
-from fishfeat.errors import CacheError
+from fishfeat.errors import CacheError, DataError
 
 PROTOCOL = 1
 
 
 def open_text(path: Path, mode: str = "r") -> IO[str]:
-    """Open as UTF-8, keeping bytes that are not: file names need not be valid text."""
-    return open(path, mode, encoding="utf-8", errors="surrogateescape", newline="")
+    """Open as UTF-8, keeping bytes that are not: file names need not be valid text.
+
+    A byte order mark, which spreadsheets put first, is passed over.
+    """
+    encoding = "utf-8-sig" if mode == "r" else "utf-8"
+    return open(path, mode, encoding=encoding, errors="surrogateescape", newline="")
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not blank, each with the line that it starts in.
+
+    Separated by comma, semicolon or tab, whichever the first line has most of; cells are stripped.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, is not text, or its quotes do not match.
+    """
+    try:
+        with open_text(path) as file:
+            text = file.read()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    if "\0" in text:
+        raise DataError(f"{path} is not a CSV file in UTF-8: it holds NUL bytes.")
+    delimiter = max(",;\t", key=io.StringIO(text, newline="").readline().count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[tuple[int, list[str]]] = []
+    line = 1
+    try:
+        for row in reader:
+            rows.append((line, [cell.strip() for cell in row]))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}, line {line}: {error}. Mend the quotes there.") from error
+    return [(n, row) for n, row in rows if any(row)]
 
 
 @contextlib.contextmanager
@@ -61,7 +97,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read what `write_json` wrote, refusing files of a newer protocol."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no object")
     except ValueError as error:
         raise CacheError(f"{path} is not valid JSON ({error}). Delete it and run again.") from error
     check_protocol(path, content.get("protocol", 0))

@@ -14,7 +14,7 @@ import joblib
 import numpy as np
 
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import describe_features, fit_rows, score_rows
+from fishfeat.classify.crossval import describe_features, fit_rows, one_blas_thread, score_rows
 from fishfeat.classify.metrics import confidence
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
@@ -165,7 +165,8 @@ def fit_model(
 ) -> Model:
     """Fit a classifier on every labelled picture, or on `rows` int64 (n_rows,) of the features."""
     rows = np.flatnonzero(features.y >= 0) if rows is None else rows
-    pipeline = fit_rows(make_classifier(clf, balanced=balanced, seed=seed), features, rows)
+    with one_blas_thread():
+        pipeline = fit_rows(make_classifier(clf, balanced=balanced, seed=seed), features, rows)
     _, kind = score_rows(pipeline, features, rows[:1])
     return Model(
         clf=clf,

@@ -25,6 +25,7 @@ PathLike = str | os.PathLike[str]
 OnProgress = Callable[[int, int], None]
 
 PARTS = ("train", "val", "test")
+SOURCES = ("timm", "torchvision", "hf-hub", "local-dir", "embedded", "random")
 RESIZES = ("squash", "pad", "crop")
 POOLS = ("auto", "avg", "max", "token")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -130,8 +131,8 @@ class BackboneSpec:
     Attributes
     ----------
     source
-        'timm', 'torchvision', 'hf-hub', 'local-dir' or 'random' (a timm network with seeded
-        random weights).
+        'timm', 'torchvision', 'hf-hub', 'local-dir', 'embedded' (in the package) or 'random' (a
+        timm network with seeded random weights).
     name
         The network's name in its source; for 'local-dir' the folder.
     layer
@@ -147,7 +148,7 @@ class BackboneSpec:
         'fp32', 'bf16' or 'fp16' arithmetic in the network.
     """
 
-    source: Literal["timm", "torchvision", "hf-hub", "local-dir", "random"]
+    source: str
     name: str
     layer: str = "last"
     pool: str = "auto"
@@ -156,6 +157,11 @@ class BackboneSpec:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise BackboneError(
+                f"A backbone's name is a timm name, or starts with one of {', '.join(SOURCES[1:])} "
+                f"and a colon; got {self.source}:{self.name}."
+            )
         for option, allowed in (("resize", RESIZES), ("pool", POOLS), ("precision", PRECISIONS)):
             value = getattr(self, option)
             if value not in allowed:

@@ -32,6 +32,9 @@ IMAGE_COLUMNS = [
     *("status", "reason"),
 ]
 
+# The file that names the data set last used, so no data set can have this name.
+_NOTE = "current"
+
 
 class Workspace:
     """The cache folder: one subfolder for each data set and a note of the one last used.
@@ -57,14 +60,14 @@ class Workspace:
     @property
     def current(self) -> DatasetFolder | None:
         """The data set last used, or None."""
-        note = self.folder / "current"
+        note = self.folder / _NOTE
         name = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
         dataset = self.dataset(name) if name else None
         return dataset if dataset and dataset.exists() else None
 
     def use(self, dataset: DatasetFolder) -> None:
         """Remember `dataset` as the one last used."""
-        write_text(self.folder / "current", dataset.name + "\n")
+        write_text(self.folder / _NOTE, dataset.name + "\n")
 
     def dataset_for(self, name: str, root: Path) -> DatasetFolder:
         """The folder for the pictures in `root`, made unique where two roots share a name.
@@ -73,6 +76,8 @@ class Workspace:
         embedded again.
         """
         name = safe_name(name)
+        if name.lower() == _NOTE:
+            name += "-images"
         dataset = self.dataset(name)
         known = dataset.state().get("root") if dataset.exists() else None
         if known in (None, str(root)) or not os.path.exists(str(known)):
@@ -132,11 +137,12 @@ class DatasetFolder:
 
     def save_images(self, images: ImageSet) -> None:
         """Write `images.csv` and the state that belongs to it."""
+        # The state first: a list without its root would be of no use.
+        self.update(root=str(images.root), grouping=images.grouping, notes=images.notes)
         with atomic(self.images_csv) as file:
             writer = csv.DictWriter(file, IMAGE_COLUMNS)
             writer.writeheader()
             writer.writerows(_image_rows(images))
-        self.update(root=str(images.root), grouping=images.grouping, notes=images.notes)
 
     def load_images(self) -> ImageSet:
         """The image set that `save_images` wrote."""
@@ -144,18 +150,23 @@ class DatasetFolder:
             raise DataError(
                 f"No pictures are listed for {self.name!r} yet: run `fishfeat extract DATA` first."
             )
-        with open_text(self.images_csv) as file:
-            rows = list(csv.DictReader(file))
         state = self.state()
-        return dataclasses.replace(
-            _image_set(self.name, Path(state["root"]), rows),
-            grouping=state.get("grouping", ""),
-            notes=tuple(state.get("notes", ())),
-        )
+        try:
+            with open_text(self.images_csv) as file:
+                rows = list(csv.DictReader(file))
+            images = _image_set(self.name, Path(state["root"]), rows)
+        except (csv.Error, KeyError, TypeError, ValueError, DataError) as error:
+            raise CacheError(
+                f"{self.images_csv} cannot be read ({error!r}). Delete it and run "
+                "`fishfeat extract DATA` again."
+            ) from error
+        grouping, notes = state.get("grouping", ""), tuple(state.get("notes", ()))
+        return dataclasses.replace(images, grouping=grouping, notes=notes)
 
     def save_run(self, run: Run) -> Path:
         """Write a run to `runs/<name>-<split>-<key 8>/`, replacing the same run of before."""
-        folder = self.folder / "runs" / f"{run.name}-{run.split}-{_identity(run)[:8]}"
+        name = safe_name(f"{run.name}-{run.split}-{_identity(run)[:8]}")
+        folder = self.folder / "runs" / name
         write_arrays(folder / "arrays.npz", run_arrays(run))
         plain = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in _ARRAYS}
         if run.holdout is not None:
@@ -200,7 +211,8 @@ def _load_run(folder: Path) -> Run:
         raise CacheError(f"{folder} cannot be read ({error}). Delete it and fit again.") from error
     holdout = plain.pop("holdout", None)
     held = {n: arrays.pop(f"holdout_{n}", None) for n in ("keys", "y", "scores")}
-    plain["intervals"] = {name: tuple(ends) for name, ends in plain["intervals"].items()}
+    for scored in (plain, holdout) if holdout else (plain,):
+        scored["intervals"] = {name: tuple(ends) for name, ends in scored["intervals"].items()}
     plain["folds"] = tuple(plain["folds"])
     known = {name: plain[name] for name in plain if name not in ("protocol", "fishfeat")}
     return Run(**known, **arrays, holdout=Holdout(**held, **holdout) if holdout else None)
@@ -228,6 +240,9 @@ def _image_rows(images: ImageSet) -> Iterator[dict[str, Any]]:
 
 def _image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
     ok = [row for row in rows if row["status"] == "ok"]
+    lost = [row for row in rows if row["status"] == "rejected"]
+    if len(ok) + len(lost) < len(rows):
+        raise ValueError("a row is neither ok nor rejected")
     labels = np.array([row["label"] for row in ok], str)
     class_names, y = encode_labels(labels)
     column = {c: np.array([row[c] for row in ok], str) for c in ("path", "digest", "part", "group")}
@@ -245,7 +260,7 @@ def _image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
         height=number["height"],
         groups=column["group"].astype(np.int64) if all(column["group"]) and len(ok) else None,
         part=column["part"] if any(column["part"]) else None,
-        rejected=tuple(_rejected(row) for row in rows if row["status"] != "ok"),
+        rejected=tuple(map(_rejected, lost)),
     )
 
 

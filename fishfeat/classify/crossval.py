@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
 
 from fishfeat.classify.classifiers import class_scores, make_classifier
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.splits import prove_disjoint
+from fishfeat.errors import DataError, SplitError
 from fishfeat.files import versions
 from fishfeat.records import Features, Float, Fold, Holdout, Int, OnProgress, Run, Splits
 
@@ -61,21 +65,41 @@ def cross_validate(
     -------
     Run
         Out-of-fold scores and every metric computed from them.
+
+    Raises
+    ------
+    SplitError
+        The splits were made for other features, or put a group on both sides.
+    DataError
+        The classifier is not known, or cannot learn from as few pictures as a fold has.
     """
+    _check_splits(features, splits)
     model = make_classifier(clf, balanced=balanced, seed=seed)
     folds = [fold for repeat in splits.repeats for fold in repeat]
-    # Threads: the heavy parts release the interpreter lock, and nothing is copied.
-    results = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-        delayed(_fit_fold)(make_classifier(clf, balanced=balanced, seed=seed), features, fold)
-        for fold in folds
-    )
-    done = []
-    for result in results:
-        done.append(result)
-        if on_progress is not None:
-            on_progress(len(done), len(folds))
+    done: list[FoldScores] = []
+    with one_blas_thread():
+        # Threads: the heavy parts release the interpreter lock, and nothing is copied.
+        for result in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
+            delayed(_fit_fold)(make_classifier(clf, balanced=balanced, seed=seed), features, fold)
+            for fold in folds
+        ):
+            done.append(result)
+            if on_progress is not None:
+                on_progress(len(done), len(folds))
     config = _config(features, clf, model, splits, balanced=balanced, seed=seed)
     return _run(features, clf, splits, done, config)
+
+
+def _check_splits(features: Features, splits: Splits) -> None:
+    """Raise a `SplitError` where the splits do not fit the labels or groups at hand."""
+    rows = np.concatenate([splits.rows, splits.holdout])
+    if splits.n_images != len(features) or (features.y[rows] < 0).any():
+        raise SplitError(
+            f"The splits were made for other features: {splits.n_images} pictures, here "
+            f"{len(features)}. Make them again."
+        )
+    if features.groups is not None:
+        prove_disjoint(splits, features.groups, folds=splits.strategy == "grouped")
 
 
 def _fit_fold(model: Pipeline, features: Features, fold: Fold) -> FoldScores:
@@ -87,9 +111,25 @@ def _fit_fold(model: Pipeline, features: Features, fold: Fold) -> FoldScores:
     return FoldScores(scores, kind, len(model.classes_), *seconds)
 
 
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Keep linear algebra to one thread: the folds already take the cores.
+
+    Threads of folds times threads of BLAS made logistic regression twenty times slower.
+    """
+    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits
+
+
 def fit_rows(model: Pipeline, features: Features, rows: Int) -> Pipeline:
     """Fit `model` on some rows of the features; labels are codes into `class_names`."""
-    return model.fit(features.X[rows], features.y[rows])
+    try:
+        return model.fit(features.X[rows], features.y[rows])
+    except ValueError as error:
+        n_classes = len(np.unique(features.y[rows]))
+        raise DataError(
+            f"{type(model[-1]).__name__} cannot learn from {len(rows)} pictures of {n_classes} "
+            f"classes: {error} Add pictures, or take another classifier with --clf."
+        ) from error
 
 
 def score_rows(model: Pipeline, features: Features, rows: Int) -> tuple[Float, str]:

@@ -58,8 +58,9 @@ def evaluate(y: Int, scores: Float, score_kind: str) -> dict[str, float]:
     -------
     dict
         accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1; top5 where there are
-        more than five classes; log_loss (natural logarithm) for probabilities. Averages over
-        classes leave out classes without pictures in `y`.
+        more than five classes, ties counting for the share of their orders that puts the true
+        class among the five; log_loss (natural logarithm, probabilities below 1.2e-7 counting as
+        that) for probabilities. Averages over classes leave out classes without pictures in `y`.
     """
     n_classes = scores.shape[1]
     matrix = _weighted_confusion(_codes(y, scores.argmax(axis=1), n_classes), None, n_classes)
@@ -79,7 +80,9 @@ def bootstrap_intervals(
     """95 % percentile intervals of every metric, whole groups being drawn with replacement.
 
     Pictures of one group are no independent evidence, so groups are resampled where they are
-    known (cluster bootstrap, Field and Welsh 2007), and single pictures otherwise.
+    known (cluster bootstrap, Field and Welsh 2007), and single pictures otherwise. The intervals
+    say how far the scores hang on which pictures were scored, not on which were trained on, and
+    are too narrow where there are only a few groups.
 
     Parameters
     ----------
@@ -159,7 +162,8 @@ def _row_metrics(y: Int, scores: Float, score_kind: str) -> dict[str, Float]:
     rows = {}
     if scores.shape[1] > TOP_K:
         better = (scores > own[:, None]).sum(axis=1)
-        rows[f"top{TOP_K}"] = (better < TOP_K).astype(np.float64)
+        tied = (scores == own[:, None]).sum(axis=1)
+        rows[f"top{TOP_K}"] = np.clip((TOP_K - better) / tied, 0.0, 1.0)
     if score_kind == "proba":
         rows["log_loss"] = -np.log(np.clip(own, np.finfo(np.float32).eps, 1.0))
     return rows

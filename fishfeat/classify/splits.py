@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Any, Literal, get_args
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -12,6 +13,7 @@ from fishfeat.errors import SplitError, shortened
 from fishfeat.records import Features, Fold, Int, Splits
 
 Strategy = Literal["grouped", "random"]
+Asked = Literal["auto", Strategy]
 
 
 def make_splits(
@@ -20,7 +22,7 @@ def make_splits(
     n_splits: int = 5,
     repeats: int = 1,
     seed: int = 0,
-    strategy: Literal["auto", "grouped", "random"] = "auto",
+    strategy: Asked = "auto",
     test: float | None = None,
 ) -> Splits:
     """Stratified folds over the labelled pictures, with whole groups on one side.
@@ -46,15 +48,20 @@ def make_splits(
     SplitError
         Too few classes, pictures or groups for the folds, or parts that share groups.
     """
-    chosen: Strategy = _strategy(features, strategy)
+    if repeats < 1:
+        raise SplitError(f"--repeats must be at least 1; got {repeats}.")
+    chosen = _strategy(features, strategy)
     labelled = np.flatnonzero(features.y >= 0)
     _check_classes(features, labelled)
     holdout, origin = _holdout(features, labelled, seed, test)
     rows = np.setdiff1d(labelled, holdout)
+    _check_classes(features, rows)
     groups = features.groups if chosen == "grouped" else None
-    _check_counts(features, rows, groups, n_splits, option=f"--cv {n_splits}")
+    seeds = range(seed, seed + repeats)
     splits = Splits(
-        repeats=tuple(_folds(features.y, groups, rows, n_splits, seed + r) for r in range(repeats)),
+        repeats=tuple(
+            _folds(features, groups, rows, n_splits, s, option=f"--cv {n_splits}") for s in seeds
+        ),
         strategy=chosen,
         seed=seed,
         grouping=features.grouping if chosen == "grouped" else "",
@@ -62,7 +69,7 @@ def make_splits(
         rows=rows,
         holdout=holdout,
         holdout_origin=origin,
-        notes=tuple(_notes(features, rows, groups, n_splits)),
+        notes=tuple(_notes(features, rows, holdout, groups, n_splits)),
     )
     if features.groups is not None:
         prove_disjoint(splits, features.groups, folds=chosen == "grouped")
@@ -80,7 +87,9 @@ def prove_disjoint(splits: Splits, groups: Int, *, folds: bool = True) -> None:
             raise SplitError(f"{len(shared)} groups stand on both sides of a split.")
 
 
-def _strategy(features: Features, strategy: str) -> Strategy:
+def _strategy(features: Features, strategy: Asked) -> Strategy:
+    if strategy not in (allowed := ("auto", *get_args(Strategy))):
+        raise SplitError(f"The strategy must be one of {', '.join(allowed)}; got {strategy!r}.")
     if strategy == "grouped" and features.groups is None:
         raise SplitError(
             "No groups are known for these pictures. Say what belongs together with "
@@ -90,14 +99,15 @@ def _strategy(features: Features, strategy: str) -> Strategy:
     return "grouped" if known else "random"
 
 
-def _check_classes(features: Features, labelled: Int) -> None:
-    present = np.unique(features.y[labelled])
+def _check_classes(features: Features, rows: Int) -> None:
+    present = np.unique(features.y[rows])
     if len(present) < 2:
         found = features.class_names[present].tolist()
         raise SplitError(
-            f"At least two classes are needed; found {found or 'none'} in {len(labelled)} labelled "
-            f"of {len(features)} pictures. Put the pictures into one folder for each class, or "
-            "give a CSV with the columns path and label."
+            f"At least two classes are needed; found {found or 'none'} in {len(rows)} of "
+            f"{len(features)} pictures, leaving out those without a label and those held out. Put "
+            "the pictures into one folder for each class, or give a CSV with the columns path and "
+            "label."
         )
 
 
@@ -107,6 +117,11 @@ def _check_counts(
     """Folds need at least one class with as many groups, or the folds are not stratified at all."""
     unit = "pictures" if groups is None else "groups"
     largest = max(_units_of(features, rows, groups, c) for c in np.unique(features.y[rows]))
+    if largest < 2:
+        raise SplitError(
+            f"{option}: no class has two {unit}, so none can be trained on and scored. Add "
+            f"pictures{'' if groups is None else ', or look whether the groups are too wide'}."
+        )
     if not 2 <= n_splits <= largest:
         raise SplitError(
             f"{option} asks for {n_splits} folds; with at most {largest} {unit} in a class there "
@@ -120,7 +135,11 @@ def _units_of(features: Features, rows: Int, groups: Int | None, c: int) -> int:
     return len(own) if groups is None else len(np.unique(groups[own]))
 
 
-def _folds(y: Int, groups: Int | None, rows: Int, n_splits: int, seed: int) -> tuple[Fold, ...]:
+def _folds(
+    features: Features, groups: Int | None, rows: Int, n_splits: int, seed: int, *, option: str
+) -> tuple[Fold, ...]:
+    _check_counts(features, rows, groups, n_splits, option=option)
+    y = features.y
     with warnings.catch_warnings():  # classes smaller than the folds stand in the notes
         warnings.filterwarnings("ignore", message="The least populated class")
         if groups is None:
@@ -131,30 +150,31 @@ def _folds(y: Int, groups: Int | None, rows: Int, n_splits: int, seed: int) -> t
         folds = [Fold(rows[train], rows[test]) for train, test in found]
     if any(len(np.unique(y[fold.train])) < 2 or not len(fold.test) for fold in folds):
         raise SplitError(
-            f"{n_splits} folds leave one with a single class to train on or nothing to score. "
-            "Take fewer folds with --cv."
+            f"{option}: one of {n_splits} folds has a single class to train on, or nothing to "
+            "score. Take fewer folds, another --seed, or leave rare classes out with --drop."
         )
     return tuple(folds)
 
 
-def _notes(features: Features, rows: Int, groups: Int | None, n_splits: int) -> list[str]:
+def _notes(
+    features: Features, rows: Int, holdout: Int, groups: Int | None, n_splits: int
+) -> list[str]:
     """What the reader of the scores should know of rare classes."""
-    unit = "pictures" if groups is None else "groups"
-    counts = {
-        str(name): _units_of(features, rows, groups, c)
-        for c, name in enumerate(features.class_names)
-        if (features.y[rows] == c).any()
-    }
-    few = [f"{name} ({n})" for name, n in counts.items() if 1 < n < n_splits]
-    single = [name for name, n in counts.items() if n == 1]
+    unit = "picture" if groups is None else "group"
+    n_units = {c: _units_of(features, rows, groups, c) for c in np.unique(features.y[rows])}
+    few = [f"{features.class_names[c]} ({n})" for c, n in n_units.items() if 1 < n < n_splits]
+    single = [str(features.class_names[c]) for c, n in n_units.items() if n == 1]
+    unseen = features.class_names[np.setdiff1d(features.y[holdout], features.y[rows])]
     notes = []
     if few:
-        notes.append(f"Fewer {unit} than folds, so absent from some: {', '.join(few)}.")
+        notes.append(f"Fewer {unit}s than folds, so absent from some: {', '.join(few)}.")
     if single:
         notes.append(
-            f"Only one of the {unit}, so never trained on when scored, and always wrong: "
+            f"Only one {unit}, so never trained on when scored, and always wrong: "
             f"{', '.join(single)}. Add pictures, or leave the class out with --drop."
         )
+    if len(unseen):
+        notes.append(f"Only in the held-out pictures, so never trained on: {', '.join(unseen)}.")
     return notes
 
 
@@ -192,10 +212,12 @@ def _test_part(features: Features, labelled: Int) -> tuple[Int, str]:
 
 
 def _drawn(features: Features, labelled: Int, seed: int, test: float) -> Int:
-    """One fold of as many as come nearest to the share, so that it is stratified and grouped."""
-    n_splits = max(2, round(1 / test))
-    _check_counts(features, labelled, features.groups, n_splits, option=f"--test {test:g}")
-    folds = _folds(features.y, features.groups, labelled, n_splits, seed)
-    sizes = np.array([len(fold.test) for fold in folds])
-    nearest = int(np.abs(sizes - test * len(labelled)).argmin())
-    return folds[nearest].test
+    """Some of as many folds as come nearest to the share, so that it is stratified and grouped."""
+    # At most 5 folds, or what one fold of the share needs: 0.15 is 1 of 7, 0.4 is 2 of 5.
+    share = Fraction(test).limit_denominator(max(5, round(1 / test)))
+    folds = _folds(
+        features, features.groups, labelled, share.denominator, seed, option=f"--test {test:g}"
+    )
+    off = [abs(len(fold.test) - len(labelled) / share.denominator) for fold in folds]
+    nearest = np.argsort(off, kind="stable")[: share.numerator]
+    return np.sort(np.concatenate([folds[i].test for i in nearest]))

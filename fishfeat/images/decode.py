@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -89,11 +90,19 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise UnreadableImage((error.strerror or str(error)).lower()) from error
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """What a camera or a browser writes and this Pillow reads; no page description languages."""
+    Image.init()
+    wanted = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+    return tuple(name for name in wanted if name in Image.OPEN)
+
+
 def _opened(data: bytes) -> Image.Image:
     if not data:
         raise UnreadableImage("empty file")
     try:
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=_formats())
     except UnidentifiedImageError as error:
         raise UnreadableImage("not a picture in a format that is known") from error
     except Image.DecompressionBombError as error:
@@ -120,6 +129,8 @@ def _rgb(image: Image.Image) -> RGB:
 def _grey_to_rgb(grey: NDArray[np.generic]) -> RGB:
     """Scale deep grey to 8 bits; Pillow's own conversion clips at 255 instead."""
     values = grey.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("some pixels are not finite")
     # 32-bit integers hold 16-bit data (Pillow opens 16-bit PNG so); floats are 0 to 1 or 0 to 255.
     full = 65535 if values.max() > 255 else 255 if values.max() > 1 else 1
     if grey.dtype.kind in "iu" and grey.dtype.itemsize == 2:

@@ -9,7 +9,7 @@ import numpy as np
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.images.labels import compiled
-from fishfeat.records import ImageSet, Int
+from fishfeat.records import UNLABELLED, ImageSet, Int
 
 
 def encode_groups(names: Sequence[str]) -> Int:
@@ -33,17 +33,18 @@ def group_by_pattern(images: ImageSet, pattern: str) -> ImageSet:
     Raises
     ------
     DataError
-        The pattern is not valid or matches no picture.
+        The pattern is not valid or finds nothing in any path.
     """
     regex = compiled(pattern, option="--group-pattern")
     found = [regex.search(str(key)) for key in images.keys]
-    if not any(found):
+    # A NUL stands in no path, so joined names cannot be mistaken for one another.
+    parts = [m.groups("") or (m.group(0),) if m else () for m in found]
+    names = ["\0".join(part) if any(part) else "" for part in parts]
+    if not any(names):
         raise DataError(
             f"--group-pattern {pattern!r} matches none of {len(images)} paths, for example "
             f"{shortened(images.keys, n=1)}. It is searched in the path below {images.root}."
         )
-    # A NUL stands in no path, so joined names cannot be mistaken for one another.
-    names = ["\0".join(m.groups("") or (m.group(0),)) if m else "" for m in found]
     groups = encode_groups(names)
     sentences = [f"What '{pattern}' finds in the path.", *_crossing(images, groups, pattern)]
     alone = names.count("")
@@ -54,11 +55,12 @@ def group_by_pattern(images: ImageSet, pattern: str) -> ImageSet:
 
 def _crossing(images: ImageSet, groups: Int, pattern: str) -> list[str]:
     """A warning where one group spans classes: often a number that restarts in every folder."""
-    pairs = np.unique(np.stack([groups, images.y], axis=1), axis=0)
+    labelled = images.y != UNLABELLED
+    pairs = np.unique(np.stack([groups, images.y], axis=1)[labelled], axis=0)
     crossing = int((np.bincount(pairs[:, 0]) > 1).sum())
     if not crossing:
         return []
     return [
         f"{crossing} groups hold pictures of several classes. If the number restarts in every "
-        f"folder, put the folder into the pattern: '([^/]+)/.*{pattern}'."
+        f"folder, put the folder into the pattern: '([^/]+)/[^/]*{pattern}'."
     ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fishfeat.errors import DataError, did_you_mean, shortened
-from fishfeat.files import open_text
+from fishfeat.files import read_rows
 
 
 def compiled(pattern: str, *, option: str) -> re.Pattern[str]:
@@ -29,18 +28,19 @@ def clean_names(names: Sequence[str], pattern: str) -> dict[str, str]:
     Raises
     ------
     DataError
-        The pattern is invalid, or some names do not match it.
+        The pattern is invalid, or it finds nothing in some names.
     """
     regex = compiled(pattern, option="--class-pattern")
-    found = {name: regex.search(name) for name in names}
-    missed = [name for name, match in found.items() if match is None]
+    matches = {name: regex.search(name) for name in names}
+    found = {name: _first_group(match) if match else "" for name, match in matches.items()}
+    missed = [name for name in names if not found[name]]
     if missed:
         raise DataError(
             f"--class-pattern {pattern!r} matches {len(names) - len(missed)} of {len(names)} "
             f"class names, but not {shortened(missed)}. Widen the pattern, or leave those folders "
             "out with --exclude."
         )
-    return {name: _first_group(match) for name, match in found.items() if match}
+    return found
 
 
 def _first_group(match: re.Match[str]) -> str:
@@ -53,27 +53,22 @@ def read_merge(file: str | os.PathLike[str]) -> dict[str, str]:
     Raises
     ------
     DataError
-        The file cannot be read, a row has not two columns, or a class stands in it twice.
+        The file cannot be read, a row has not two names, or a class stands in it twice.
     """
-    rows = _csv_rows(Path(file))
-    faults = [f"line {n} has {len(row)} columns" for n, row in rows if len(row) != 2]
+    rows = read_rows(Path(file))
+    faults = [f"line {n}: {','.join(row)}" for n, row in rows if len(row) != 2 or not all(row)]
     if faults:
-        raise DataError(f"{file}: two columns are needed (class, group); {shortened(faults)}.")
-    pairs = [(a.strip(), b.strip()) for _, (a, b) in rows]
+        raise DataError(
+            f"{file}: every line needs two columns, a class and what it is merged into; not so "
+            f"{shortened(faults)}."
+        )
+    pairs = [(a, b) for _, (a, b) in rows]
     if pairs and pairs[0][0].lower() in ("class", "label", "class_name"):
         pairs = pairs[1:]
     twice = sorted({a for i, (a, _) in enumerate(pairs) if a in dict(pairs[:i])})
     if twice:
         raise DataError(f"{file} names {shortened(twice)} more than once.")
     return dict(pairs)
-
-
-def _csv_rows(file: Path) -> list[tuple[int, list[str]]]:
-    try:
-        with open_text(file) as text:
-            return [(n, row) for n, row in enumerate(csv.reader(text), 1) if any(row)]
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 def merged(names: Sequence[str], table: Mapping[str, str]) -> dict[str, str]:
@@ -89,7 +84,7 @@ def merged(names: Sequence[str], table: Mapping[str, str]) -> dict[str, str]:
 
 
 def chosen(names: Sequence[str], *, only: Iterable[str], drop: Iterable[str]) -> set[str]:
-    """The class names that remain after --only and --drop."""
+    """The class names that remain after --only and --drop; at least one where there are any."""
     only, drop = list(only), list(drop)
     unknown = [name for name in [*only, *drop] if name not in names]
     if unknown:
@@ -98,4 +93,7 @@ def chosen(names: Sequence[str], *, only: Iterable[str], drop: Iterable[str]) ->
             f"--only and --drop name classes that are not in the data: {shortened(unknown)}.{hint} "
             f"The classes are {shortened(names, n=100)}."
         )
-    return (set(only) or set(names)) - set(drop)
+    kept = (set(only) or set(names)) - set(drop)
+    if names and not kept:
+        raise DataError(f"--only and --drop leave none of the classes {shortened(names, n=100)}.")
+    return kept

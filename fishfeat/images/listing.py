@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fnmatch
 import os
 import re
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fishfeat.errors import DataError, did_you_mean, shortened
+from fishfeat.files import read_rows
 from fishfeat.records import PARTS
 
 SUFFIXES = frozenset(
@@ -117,7 +117,10 @@ def _walk(folder: str, prefix: str, above: frozenset[str]) -> Iterator[str]:
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
-        raise DataError(f"{folder} cannot be listed: {error.strerror}.") from error
+        raise DataError(
+            f"{folder} cannot be listed: {error.strerror}. Make it readable, or list the pictures "
+            "in a CSV."
+        ) from error
     for entry in entries:
         if entry.name.startswith("."):
             continue
@@ -144,18 +147,20 @@ def _filtered(
         out = matcher(exclude)
         taken = [key for key in taken if not out(key)]
     left = len(keys) - len(taken)
-    return taken, [f"{left} pictures left out by --include/--exclude."] if left else []
+    notes = [f"{left} pictures left out by --include/--exclude."] if left else []
+    idle = [pattern for pattern in [*include, *exclude] if not any(map(matcher([pattern]), keys))]
+    return taken, notes + ([f"No picture matches {shortened(idle)}."] if idle else [])
 
 
 def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
     """Whether a key matches one of the globs.
 
     A glob with a slash is held against the whole key (`*` matches slashes too), one without
-    against each folder and the file name on its own.
+    against each folder and the file name on its own; a slash at the end counts for nothing.
     """
     whole: list[re.Pattern[str]] = []
     single: list[re.Pattern[str]] = []
-    for pattern in patterns:
+    for pattern in (pattern.rstrip("/") for pattern in patterns):
         (whole if "/" in pattern else single).append(re.compile(fnmatch.translate(pattern)))
 
     def matches(key: str) -> bool:
@@ -182,13 +187,12 @@ def _without_masks(keys: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _part_depth(keys: list[str]) -> int | None:
-    """How deep the train/val/test folders stand, or None; one such folder alone is a class."""
+    """How deep the outermost train/val/test folders stand, or None; one alone is a class."""
     found: dict[int, set[str]] = {}
     for key in keys:
         for depth, name in enumerate(key.split("/")[:-1]):
             if name.lower() in PART_NAMES:
                 found.setdefault(depth, set()).add(PART_NAMES[name.lower()])
-                break
     return min((depth for depth, parts in found.items() if len(parts) > 1), default=None)
 
 
@@ -203,7 +207,7 @@ def _entry(key: str, depth: int | None) -> Entry:
 
 def _fill_parts(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
     beside = sum(not entry.part for entry in entries)
-    note = f"{beside} pictures stand beside the train/val/test folders and count as train."
+    note = f"{beside} pictures belong to none of train, val and test and count as train."
     filled = [entry if entry.part else entry._replace(part="train") for entry in entries]
     return filled, [note] if beside else []
 
@@ -215,7 +219,7 @@ _PATH_COLUMNS = ("path", "file_name", "filename", "file")
 
 def _list_csv(file: Path, include: Sequence[str], exclude: Sequence[str]) -> Listing:
     rows, columns = _read_table(file)
-    entries = [_csv_entry(file, n, row, columns) for n, row in enumerate(rows, 2)]
+    entries = [_csv_entry(file, n, row, columns) for n, row in rows]
     unique = _one_row_each(file, entries)
     taken, notes = _filtered(sorted(unique), include, exclude)
     chosen = [unique[key] for key in taken]
@@ -225,33 +229,32 @@ def _list_csv(file: Path, include: Sequence[str], exclude: Sequence[str]) -> Lis
     return Listing(file.stem, file.parent, chosen, notes)
 
 
-def _read_table(file: Path) -> tuple[list[dict[str, str]], dict[str, str]]:
-    """Rows as dictionaries, and which column holds path, label, group and part."""
-    try:
-        text = file.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
-    lines = text.splitlines(keepends=True)
-    header = lines[0] if lines else ""
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(lines, delimiter=delimiter, restval="")
-    names = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
-    return list(reader), _columns(file, names)
+def _read_table(file: Path) -> tuple[list[tuple[int, list[str]]], dict[str, int]]:
+    """Rows with their lines, and in which column path, label, group and part stand."""
+    rows = read_rows(file)
+    header = rows[0][1] if rows else []
+    columns = _columns(file, {name.lower(): i for i, name in enumerate(header)})
+    longer = [n for n, row in rows if any(row[len(header) :])]
+    if longer:
+        raise DataError(
+            f"{file} has lines with more cells than the header's {len(header)}: line "
+            f"{', '.join(map(str, longer[:5]))}. Quote a path or label that holds the separator."
+        )
+    return rows[1:], columns
 
 
-def _columns(file: Path, names: dict[str, str]) -> dict[str, str]:
+def _columns(file: Path, names: dict[str, int]) -> dict[str, int]:
     path = next((names[name] for name in _PATH_COLUMNS if name in names), None)
     if path is None or "label" not in names:
-        hint = did_you_mean("label", names) if path else ""
         raise DataError(
             f"{file}: a CSV needs the columns path (or file_name) and label, and may have group "
-            f"and part; found {', '.join(map(repr, names)) or 'nothing'}.{hint}"
+            f"and part; found {', '.join(map(repr, names)) or 'nothing'}."
         )
     return {"path": path} | {c: names[c] for c in ("label", "group", "part") if c in names}
 
 
-def _csv_entry(file: Path, n: int, row: dict[str, str], columns: dict[str, str]) -> Entry:
-    value = {name: (row[column] or "").strip() for name, column in columns.items()}
+def _csv_entry(file: Path, n: int, row: list[str], columns: dict[str, int]) -> Entry:
+    value = {name: row[i] if i < len(row) else "" for name, i in columns.items()}
     if not value["path"]:
         raise DataError(f"{file}, line {n}: the path is empty.")
     part = value.get("part", "")

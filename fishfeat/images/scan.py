@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -128,8 +129,10 @@ def _facts_of(images: ImageSet) -> dict[str, FileFacts]:
 
 def _look(path: str, before: FileFacts | None) -> FileFacts:
     try:
-        stat = os.stat(path)
-        n_bytes, mtime_ns = stat.st_size, stat.st_mtime_ns
+        found = os.stat(path)
+        if stat.S_ISFIFO(found.st_mode):  # opening one waits for a writer, for ever
+            return FileFacts(reason="a pipe, not a file")
+        n_bytes, mtime_ns = found.st_size, found.st_mtime_ns
         if before and before.digest and (before.n_bytes, before.mtime_ns) == (n_bytes, mtime_ns):
             return before
         data = read_bytes(path)

@@ -42,7 +42,7 @@ def test_a_local_folder_without_config_says_what_is_wanted(tmp_path):
 
 @pytest.mark.parametrize("name", ["tensorflow:resnet50", "timm:"])
 def test_a_name_of_no_source_is_refused(name):
-    with pytest.raises(BackboneError, match=r"torchvision|names no network"):
+    with pytest.raises(BackboneError, match=r"starts with one of torchvision|names no network"):
         make_spec(name)
 
 

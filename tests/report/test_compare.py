@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.errors import DataError, SplitError
 from fishfeat.report.compare import (
     always_most_frequent,
@@ -71,7 +72,7 @@ def test_only_runs_whose_interval_reaches_the_best_are_called_close(make_images,
     images = make_images()
     ends = {"best": (0.9, 1.0), "near": (0.7, 0.92), "far": (0.5, 0.85)}
     runs = [
-        make_run(images, name, wrong=range(3 * i), intervals={"balanced_accuracy": ends[name]})
+        make_run(images, name, wrong=range(3 * i), intervals={RANKED_BY: ends[name]})
         for i, name in enumerate(ends)
     ]
     assert not_told_apart(leaderboard(runs)) == ["near"]

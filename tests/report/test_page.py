@@ -45,7 +45,7 @@ def page(written, read_page):
 
 
 def test_the_page_says_the_score_the_protocol_and_what_the_leak_is_worth(page):
-    assert "svc, the best of 2 runs, finds 93.3\N{NO-BREAK SPACE}%" in page.text
+    assert "svc, the best of 2 runs, names 93.3\N{NO-BREAK SPACE}%" in page.text
     assert "30 pictures of 3 classes in 15 groups" in page.text
     assert "Each of 30 pictures was scored only by classifiers trained without its own" in page.text
     assert "all pictures of one group kept in the same fold (15 groups)" in page.text

@@ -1,0 +1,304 @@
+"""Cross-validation: what is scored was not seen, and the run says what was done."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fishfeat.classify.classifiers import make_classifier
+from fishfeat.classify.crossval import cross_validate, fit_rows, score_holdout, score_rows
+from fishfeat.classify.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.splits import make_splits
+from fishfeat.errors import DataError, SplitError
+from fishfeat.files import plain
+from fishfeat.models import fit_model
+from fishfeat.records import Features, Run, Splits
+
+MakeFeatures = Callable[..., Features]
+# The quick ones, of both kinds of scores.
+QUICK = ("svc", "lda", "knn")
+
+
+@pytest.fixture(scope="module")
+def features(make_features: MakeFeatures) -> Features:
+    """Three classes, some pictures without a label."""
+    features = make_features((8, 8, 8), class_effect=0.6, group_effect=0.4)
+    y = features.y.copy()
+    y[::9] = -1
+    return dataclasses.replace(features, y=y)
+
+
+@pytest.fixture(scope="module")
+def splits(features: Features) -> Splits:
+    return make_splits(features, repeats=2, seed=1, test=0.2)
+
+
+@pytest.fixture(scope="module")
+def run(features: Features, splits: Splits) -> Run:
+    return cross_validate(features, "logreg", splits, n_jobs=1)
+
+
+def test_rows_of_the_run_are_the_rows_of_the_splits(
+    features: Features, splits: Splits, run: Run
+) -> None:
+    np.testing.assert_array_equal(run.keys, features.keys[splits.rows])
+    np.testing.assert_array_equal(run.y, features.y[splits.rows])
+    assert run.scores.shape == (2, len(splits.rows), 3)
+
+
+def test_each_row_is_scored_by_the_fold_that_did_not_train_on_it(
+    features: Features, splits: Splits, run: Run
+) -> None:
+    at = {key: i for i, key in enumerate(run.keys.tolist())}
+    for r, folds in enumerate(splits.repeats):
+        for f, (train, test) in enumerate(folds):
+            model = make_classifier("logreg").fit(features.X[train], features.y[train])
+            rows = [at[key] for key in features.keys[test].tolist()]
+            np.testing.assert_allclose(
+                run.scores[r, rows], model.predict_proba(features.X[test]), atol=1e-6
+            )
+            assert (run.fold[r, rows] == f).all()
+
+
+def test_the_label_of_a_row_has_no_part_in_its_score(features: Features, splits: Splits) -> None:
+    fold = splits.repeats[0][1]
+    y = features.y.copy()
+    y[fold.test] = (y[fold.test] + 1) % 3
+    poisoned = dataclasses.replace(features, y=y)
+    here = np.isin(splits.rows, fold.test)
+    before, after = (
+        cross_validate(data, "svc", splits, n_jobs=1).scores[0] for data in (features, poisoned)
+    )
+    np.testing.assert_array_equal(before[here], after[here])
+    assert (before[~here] != after[~here]).any()
+
+
+def test_metrics_are_the_mean_over_repeats_of_those_of_the_scores(run: Run) -> None:
+    each = [evaluate(run.y, scores, "proba") for scores in run.scores]
+    assert each[0] != each[1]
+    expected = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
+    assert run.metrics == pytest.approx(expected)
+
+
+def test_intervals_are_drawn_by_group(features: Features, splits: Splits, run: Run) -> None:
+    assert features.groups is not None
+    groups = features.groups[splits.rows]
+    draw = partial(bootstrap_intervals, run.y, run.scores, "proba", seed=splits.seed)
+    assert run.intervals == draw(groups=groups)
+    assert run.intervals != draw()
+
+
+def test_the_metrics_of_each_fold_are_those_of_its_rows(splits: Splits, run: Run) -> None:
+    assert [(row["repeat"], row["fold"]) for row in run.folds] == [
+        (r, f) for r in range(2) for f in range(5)
+    ]
+    for row, (train, test) in zip(run.folds, (f for r in splits.repeats for f in r), strict=True):
+        own = run.fold[row["repeat"]] == row["fold"]
+        expected = evaluate(run.y[own], run.scores[row["repeat"], own], "proba")
+        assert {name: row[name] for name in expected} == pytest.approx(expected)
+        assert (row["n_train"], row["n_test"]) == (len(train), len(test))
+        assert row["n_classes_train"] == 3
+
+
+def test_seconds_are_the_sum_over_folds(run: Run) -> None:
+    for name in ("fit", "predict"):
+        total = sum(row[f"seconds_{name}"] for row in run.folds)
+        assert run.seconds[name] == pytest.approx(total)
+        assert total > 0
+
+
+def test_the_run_says_what_was_done(features: Features, splits: Splits, run: Run) -> None:
+    groups = features.groups
+    assert groups is not None
+    config = json.loads(json.dumps(plain(run.config)))
+    assert (run.name, run.kind, run.split) == ("logreg", "classical", "grouped")
+    assert run.splits_digest == splits.digest
+    assert config["params"]["logisticregression__C"] == 0.1
+    assert config["features"]["backbone"]["name"] == "test_resnet"
+    assert config["splits"] | {"notes": []} == {
+        "strategy": "grouped",
+        "seed": 1,
+        "n_folds": 5,
+        "n_repeats": 2,
+        "n_groups": len(np.unique(groups[splits.rows])),
+        "n_test": len(splits.holdout),
+        "holdout_origin": "drawn",
+        "grouping": "by name",
+        "notes": [],
+    }
+    assert "scikit-learn" in run.versions
+
+
+@pytest.mark.parametrize("clf", ["svc", "knn", "xgb"])
+def test_the_number_of_jobs_changes_nothing(clf: str, features: Features) -> None:
+    splits = make_splits(features, n_splits=3)
+    one, two = (cross_validate(features, clf, splits, n_jobs=n) for n in (1, 2))
+    np.testing.assert_array_equal(one.scores, two.scores)
+    assert (one.metrics, one.intervals) == (two.metrics, two.intervals)
+
+
+def test_progress_counts_every_fold(features: Features, splits: Splits) -> None:
+    seen: list[tuple[int, int]] = []
+    cross_validate(
+        features, "centroid", splits, on_progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == [(i, 10) for i in range(1, 11)]
+
+
+def test_balanced_and_seed_reach_the_classifier(features: Features, splits: Splits) -> None:
+    run = cross_validate(features, "logreg", splits, balanced=True, seed=7)
+    assert run.config["params"]["logisticregression__class_weight"] == "balanced"
+    assert run.config["params"]["logisticregression__random_state"] == 7
+    assert (run.config["balanced"], run.config["seed"]) == (True, 7)
+
+
+# --- what the numbers must mean ---------------------------------------------------------------
+
+
+def accuracy(run: Run) -> float:
+    return run.metrics["accuracy"]
+
+
+@pytest.mark.parametrize("clf", QUICK)
+def test_random_splits_flatter_where_groups_differ(clf: str, leaky: Features) -> None:
+    honest, flattered = (
+        cross_validate(leaky, clf, make_splits(leaky, strategy=s)) for s in ("grouped", "random")
+    )
+    assert accuracy(flattered) > accuracy(honest) + 0.2
+    assert flattered.intervals["accuracy"][0] > honest.intervals["accuracy"][1]
+
+
+@pytest.mark.parametrize("clf", QUICK)
+def test_random_splits_flatter_nobody_where_groups_are_alike(
+    clf: str, make_features: MakeFeatures
+) -> None:
+    alike = make_features((15,) * 4, class_effect=0.5)
+    honest, random = (
+        cross_validate(alike, clf, make_splits(alike, strategy=s)) for s in ("grouped", "random")
+    )
+    assert accuracy(random) == pytest.approx(accuracy(honest), abs=0.08)
+
+
+@pytest.mark.parametrize("clf", QUICK)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_shuffled_labels_score_at_chance(clf: str, seed: int, leaky: Features) -> None:
+    assert leaky.groups is not None
+    rng = np.random.default_rng(seed)
+    of_group = rng.permutation(np.repeat(np.arange(4), 15))
+    shuffled = dataclasses.replace(leaky, y=of_group[leaky.groups])
+    run = cross_validate(shuffled, clf, make_splits(shuffled))
+    low, high = run.intervals["balanced_accuracy"]
+    assert low < 0.25 < high
+    assert high - low < 0.35
+
+
+def test_shuffled_labels_score_far_above_chance_where_groups_leak(leaky: Features) -> None:
+    """What the grouped folds guard against: the same test on random folds fails."""
+    assert leaky.groups is not None
+    of_group = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 15))
+    shuffled = dataclasses.replace(leaky, y=of_group[leaky.groups])
+    run = cross_validate(shuffled, "knn", make_splits(shuffled, strategy="random"))
+    assert run.intervals["balanced_accuracy"][0] > 0.8
+
+
+def test_a_class_absent_from_a_fold_costs_its_pictures_and_nothing_else(
+    make_features: MakeFeatures,
+) -> None:
+    features = make_features((8, 8, 1), class_effect=3)
+    run = cross_validate(features, "svc", make_splits(features), n_jobs=1)
+    lonely = run.y == 2
+    assert (run.predicted[lonely] != 2).all()
+    assert (run.predicted[~lonely] == run.y[~lonely]).mean() > 0.9
+    assert 2 in {row["n_classes_train"] for row in run.folds}
+
+
+# --- held out ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def memorised(make_features: MakeFeatures) -> tuple[Features, Splits]:
+    """Labels without any sense: what scores above chance has seen the answers."""
+    features = make_features((30, 30), class_effect=0)
+    return features, make_splits(features, test=0.2)
+
+
+def test_the_holdout_is_scored_by_a_model_that_never_saw_it(
+    memorised: tuple[Features, Splits],
+) -> None:
+    features, splits = memorised
+    honest = fit_model(features, "knn", rows=splits.rows)
+    held = score_holdout(honest.pipeline, features, splits)
+    low, high = held.intervals["accuracy"]
+    assert low < 0.5 < high
+    cheat = fit_model(features, "knn")
+    assert score_holdout(cheat.pipeline, features, splits).metrics["accuracy"] == 1
+
+
+def test_the_holdout_aligns_with_its_keys(memorised: tuple[Features, Splits]) -> None:
+    features, splits = memorised
+    model = fit_model(features, "logreg", rows=splits.rows)
+    held = score_holdout(model.pipeline, features, splits)
+    np.testing.assert_array_equal(held.keys, features.keys[splits.holdout])
+    np.testing.assert_array_equal(held.y, features.y[splits.holdout])
+    np.testing.assert_allclose(
+        held.scores, model.pipeline.predict_proba(features.X[splits.holdout])
+    )
+    assert held.metrics == evaluate(held.y, held.scores, "proba")
+
+
+def test_the_holdout_has_no_part_in_the_folds(memorised: tuple[Features, Splits]) -> None:
+    features, splits = memorised
+    X = features.X.copy()
+    X[splits.holdout] = 1e6
+    y = features.y.copy()
+    y[splits.holdout] = 1 - y[splits.holdout]
+    before = cross_validate(features, "svc", splits, n_jobs=1)
+    after = cross_validate(dataclasses.replace(features, X=X, y=y), "svc", splits, n_jobs=1)
+    np.testing.assert_array_equal(before.scores, after.scores)
+
+
+# --- refused ----------------------------------------------------------------------------------
+
+
+def test_a_leak_between_splits_and_features_is_refused(leaky: Features) -> None:
+    assert leaky.groups is not None
+    splits = make_splits(leaky)
+    groups = leaky.groups.copy()
+    fold = splits.repeats[0][0]
+    groups[fold.test[0]] = groups[fold.train[0]]
+    with pytest.raises(SplitError, match="both sides"):
+        cross_validate(dataclasses.replace(leaky, groups=groups), "centroid", splits)
+
+
+@pytest.mark.parametrize("change", ["fewer pictures", "a label less"])
+def test_splits_of_other_features_are_refused(change: str, leaky: Features) -> None:
+    splits = make_splits(leaky)
+    fields: dict[str, Any] = {"y": leaky.y.copy()}
+    fields["y"][splits.rows[0]] = -1
+    if change == "fewer pictures":
+        per_row = ("X", "keys", "y", "groups")
+        fields = {name: getattr(leaky, name)[:-1] for name in per_row}
+    with pytest.raises(SplitError, match="made for other features"):
+        cross_validate(dataclasses.replace(leaky, **fields), "centroid", splits)
+
+
+def test_a_fold_that_cannot_be_fitted_stops_the_run(make_features: MakeFeatures) -> None:
+    tiny = dataclasses.replace(make_features((2, 2), group_of=1), groups=None)
+    with pytest.raises(DataError, match="LinearDiscriminantAnalysis cannot learn from 2 pictures"):
+        cross_validate(tiny, "lda", make_splits(tiny, n_splits=2))
+
+
+def test_scores_stand_in_the_columns_of_all_classes(make_features: MakeFeatures) -> None:
+    features = make_features((6, 6, 6), class_effect=3)
+    wider = dataclasses.replace(features, class_names=np.array(["ayu", "bass", "cod", "dab"]))
+    moved = dataclasses.replace(wider, y=features.y + 1)
+    train = np.arange(0, len(moved), 2)
+    scores, _ = score_rows(fit_rows(make_classifier("svc"), moved, train), moved, train)
+    assert scores.shape == (len(train), 4)
+    assert (scores.argmax(axis=1) == moved.y[train]).all()

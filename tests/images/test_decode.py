@@ -1,0 +1,339 @@
+"""Bytes to upright RGB: right colours, right way up, or a reason."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fishfeat.errors import DataError
+from fishfeat.images.decode import (
+    Size,
+    UnreadableImage,
+    decode,
+    read_bytes,
+    read_image,
+    read_size,
+)
+
+RED, GREEN, BLUE, YELLOW = (220, 20, 20), (20, 180, 30), (20, 30, 200), (230, 220, 10)
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+NO_PICTURE = "not a picture in a format that is known"
+
+
+def encoded(picture, fmt="PNG", **options) -> bytes:
+    file = io.BytesIO()
+    if not isinstance(picture, Image.Image):
+        picture = Image.fromarray(picture)
+    picture.save(file, fmt, **options)
+    return file.getvalue()
+
+
+def quadrants() -> np.ndarray:
+    """32 by 48, each corner in a colour of its own."""
+    upper = np.hstack([np.full((16, 24, 3), colour, np.uint8) for colour in (RED, GREEN)])
+    lower = np.hstack([np.full((16, 24, 3), colour, np.uint8) for colour in (BLUE, YELLOW)])
+    return np.vstack([upper, lower])
+
+
+def noise(size=(40, 30)) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    return Image.fromarray(values)
+
+
+# What the first row and column of the file are in the upright picture, as EXIF 2.3 has it.
+STORED = {
+    1: lambda u: u,
+    2: lambda u: u[:, ::-1],
+    3: lambda u: u[::-1, ::-1],
+    4: lambda u: u[::-1],
+    5: lambda u: u.swapaxes(0, 1),
+    6: lambda u: u.swapaxes(0, 1)[::-1],
+    7: lambda u: u.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda u: u.swapaxes(0, 1)[:, ::-1],
+}
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_every_exif_orientation_comes_out_upright(orientation, fmt):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
+    stored = np.ascontiguousarray(STORED[orientation](quadrants()))
+    data = encoded(stored, fmt, exif=exif, **lossless.get(fmt, {}))
+    upright = decode(data)
+    assert upright.shape == (32, 48, 3)
+    assert np.abs(upright.astype(int) - quadrants()).max() <= (6 if fmt == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP"])
+def test_the_size_is_the_stored_one_whatever_the_orientation(fmt):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read_size(encoded(quadrants(), fmt, exif=exif)) == Size(width=48, height=32)
+
+
+def test_an_orientation_that_does_not_exist_changes_nothing():
+    exif = Image.Exif()
+    exif[0x0112] = 99
+    assert np.array_equal(decode(encoded(quadrants(), exif=exif)), quadrants())
+
+
+@pytest.mark.parametrize("colour", [RED, GREEN, BLUE, WHITE, BLACK])
+def test_a_cmyk_jpeg_keeps_its_colours(colour):
+    data = encoded(Image.new("RGB", (16, 16), colour).convert("CMYK"), "JPEG", quality=95)
+    assert np.abs(decode(data).astype(int) - colour).max() <= 4
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(fmt):
+    deep = np.array([[0, 100 * 257, 65535]], np.uint16)
+    assert decode(encoded(deep, fmt))[0].tolist() == [[0] * 3, [100] * 3, [255] * 3]
+
+
+def test_a_dark_sixteen_bit_picture_stays_dark():
+    assert decode(encoded(np.array([[0, 200]], np.uint16))).max() == 1
+
+
+def test_thirty_two_bit_grey_is_read_as_sixteen_bits():
+    deep = np.array([[0, 100 * 257, 65535]], np.int32)
+    assert decode(encoded(deep, "TIFF"))[0, :, 0].tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize("full", [1, 255])
+def test_float_pictures_run_from_0_to_1_or_to_255(full):
+    values = np.array([[0, 0.2, 1]], np.float32) * full
+    assert decode(encoded(values, "TIFF"))[0, :, 0].tolist() == [0, 51, 255]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_picture_with_a_pixel_that_is_not_finite_is_rejected(bad):
+    data = encoded(np.array([[0, bad, 128]], np.float32), "TIFF")
+    with pytest.raises(UnreadableImage, match="broken: some pixels are not finite"):
+        decode(data)
+
+
+def test_one_bit_pictures_are_black_and_white():
+    picture = Image.new("1", (2, 1))
+    picture.putpixel((1, 0), 1)
+    assert decode(encoded(picture))[0].tolist() == [list(BLACK), list(WHITE)]
+
+
+def test_grey_becomes_three_equal_channels():
+    assert decode(encoded(np.array([[0, 7, 255]], np.uint8)))[0].tolist() == [
+        [0] * 3,
+        [7] * 3,
+        [255] * 3,
+    ]
+
+
+def palette() -> Image.Image:
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([*RED, *BLUE])
+    picture.putpixel((1, 0), 1)
+    return picture
+
+
+def test_a_palette_is_looked_up():
+    assert decode(encoded(palette()))[0].tolist() == [list(RED), list(BLUE)]
+
+
+@pytest.mark.parametrize("fmt", ["PNG", "GIF"])
+def test_a_transparent_palette_colour_is_white(fmt):
+    assert decode(encoded(palette(), fmt, transparency=1))[0].tolist() == [list(RED), list(WHITE)]
+
+
+def test_transparency_is_laid_on_white_in_proportion():
+    rgba = np.array([[[0, 0, 0, 0], [0, 0, 0, 51], [10, 20, 30, 255]]], np.uint8)
+    assert decode(encoded(rgba))[0].tolist() == [[255] * 3, [204] * 3, [10, 20, 30]]
+
+
+def test_grey_with_alpha_is_laid_on_white():
+    grey = Image.merge("LA", [Image.new("L", (1, 1), 9), Image.new("L", (1, 1), 0)])
+    assert decode(encoded(grey))[0, 0].tolist() == [255] * 3
+
+
+def test_a_transparent_colour_key_is_white():
+    data = encoded(Image.new("RGB", (1, 1), RED), transparency=RED)
+    assert decode(data)[0, 0].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("fmt", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_the_first_of_several_frames_is_taken(fmt):
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE))
+    lossless = {"lossless": True} if fmt == "WEBP" else {}
+    data = encoded(first, fmt, save_all=True, append_images=[second], **lossless)
+    with Image.open(io.BytesIO(data)) as check:
+        assert check.n_frames == 2
+    assert (decode(data) == RED).all()
+
+
+MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I", "F", "YCbCr"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_gives_contiguous_rgb_bytes(mode):
+    fmt = "TIFF" if mode in ("CMYK", "I", "F", "YCbCr", "PA") else "PNG"
+    rgb = decode(encoded(Image.new(mode, (5, 3)), fmt))
+    assert (rgb.shape, rgb.dtype) == ((3, 5, 3), np.uint8)
+    assert rgb.flags.c_contiguous
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (40_000, 1), (1, 40_000)])
+def test_extreme_shapes_are_read(width, height):
+    data = encoded(Image.new("RGB", (width, height), RED))
+    assert read_size(data) == (width, height)
+    assert decode(data).shape == (height, width, 3)
+    assert (decode(data)[-1, -1] == RED).all()
+
+
+# --- what cannot be used ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", [decode, read_size])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"this is no picture\n", NO_PICTURE),
+        (b"<html><body>404 Not Found</body></html>", NO_PICTURE),
+        (b"\0" * 1000, NO_PICTURE),
+        (b"\xff\xd8", NO_PICTURE),
+    ],
+)
+def test_what_is_no_picture_is_rejected_with_the_reason(read, data, reason):
+    with pytest.raises(UnreadableImage) as caught:
+        read(data)
+    assert str(caught.value) == reason
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM"])
+def test_half_a_file_is_rejected_as_truncated(fmt):
+    data = encoded(noise(), fmt)
+    with pytest.raises(UnreadableImage, match=r"^broken: .*truncated"):
+        decode(data[: len(data) // 2])
+
+
+def pixels_or_reason(data: bytes) -> np.ndarray | str:
+    try:
+        return decode(data)
+    except UnreadableImage as error:
+        return str(error)
+
+
+WHOLE = {fmt: encoded(noise(), fmt) for fmt in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")}
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.integers(0, 10_000))
+def test_a_file_cut_anywhere_is_rejected_or_whole(fmt, cut):
+    data = WHOLE[fmt]
+    found = pixels_or_reason(data[: cut % len(data)])
+    assert found if isinstance(found, str) else np.array_equal(found, decode(data))
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_png_with_any_byte_changed_is_rejected_or_the_same(place, change):
+    data = bytearray(WHOLE["PNG"])
+    data[place % len(data)] ^= change
+    found = pixels_or_reason(bytes(data))
+    assert found if isinstance(found, str) else np.array_equal(found, decode(WHOLE["PNG"]))
+
+
+MAGIC = [
+    b"",
+    b"\xff\xd8\xff\xe0",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"BM",
+    b"II*\0",
+    b"P5 3 2 255\n",
+]
+
+
+@given(st.sampled_from(MAGIC), st.binary(max_size=64))
+def test_whatever_the_bytes_the_answer_is_a_picture_or_a_reason(magic, rest):
+    found = pixels_or_reason(magic + rest)
+    if isinstance(found, str):
+        assert found.strip()
+        assert "\n" not in found
+    else:
+        assert (found.dtype, found.shape[2]) == (np.uint8, 3)
+
+
+def png_header(width: int, height: int) -> bytes:
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
+
+
+@pytest.mark.parametrize("read", [decode, read_size])
+def test_a_picture_that_would_fill_the_memory_is_rejected(read):
+    with pytest.raises(UnreadableImage, match=r"^too large: more than 178 megapixels$"):
+        read(png_header(60_000, 60_000) + b"\0\0\0\x04IDAT")
+
+
+def test_a_hundred_megapixels_are_not_too_large():
+    data = png_header(10_000, 10_000) + b"\0\0\0\0IDAT"
+    assert read_size(data) == (10_000, 10_000)
+
+
+def test_a_reason_is_an_error_of_the_data():
+    assert issubclass(UnreadableImage, DataError)
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def test_a_file_is_decoded_as_its_bytes_are(tmp_path):
+    path = tmp_path / "Köhler 'x'\n🐟.png"
+    path.write_bytes(WHOLE["PNG"])
+    assert read_bytes(path) == WHOLE["PNG"]
+    assert np.array_equal(read_image(str(path)), np.asarray(noise()))
+
+
+def test_a_name_that_is_not_utf8_is_read(tmp_path):
+    path = os.path.join(os.fsencode(tmp_path), b"f\xff.png")
+    with open(path, "wb") as file:
+        file.write(WHOLE["PNG"])
+    assert np.array_equal(read_image(os.fsdecode(path)), np.asarray(noise()))
+
+
+def test_the_suffix_does_not_matter(tmp_path):
+    path = tmp_path / "png.jpg"
+    path.write_bytes(WHOLE["PNG"])
+    assert np.array_equal(read_image(path), np.asarray(noise()))
+
+
+def test_what_cannot_be_opened_is_rejected_with_the_reason(tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "broken.jpg").symlink_to("nothing.jpg")
+    (tmp_path / "circle.jpg").symlink_to("circle.jpg")
+    reasons = {}
+    for name in ("none", "folder", "broken", "circle"):
+        with pytest.raises(UnreadableImage) as caught:
+            read_image(tmp_path / f"{name}.jpg")
+        reasons[name] = str(caught.value)
+    assert reasons == {
+        "none": "no such file or directory",
+        "folder": "is a directory",
+        "broken": "no such file or directory",
+        "circle": "too many levels of symbolic links",
+    }
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_rejected_with_the_reason(tmp_path):
+    path = tmp_path / "secret.png"
+    path.write_bytes(WHOLE["PNG"])
+    path.chmod(0)
+    with pytest.raises(UnreadableImage, match="permission denied"):
+        read_image(path)

@@ -1,0 +1,163 @@
+"""Class names: cleaned by a pattern, merged by a table, chosen by name."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from fishfeat.errors import DataError
+from fishfeat.images.labels import chosen, clean_names, compiled, merged, read_merge
+
+
+def error(call, *args, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        call(*args, **options)
+    return str(caught.value)
+
+
+def table(tmp_path, text: str | bytes):
+    file = tmp_path / "merge.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+# --- --class-pattern --------------------------------------------------------------------------
+
+
+def test_the_first_group_of_the_pattern_is_the_name():
+    names = ["boxes_cod_1", "boxes_red_mullet_12"]
+    assert clean_names(names, r"boxes_(.+)_\d+") == {
+        "boxes_cod_1": "cod",
+        "boxes_red_mullet_12": "red_mullet",
+    }
+
+
+def test_without_a_group_the_whole_match_is_the_name():
+    assert clean_names(["01 cod", "02 dab"], "[a-z]+") == {"01 cod": "cod", "02 dab": "dab"}
+
+
+def test_several_names_may_become_one():
+    assert set(clean_names(["cod_1", "cod_2"], "([a-z]+)").values()) == {"cod"}
+
+
+def test_names_that_do_not_match_are_counted_and_named():
+    said = error(clean_names, ["boxes_cod_1", "misc", "old"], r"boxes_(.+)_\d+")
+    assert said == (
+        r"--class-pattern 'boxes_(.+)_\\d+' matches 1 of 3 class names, but not 'misc', 'old'. "
+        "Widen the pattern, or leave those folders out with --exclude."
+    )
+
+
+@pytest.mark.parametrize("pattern", ["cod_(x)?", "cod_(x*)", "x*"])
+def test_a_pattern_that_finds_an_empty_name_does_not_unlabel_the_class(pattern):
+    assert "matches 0 of 1 class names, but not 'cod_1'" in error(clean_names, ["cod_1"], pattern)
+
+
+def test_an_invalid_pattern_is_answered_with_its_fault():
+    said = error(clean_names, ["cod"], "boxes_(.+")
+    assert said.startswith("--class-pattern 'boxes_(.+' is not a valid regular expression: missing")
+    assert "Quote it in the shell" in said
+
+
+def test_the_option_at_fault_is_named():
+    assert error(compiled, "[", option="--group-pattern").startswith("--group-pattern '['")
+    assert compiled("a+", option="--group-pattern") == re.compile("a+")
+
+
+# --- --merge ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("header", ["", "class,group\n", "Label,into\n", "class_name,x\n"])
+def test_a_header_is_optional(tmp_path, header):
+    file = table(tmp_path, f"{header}cod,whitefish\nhaddock , whitefish\n\n")
+    assert read_merge(file) == {"cod": "whitefish", "haddock": "whitefish"}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_tables_of_every_spreadsheet_are_read(tmp_path, separator, mark):
+    file = table(tmp_path, f'{mark}class{separator}to\r\n"cod, big"{separator}Köhler\r\n')
+    assert read_merge(file) == {"cod, big": "Köhler"}
+
+
+def test_names_that_are_not_utf8_are_kept(tmp_path):
+    assert read_merge(table(tmp_path, b"k\xf6hler,cod\n")) == {"k\udcf6hler": "cod"}
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [("cod", "cod"), ("cod,a,b", "cod,a,b"), ("cod,", "cod,"), (",cod", ",cod")],
+)
+def test_a_line_without_two_names_is_shown_with_its_number(tmp_path, line, shown):
+    file = table(tmp_path, f'class,group\n\n"two\nlines",x\n{line}\n')
+    assert error(read_merge, file) == (
+        f"{file}: every line needs two columns, a class and what it is merged into; not so "
+        f"'line 5: {shown}'."
+    )
+
+
+def test_a_class_that_stands_twice_is_named(tmp_path):
+    file = table(tmp_path, "cod,a\ndab,b\ncod,c\n")
+    assert error(read_merge, file) == f"{file} names 'cod' more than once."
+
+
+def test_a_table_that_cannot_be_read_says_why(tmp_path):
+    assert error(read_merge, tmp_path / "no.csv") == (
+        f"{tmp_path / 'no.csv'} cannot be read: No such file or directory."
+    )
+    assert error(read_merge, tmp_path) == f"{tmp_path} cannot be read: Is a directory."
+
+
+def test_merging_renames_what_is_in_the_table_and_leaves_the_rest():
+    assert merged(["cod", "dab", "eel"], {"cod": "white", "dab": "white"}) == {
+        "cod": "white",
+        "dab": "white",
+        "eel": "eel",
+    }
+
+
+def test_names_are_looked_up_once_and_so_may_be_swapped():
+    assert merged(["a", "b"], {"a": "b", "b": "a"}) == {"a": "b", "b": "a"}
+
+
+def test_merging_classes_that_are_not_there_is_answered_with_the_near_ones():
+    assert error(merged, ["cod", "haddock"], {"hadock": "white", "cod": "white"}) == (
+        "--merge names classes that are not in the data: 'hadock'. Did you mean haddock? "
+        "The classes are 'cod', 'haddock'."
+    )
+
+
+# --- --only, --drop ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("only", "drop", "left"),
+    [
+        ((), (), {"cod", "dab", "eel"}),
+        (("cod",), (), {"cod"}),
+        ((), ("cod",), {"dab", "eel"}),
+        (("cod", "dab"), ("dab",), {"cod"}),
+    ],
+)
+def test_only_keeps_and_drop_leaves_out(only, drop, left):
+    assert chosen(["cod", "dab", "eel"], only=only, drop=drop) == left
+
+
+@pytest.mark.parametrize(("only", "drop"), [(["codd"], []), ([], ["codd"])])
+def test_choosing_a_class_that_is_not_there_is_answered_with_the_near_ones(only, drop):
+    assert error(chosen, ["cod", "dab"], only=only, drop=drop) == (
+        "--only and --drop name classes that are not in the data: 'codd'. Did you mean cod? "
+        "The classes are 'cod', 'dab'."
+    )
+
+
+@pytest.mark.parametrize(("only", "drop"), [([], ["cod", "dab"]), (["cod"], ["cod"])])
+def test_choosing_no_class_at_all_is_refused(only, drop):
+    assert error(chosen, ["cod", "dab"], only=only, drop=drop) == (
+        "--only and --drop leave none of the classes 'cod', 'dab'."
+    )
+
+
+def test_a_set_without_classes_may_have_none_left():
+    assert chosen([], only=(), drop=()) == set()
