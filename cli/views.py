@@ -122,6 +122,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "split": run.split,
         **run.metrics,
         "intervals": run.intervals,
+        "spread": run.spread,
         "folds": run.folds,
         "seconds": run.seconds,
         "splits_digest": run.splits_digest,
@@ -161,7 +162,7 @@ def _leaderboard_row(run: Run, random: Mapping[str, Run], main: str, held: bool)
         run.name,
         f"{run.metrics['accuracy']:.3f}",
         f"{low:.3f} to {high:.3f}",
-        f"{spread(run, 'accuracy'):.3f}",
+        f"{run.spread[RANKED_BY]:.3f}",
         f"{run.metrics['balanced_accuracy']:.3f}",
         f"{run.metrics['macro_f1']:.3f}",
     ]
@@ -171,13 +172,6 @@ def _leaderboard_row(run: Run, random: Mapping[str, Run], main: str, held: bool)
     if held:
         row.append(f"{run.holdout.metrics['accuracy']:.3f}" if run.holdout else "")
     return [*row, f"{sum(run.seconds.values()):.1f}"]
-
-
-def spread(run: Run, metric: str) -> float:
-    """Standard deviation of a metric over folds."""
-    values = [float(fold[metric]) for fold in run.folds]
-    mean = sum(values) / len(values)
-    return float((sum((v - mean) ** 2 for v in values) / max(1, len(values) - 1)) ** 0.5)
 
 
 def show_demo(out: Output, done: Demo) -> None:

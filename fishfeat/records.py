@@ -391,6 +391,15 @@ class Run:
             raise DataError(f"The scores of {self.name!r} are not all finite.")
 
     @property
+    def spread(self) -> dict[str, float]:
+        """Standard deviation of each metric over all folds of all repeats."""
+        if len(self.folds) < 2:
+            return {}
+        shared = [name for name in self.metrics if all(name in fold for fold in self.folds)]
+        values = {name: [fold[name] for fold in self.folds] for name in shared}
+        return {name: float(np.std(found, ddof=1)) for name, found in values.items()}
+
+    @property
     def mean_scores(self) -> Float:
         """float64 (n_images, n_classes): scores averaged over repeats."""
         averaged: Float = self.scores.mean(axis=0)

@@ -208,7 +208,11 @@ def _environment() -> Environment:
     )
     names = "percent percent_sign interval points integer duration bytes_size listed"
     environment.filters |= {name: getattr(text, name) for name in names.split()}
-    environment.filters |= {"plain_json": _plain_json, "metric_text": _metric_text}
+    environment.filters |= {
+        "plain_json": _plain_json,
+        "metric_text": _metric_text,
+        "metric_interval": _metric_interval,
+    }
     environment.globals |= {
         "RANKED_BY": RANKED_BY,
         "leak": leak,
@@ -220,6 +224,10 @@ def _environment() -> Environment:
 
 def _metric_text(value: float, name: str) -> str:
     return text.metric(name, value)
+
+
+def _metric_interval(ends: Sequence[float] | None, name: str) -> str:
+    return "–" if ends is None else f"{text.metric(name, ends[0])} – {text.metric(name, ends[1])}"
 
 
 def _plain_json(value: Any) -> str:

@@ -98,6 +98,7 @@ def _run(view: View, galleries: Sequence[Gallery]) -> dict[str, Any]:
         "class_names": run.class_names,
         "metrics": run.metrics,
         "intervals": run.intervals,
+        "spread": run.spread,
         "holdout": _holdout(run),
         "folds": run.folds,
         "confusion": confusion_of(view),
