@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import json
 import os
 from collections.abc import Callable
 from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +23,7 @@ from fishfeat.errors import BackboneError, did_you_mean, shortened
 from fishfeat.features import hub
 from fishfeat.features.pooling import embedder
 from fishfeat.features.preprocess import Preprocess
-from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
+from fishfeat.features.specs import DEFAULT_BACKBONE, EMBEDDED, make_spec
 from fishfeat.records import BackboneSpec
 
 RANDOM_SEED = 0
@@ -154,6 +156,8 @@ def _timm_network(spec: BackboneSpec) -> nn.Module:
     name = f"{spec.source}:{spec.name}"
     if spec.source == "hf-hub":
         return hub.fetch(name, lambda: _create(spec, name))
+    if spec.source == "embedded":
+        name = f"local-dir:{resources.files('fishfeat') / 'weights' / spec.name}"
     try:
         return _create(spec, name)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -226,4 +230,5 @@ def list_backbones(filter: str = "") -> list[str]:
     pattern = filter if any(c in filter for c in "*?[") else f"*{filter}*"
     names: list[str] = timm.list_models(pattern, pretrained=True)
     vision = torchvision.models.list_models(module=torchvision.models, include=pattern)
-    return names + [f"torchvision:{name}" for name in vision]
+    embedded = [name for name in EMBEDDED if fnmatch.fnmatch(name, pattern)]
+    return embedded + names + [f"torchvision:{name}" for name in vision]

@@ -52,8 +52,9 @@ def unreachable_message(name: str) -> str:
     """What to do where the hub cannot be reached."""
     return (
         f"The weights of {name!r} are not on this machine and the network cannot be reached. "
-        "Either fetch them once where there is a network (the same command does it) and bring the "
-        "hub's cache folder along (~/.cache/huggingface, or HF_HOME), or bring a folder with "
+        "--backbone nano is part of the package and needs no network. Otherwise fetch them once "
+        "where there is a network (the same command does it) and bring the hub's cache folder "
+        "along (~/.cache/huggingface, or HF_HOME), or bring a folder with "
         "config.json and model.safetensors and name it with --backbone local-dir:FOLDER."
     )
 

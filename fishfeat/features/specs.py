@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
-from typing import cast, get_args
 
 from fishfeat.errors import BackboneError
 from fishfeat.records import BackboneSpec
@@ -13,13 +13,8 @@ DEFAULT_BACKBONE = "vit_small_patch14_reg4_dinov2.lvd142m"
 # Its own 518 px cost five times as much for features that are hardly better on crops of fish.
 PREFERRED_SIZE = {DEFAULT_BACKBONE: 224}
 
-SOURCES = get_args(BackboneSpec.__annotations__["source"]) or (
-    "timm",
-    "torchvision",
-    "hf-hub",
-    "local-dir",
-    "random",
-)
+# Networks whose weights are part of the package, in fishfeat/weights.
+EMBEDDED = ("nano",)
 
 
 def make_spec(
@@ -36,9 +31,9 @@ def make_spec(
     Parameters
     ----------
     name
-        A timm name, with or without tag ('densenet121.ra_in1k'), 'hf-hub:USER/MODEL',
-        'local-dir:FOLDER' (timm's config.json and weights), 'torchvision:NAME', or 'random:NAME'
-        (a timm network with seeded random weights).
+        'nano' (in the package), a timm name with or without tag ('densenet121.ra_in1k'),
+        'hf-hub:USER/MODEL', 'local-dir:FOLDER' (timm's config.json and weights),
+        'torchvision:NAME', or 'random:NAME' (a timm network with seeded random weights).
     layer, pool, img_size, resize, precision
         As in `BackboneSpec`.
 
@@ -51,28 +46,37 @@ def make_spec(
     if source == "local-dir":
         bare = _model_folder(bare)
     return BackboneSpec(
-        source=cast("object", source),  # type: ignore[arg-type]
+        source=source,
         name=bare,
         layer=layer,
         pool=pool,
-        img_size=img_size or PREFERRED_SIZE.get(bare),
+        img_size=PREFERRED_SIZE.get(bare) if img_size is None else img_size,
         resize=resize,
         precision=precision,
     )
+
+
+def extract_command(spec: BackboneSpec, data: str = "") -> str:
+    """The command line that embeds `data`, or what was used last, with `spec`."""
+    plain = BackboneSpec(spec.source, spec.name)
+    prefix = "" if spec.source in ("timm", "embedded") else f"{spec.source}:"
+    command = ["fishfeat extract", *([shlex.quote(data)] if data else [])]
+    command += ["--backbone", shlex.quote(prefix + spec.name)]
+    for option in ("img_size", "resize", "layer", "pool", "precision"):
+        if (value := getattr(spec, option)) != getattr(plain, option):
+            command.append(f"--{option.replace('_', '-')} {shlex.quote(str(value))}")
+    return " ".join(command)
 
 
 def split_name(name: str) -> tuple[str, str]:
     """Source and bare name: 'torchvision:vgg16' -> ('torchvision', 'vgg16')."""
     source, colon, bare = name.partition(":")
     if not colon:
-        return "timm", name
-    if source not in SOURCES:
-        raise BackboneError(
-            f"{name!r}: a backbone's name starts with one of {', '.join(SOURCES)} and a colon, or "
-            "is a timm name."
-        )
+        return ("embedded" if name in EMBEDDED else "timm"), name
     if not bare:
         raise BackboneError(f"{name!r} names no network after the colon.")
+    if source == "embedded" and bare not in EMBEDDED:
+        raise BackboneError(f"{name!r}: embedded in the package is {', '.join(EMBEDDED)}.")
     return source, bare
 
 
