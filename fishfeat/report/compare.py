@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fishfeat.classify.metrics import RANKED_BY
+from fishfeat.classify.metrics import RANKED_BY, paired_interval
 from fishfeat.errors import DataError, SplitError, shortened
 from fishfeat.files import json_digest
-from fishfeat.records import Run
+from fishfeat.records import ImageSet, Run
 
 
 class Standing(NamedTuple):
@@ -138,19 +138,40 @@ def shares_pictures(run: Run, other: Run | None) -> bool:
     return other is not None and np.array_equal(run.keys, other.keys)
 
 
-def leak(standing: Standing, metric: str = RANKED_BY) -> float | None:
+class Difference(NamedTuple):
+    """How much more accurate one run is than another on the same pictures, with 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether no difference at all lies in the interval."""
+        return self.low <= 0 <= self.high
+
+
+def difference(run: Run, other: Run, images: ImageSet) -> Difference:
+    """Accuracy of `run` less that of `other`, which scored the same pictures."""
+    value = run.metrics[RANKED_BY] - other.metrics[RANKED_BY]
+    groups = images.groups
+    if groups is not None:
+        groups = groups[np.searchsorted(images.keys, run.keys)]
+    return Difference(value, *paired_interval(run.right, other.right, groups=groups))
+
+
+def leak(standing: Standing, images: ImageSet) -> Difference | None:
     """How much better the random split looks; None where it cannot be told."""
     run, random = standing.run, standing.random
     if random is None or not shares_pictures(run, random):
         return None
-    return float(random.metrics[metric] - run.metrics[metric])
+    return difference(random, run, images)
 
 
-def not_told_apart(standings: Sequence[Standing]) -> list[str]:
-    """Labels of the runs whose interval overlaps that of the best run."""
-    best = standings[0].run.intervals.get(RANKED_BY)
-    ends = ((s.label, s.run.intervals.get(RANKED_BY)) for s in standings[1:])
-    return [label for label, other in ends if best and other and other[1] >= best[0]]
+def behind(standings: Sequence[Standing], images: ImageSet) -> dict[str, Difference]:
+    """How far each other run is behind the best, by label."""
+    best = standings[0].run
+    return {s.label: difference(best, s.run, images) for s in standings[1:]}
 
 
 def always_most_frequent(run: Run) -> dict[str, float]:

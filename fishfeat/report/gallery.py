@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fishfeat.classify.metrics import confidence
+from fishfeat.classify.metrics import margin
 from fishfeat.errors import DataError, shortened
 from fishfeat.images.decode import read_image
 from fishfeat.records import Float, ImageSet, Int, Run
@@ -75,14 +75,14 @@ class View:
         return right
 
     @cached_property
-    def confidence(self) -> Float:
+    def margin(self) -> Float:
         """float64 (n,): margin between the two best classes, in 0 to 1."""
-        return confidence(self.run.mean_scores, self.run.score_kind)
+        return margin(self.run.mean_scores, self.run.score_kind)
 
     @property
     def sure(self) -> Mask:
         """bool (n,): all pictures but the quarter with the smallest margins."""
-        sure: Mask = self.confidence >= np.quantile(self.confidence, UNSURE)
+        sure: Mask = self.margin >= np.quantile(self.margin, UNSURE)
         return sure
 
 
@@ -94,7 +94,7 @@ class Shot(NamedTuple):
     true: str
     predicted: str
     right: bool
-    confidence: float
+    margin: float
     more: int
     of: str
 
@@ -119,7 +119,7 @@ def galleries(view: View, peers: Sequence[View]) -> list[Gallery]:
     peers
         The other runs on the same folds.
     """
-    sure, right, margin = view.sure, view.right, view.confidence
+    sure, right, margin = view.sure, view.right, view.margin
     found = [
         _gallery(view, _WRONG, sure & ~right, -margin),
         _gallery(view, _UNSURE, ~sure, margin),
@@ -180,7 +180,7 @@ def _shot(view: View, i: int, more: int, kind: _Kind) -> Shot:
         true=str(names[view.run.y[i]]),
         predicted=str(names[view.predicted[i]]),
         right=bool(view.right[i]),
-        confidence=float(view.confidence[i]),
+        margin=float(view.margin[i]),
         more=more,
         of=kind.one_of_each,
     )
@@ -212,7 +212,8 @@ def thumbnails(images: ImageSet, rows: Iterable[int]) -> dict[int, Thumb]:
 
 def _thumbnail(images: ImageSet, i: int) -> Thumb:
     try:
-        picture = Image.fromarray(read_image(images.path(i)))
+        # A half-read picture is in the set only where that was allowed.
+        picture = Image.fromarray(read_image(images.path(i), allow_truncated=True))
     except DataError:
         return Thumb(SIDE, SIDE * 3 // 4, "")
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -21,11 +21,11 @@ from fishfeat.records import ImageSet, Run
 from fishfeat.report import plots, story, tables, text
 from fishfeat.report.compare import (
     Standing,
+    behind,
     check_comparable,
     labels_of,
     leaderboard,
     leak,
-    not_told_apart,
     primary_strategy,
 )
 from fishfeat.report.gallery import (
@@ -161,10 +161,10 @@ def _render(
         protocol=story.protocol(best.run, images),
         cautions=story.cautions(standings, images),
         trust=story.trust(best, standings),
-        leak_story=story.leak_story(standings),
+        leak_story=story.leak_story(standings, images),
         split_notes=story.split_notes(standings, images),
         standings=standings,
-        close=not_told_apart(standings),
+        behind=behind(standings, images),
         axis=tables.leaderboard_axis(standings),
         baseline=tables.baseline(standings),
         classes=tables.class_rows(images, typical),

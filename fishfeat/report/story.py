@@ -8,7 +8,7 @@ import numpy as np
 
 from fishfeat.classify.metrics import RANKED_BY, per_class
 from fishfeat.records import ImageSet, Run
-from fishfeat.report.compare import Standing, entry, leak, not_told_apart
+from fishfeat.report.compare import Standing, behind, entry, leak
 from fishfeat.report.gallery import View
 from fishfeat.report.text import count, integer, interval, listed, percent_sign, points, sentence
 
@@ -95,9 +95,9 @@ def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     if images.groups is None:
         return [
             "No groups are known for these pictures. If several show the same animal or are "
-            "copies of one photograph, they stand on both sides of the split and every score "
-            "here is too good. Name the groups with --group-pattern or a group column and fit "
-            "again."
+            "copies of one photograph, they stand on both sides of the split: every score here is "
+            "too good, and every interval too narrow. Name the groups with --group-pattern or a "
+            "group column and fit again."
         ]
     return [
         f"Groups are known ({integer(n_groups(run, images))}), yet these runs were split at "
@@ -106,35 +106,50 @@ def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     ]
 
 
-def leak_story(standings: Sequence[Standing]) -> list[str]:
+def leak_story(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     """Grouped against random, for a reader who knows fish and no statistics."""
-    first = next((s for s in standings if leak(s) is not None), None)
+    first = next((s for s in standings if leak(s, images) is not None), None)
     if first is None or first.random is None:
         return []
+    worth = leak(first, images)
+    assert worth is not None
+    verdict = "may be chance" if worth.may_be_chance else "is what the leak is worth, not skill"
     random = percent_sign(first.random.metrics[RANKED_BY])
     return [
         "Pictures of one group, such as the frames of one swimming fish, look so alike that a "
         "classifier which has trained on one recognises the next without knowing the species; the "
         "grouped score keeps them together and so says what to expect of a fish never seen before.",
         f"Dealt out at random, the same pictures seem to give {first.label} {random}: the "
-        f"difference of {points(leak(first))} points is what the leak is worth, not skill.",
+        f"difference of {points(worth.value)} points ({points(worth.low)} to "
+        f"{points(worth.high)}) {verdict}.",
     ]
 
 
 def trust(view: View, standings: Sequence[Standing]) -> list[str]:
     """What to trust and what not, by the best run."""
-    return [*_ranking(standings), *_sureness(view), *_weak_classes(view), *_few_groups(view)]
+    sentences = [*_ranking(view, standings), *_best_of_many(standings), *_sureness(view)]
+    return [*sentences, *_weak_classes(view), *_few_groups(view)]
 
 
-def _ranking(standings: Sequence[Standing]) -> list[str]:
-    close = not_told_apart(standings)
+def _ranking(view: View, standings: Sequence[Standing]) -> list[str]:
+    """Who cannot be told apart from the best; many comparisons, none corrected for."""
+    found = behind(standings, view.images)
+    close = [label for label, distance in found.items() if distance.may_be_chance]
     if not close:
         return []
-    verb = "overlaps" if len(close) == 1 else "overlap"
-    noun = "interval" if len(close) == 1 else "intervals"
     return [
-        f"The {noun} of {listed(close)} {verb} that of {standings[0].label}: their order may be "
-        "chance."
+        f"{listed(close)} cannot be told apart from {standings[0].label} on these pictures: the "
+        "95 % interval of the difference holds 0."
+    ]
+
+
+def _best_of_many(standings: Sequence[Standing]) -> list[str]:
+    if len(standings) < 2 or standings[0].run.holdout is not None:
+        return []
+    return [
+        f"The best of {len(standings)} runs was chosen by the very score that is shown, which so "
+        "is a little too good; `fishfeat fit --test 0.15` holds out pictures for a score that "
+        "chose nothing."
     ]
 
 
@@ -143,9 +158,9 @@ def _sureness(view: View) -> list[str]:
     if sure.all():
         return []
     return [
-        f"Where {view.label} is sure, {percent_sign(right[sure].mean())} of its answers are "
-        f"right; of the unsure quarter {percent_sign(right[~sure].mean())}: those are worth the "
-        "eyes of a person."
+        f"Of the three quarters of the pictures that {view.label} is surest of, "
+        f"{percent_sign(right[sure].mean())} are named rightly; of the other quarter "
+        f"{percent_sign(right[~sure].mean())}: those are worth the eyes of a person."
     ]
 
 
@@ -156,9 +171,12 @@ def _weak_classes(view: View) -> list[str]:
     weak = [c for c in np.argsort(recall, kind="stable") if support[c] and recall[c] < WEAK_RECALL]
     if not weak:
         return []
-    named = [f"{run.class_names[c]} ({percent_sign(recall[c])} found)" for c in weak[:3]]
+    named = [
+        f"{run.class_names[c]} ({recall[c] * support[c]:.0f} of {count(support[c], 'picture')})"
+        for c in weak[:3]
+    ]
     more = f" and {len(weak) - 3} more" if len(weak) > 3 else ""
-    return [f"Weakest: {', '.join(named) if more else listed(named)}{more}."]
+    return [f"Seldom found: {', '.join(named) if more else listed(named)}{more}."]
 
 
 def _few_groups(view: View) -> list[str]:

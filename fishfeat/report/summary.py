@@ -50,7 +50,7 @@ def summary(
             "n_groups": n_groups(best, images),
         },
         "ranked_by": RANKED_BY,
-        "leaderboard": [_standing(standing) for standing in standings],
+        "leaderboard": [_standing(standing, images) for standing in standings],
         "runs": [_run(view, shown[view.slug]) for view in views],
         "cost": _cost(views),
         "files": list(files),
@@ -76,14 +76,14 @@ def _data_set(images: ImageSet) -> dict[str, Any]:
     }
 
 
-def _standing(standing: Standing) -> dict[str, Any]:
-    run, random = standing.run, standing.random
+def _standing(standing: Standing, images: ImageSet) -> dict[str, Any]:
+    run, random, worth = standing.run, standing.random, leak(standing, images)
     return {
         "run": standing.label,
         RANKED_BY: run.metrics[RANKED_BY],
         "interval": run.intervals.get(RANKED_BY),
         "random": None if random is None else random.metrics[RANKED_BY],
-        "leak": leak(standing),
+        "leak": None if worth is None else worth._asdict(),
     }
 
 
@@ -120,7 +120,7 @@ def _holdout(run: Run) -> dict[str, Any] | None:
 
 def _pictures(gallery: Gallery) -> dict[str, Any]:
     shots = [
-        {"path": s.key, "true": s.true, "predicted": s.predicted, "margin": s.confidence}
+        {"path": s.key, "true": s.true, "predicted": s.predicted, "margin": s.margin}
         for s in gallery.shots
     ]
     return {"n_images": gallery.total, "shown": shots}

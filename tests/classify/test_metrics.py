@@ -12,9 +12,9 @@ from sklearn import metrics as sk
 
 from fishfeat.classify.metrics import (
     bootstrap_intervals,
-    confidence,
     confusion,
     evaluate,
+    margin,
     per_class,
 )
 
@@ -225,20 +225,20 @@ def test_resamples_without_a_class_are_no_trouble() -> None:
     assert all(np.isfinite(pair).all() for pair in found.values())
 
 
-# --- confidence -------------------------------------------------------------------------------
+# --- margin -------------------------------------------------------------------------------
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.floats(0, 1e6), st.sampled_from("pd"))
 def test_confidence_lies_between_0_and_1(seed: int, n: int, scale: float, kind: str) -> None:
     scores = np.random.default_rng(seed).normal(size=(20, n)) * scale
     scores = softmax(scores) if kind == "p" else scores
-    sure = confidence(scores, {"p": "proba", "d": "decision"}[kind])
+    sure = margin(scores, {"p": "proba", "d": "decision"}[kind])
     assert sure.shape == (20,)
     assert ((sure >= 0) & (sure <= 1)).all()
 
 
 def test_confidence_grows_with_the_margin_between_the_two_best() -> None:
     decision = np.array([[0.0, 0.1, -9], [0.0, 1.0, -9], [0.0, 9.0, -9]])
-    assert (np.diff(confidence(decision, "decision")) > 0).all()
+    assert (np.diff(margin(decision, "decision")) > 0).all()
     proba = np.array([[0.5, 0.5, 0.0], [0.6, 0.3, 0.1], [1.0, 0.0, 0.0]])
-    np.testing.assert_allclose(confidence(proba, "proba"), [0, 0.3, 1])
+    np.testing.assert_allclose(margin(proba, "proba"), [0, 0.3, 1])

@@ -3,15 +3,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.errors import DataError, SplitError
 from fishfeat.report.compare import (
     always_most_frequent,
+    behind,
     check_comparable,
     labels_of,
     leaderboard,
     leak,
-    not_told_apart,
 )
 
 
@@ -31,7 +30,9 @@ def test_the_random_run_of_the_same_classifier_stands_beside_the_grouped_one(mak
     ]
     (standing,) = leaderboard(runs)
     assert standing.random is runs[1]
-    assert leak(standing) == pytest.approx(2 / 30)
+    worth = leak(standing, images)
+    assert worth.value == pytest.approx(2 / 30)
+    assert worth.low <= worth.value <= worth.high
 
 
 def test_no_leak_is_told_between_runs_on_other_pictures(make_images, make_run):
@@ -39,7 +40,7 @@ def test_no_leak_is_told_between_runs_on_other_pictures(make_images, make_run):
     few = images.select(np.arange(20))
     (standing,) = leaderboard([make_run(few), make_run(images, split="random")])
     assert standing.random is not None
-    assert leak(standing) is None
+    assert leak(standing, images) is None
 
 
 @pytest.mark.parametrize(
@@ -68,14 +69,26 @@ def test_no_runs_are_refused_with_the_cure():
         check_comparable([])
 
 
-def test_only_runs_whose_interval_reaches_the_best_are_called_close(make_images, make_run):
-    images = make_images()
-    ends = {"best": (0.9, 1.0), "near": (0.7, 0.92), "far": (0.5, 0.85)}
+def test_a_run_is_close_to_the_best_where_their_difference_may_be_chance(make_images, make_run):
+    images = make_images(120)
+    hard = list(range(0, 60))  # what everybody gets wrong says nothing of who is better
     runs = [
-        make_run(images, name, wrong=range(3 * i), intervals={RANKED_BY: ends[name]})
-        for i, name in enumerate(ends)
+        make_run(images, "best", wrong=hard),
+        make_run(images, "near", wrong=[*hard[:-4], *range(60, 65)]),
+        make_run(images, "far", wrong=[*hard, *range(60, 90)]),
     ]
-    assert not_told_apart(leaderboard(runs)) == ["near"]
+    found = behind(leaderboard(runs), images)
+    assert {label: d.may_be_chance for label, d in found.items()} == {"near": True, "far": False}
+    assert found["far"].value == pytest.approx(0.25)
+
+
+def test_a_difference_made_by_one_group_alone_may_be_chance(make_images, make_run):
+    images = make_images(120, groups_of=30)
+    runs = [make_run(images, "best"), make_run(images, "one group", wrong=range(30))]
+    assert behind(leaderboard(runs), images)["one group"].may_be_chance
+    alone = make_images(120, groups_of=None)
+    runs = [make_run(alone, "best"), make_run(alone, "one group", wrong=range(30))]
+    assert not behind(leaderboard(runs), alone)["one group"].may_be_chance
 
 
 def test_labels_grow_only_until_the_runs_differ(make_images, make_run):
