@@ -119,6 +119,7 @@ def extract(
     only: opt.Only = None,
     drop: opt.Drop = None,
     group_pattern: opt.GroupPattern = None,
+    allow_truncated: opt.AllowTruncated = None,
     device: opt.Device = "auto",
     batch_size: opt.BatchSize = None,
     workers: opt.Workers = None,
@@ -148,6 +149,7 @@ def extract(
                 "drop": drop,
                 "group_pattern": group_pattern,
             },
+            allow_truncated=allow_truncated,
             device=device,
             batch_size=batch_size,
             workers=workers,
@@ -247,11 +249,31 @@ def backbones(
 
 
 @app.command()
-def info() -> None:
+def info(
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every feature file; exit code 1 if one is bad.")
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Drop the vectors of pictures that the data set last used has lost."
+        ),
+    ] = False,
+) -> None:
     """What the cache folder holds: data sets, features, runs, models."""
-    from fishfeat.stages.use import describe_cache
+    from fishfeat.stages.use import describe_cache, prune_data, verify_cache
 
-    views.show_info(Global.output, describe_cache(Global.cache))
+    if verify and prune:
+        raise typer.BadParameter("--verify and --prune are two commands: first one, then the other")
+    if prune:
+        views.show_pruned(Global.output, prune_data(Global.cache))
+    elif verify:
+        found = verify_cache(Global.cache)
+        views.show_verified(Global.output, found)
+        if not found["sound"]:
+            raise typer.Exit(1)
+    else:
+        views.show_info(Global.output, describe_cache(Global.cache))
 
 
 def main() -> Any:

@@ -58,6 +58,16 @@ GroupPattern = Annotated[
     ),
 ]
 
+AllowTruncated = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        "--allow-truncated/--no-allow-truncated",
+        help="Use pictures whose files end too soon as far as they go. Default: as the last time, "
+        "else reject them.",
+        show_default=False,
+    ),
+]
+
 _BACKBONE = "Backbone"
 BackboneName = Annotated[
     Optional[str],  # noqa: UP045
@@ -65,7 +75,8 @@ BackboneName = Annotated[
         "--backbone",
         "-b",
         metavar="NAME",
-        help="timm name, torchvision:NAME, hf-hub:USER/MODEL, local-dir:FOLDER or random:NAME. "
+        help="nano (in the package), a timm name, torchvision:NAME, hf-hub:USER/MODEL, "
+        "local-dir:FOLDER or random:NAME. "
         "Default: the one last used, else vit_small_patch14_reg4_dinov2.lvd142m at 224 px.",
         rich_help_panel=_BACKBONE,
     ),

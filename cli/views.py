@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fishfeat.classify.metrics import RANKED_BY
+from fishfeat.files import megabytes
 from fishfeat.records import ImageSet, Run
 from fishfeat.workspace import DatasetFolder
 
 from .output import OnProgress, Output
 
 if TYPE_CHECKING:  # models load scikit-learn, which only some commands need
-    from fishfeat.models import Prediction
     from fishfeat.stages.features import Extraction
     from fishfeat.stages.scores import Fit
-    from fishfeat.stages.use import Demo
+    from fishfeat.stages.use import Demo, Predictions
 
 
 @contextlib.contextmanager
@@ -92,10 +92,20 @@ def show_extraction(out: Output, done: Extraction) -> None:
         }
     )
     say_rejected(out, images)
-    out.say(
-        f"{done.folder.name}: {len(features)} pictures, {len(images.class_names)} classes, "
-        f"{features.dim} features each; {done.n_new} embedded now. {path}"
-    )
+    copies = len(images) - len(set(images.digest.tolist()))
+    said = [
+        many(len(features), "picture"),
+        many(len(images.class_names), "class", "classes"),
+        *([] if images.groups is None else [many(len(set(images.groups.tolist())), "group")]),
+        *([many(copies, "picture") + " the same as another"] if copies else []),
+        f"{features.dim} features each",
+    ]
+    out.say(f"{done.folder.name}: {', '.join(said)}; {done.n_new} embedded now. {path}")
+
+
+def many(n: int, noun: str, plural: str = "") -> str:
+    """'1 class', '2 classes'."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 # --- scores ---------------------------------------------------------------------------------
@@ -170,43 +180,52 @@ def _leaderboard_row(run: Run, random: Mapping[str, Run], main: str, held: bool)
         leaked = random[run.name].metrics["accuracy"]
         row += [f"{leaked:.3f}", f"{leaked - run.metrics['accuracy']:+.3f}"]
     if held:
-        row.append(f"{run.holdout.metrics['accuracy']:.3f}" if run.holdout else "")
+        row.append(_held_out(run))
     return [*row, f"{sum(run.seconds.values()):.1f}"]
+
+
+def _held_out(run: Run) -> str:
+    if run.holdout is None:
+        return ""
+    low, high = run.holdout.intervals[RANKED_BY]
+    score = run.holdout.metrics[RANKED_BY]
+    return f"{score:.3f} ({low:.3f} to {high:.3f}) of {len(run.holdout.keys)}"
 
 
 def show_demo(out: Output, done: Demo) -> None:
     """The leaderboard and where the page lies."""
     out.document(fit_document(done.fit) | {"report": done.page})
     show_leaderboard(out, done.fit.folder.name, done.fit.runs)
-    if done.fit.features.spec.source == "random":
-        out.say(
-            "The backbone of this demo has seeded random weights: it shows how fishfeat works, "
-            "not how well a pretrained backbone does."
-        )
     out.say(f"The page: {done.page}")
 
 
 # --- models and cache -----------------------------------------------------------------------
 
 
-def show_predictions(out: Output, found: tuple[list[str], list[Prediction]]) -> None:
-    """CSV of path, label, confidence, reason and one score for each class."""
-    class_names, predictions = found
+def show_predictions(out: Output, found: Predictions) -> None:
+    """CSV of path, label, margin, reason and one score for each class."""
+    names = found.class_names
     out.document(
         {
+            "model": found.model,
+            "score_kind": found.score_kind,
             "predictions": [
-                {**p._asdict(), "scores": dict(zip(class_names, p.scores.tolist(), strict=True))}
-                for p in predictions
-            ]
+                {**p._asdict(), "scores": _by_name(names, p.scores)} for p in found.predictions
+            ],
         }
     )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", "confidence", "reason", *class_names])
-    for p in predictions:
-        scores = [f"{score:.4f}" for score in p.scores.tolist()]
-        writer.writerow([p.path, p.label, f"{p.confidence:.4f}", p.reason, *scores])
+    writer.writerow(["path", "label", "margin", "reason", *names])
+    for p in found.predictions:
+        numbers = [] if p.scores is None else [p.margin, *p.scores.tolist()]
+        margin, *scores = [f"{number:.4f}" for number in numbers] or [""] * (1 + len(names))
+        writer.writerow([p.path, p.label, margin, p.reason, *scores])
     out.say(text.getvalue().rstrip("\n"))
+
+
+def _by_name(names: Sequence[str], scores: Any) -> dict[str, float] | None:
+    return None if scores is None else dict(zip(names, scores.tolist(), strict=True))
 
 
 def show_info(out: Output, document: Mapping[str, Any]) -> None:
@@ -223,3 +242,51 @@ def show_info(out: Output, document: Mapping[str, Any]) -> None:
         out.say(f"{dataset['n_runs']} runs; models: {', '.join(dataset['models']) or 'none'}")
     if not document["datasets"]:
         out.say(f"{document['cache']} holds no data set yet.")
+
+
+def show_verified(out: Output, document: Mapping[str, Any]) -> None:
+    """What is wrong with each feature file, and what to do."""
+    out.document(document)
+    for dataset in document["datasets"]:
+        rows = [
+            (
+                *(f["file"], "wrong" if f["faults"] else "sound", f["n_rows"]),
+                *(f["n_missing"], f["n_left_out"], f["n_vanished"]),
+            )
+            for f in dataset["files"]
+        ]
+        columns = ("features", "state", "vectors", "missing", "left out", "vanished")
+        out.table(f"{dataset['dataset']}: {dataset['n_images']} pictures", columns, rows)
+        for fault in dataset["faults"]:
+            out.say(fault)
+        for file in dataset["files"]:
+            _say_checked(out, file)
+    if not document["datasets"]:
+        out.say(f"{document['cache']} holds no data set yet.")
+
+
+def _say_checked(out: Output, file: Mapping[str, Any]) -> None:
+    for fault in file["faults"]:
+        out.say(f"{file['file']}: {fault}")
+    if file["n_missing"]:
+        out.say(
+            f"{file['file']}: {file['n_missing']} pictures are not embedded yet: "
+            f"`{file['command']}` embeds them."
+        )
+    if file["n_vanished"]:
+        out.say(
+            f"{file['file']}: {file['n_vanished']} vectors are of pictures that are gone or have "
+            "changed: `fishfeat info --prune` drops them."
+        )
+
+
+def show_pruned(out: Output, document: Mapping[str, Any]) -> None:
+    """What each feature file lost."""
+    out.document(document)
+    for file in document["files"]:
+        out.say(
+            f"{file['file']}: {file['n_rows']} vectors of vanished pictures dropped, "
+            f"{megabytes(file['n_bytes'])} freed."
+        )
+    if not document["files"]:
+        out.say(f"{document['dataset']} has no features yet.")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import errno
 import hashlib
 import importlib.metadata
 import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +24,11 @@ import numpy as np
 from fishfeat.errors import CacheError, DataError
 
 PROTOCOL = 1
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+_TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)@(?P<host>.+)\.tmp")
+_DAY = 86_400.0
 
 
 def open_text(path: Path, mode: str = "r") -> IO[str]:
@@ -63,17 +72,106 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
 
 @contextlib.contextmanager
 def atomic(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
-    """A file that appears under `path` whole or not at all: temporary name, fsync, rename."""
+    """A file that appears under `path` whole or not at all: temporary name, fsync, rename.
+
+    Raises
+    ------
+    CacheError
+        The disk is full or nothing may be written there; what lay there before still does.
+    """
+    with (
+        writing_to(path),
+        renamed_at_last(path) as temporary,
+        open(temporary, "wb") if binary else open_text(temporary, "w") as file,
+    ):
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def renamed_at_last(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that becomes `path`, or vanishes where something fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    host = safe_name(socket.gethostname())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}@{host}.tmp")
     try:
-        with open(temporary, "wb") if binary else open_text(temporary, "w") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Turn a full disk and a read-only place into a `CacheError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise CacheError(
+                f"{path} cannot be written: {error.strerror} ({megabytes(free_bytes(path))} free). "
+                "What was there before is untouched. Make room, or choose another place with "
+                "--cache DIR."
+            ) from error
+        if error.errno in _READ_ONLY:
+            place = path if path.exists() and not _may_write(path) else path.parent
+            raise CacheError(
+                f"{place} cannot be written to ({os.strerror(error.errno)}). Make it writable, or "
+                "choose another place with --cache DIR."
+            ) from error
+        raise
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where `path` lies or would lie."""
+    there = next(folder for folder in path.absolute().parents if folder.is_dir())
+    return shutil.disk_usage(there).free
+
+
+def megabytes(n_bytes: float) -> str:
+    """A number of bytes for people: '12.3 MB'."""
+    return f"{n_bytes / 1e6:,.1f} MB"
+
+
+def sweep(paths: Iterable[Path]) -> None:
+    """Remove those of `paths` that are temporary files of a process that was killed."""
+    for path in filter(_is_abandoned, paths):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether the process that named a temporary file is gone.
+
+    The processes of another machine cannot be seen from here: its files are left for a day.
+    """
+    found = _TEMPORARY.fullmatch(path.name)
+    if not found:
+        return False
+    if found["host"] == safe_name(socket.gethostname()):
+        return not is_running(int(found["pid"]))
+    with contextlib.suppress(OSError):
+        return time.time() - path.stat().st_mtime > _DAY
+    return False
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine lives."""
+    if os.name == "nt":  # signal 0 ends a process there
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fishfeat.classify.classifiers import make_classifier
 from fishfeat.classify.crossval import describe_features, fit_rows, one_blas_thread, score_rows
-from fishfeat.classify.metrics import confidence
+from fishfeat.classify.metrics import margin
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
 from fishfeat.records import BackboneSpec, Features, Float, Int, Str
@@ -31,13 +31,14 @@ class Prediction(NamedTuple):
     """What a model says of one picture; `reason` is not '' where it could not be read.
 
     `scores` float64 (n_classes,) are probabilities or decision values, as the model gives them;
-    `confidence` is the margin between the two best, 0 to 1.
+    `margin` is the distance of the two best, 0 to 1: it ranks one model's answers, and is neither
+    a probability nor to be compared between models. Both are None where nothing could be read.
     """
 
     path: str
     label: str
-    confidence: float
-    scores: Float
+    margin: float | None
+    scores: Float | None
     reason: str = ""
 
 
@@ -112,13 +113,16 @@ class Model:
             The backbone's weights or preprocessing are not those that the model was fitted with.
         """
         from fishfeat.features.backbones import load_backbone
-        from fishfeat.features.local import Item, embed
+        from fishfeat.features.local import BATCH_SIZE, Item, embed
 
         backbone = backbone or load_backbone(self.spec)
         self.check_backbone(backbone.fingerprint)
         names = [str(os.fspath(path)) for path in paths]
         found: dict[str, Prediction] = {}
-        for batch in embed([Item(name, "") for name in dict.fromkeys(names)], backbone):
+        items = [Item(name, "") for name in dict.fromkeys(names)]
+        # A batch is filled up to its size, which for a few pictures would be a waste of time.
+        batch_size = len(items) if 0 < len(items) < BATCH_SIZE["cpu"] else None
+        for batch in embed(items, backbone, batch_size=batch_size):
             found |= self._predictions([item.path for item in batch.items], batch.X)
             found |= {item.path: self._unreadable(item.path, why) for item, why in batch.failed}
         return [found[name] for name in names]
@@ -145,14 +149,14 @@ class Model:
             fingerprint=self.fingerprint,
         )
         scores, kind = score_rows(self.pipeline, features, np.arange(len(paths)))
-        sure, best = confidence(scores, kind), scores.argmax(axis=1)
+        sure, best = margin(scores, kind), scores.argmax(axis=1)
         return {
             path: Prediction(path, str(self.class_names[b]), float(c), s)
             for path, b, c, s in zip(paths, best, sure, scores, strict=True)
         }
 
     def _unreadable(self, path: str, reason: str) -> Prediction:
-        return Prediction(path, "", 0.0, np.zeros(len(self.class_names)), reason)
+        return Prediction(path, "", None, None, reason)
 
 
 def fit_model(

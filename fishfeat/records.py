@@ -120,6 +120,30 @@ class ImageSet:
         chosen = {f: values[rows] for f, values in arrays.items()}
         return dataclasses.replace(self, **chosen, rejected=self.rejected + rejected)
 
+    def reject(self, reasons: Mapping[str, str]) -> ImageSet:
+        """This set less the pictures whose digest is in `reasons`, which are listed as rejected.
+
+        Classes that have no picture left are none.
+        """
+        lost = np.isin(self.digest, list(reasons))
+        if not lost.any():
+            return self
+        rejected = tuple(
+            Rejected(
+                str(self.keys[i]),
+                reasons[str(self.digest[i])],
+                str(self.labels[i]),
+                int(self.n_bytes[i]),
+                int(self.mtime_ns[i]),
+                str(self.digest[i]),
+            )
+            for i in np.flatnonzero(lost)
+        )
+        left = self.select(~lost, rejected=rejected)
+        used = np.unique(left.y[left.y >= 0])
+        y = np.where(left.y >= 0, np.searchsorted(used, left.y), UNLABELLED).astype(np.int64)
+        return dataclasses.replace(left, y=y, class_names=left.class_names[used])
+
 
 _PER_IMAGE = ["keys", "y", "digest", "n_bytes", "mtime_ns", "width", "height", "groups", "part"]
 
@@ -404,6 +428,12 @@ class Run:
         """float64 (n_images, n_classes): scores averaged over repeats."""
         averaged: Float = self.scores.mean(axis=0)
         return averaged
+
+    @property
+    def right(self) -> Float:
+        """float64 (n_images,): share of the repeats in which a picture was named rightly."""
+        hits: Float = (self.scores.argmax(axis=2) == self.y).mean(axis=0)
+        return hits
 
     @property
     def predicted(self) -> Int:

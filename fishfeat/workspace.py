@@ -21,6 +21,7 @@ from fishfeat.files import (
     open_text,
     read_json,
     safe_name,
+    sweep,
     write_arrays,
     write_json,
     write_text,
@@ -31,6 +32,10 @@ IMAGE_COLUMNS = [
     *("path", "label", "group", "part", "bytes", "mtime_ns", "digest", "width", "height"),
     *("status", "reason"),
 ]
+
+# Status of a picture that is used though its file ends too soon.
+HALF_READ = "half-read"
+_HALF_READ_NOTE = "half read: the file ends too soon (--allow-truncated)."
 
 # The file that names the data set last used, so no data set can have this name.
 _NOTE = "current"
@@ -66,7 +71,8 @@ class Workspace:
         return dataset if dataset and dataset.exists() else None
 
     def use(self, dataset: DatasetFolder) -> None:
-        """Remember `dataset` as the one last used."""
+        """Remember `dataset` as the one last used; sweep up what killed processes left in it."""
+        sweep([*self.folder.glob(".*.tmp"), *dataset.folder.rglob(".*.tmp")])
         write_text(self.folder / _NOTE, dataset.name + "\n")
 
     def dataset_for(self, name: str, root: Path) -> DatasetFolder:
@@ -136,13 +142,16 @@ class DatasetFolder:
         return sorted((self.folder / "features").glob("*.h5"))
 
     def save_images(self, images: ImageSet) -> None:
-        """Write `images.csv` and the state that belongs to it."""
+        """Write `images.csv` and the state that belongs to it.
+
+        Pictures that are known to be half read are written as such.
+        """
         # The state first: a list without its root would be of no use.
         self.update(root=str(images.root), grouping=images.grouping, notes=images.notes)
         with atomic(self.images_csv) as file:
             writer = csv.DictWriter(file, IMAGE_COLUMNS)
             writer.writeheader()
-            writer.writerows(_image_rows(images))
+            writer.writerows(_image_rows(images, self.half_read()))
 
     def load_images(self) -> ImageSet:
         """The image set that `save_images` wrote."""
@@ -162,6 +171,29 @@ class DatasetFolder:
             ) from error
         grouping, notes = state.get("grouping", ""), tuple(state.get("notes", ()))
         return dataclasses.replace(images, grouping=grouping, notes=notes)
+
+    def half_read(self) -> dict[str, str]:
+        """Digest -> reason of every picture that was ever embedded though its file ends too soon.
+
+        The feature files hold their vectors like any other.
+        """
+        known: dict[str, str] = self.state().get("half_read", {})
+        return known
+
+    def note_half_read(self, reasons: Mapping[str, str]) -> None:
+        """Add pictures to `half_read`, before their vectors are written: none may be unknown."""
+        if reasons:
+            self.update(half_read=self.half_read() | dict(reasons))
+
+    def settled(self, images: ImageSet, *, allow_truncated: bool) -> ImageSet:
+        """`images` with the half-read pictures counted in a note, or rejected where not allowed."""
+        half_read = self.half_read()
+        if not allow_truncated:
+            return images.reject(half_read)
+        n = int(np.isin(images.digest, list(half_read)).sum())
+        notes = [note for note in images.notes if not note.endswith(_HALF_READ_NOTE)]
+        notes += [f"{n} {'pictures are' if n > 1 else 'picture is'} {_HALF_READ_NOTE}"] if n else []
+        return dataclasses.replace(images, notes=tuple(notes))
 
     def save_run(self, run: Run) -> Path:
         """Write a run to `runs/<name>-<split>-<key 8>/`, replacing the same run of before."""
@@ -218,7 +250,7 @@ def _load_run(folder: Path) -> Run:
     return Run(**known, **arrays, holdout=Holdout(**held, **holdout) if holdout else None)
 
 
-def _image_rows(images: ImageSet) -> Iterator[dict[str, Any]]:
+def _image_rows(images: ImageSet, half_read: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     for i, (key, label) in enumerate(zip(images.keys, images.labels, strict=True)):
         yield {
             "path": key,
@@ -230,7 +262,8 @@ def _image_rows(images: ImageSet) -> Iterator[dict[str, Any]]:
             "digest": images.digest[i],
             "width": images.width[i],
             "height": images.height[i],
-            "status": "ok",
+            "status": HALF_READ if images.digest[i] in half_read else "ok",
+            "reason": half_read.get(str(images.digest[i]), ""),
         }
     for lost in images.rejected:
         plain = lost._asdict()
@@ -239,10 +272,10 @@ def _image_rows(images: ImageSet) -> Iterator[dict[str, Any]]:
 
 
 def _image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
-    ok = [row for row in rows if row["status"] == "ok"]
+    ok = [row for row in rows if row["status"] in ("ok", HALF_READ)]
     lost = [row for row in rows if row["status"] == "rejected"]
     if len(ok) + len(lost) < len(rows):
-        raise ValueError("a row is neither ok nor rejected")
+        raise ValueError(f"a row is neither ok nor {HALF_READ} nor rejected")
     labels = np.array([row["label"] for row in ok], str)
     class_names, y = encode_labels(labels)
     column = {c: np.array([row[c] for row in ok], str) for c in ("path", "digest", "part", "group")}

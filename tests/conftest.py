@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +46,21 @@ def draw_folder() -> Callable[..., Path]:
 def folder(tmp_path: Path, draw_folder: Callable[..., Path]) -> Path:
     """Two classes of six small pictures in three pairs each."""
     return draw_folder(tmp_path / "fish")
+
+
+@pytest.fixture
+def ours() -> Iterator[Path]:
+    """A folder of a user whom permissions bind: root becomes nobody for the length of the test."""
+    folder, root = Path(tempfile.mkdtemp()), os.geteuid() == 0
+    if root:
+        os.chown(folder, 65534, -1)
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        if root:
+            os.seteuid(0)
+        for path in [folder, *folder.rglob("*")]:
+            if path.is_dir():
+                path.chmod(0o700)
+        shutil.rmtree(folder)

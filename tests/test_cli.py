@@ -2,6 +2,8 @@ import csv
 import inspect
 import io
 import json
+import logging
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fishfeat.errors import FishfeatError
+from fishfeat.files import safe_name
 from fishfeat_cli import main as cli
 
 TINY = ["--backbone", "random:test_resnet", "--img-size", "32"]
@@ -138,6 +141,8 @@ def test_predict_names_pictures_and_gives_reasons(run, fish, tmp_path):
     assert float(rows[0]["bass"]) > float(rows[0]["bream"])
     assert rows[1]["label"] == ""
     assert "not a picture" in rows[1]["reason"]
+    assert rows[1]["bass"] == rows[1]["margin"] == ""
+    assert "None of 1 pictures can be read" in run("predict", bad, code=1)
     document = run("--json", "predict", good, "--model", "knn")
     assert document["predictions"][0]["label"] == "bass"
     message = run("predict", good, "--model", "knnn", code=1)
@@ -150,6 +155,56 @@ def test_predict_uses_the_best_honest_model_by_default(run, fish, caplog):
     caplog.set_level("INFO", "fishfeat")
     found = run("--json", "predict", fish / "bream")
     assert {p["label"] for p in found["predictions"]} == {"bream"}
+
+
+def test_info_verifies_and_prunes(run, fish, tmp_path):
+    assert "no data set yet" in run("info", "--verify")
+    done = run("--json", "extract", fish, *TINY)
+    assert "sound" in run("info", "--verify")
+    assert run("--json", "info", "--verify")["sound"] is True
+    sorted((fish / "bass").glob("*.png"))[0].unlink()
+    run("--json", "extract")
+    (file,) = run("--json", "info", "--verify")["datasets"][0]["files"]
+    assert (file["n_rows"], file["n_vanished"], file["faults"]) == (24, 1, [])
+    assert "`fishfeat info --prune` drops them" in run("info", "--verify")
+    assert "1 vectors of vanished pictures dropped" in run("info", "--prune")
+    assert run("--json", "info", "--prune")["files"][0]["n_rows"] == 0
+    Path(done["file"]).write_bytes(b"no HDF5")
+    assert run("--json", "info", "--verify", code=1)["sound"] is False
+    assert "damaged and cannot be used" in run("info", "--verify", code=1)
+    run("info", "--verify", "--prune", code=2)
+
+
+def test_nothing_is_pruned_without_a_list_of_pictures(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    (tmp_path / "cache" / "fish" / "images.csv").unlink()
+    assert "No pictures are listed" in run("info", "--prune", code=1)
+    assert "No pictures are listed" in run("info", "--verify", code=1)
+
+
+def test_what_a_kill_left_is_swept_by_the_next_run(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = safe_name(socket.gethostname())
+    for folder in ("", "fish", "fish/features"):
+        (tmp_path / "cache" / folder / f".x.{gone.pid}@{host}.tmp").write_text("half")
+    run("extract")
+    assert list((tmp_path / "cache").rglob("*.tmp")) == []
+
+
+def test_features_that_are_not_complete_are_used_with_a_warning(run, fish, tmp_path, caplog):
+    from fishfeat.stages.features import load_features
+    from fishfeat.workspace import Workspace
+
+    run("extract", fish, *TINY)
+    Image.new("RGB", (9, 9), "red").save(fish / "bass" / "new.png")
+    run("inspect")
+    logger = logging.getLogger("fishfeat")
+    logger.addHandler(caplog.handler)
+    assert len(load_features(Workspace(tmp_path / "cache").dataset("fish"))) == 24
+    logger.removeHandler(caplog.handler)
+    assert "1 of 25 pictures are not embedded yet: `fishfeat extract`" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -210,11 +265,8 @@ def test_the_demo_tells_the_whole_story_offline(run, tmp_path, monkeypatch):
     monkeypatch.setattr(
         demo, "draw_demo", lambda folder: real(folder, n_originals=5, n_copies=2, size=(32, 24))
     )
-    monkeypatch.setattr("fishfeat.stages.pictures.DEMO_BACKBONE", "random:test_resnet")
-    monkeypatch.setattr("fishfeat.stages.pictures.DEMO_SIZE", 32)
     monkeypatch.setattr("fishfeat.stages.scores.DEFAULT_CLASSIFIERS", ("centroid",))
     told = run("demo")
     assert "grouped accuracy" in told
-    assert "seeded random weights" in told
     assert (tmp_path / "cache" / "demo" / "report" / "index.html").is_file()
     assert "demo" in run("extract")  # what was used last is used next

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib.metadata
 import json
 import os
+import socket
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +29,7 @@ from fishfeat.files import (
     read_json,
     read_rows,
     safe_name,
+    sweep,
     version,
     versions,
     write_arrays,
@@ -100,6 +105,63 @@ def test_arrays_of_objects_are_refused_and_leave_no_file(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
         write_arrays(tmp_path / "a.npz", {"x": np.array([object()])})
     assert contents(tmp_path) == {}
+
+
+def test_a_read_only_folder_and_a_read_only_disk_name_the_flag_that_mends_it(ours, monkeypatch):
+    write_text(ours / "file.txt", "before")
+    ours.chmod(0o500)
+    with pytest.raises(CacheError) as caught:
+        write_text(ours / "file.txt", "after")
+    assert str(caught.value) == (
+        f"{ours} cannot be written to (Permission denied). Make it writable, or choose another "
+        "place with --cache DIR."
+    )
+    assert contents(ours) == {"file.txt": b"before"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_the_file_of_before_and_says_so(tmp_path, monkeypatch, code):
+    path = tmp_path / "file.txt"
+    write_text(path, "before")
+
+    def full(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CacheError, match=r"file\.txt cannot be written: .* MB free.*--cache DIR"):
+        write_text(path, "after")
+    assert contents(tmp_path) == {"file.txt": b"before"}
+
+
+def test_other_faults_of_the_system_stay_what_they_are(tmp_path, monkeypatch):
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "disk on fire")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="disk on fire"):
+        write_text(tmp_path / "file.txt", "text")
+
+
+def test_only_what_a_process_that_is_gone_left_is_swept(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    here, old = safe_name(socket.gethostname()), tmp_path / ".c.csv.1@elsewhere.tmp"
+    left = [tmp_path / f".a.csv.{gone.pid}@{here}.tmp", old]
+    kept = [
+        tmp_path / name
+        for name in (
+            f".a.csv.{os.getpid()}@{here}.tmp",
+            ".b.csv.1@elsewhere.tmp",
+            ".notes.tmp",
+            "a.tmp",
+            f"a.csv.{gone.pid}@{here}.tmp",
+        )
+    ]
+    for path in [*left, *kept]:
+        path.write_text("x")
+    os.utime(old, (0, 0))
+    sweep(tmp_path.iterdir())
+    assert set(tmp_path.iterdir()) == set(kept)
 
 
 # --- JSON -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishfeat.classify.metrics import confidence
+from fishfeat.classify.metrics import margin
 from fishfeat.errors import DataError, ModelError
 from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.extract import extract
@@ -64,7 +64,7 @@ def test_pictures_get_the_names_of_their_classes(
     found = model.predict(paths, backbone=backbone)
     assert [p.label for p in found] == [*CLASSES, *CLASSES]
     assert [p.path for p in found] == [str(path) for path in paths]
-    assert all(0 < p.confidence <= 1 and not p.reason for p in found)
+    assert all(0 < p.margin <= 1 and not p.reason for p in found)
 
 
 def test_scores_and_confidence_are_those_of_the_pipeline(
@@ -73,7 +73,7 @@ def test_scores_and_confidence_are_those_of_the_pipeline(
     found = model.predict([pond / key for key in features.keys.tolist()], backbone=backbone)
     scores = np.stack([p.scores for p in found])
     np.testing.assert_allclose(scores, model.pipeline.decision_function(features.X), atol=1e-4)
-    np.testing.assert_allclose([p.confidence for p in found], confidence(scores, model.score_kind))
+    np.testing.assert_allclose([p.margin for p in found], margin(scores, model.score_kind))
 
 
 @pytest.mark.parametrize("clf", ["svc", "xgb", "lda", "centroid"])
@@ -84,7 +84,7 @@ def test_a_saved_model_predicts_the_same(
     loaded = load_model(model.save(tmp_path / "kept"))
     paths = [pond / name / "0.png" for name in CLASSES]
     before, after = (m.predict(paths, backbone=backbone) for m in (model, loaded))
-    assert [(p.label, p.confidence) for p in before] == [(p.label, p.confidence) for p in after]
+    assert [(p.label, p.margin) for p in before] == [(p.label, p.margin) for p in after]
     np.testing.assert_array_equal([p.scores for p in before], [p.scores for p in after])
 
 
@@ -149,7 +149,7 @@ def test_an_unreadable_picture_gets_its_reason_and_shifts_nothing(
         np.testing.assert_allclose(before.scores, after.scores, atol=1e-4)
     for failed in mixed[1::2]:
         assert failed.reason
-        assert failed.confidence == 0
+        assert failed.margin is None
     assert (mixed[1].path, mixed[3].path) == (str(broken), str(broken.with_name("absent.png")))
 
 

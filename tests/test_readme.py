@@ -51,7 +51,7 @@ def test_every_command_and_option_that_is_named_exists():
     group = get_command(app)
     options = {o for p in group.params for o in p.opts}
     for command in group.commands.values():
-        options |= {o for p in command.params for o in p.opts}
+        options |= {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
     assert named - options == set()
     commands = set(re.findall(r"`(?:fishfeat )(?:--json )?([a-z]+)", README)) - {"--json"}

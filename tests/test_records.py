@@ -153,6 +153,22 @@ def test_selecting_nothing_gives_an_empty_set_with_the_same_classes():
     assert none.class_names.tolist() == ["cod", "dab"]
 
 
+def test_rejecting_by_digest_takes_every_copy_names_each_and_leaves_no_empty_class():
+    images = image_set()
+    digest = np.where(images.y == images.y[0], "same", images.digest)
+    left = dataclasses.replace(images, digest=digest).reject({"same": "why", "other": "no"})
+    gone = images.y == images.y[0]
+    assert left.keys.tolist() == images.keys[~gone].tolist()
+    assert left.labels.tolist() == images.labels[~gone].tolist()
+    assert left.class_names.tolist() == sorted(set(images.labels[~gone]) - {""})
+    found = [(lost.key, lost.reason, lost.label) for lost in left.rejected]
+    assert found == [
+        (key, "why", label)
+        for key, label in zip(images.keys[gone], images.labels[gone], strict=True)
+    ]
+    assert images.reject({"other": "no"}) is images
+
+
 def test_records_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         image_set().y = rows(0, 0, 0)

@@ -82,3 +82,23 @@ def test_with_its_head_on_the_backbone_names_imagenet(shared, network, tmp_path)
     truth = logits.class_names[logits.y].astype(int)
     assert len(truth) == 100
     assert (logits.X.argmax(axis=1) == truth).sum() >= 80
+
+
+def grouped_accuracy(images, backbone, cache):
+    """Logistic regression, 5 grouped folds: mean over the folds of seeds 0 and 1."""
+    features = extract(images, backbone, cache=cache)
+    runs = [cross_validate(features, "logreg", make_splits(features, seed=s)) for s in (0, 1)]
+    return np.mean([fold["accuracy"] for run in runs for fold in run.folds])
+
+
+def test_nano_earns_its_place_on_fish_and_flowers(shared, tmp_path):
+    patterns = {"fish4knowledge-mini": r"fish_(\d+)_", "flowers-augmented": r"image_(\d+)-"}
+    nano = load_backbone("nano")
+    chance = load_backbone("random:resnet18", img_size=128)
+    found = {}
+    for name, pattern in patterns.items():
+        images = scan(shared / "data" / name, group_pattern=pattern)
+        found[name] = [grouped_accuracy(images, b, tmp_path) for b in (nano, chance)]
+    assert found["fish4knowledge-mini"][0] >= 0.90
+    nano_errors, chance_errors = (1 - accuracy for accuracy in found["flowers-augmented"])
+    assert nano_errors <= chance_errors / 2

@@ -152,7 +152,7 @@ def load_teacher(folder: Path, device: torch.device) -> nn.Module:
 
 
 def fold_norm(network: nn.Module) -> nn.Module:
-    """Fold each batch norm into the convolution before it: the same vectors, twice as fast."""
+    """Fold each batch norm into the convolution before it: the same vectors, in less time."""
     pairs = {"conv_stem": "bn1", "conv_head": "bn2", "conv_dw": "bn2", "conv_pwl": "bn3"}
     for module in network.modules():
         separable = isinstance(module, DepthwiseSeparableConv)

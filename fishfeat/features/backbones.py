@@ -177,8 +177,8 @@ def _create(spec: BackboneSpec, name: str, *, pretrained: bool = True) -> nn.Mod
 def _check_timm_name(name: str, *, pretrained: bool) -> None:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        known = timm.list_models(pretrained=pretrained)
-        hint = did_you_mean(name, known) or did_you_mean(architecture, timm.list_models())
+        known = {full.partition(".")[0] for full in timm.list_models(pretrained=pretrained)}
+        hint = did_you_mean(architecture, sorted(known))
         raise BackboneError(
             f"{name!r} is no timm network.{hint} `fishfeat backbones FILTER` lists them."
         )

@@ -3,28 +3,40 @@
 Layout: `features` float32 (n, dim), `digest` S64 (n,), `path` str (n,) as it was when embedded;
 attributes `protocol`, `spec`, `fingerprint`, `provenance` (JSON) and `n_done`. Rows at and after
 `n_done` do not count: a batch is written and flushed, then counted and flushed, so that a process
-killed at any moment leaves a file that opens and holds every counted row.
+killed at any moment leaves a file that opens and holds every counted row. There is no checksum
+over chunks on purpose: the chunk that grows would fail it after a kill, with counted rows in it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import CacheError, DataError
-from fishfeat.files import PROTOCOL, check_protocol, plain, versions, write_text
+from fishfeat.features.storage import SLACK, locked, opened, reserve, trim
+from fishfeat.files import (
+    PROTOCOL,
+    atomic,
+    check_protocol,
+    free_bytes,
+    megabytes,
+    plain,
+    versions,
+    writing_to,
+)
 from fishfeat.records import BackboneSpec, Features, ImageSet, Int, Str
 
+log = logging.getLogger("fishfeat")
+
+COLUMNS = ("features", "digest", "path")
 _CHUNK_BYTES = 1 << 18
 _WRITERS = ("fishfeat", "torch", "torchvision", "timm", "h5py", "numpy", "pillow")
 
@@ -44,7 +56,7 @@ class FeatureCache:
     """
 
     def __init__(self, path: Path) -> None:
-        with _opened(path, "r") as file:
+        with opened(path, "r") as file:
             check_protocol(path, int(file.attrs["protocol"]))
             self.path = path
             self.spec = BackboneSpec.from_json(file.attrs["spec"])
@@ -52,25 +64,48 @@ class FeatureCache:
             self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
             self.n_done = int(file.attrs["n_done"])
             self.dim = int(file["features"].shape[1])
-            self._digests = file["digest"][: self.n_done].astype(str)
-        self._order = np.argsort(self._digests, kind="stable")
+            if (shortest := min(len(file[name]) for name in COLUMNS)) < self.n_done:
+                raise ValueError(f"{self.n_done} rows are counted, {shortest} are there")
+            self.digests = file["digest"][: self.n_done].astype(str)
+        self._order = np.argsort(self.digests, kind="stable")
 
     def rows(self, digests: Str) -> Int:
         """Row of each digest, int64 (n,); -1 where it is not in the file."""
         if not self.n_done:
             return np.full(len(digests), -1, np.int64)
-        at = np.searchsorted(self._digests, digests, sorter=self._order)
+        at = np.searchsorted(self.digests, digests, sorter=self._order)
         rows = self._order[np.minimum(at, self.n_done - 1)]
-        return np.where(self._digests[rows] == digests, rows, -1).astype(np.int64)
+        return np.where(self.digests[rows] == digests, rows, -1).astype(np.int64)
 
     def vectors(self, digests: Str) -> NDArray[np.float32]:
         """float32 (n, dim), one row for each digest; all must be in the file."""
         rows = self.rows(digests)
         if (rows < 0).any():
             raise CacheError(f"{self.path} lacks {(rows < 0).sum()} pictures. Extract them first.")
-        with _opened(self.path, "r") as file:
+        with opened(self.path, "r") as file:
             table = file["features"][: self.n_done]
-        return np.ascontiguousarray(table[rows], dtype=np.float32)
+            return np.ascontiguousarray(table[rows], dtype=np.float32)
+
+    def paths(self) -> list[str]:
+        """Where each row's picture lay when it was embedded (n_done,)."""
+        with opened(self.path, "r") as file:
+            stored: list[bytes] = file["path"][: self.n_done].tolist()
+        return [path.decode("utf-8", "surrogateescape") for path in stored]
+
+    def check(self, spec: BackboneSpec, fingerprint: str | None = None) -> None:
+        """Refuse vectors of another specification or, where it is known, of other weights."""
+        if self.spec != spec:
+            raise CacheError(
+                f"{self.path} holds the features of another backbone ({self.spec.describe()}; "
+                f"wanted: {spec.describe()}). Move it away."
+            )
+        if fingerprint not in (None, self.fingerprint):
+            raise CacheError(
+                f"{self.path} was made with other weights of the same name: {spec.describe()} has "
+                f"the fingerprint {str(fingerprint)[:12]}, the file {self.fingerprint[:12]}. "
+                "Vectors of two networks are never mixed: move the file away to embed everything "
+                "again, or bring back the weights that made it."
+            )
 
 
 def select_features(images: ImageSet, path: Path) -> Features:
@@ -108,8 +143,10 @@ def select_features(images: ImageSet, path: Path) -> Features:
 class FeatureWriter:
     """A feature file, open for appending; made by `open_writer`."""
 
-    def __init__(self, file: h5py.File) -> None:
+    def __init__(self, path: Path, file: h5py.File, *, n_new: int = 0) -> None:
+        self._path = path
         self._file = file
+        self._n_new = n_new
         self._provenance = json.loads(file.attrs["provenance"])
 
     def append(
@@ -123,23 +160,57 @@ class FeatureWriter:
         """Add rows: digests and paths (n,), X float32 (n, dim), finite; they count at once.
 
         `seconds` is what they cost, added up in the provenance.
+
+        Raises
+        ------
+        CacheError
+            The disk is full; the rows that were there still are.
         """
+        names = np.array([_storable(path) for path in paths], dtype=object)
+        # A row costs its vector, its digest, a reference to its path and the path itself.
+        self._reserve(X.nbytes + sum(128 + len(name) for name in names), n_more=len(digests))
         start = int(self._file.attrs["n_done"])
         stop = start + len(digests)
         columns = (
             ("features", X),
             ("digest", np.array(digests, "S64")),
-            ("path", np.array([_storable(path) for path in paths], dtype=object)),
+            ("path", names),
         )
         for name, values in columns:
             self._file[name].resize(stop, axis=0)
             self._file[name][start:stop] = values
         self._file.flush()
+        self._reserve(0, n_more=len(digests))
         self._provenance["embed_seconds"] += seconds
         self._provenance["n_embedded"] += len(digests)
         self._file.attrs["provenance"] = json.dumps(self._provenance)
         self._file.attrs["n_done"] = stop
         self._file.flush()
+        self._n_new -= len(digests)
+
+    def cut_tail(self) -> None:
+        """Drop rows that a killed run wrote but did not count."""
+        self._reserve(0, n_more=0)
+        for name in COLUMNS:
+            self._file[name].resize(int(self._file.attrs["n_done"]), axis=0)
+        self._file.flush()
+
+    def _reserve(self, n_bytes: int, *, n_more: int) -> None:
+        try:
+            reserve(self._file, n_bytes)
+        except OSError as error:
+            n_more, dim = max(n_more, self._n_new), self._file["features"].shape[1]
+            raise CacheError(
+                f"{self._path} cannot grow: {error.strerror} "
+                f"({megabytes(free_bytes(self._path))} free). The {self._file.attrs['n_done']} "
+                f"pictures in it are safe; {n_more} more need about "
+                f"{megabytes(_needed(n_more, dim))}. Make room and run the same command again, or "
+                "choose another place with --cache DIR."
+            ) from error
+
+
+def _needed(n_rows: int, dim: int) -> int:
+    return n_rows * dim * 4 + SLACK
 
 
 def _storable(path: str) -> bytes:
@@ -155,6 +226,7 @@ def open_writer(
     dim: int,
     *,
     provenance: Mapping[str, Any] | None = None,
+    n_new: int = 0,
 ) -> Iterator[FeatureWriter]:
     """Open or make a feature file for appending; one writer at a time.
 
@@ -166,57 +238,55 @@ def open_writer(
         What makes the vectors; a file of other weights is refused.
     provenance
         What else to note in a new file.
+    n_new
+        How many rows are to come, where it is known: so that it can be said when they will not
+        fit on the disk.
 
     Raises
     ------
     CacheError
-        Another process is writing, the weights are others, or the file is damaged, read-only or
-        of a newer protocol.
+        Another process is writing, the weights are others, the disk is full, or the file is
+        damaged, read-only or of a newer protocol.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
+    with contextlib.ExitStack() as stack:
+        with writing_to(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path))
             if not path.exists():
-                _create(path, spec, fingerprint, dim, provenance or {})
-            with _opened(path, "r+") as file:
-                _check_same(path, file, spec, fingerprint)
-                _cut_tail(file)
-                yield FeatureWriter(file)
-    except PermissionError as error:
-        raise CacheError(
-            f"{path.parent} cannot be written to ({error.strerror}). Choose another place with "
-            "--cache DIR."
-        ) from error
+                create(path, spec, fingerprint, dim, provenance or {})
+            FeatureCache(path).check(spec, fingerprint)
+            writer = stack.enter_context(appending(path, n_new=n_new))
+        yield writer
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file; a note beside it names the process that does."""
-    note = path.with_name(path.name + ".writer")
-    lock = filelock.FileLock(path.with_name(path.name + ".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        who = note.read_text() if note.is_file() else "another process"
-        raise CacheError(
-            f"{path} is being written by {who.strip()}. Wait for it to end, or stop it."
-        ) from error
-    try:
-        write_text(note, f"process {os.getpid()} on {socket.gethostname()}\n")
-        yield
-    finally:
-        note.unlink(missing_ok=True)
-        lock.release()
+def appending(path: Path, *, n_new: int = 0) -> Iterator[FeatureWriter]:
+    """A file that exists, opened for appending; the caller sees to the lock."""
+    with opened(path, "r+") as file:
+        writer = FeatureWriter(path, file, n_new=n_new)
+        _warn_of_little_room(path, _needed(n_new, file["features"].shape[1]), n_new)
+        writer.cut_tail()
+        try:
+            yield writer
+        finally:
+            trim(file)
 
 
-def _create(
+def _warn_of_little_room(path: Path, needed: int, n_new: int) -> None:
+    if n_new and free_bytes(path) < needed:
+        log.warning(
+            "%s needs about %s for %d pictures, and only %s are free.",
+            *(path.name, megabytes(needed), n_new, megabytes(free_bytes(path))),
+        )
+
+
+def create(
     path: Path, spec: BackboneSpec, fingerprint: str, dim: int, provenance: Mapping[str, Any]
 ) -> None:
-    """Make an empty file under a temporary name, so that a kill leaves none without attributes."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    """Make an empty file: in memory first, so that neither a kill nor a full disk leaves half."""
     rows = max(1, _CHUNK_BYTES // (4 * dim))
     noted = {"embed_seconds": 0.0, "n_embedded": 0, "versions": versions(*_WRITERS)}
-    with h5py.File(temporary, "w") as file:
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.create_dataset(
             "features", (0, dim), "float32", maxshape=(None, dim), chunks=(rows, dim)
         )
@@ -228,42 +298,7 @@ def _create(
         file.attrs["fingerprint"] = fingerprint
         file.attrs["provenance"] = json.dumps(plain(noted | dict(provenance)))
         file.attrs["n_done"] = 0
-    os.replace(temporary, path)
-
-
-def _check_same(path: Path, file: h5py.File, spec: BackboneSpec, fingerprint: str) -> None:
-    check_protocol(path, int(file.attrs["protocol"]))
-    if BackboneSpec.from_json(file.attrs["spec"]) != spec:
-        raise CacheError(f"{path} holds the features of another backbone. Move it away.")
-    if file.attrs["fingerprint"] != fingerprint:
-        raise CacheError(
-            f"{path} was made with other weights of the same name: {spec.describe()} has the "
-            f"fingerprint {fingerprint[:12]}, the file {file.attrs['fingerprint'][:12]}. Vectors "
-            "of two networks are never mixed: move the file away to embed everything again, or "
-            "bring back the weights that made it."
-        )
-
-
-def _cut_tail(file: h5py.File) -> None:
-    """Drop rows that a killed run wrote but did not count."""
-    for name in ("features", "digest", "path"):
-        file[name].resize(int(file.attrs["n_done"]), axis=0)
-
-
-@contextlib.contextmanager
-def _opened(path: Path, mode: str) -> Iterator[h5py.File]:
-    try:
-        file = h5py.File(path, mode)
-    except FileNotFoundError as error:
-        raise CacheError(f"{path} is not there. Run `fishfeat extract` first.") from error
-    except BlockingIOError as error:
-        raise CacheError(f"{path} is being written by another process. Wait for it.") from error
-    except PermissionError:
-        raise
-    except OSError as error:
-        raise CacheError(
-            f"{path} is damaged and cannot be opened ({error}). Move it away and extract again: "
-            "the pictures themselves are not touched."
-        ) from error
-    with file:
-        yield file
+        file.flush()
+        image = file.id.get_file_image()
+    with atomic(path, binary=True) as empty:
+        empty.write(image)

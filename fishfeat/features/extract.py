@@ -14,8 +14,8 @@ import numpy as np
 from fishfeat.errors import BackboneError, shortened
 from fishfeat.features.cache import FeatureCache, FeatureWriter, open_writer, select_features
 from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
-from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress, Rejected
-from fishfeat.workspace import Workspace
+from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress
+from fishfeat.workspace import DatasetFolder, Workspace
 
 if TYPE_CHECKING:  # torch is loaded only when something has to be embedded
     from fishfeat.features.backbones import Backbone
@@ -33,6 +33,7 @@ def extract(
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
+    allow_truncated: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Features:
     """Embed every picture that the cache does not hold yet.
@@ -53,6 +54,9 @@ def extract(
         As `fishfeat.features.local.embed`.
     device
         'cpu', 'cuda', 'mps' or 'auto'.
+    allow_truncated
+        Use pictures whose files end too soon as far as they go. Otherwise they are rejected, even
+        where the cache holds their vectors from a time when they were allowed.
     on_progress
         Called with (done, total) pictures.
 
@@ -65,23 +69,28 @@ def extract(
     folder = workspace.dataset_for(images.name, images.root)
     spec = _spec_of(backbone)
     path = folder.features_file(spec)
-    missing = _missing(images, path)
+    images = folder.settled(images, allow_truncated=allow_truncated)
+    missing = _missing(images, path, spec, getattr(backbone, "fingerprint", None))
     if len(missing):
         engine = _engine(backbone, spec, device)
         failed = _embed(
             images,
             missing,
             engine,
-            path,
+            folder,
+            on_progress=on_progress,
             batch_size=batch_size,
             workers=workers,
-            on_progress=on_progress,
+            allow_truncated=allow_truncated,
         )
-        images = _without(images, failed)
+        before = images.notes
+        images = folder.settled(images.reject(failed), allow_truncated=allow_truncated)
+        for note in set(images.notes) - set(before):
+            log.info("%s", note)
     else:
         log.info("All %d pictures are in the cache already; nothing to embed.", len(images))
     folder.save_images(images)
-    folder.update(features=path.name)
+    folder.update(features=path.name, spec=spec.to_json())
     workspace.use(folder)
     return select_features(images, path)
 
@@ -92,13 +101,15 @@ def _spec_of(backbone: Backbone | BackboneSpec | str) -> BackboneSpec:
     return backbone if isinstance(backbone, BackboneSpec) else backbone.spec
 
 
-def _missing(images: ImageSet, path: Path) -> Int:
+def _missing(images: ImageSet, path: Path, spec: BackboneSpec, fingerprint: str | None) -> Int:
     """Rows to embed, int64: one for each digest that the file does not hold."""
     _, first = np.unique(images.digest, return_index=True)
     first.sort()
     if not path.exists():
         return first
-    return first[FeatureCache(path).rows(images.digest[first]) < 0]
+    cache = FeatureCache(path)
+    cache.check(spec, fingerprint)
+    return first[cache.rows(images.digest[first]) < 0]
 
 
 def _engine(backbone: Backbone | BackboneSpec | str, spec: BackboneSpec, device: str) -> Backbone:
@@ -117,13 +128,15 @@ def _embed(
     images: ImageSet,
     missing: Int,
     backbone: Backbone,
-    path: Path,
+    folder: DatasetFolder,
     *,
-    batch_size: int | None,
-    workers: int | None,
     on_progress: OnProgress | None,
+    **options: Any,
 ) -> dict[str, str]:
-    """Embed the rows `missing` into the file; returns digest -> reason of those that failed."""
+    """Embed the rows `missing` into the file; returns digest -> reason of those that failed.
+
+    `options` are those of `fishfeat.features.local.embed`.
+    """
     from fishfeat.features.local import Item, embed
 
     items = [Item(str(images.path(i)), str(images.digest[i])) for i in missing]
@@ -131,10 +144,18 @@ def _embed(
     failed: dict[str, str] = {}
     done = 0
     with open_writer(
-        path, backbone.spec, backbone.fingerprint, backbone.dim, provenance=_provenance(backbone)
+        folder.features_file(backbone.spec),
+        backbone.spec,
+        backbone.fingerprint,
+        backbone.dim,
+        provenance=_provenance(backbone),
+        n_new=len(items),
     ) as writer:
-        batches = embed(items, backbone, batch_size=batch_size, workers=workers)
+        # Noted before the end, so that what is stopped goes on with the same backbone.
+        folder.update(spec=backbone.spec.to_json())
+        batches = embed(items, backbone, **options)
         for batch, seconds in _timed(_announced(batches, len(items))):
+            folder.note_half_read({item.digest: reason for item, reason in batch.half_read})
             _append(writer, batch, key, seconds)
             failed |= {item.digest: reason for item, reason in batch.failed}
             done += len(batch.items) + len(batch.failed)
@@ -190,22 +211,3 @@ def _forecast(total: int, rate: float) -> str:
     seconds = total / rate
     time_left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
     return f"{total:,} pictures to embed at {rate:.0f} images/s: about {time_left}."
-
-
-def _without(images: ImageSet, failed: dict[str, str]) -> ImageSet:
-    """The image set less the pictures that failed, which are listed with their reason."""
-    if not failed:
-        return images
-    lost = np.isin(images.digest, list(failed))
-    rejected = tuple(
-        Rejected(
-            str(images.keys[i]),
-            failed[str(images.digest[i])],
-            str(images.labels[i]),
-            int(images.n_bytes[i]),
-            int(images.mtime_ns[i]),
-            str(images.digest[i]),
-        )
-        for i in np.flatnonzero(lost)
-    )
-    return images.select(~lost, rejected=rejected)

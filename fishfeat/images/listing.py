@@ -124,9 +124,12 @@ def _walk(folder: str, prefix: str, above: frozenset[str]) -> Iterator[str]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
+        below = None
         if _is_folder(entry):
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", above | {real})
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            below = list(_walk(entry.path, f"{prefix}{entry.name}/", above | {real}))
+            yield from below
+        # A folder without pictures that is called like one is listed, to be rejected by name.
+        if not below and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             yield prefix + entry.name
 
 
@@ -257,11 +260,18 @@ def _csv_entry(file: Path, n: int, row: list[str], columns: dict[str, int]) -> E
     value = {name: row[i] if i < len(row) else "" for name, i in columns.items()}
     if not value["path"]:
         raise DataError(f"{file}, line {n}: the path is empty.")
+    if not _is_text(value["label"]):
+        raise DataError(f"{file}, line {n}: the label is not UTF-8. Save the file as CSV UTF-8.")
     part = value.get("part", "")
     if part and part.lower() not in PART_NAMES:
         raise DataError(f"{file}, line {n}: part must be one of {', '.join(PARTS)}; got {part!r}.")
     key = PurePosixPath(os.path.relpath(file.parent / value["path"], file.parent)).as_posix()
     return Entry(key, value["label"], PART_NAMES.get(part.lower(), ""), value.get("group", ""))
+
+
+def _is_text(name: str) -> bool:
+    """Whether no byte of `name` was left undecoded; a path may hold such bytes, a label not."""
+    return not any("\udc80" <= c <= "\udcff" for c in name)
 
 
 def _one_row_each(file: Path, entries: list[Entry]) -> dict[str, Entry]:

@@ -130,8 +130,8 @@ def _facts_of(images: ImageSet) -> dict[str, FileFacts]:
 def _look(path: str, before: FileFacts | None) -> FileFacts:
     try:
         found = os.stat(path)
-        if stat.S_ISFIFO(found.st_mode):  # opening one waits for a writer, for ever
-            return FileFacts(reason="a pipe, not a file")
+        if reason := _no_file(found.st_mode):
+            return FileFacts(reason=reason)
         n_bytes, mtime_ns = found.st_size, found.st_mtime_ns
         if before and before.digest and (before.n_bytes, before.mtime_ns) == (n_bytes, mtime_ns):
             return before
@@ -143,6 +143,15 @@ def _look(path: str, before: FileFacts | None) -> FileFacts:
         return FileFacts(n_bytes, mtime_ns, digest, *read_size(data))
     except UnreadableImage as error:
         return FileFacts(n_bytes, mtime_ns, digest, reason=str(error))
+
+
+def _no_file(mode: int) -> str:
+    """Why it must not be opened: a pipe waits for a writer, /dev/zero never ends."""
+    if stat.S_ISFIFO(mode):
+        return "a pipe, not a file"
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        return "a device, not a file"
+    return ""
 
 
 def _assembled(listing: Listing, entries: list[Entry], facts: list[FileFacts]) -> ImageSet:

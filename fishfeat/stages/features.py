@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fishfeat.errors import DataError
+from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
@@ -34,6 +34,7 @@ def extract_data(
     backbone: str | None = None,
     backbone_options: Mapping[str, Any] | None = None,
     scan_options: Mapping[str, Any] | None = None,
+    allow_truncated: bool | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -44,7 +45,7 @@ def extract_data(
 
     Parameters
     ----------
-    data, cache, scan_options
+    data, cache, scan_options, allow_truncated
         As `fishfeat.stages.pictures.list_images`.
     backbone
         Name of a backbone; None is the one last used on this data set, else the default.
@@ -58,7 +59,13 @@ def extract_data(
     given = {name: v for name, v in (backbone_options or {}).items() if v is not None}
     # A backbone that cannot be is said before anything is listed.
     asked = make_spec(backbone, **given) if backbone else None
-    folder, images = list_images(data, cache=cache, on_progress=on_scan, **(scan_options or {}))
+    folder, images = list_images(
+        data,
+        cache=cache,
+        allow_truncated=allow_truncated,
+        on_progress=on_scan,
+        **(scan_options or {}),
+    )
     spec = asked or _spec_as_before(folder, given)
     log.info("Backbone: %s.", spec.describe())
     before = _n_rows(folder, spec)
@@ -69,9 +76,9 @@ def extract_data(
         batch_size=batch_size,
         workers=workers,
         device=device,
+        allow_truncated=bool(folder.state()["options"].get("allow_truncated")),
         on_progress=on_embed,
     )
-    folder.update(spec=spec.to_json())
     return Extraction(folder, folder.load_images(), features, _n_rows(folder, spec) - before)
 
 
@@ -92,4 +99,18 @@ def load_features(folder: DatasetFolder) -> Features:
     name = folder.state().get("features")
     if name is None:
         raise DataError(f"{folder.name!r} has no features yet: run `fishfeat extract` first.")
-    return select_features(folder.load_images(), folder.folder / "features" / name)
+    path = folder.folder / "features" / name
+    spec = FeatureCache(path).spec
+    if folder.features_file(spec) != path:
+        raise CacheError(
+            f"{path} holds the features of another backbone ({spec.describe()}). Move it away and "
+            "run `fishfeat extract`."
+        )
+    images = folder.load_images()
+    features = select_features(images, path)
+    if len(features) < len(images):
+        log.warning(
+            "%d of %d pictures are not embedded yet: `fishfeat extract` goes on where it stopped.",
+            *(len(images) - len(features), len(images)),
+        )
+    return features

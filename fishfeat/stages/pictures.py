@@ -20,15 +20,14 @@ from fishfeat.workspace import DatasetFolder, Workspace
 log = logging.getLogger("fishfeat")
 
 DEMO_NAME = "demo"
-# Seeded random weights: no backbone, but it needs neither a file nor a network.
-DEMO_BACKBONE = "random:resnet18"
-DEMO_SIZE = 128
+DEMO_BACKBONE = "nano"
 
 
 def list_images(
     data: PathLike | None = None,
     *,
     cache: PathLike = "cache",
+    allow_truncated: bool | None = None,
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> tuple[DatasetFolder, ImageSet]:
@@ -40,6 +39,8 @@ def list_images(
         Folder or CSV; None is the data set last used, else the embedded pictures.
     cache
         The cache folder.
+    allow_truncated
+        As `fishfeat.extract`; pictures rejected as truncated are looked at again.
     on_progress
         Called with (done, total) files.
     **options
@@ -51,16 +52,41 @@ def list_images(
     workspace = Workspace(cache)
     path = Path(os.path.abspath(data)) if data is not None else _last_data(workspace)
     folder = _folder_of(workspace, path)
-    options = _remembered(folder, options)
-    known = folder.load_images() if folder.images_csv.is_file() else None
-    images = scan(path, known=known, on_progress=on_progress, **options)
+    kept = _remembered(folder, options | {"allow_truncated": allow_truncated})
+    allowed = bool(kept.get("allow_truncated"))
+    asked = {name: value for name, value in kept.items() if name != "allow_truncated"}
+    known = _known(folder, allow_truncated=allowed)
+    images = scan(path, known=known, on_progress=on_progress, **asked)
     images = dataclasses.replace(images, name=folder.name)
+    images = folder.settled(images, allow_truncated=allowed)
     folder.save_images(images)
-    folder.update(data=str(path), options=options)
+    folder.update(data=str(path), options=kept)
     workspace.use(folder)
     for note in images.notes:
         log.info("%s", note)
+    _say_labels(images)
     return folder, images
+
+
+def _known(folder: DatasetFolder, *, allow_truncated: bool) -> ImageSet | None:
+    """The list of the last time, without what was rejected and would not be rejected now."""
+    from fishfeat.images.decode import TRUNCATED
+
+    if not folder.images_csv.is_file():
+        return None
+    known = folder.load_images()
+    if not allow_truncated:
+        return known
+    lost = tuple(one for one in known.rejected if one.reason != TRUNCATED)
+    return dataclasses.replace(known, rejected=lost)
+
+
+def _say_labels(images: ImageSet) -> None:
+    unlabelled, n_classes = int((images.y < 0).sum()), len(images.class_names)
+    if n_classes < 2:
+        log.warning("%d classes: enough to embed, but `fishfeat fit` needs two.", n_classes)
+    if unlabelled:
+        log.info("%d pictures have no label: embedded, but not fitted or scored.", unlabelled)
 
 
 def current_dataset(cache: PathLike) -> DatasetFolder:
@@ -136,7 +162,7 @@ def draw_embedded(cache: PathLike) -> Path:
     path = Path(os.path.abspath(draw_demo(workspace.folder / "pictures" / DEMO_NAME)))
     folder = workspace.dataset_for(DEMO_NAME, path)
     if not folder.exists():
-        spec = make_spec(DEMO_BACKBONE, img_size=DEMO_SIZE).to_json()
+        spec = make_spec(DEMO_BACKBONE).to_json()
         folder.update(root=str(path), options={"group_pattern": DEMO_GROUP_PATTERN}, spec=spec)
     return path
 
@@ -161,12 +187,20 @@ def _remembered(folder: DatasetFolder, options: Mapping[str, Any]) -> dict[str, 
     """The options with those that are None taken from the last time, and said."""
     before = folder.state().get("options", {})
     taken = {name: value for name, value in before.items() if options.get(name) is None}
-    if taken:
-        said = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in taken.items())
-        log.info("As before: %s", said)
-    return taken | {name: _plain(value) for name, value in options.items() if value and any(value)}
+    if taken and folder.images_csv.is_file():
+        log.info("As before: %s", " ".join(_said(name, value) for name, value in taken.items()))
+    return taken | {name: _plain(value) for name, value in options.items() if _is_set(value)}
+
+
+def _said(name: str, value: Any) -> str:
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value is True else f"{flag} {value}"
+
+
+def _is_set(value: Any) -> bool:
+    return value is True or bool(value and any(value))
 
 
 def _plain(value: Any) -> Any:
-    """Lists and texts as JSON keeps them."""
-    return value if isinstance(value, str) else list(value)
+    """Lists, texts and flags as JSON keeps them."""
+    return value if isinstance(value, (str, bool)) else list(value)

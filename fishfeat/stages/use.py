@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fishfeat.classify.metrics import RANKED_BY
-from fishfeat.errors import DataError, ModelError, did_you_mean
+from fishfeat.errors import DataError, FishfeatError, ModelError, did_you_mean, shortened
 from fishfeat.features.cache import FeatureCache
+from fishfeat.features.verify import check_file, prune_file
 from fishfeat.images.listing import walk
 from fishfeat.models import Prediction, load_model, model_name
 from fishfeat.records import BackboneSpec, OnProgress, PathLike, Run
@@ -44,17 +45,36 @@ def run_demo(
     return Demo(extraction, fit, report_data(cache=cache)[1])
 
 
+class Predictions(NamedTuple):
+    """What `predict_images` found: which model spoke, what its scores are, one row a picture."""
+
+    model: str
+    score_kind: str
+    class_names: list[str]
+    predictions: list[Prediction]
+
+
 def predict_images(
     paths: Sequence[PathLike], *, cache: PathLike = "cache", model: str | None = None
-) -> tuple[list[str], list[Prediction]]:
-    """Class names, and a prediction for each picture; folders stand for the pictures in them."""
+) -> Predictions:
+    """Name each picture; folders stand for the pictures in them.
+
+    Raises
+    ------
+    DataError
+        There are no pictures, or none of them can be read.
+    """
     files = [file for path in map(Path, paths) for file in _pictures(path)]
     if not files:
         raise DataError(f"{', '.join(map(str, paths))}: no pictures there.")
     kept = find_model(cache=cache, model=model)
     log.info("Model: %s.", kept.name)
     loaded = load_model(kept)
-    return loaded.class_names.tolist(), loaded.predict(files)
+    found = loaded.predict(files)
+    if all(one.reason for one in found):
+        reasons = [f"{one.path}: {one.reason}" for one in found]
+        raise DataError(f"None of {len(found)} pictures can be read: {shortened(reasons)}.")
+    return Predictions(kept.name, loaded.score_kind, loaded.class_names.tolist(), found)
 
 
 def _pictures(path: Path) -> list[str]:
@@ -89,6 +109,34 @@ def _named(folder: DatasetFolder, kept: dict[str, Path], model: str) -> Path:
 
 def _model_of(run: Run) -> str:
     return model_name(run.name, BackboneSpec(**run.config["features"]["backbone"]))
+
+
+def verify_cache(cache: PathLike = "cache") -> dict[str, Any]:
+    """Check every feature file of every data set; 'sound' says whether nothing is wrong."""
+    checked = [_check_dataset(folder) for folder in Workspace(cache).datasets()]
+    faults = [fault for one in checked for fault in one["faults"]]
+    faults += [fault for one in checked for file in one["files"] for fault in file["faults"]]
+    return {"cache": os.path.abspath(cache), "sound": not faults, "datasets": checked}
+
+
+def _check_dataset(folder: DatasetFolder) -> dict[str, Any]:
+    images, faults, paths = None, [], folder.features_files()
+    try:
+        # A listing that was killed before its end is nothing wrong where nothing is embedded.
+        images = folder.load_images() if paths or folder.images_csv.is_file() else None
+    except FishfeatError as error:
+        faults.append(str(error))
+    files = [check_file(path, folder, images)._asdict() for path in paths]
+    n_images = len(images) if images is not None else None
+    return {"dataset": folder.name, "n_images": n_images, "faults": faults, "files": files}
+
+
+def prune_data(cache: PathLike = "cache") -> dict[str, Any]:
+    """Take the rows of vanished pictures out of the feature files of the data set last used."""
+    folder = current_dataset(cache)
+    images = folder.load_images()
+    pruned = [prune_file(path, images)._asdict() for path in folder.features_files()]
+    return {"dataset": folder.name, "files": pruned}
 
 
 def describe_cache(cache: PathLike = "cache") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -110,7 +111,7 @@ def test_a_truncated_file_is_called_damaged_and_is_left_alone(tmp_path):
     fill(path, 300)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CacheError, match=r"damaged and cannot be opened.*Move it away"):
+    with pytest.raises(CacheError, match=r"damaged and cannot be used.*Move it away"):
         FeatureCache(path)
     with pytest.raises(CacheError, match="damaged"):
         fill(path, 1, start=300)
@@ -122,7 +123,7 @@ def test_a_second_writer_is_told_who_is_writing(tmp_path):
     with open_writer(path, SPEC, "f" * 64, DIM):
         with pytest.raises(CacheError, match=f"being written by process {os.getpid()} on "):
             fill(path, 1)
-        with pytest.raises(CacheError, match="being written by another process"):
+        with pytest.raises(CacheError, match=f"being written by process {os.getpid()} on "):
             subprocess_reads(path)
     fill(path, 1)
     assert FeatureCache(path).n_done == 1
@@ -141,11 +142,48 @@ def test_an_absent_file_says_which_command_makes_it(tmp_path):
         FeatureCache(tmp_path / "x.h5")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_names_the_flag_that_mends_it(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(CacheError, match="--cache DIR"):
-        fill(tmp_path / "x.h5", 1)
+def test_a_read_only_folder_names_the_flag_that_mends_it(ours):
+    ours.chmod(0o500)
+    with pytest.raises(CacheError, match=f"{ours} cannot be written to .*--cache DIR"):
+        fill(ours / "x.h5", 1)
+
+
+def test_a_read_only_file_can_be_read_and_is_named_when_it_is_to_grow(ours):
+    fill(ours / "x.h5", 2)
+    (ours / "x.h5").chmod(0o400)
+    assert FeatureCache(ours / "x.h5").n_done == 2
+    with pytest.raises(CacheError, match=r"x\.h5 cannot be written to .*--cache DIR"):
+        fill(ours / "x.h5", 1, start=2)
+    (ours / "x.h5").chmod(0)
+    with pytest.raises(CacheError, match=r"x\.h5 cannot be read: Permission denied"):
+        FeatureCache(ours / "x.h5")
+
+
+def test_the_note_of_a_killed_writer_names_nobody(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    path = tmp_path / "x.h5"
+    with open_writer(path, SPEC, "f" * 64, DIM):
+        note = tmp_path / "x.h5.writer"
+        note.write_text(f"process {gone.pid} on {socket.gethostname()}\n")
+        with pytest.raises(CacheError, match="being written by another process"):
+            fill(path, 1)
+
+
+def test_a_file_whose_counted_rows_are_not_there_is_damaged(tmp_path):
+    fill(tmp_path / "x.h5", 3)
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file["digest"].resize(2, axis=0)
+    with pytest.raises(CacheError, match=r"damaged.*3 rows are counted, 2 are there"):
+        FeatureCache(tmp_path / "x.h5")
+    with pytest.raises(CacheError, match="damaged"):
+        fill(tmp_path / "x.h5", 1, start=3)
+
+
+def test_what_was_reserved_is_given_back(tmp_path):
+    fill(tmp_path / "x.h5", 3)
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert file.id.get_filesize() == (tmp_path / "x.h5").stat().st_size < 400_000
 
 
 def test_selecting_takes_labels_from_the_image_set_and_vectors_from_the_file(folder, tmp_path):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fishfeat.errors import BackboneError
+from fishfeat.errors import BackboneError, CacheError
 from fishfeat.features import local
 from fishfeat.features.backbones import load_backbone
-from fishfeat.features.cache import FeatureCache
+from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import _forecast, extract
 from fishfeat.images.scan import scan
 from fishfeat.workspace import Workspace
@@ -22,10 +22,17 @@ def backbone():
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How many pictures went through the network."""
+    """How many pictures went through the network, batch by batch."""
     seen = []
-    real = local._forward
-    monkeypatch.setattr(local, "_forward", lambda b, p: (seen.append(len(p)), real(b, p))[1])
+    real = local._embed_batch
+
+    def embed_batch(*args):
+        batch = real(*args)
+        if batch.items:
+            seen.append(len(batch.items))
+        return batch
+
+    monkeypatch.setattr(local, "_embed_batch", embed_batch)
     return seen
 
 
@@ -158,6 +165,62 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(folder, tmp_path, backbone, 
     assert np.array_equal(resumed.X, undisturbed.X)
 
 
+@pytest.mark.parametrize(
+    "name", ["random:test_resnet", "random:test_efficientnet", "random:test_vit"]
+)
+def test_a_picture_has_the_same_vector_bit_for_bit_whatever_stands_beside_it(
+    folder, tmp_path, name
+):
+    backbone = load_backbone(name, img_size=32)
+    images = scan(folder)
+    whole = by_key(extract(images, backbone, cache=tmp_path / "whole", batch_size=5))
+    rng = np.random.default_rng(0)
+    for n, stop in enumerate([1, 2, 7, 11]):  # batches of 1 and 2 round otherwise
+        cache = tmp_path / str(n)
+        some = np.sort(rng.choice(12, stop, replace=False))
+        extract(images.select(some), backbone, cache=cache, batch_size=5)
+        resumed = by_key(extract(images, backbone, cache=cache, batch_size=5))
+        assert all(np.array_equal(resumed[key], whole[key]) for key in whole)
+
+
+def test_vectors_of_a_loaded_backbone_are_never_those_of_other_weights(folder, tmp_path):
+    images = scan(folder)
+    extract(images, load_backbone("random:test_resnet", img_size=32), cache=tmp_path)
+    other = load_backbone("random:test_resnet", img_size=32)
+    other.fingerprint = "0" * 64
+    with pytest.raises(CacheError, match=r"other weights of the same name.*never mixed"):
+        extract(images, other, cache=tmp_path)
+
+
+def test_what_was_stopped_is_known_by_its_backbone(folder, tmp_path, backbone):
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(scan(folder), backbone, cache=tmp_path, on_progress=stop)
+    state = Workspace(tmp_path).dataset("fish").state()
+    assert state["spec"] == backbone.spec.to_json()
+    assert "features" not in state
+
+
+def test_a_read_only_cache_is_an_error_with_its_cure_and_stays_readable(
+    ours, draw_folder, backbone
+):
+    images = scan(draw_folder(ours / "fish"))
+    extract(images, backbone, cache=ours / "cache")
+    dataset = Workspace(ours / "cache").dataset("fish")
+    dataset.folder.chmod(0o500)
+    for change in (images, images.select(np.arange(3))):  # nothing to embed: images.csv
+        with pytest.raises(CacheError, match=r"fish cannot be written to .*--cache DIR"):
+            extract(change, backbone, cache=ours / "cache")
+    (path,) = dataset.features_files()
+    path.parent.chmod(0o500)
+    Image.new("RGB", (9, 9), "red").save(ours / "fish" / "bass" / "new.png")
+    with pytest.raises(CacheError, match=r"features cannot be written to .*--cache DIR"):
+        extract(scan(ours / "fish"), backbone, cache=ours / "cache")
+    assert len(select_features(images, path)) == 12
+
+
 def test_progress_ends_at_the_total(folder, tmp_path, backbone):
     calls = []
     extract(
@@ -192,7 +255,7 @@ def test_a_batch_that_does_not_fit_is_halved(folder, tmp_path, backbone, monkeyp
 
     monkeypatch.setattr(type(backbone), "forward", limited)
     assert len(extract(scan(folder), backbone, cache=tmp_path)) == 12
-    assert sizes[0] == 12
+    assert sizes[0] == 32
 
 
 def test_the_forecast_says_how_many_at_what_rate_and_how_long():

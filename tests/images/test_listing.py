@@ -385,9 +385,12 @@ CELLS = st.text(
     max_size=12,
 ).filter(lambda text: text == text.strip() and text not in (".", ".."))
 
+# A file's name may hold bytes that are no text, a label may not.
+LABELS = CELLS.filter(lambda text: not any("\udc80" <= c <= "\udcff" for c in text))
+
 
 @settings(max_examples=100)
-@given(st.dictionaries(CELLS, CELLS, min_size=1, max_size=6))
+@given(st.dictionaries(CELLS, LABELS, min_size=1, max_size=6))
 def test_whatever_the_cells_each_row_of_a_csv_comes_back(rows):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "fish.csv")
@@ -464,3 +467,15 @@ def test_an_archive_or_other_encoding_is_refused(tmp_path, data):
     assert error(table(tmp_path, data, "fish.zip")).endswith(
         "is not a CSV file in UTF-8: it holds NUL bytes."
     )
+
+
+def test_a_folder_called_like_a_picture_is_listed_only_where_no_picture_is_in_it(tmp_path):
+    touch(tmp_path, "full.jpg/1.png", "empty.jpg/notes.txt", "cod/empty.png/deeper/notes.txt")
+    keys = [entry.key for entry in list_data(tmp_path).entries]
+    assert keys == ["cod/empty.png", "empty.jpg", "full.jpg/1.png"]
+
+
+def test_a_label_that_is_not_utf8_is_refused_with_its_line(tmp_path):
+    (tmp_path / "x.csv").write_bytes("path,label\na.jpg,cod\nb.jpg,sal\xe9e\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"line 3: the label is not UTF-8\. Save the file as"):
+        list_data(tmp_path / "x.csv")

@@ -356,3 +356,10 @@ def test_names_may_change_while_files_are_known(fish, reads):
     assert reads == []
     assert after.labels.tolist() == ["x", "x", "dab"]
     assert after.class_names.tolist() == ["dab", "x"]
+
+
+def test_a_path_that_no_file_can_have_is_rejected(tmp_path):
+    save(tmp_path, "1.png")
+    long = "x" * 300 + ".png"
+    (tmp_path / "list.csv").write_text(f"path,label\n1.png,cod\n{long},cod\n")
+    assert rejected(scan(tmp_path / "list.csv")) == {long: "file name too long"}

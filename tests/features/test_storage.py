@@ -1,0 +1,180 @@
+"""On a disk that is full nothing is lost, and the message says what is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from fishfeat.errors import CacheError
+from fishfeat.features import storage
+from fishfeat.features.backbones import load_backbone
+from fishfeat.features.cache import FeatureCache, open_writer
+from fishfeat.features.extract import extract
+from fishfeat.features.specs import make_spec
+from fishfeat.images.scan import scan
+from fishfeat.workspace import Workspace
+
+SPEC = make_spec("resnet18")
+DIM = 512
+BATCH = 50
+
+
+class Disk(NamedTuple):
+    """A place with little room, and what makes more."""
+
+    folder: Path
+    enlarge: Callable[[], None]
+
+
+def mount(*args: object) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return subprocess.run(["mount", *map(str, args)], capture_output=True).returncode == 0
+    return False
+
+
+@pytest.fixture
+def tmpfs(tmp_path) -> Iterator[Disk]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not mount("-t", "tmpfs", "-o", "size=3m", "tmpfs", folder):
+        pytest.skip("mounting is not permitted")
+    try:
+        yield Disk(folder, lambda: mount("-o", "remount,size=30m", folder))
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture
+def limited(tmp_path) -> Iterator[Disk]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def enlarge() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, before[1]))
+    try:
+        yield Disk(tmp_path, enlarge)
+    finally:
+        enlarge()
+
+
+@pytest.fixture(params=["tmpfs", "limited"])
+def small_disk(request) -> Disk:
+    return request.getfixturevalue(request.param)
+
+
+def append(writer, start: int) -> None:
+    rows = np.arange(start, start + BATCH)
+    X = np.repeat(rows[:, None], DIM, axis=1).astype(np.float32)
+    writer.append([f"{i:064x}" for i in rows], [f"a/{i}.png" for i in rows], X)
+
+
+def keep_appending(path: Path, counted: list[int]) -> None:
+    with open_writer(path, SPEC, "f" * 64, DIM, n_new=5000) as writer:
+        while True:
+            append(writer, sum(counted))
+            counted.append(BATCH)
+
+
+def fill_up(path: Path) -> int:
+    """Append until the disk is full; how many rows were counted before."""
+    counted: list[int] = []
+    with pytest.raises(CacheError) as caught:
+        keep_appending(path, counted)
+    n, message = sum(counted), str(caught.value)
+    assert message.startswith(f"{path} cannot grow: ")
+    assert f"The {n} pictures in it are safe; {5000 - n} more need about " in message
+    assert message.endswith("choose another place with --cache DIR.")
+    return n
+
+
+def assert_holds(path: Path, n: int) -> None:
+    cache = FeatureCache(path)
+    assert cache.n_done == n
+    found = cache.vectors(np.array([f"{i:064x}" for i in range(n)]))
+    assert np.array_equal(found, np.repeat(np.arange(n)[:, None], DIM, axis=1))
+
+
+def test_a_full_disk_loses_nothing_and_the_run_goes_on_when_there_is_room(small_disk, caplog):
+    path = small_disk.folder / "x.h5"
+    n = fill_up(path)
+    assert n > 0
+    assert_holds(path, n)
+    with pytest.raises(CacheError, match="cannot grow"):  # still full
+        keep_appending(path, [n])
+    assert_holds(path, n)
+    small_disk.enlarge()
+    with open_writer(path, SPEC, "f" * 64, DIM) as writer:
+        for start in range(n, n + 10 * BATCH, BATCH):
+            append(writer, start)
+    assert_holds(path, n + 10 * BATCH)
+
+
+def test_too_little_room_is_said_before_anything_is_embedded(tmpfs, caplog):
+    with open_writer(tmpfs.folder / "x.h5", SPEC, "f" * 64, DIM, n_new=5000):
+        pass
+    assert "x.h5 needs about 11.3 MB for 5000 pictures, and only 3." in caplog.text
+
+
+def test_where_not_even_an_empty_file_fits_none_is_left(tmpfs):
+    ballast = tmpfs.folder / "ballast"
+    with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with pytest.raises(CacheError, match=r"No space left on device .*--cache DIR"):
+        open_writer(tmpfs.folder / "x.h5", SPEC, "f" * 64, DIM).__enter__()
+    assert {path.name for path in tmpfs.folder.iterdir()} <= {"ballast", "x.h5.lock"}
+
+
+def test_an_extraction_on_a_full_disk_goes_on_when_there_is_room(tmpfs, draw_folder, tmp_path):
+    backbone = load_backbone("random:test_resnet", img_size=32)
+    images = scan(draw_folder(tmp_path / "fish", n=40))
+    whole = extract(images, backbone, cache=tmp_path / "whole", batch_size=4)
+    ballast = tmpfs.folder / "ballast"
+
+    def fill(done: int, total: int) -> None:
+        if done == 20:
+            with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+
+    with pytest.raises(CacheError, match=r"The \d+ pictures in it are safe; \d+ more need about 1"):
+        extract(images, backbone, cache=tmpfs.folder, batch_size=4, on_progress=fill)
+    ballast.unlink()
+    path = Workspace(tmpfs.folder).dataset("fish").features_file(backbone.spec)
+    assert 20 <= FeatureCache(path).n_done < 80
+    assert np.array_equal(extract(images, backbone, cache=tmpfs.folder, batch_size=4).X, whole.X)
+
+
+def test_a_read_only_disk_names_the_flag_that_mends_it(tmpfs):
+    path = tmpfs.folder / "x.h5"
+    with open_writer(path, SPEC, "f" * 64, DIM) as writer:
+        append(writer, 0)
+    assert mount("-o", "remount,ro", tmpfs.folder)
+    assert_holds(path, BATCH)
+    with pytest.raises(CacheError, match=r"cannot be written to \(Read-only.*--cache DIR"):
+        open_writer(path, SPEC, "f" * 64, DIM).__enter__()
+
+
+def test_where_blocks_cannot_be_reserved_the_free_space_is_asked(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    path = tmp_path / "x.h5"
+    monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    with open_writer(path, SPEC, "f" * 64, DIM) as writer:
+        append(writer, 0)
+        usage = storage.shutil.disk_usage(path.parent)._replace(free=1000)
+        monkeypatch.setattr(storage.shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(CacheError, match="No space left"):
+            append(writer, BATCH)
+    assert_holds(path, BATCH)
