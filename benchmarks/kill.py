@@ -236,7 +236,7 @@ def _compare(tally: Tally, cache: Path, whole: Features) -> None:
     for name in ("X", "keys", "y", "class_names", "groups"):
         same = same and getattr(found, name).tobytes() == getattr(whole, name).tobytes()
     tally.unequal_features += not same
-    tally.leftovers += len([*cache.rglob("*.tmp"), *cache.rglob("*.writer")])
+    tally.leftovers += len([*cache.rglob("*.tmp")])
 
 
 def main() -> None:

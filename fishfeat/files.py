@@ -93,14 +93,26 @@ def atomic(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
 def renamed_at_last(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` that becomes `path`, or vanishes where something fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    host = safe_name(socket.gethostname())
-    temporary = path.with_name(f".{path.name}.{os.getpid()}@{host}.tmp")
+    temporary = temporary_name(path)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that says which process it belongs to."""
+    return path.with_name(f".{path.name}.{os.getpid()}@{safe_name(socket.gethostname())}.tmp")
+
+
+def owner_of(temporary: Path) -> str:
+    """'process 123 on host' for a temporary name whose process lives; else ''."""
+    found = _TEMPORARY.fullmatch(temporary.name)
+    if not found or _is_abandoned(temporary):
+        return ""
+    return f"process {found['pid']} on {found['host']}"
 
 
 @contextlib.contextmanager
@@ -155,13 +167,13 @@ def _is_abandoned(path: Path) -> bool:
     if not found:
         return False
     if found["host"] == safe_name(socket.gethostname()):
-        return not is_running(int(found["pid"]))
+        return not _is_running(int(found["pid"]))
     with contextlib.suppress(OSError):
         return time.time() - path.stat().st_mtime > _DAY
     return False
 
 
-def is_running(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     """Whether a process of this machine lives."""
     if os.name == "nt":  # signal 0 ends a process there
         return True

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import filelock
 import h5py
 
 from fishfeat.errors import CacheError
-from fishfeat.files import is_running, write_text
+from fishfeat.files import owner_of, temporary_name
 
 # For chunks, indices, attributes and names, beside the vectors themselves.
 SLACK = 1 << 20
@@ -30,14 +30,14 @@ _UNSUPPORTED = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file; a note beside it names the process that does."""
-    note = path.with_name(path.name + ".writer")
+    note = temporary_name(path.with_name(f"{path.name}.writer"))
     lock = filelock.FileLock(path.with_name(path.name + ".lock"), timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout as error:
         raise CacheError(_in_use(path)) from error
     try:
-        write_text(note, f"process {os.getpid()} on {socket.gethostname()}\n")
+        note.touch()
         yield
     finally:
         note.unlink(missing_ok=True)
@@ -45,12 +45,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _in_use(path: Path) -> str:
-    who = "another process"
-    with contextlib.suppress(OSError, ValueError):
-        note = path.with_name(path.name + ".writer").read_text().strip()
-        _, pid, _, host = note.split(maxsplit=3)
-        if host != socket.gethostname() or is_running(int(pid)):  # else a killed one's note
-            who = note
+    notes = path.parent.glob(f".{glob.escape(path.name)}.writer.*")
+    who = next(filter(None, map(owner_of, notes)), "another process")
     return f"{path} is being written by {who}. Wait for it to end, or stop it."
 
 

@@ -12,6 +12,7 @@ from fishfeat.report.compare import Standing, behind, entry, leak
 from fishfeat.report.gallery import View
 from fishfeat.report.text import count, integer, interval, listed, percent_sign, points, sentence
 
+LEVEL = "95\N{NO-BREAK SPACE}%"
 FEW_GROUPS = 10
 WEAK_RECALL = 0.7
 
@@ -21,10 +22,10 @@ def headline(standings: Sequence[Standing], images: ImageSet) -> str:
     best = standings[0]
     score = percent_sign(best.run.metrics[RANKED_BY])
     ends = interval(best.run.intervals.get(RANKED_BY))
+    sure = f" ({LEVEL} interval {ends})" if ends else ""
     return (
-        f"{_best_of(standings)} names {score} of the pictures rightly"
-        f"{f' (95 % interval {ends})' if ends else ''}, measured on {extent(best.run, images)}"
-        f"{_novelty(best.run)}."
+        f"{_best_of(standings)} names {score} of the pictures rightly{sure}, measured on "
+        f"{extent(best.run, images)}{_novelty(best.run)}."
     )
 
 
@@ -139,7 +140,7 @@ def _ranking(view: View, standings: Sequence[Standing]) -> list[str]:
         return []
     return [
         f"{listed(close)} cannot be told apart from {standings[0].label} on these pictures: the "
-        "95 % interval of the difference holds 0."
+        f"{LEVEL} interval of the difference holds 0."
     ]
 
 
@@ -147,9 +148,9 @@ def _best_of_many(standings: Sequence[Standing]) -> list[str]:
     if len(standings) < 2 or standings[0].run.holdout is not None:
         return []
     return [
-        f"The best of {len(standings)} runs was chosen by the very score that is shown, which so "
-        "is a little too good; `fishfeat fit --test 0.15` holds out pictures for a score that "
-        "chose nothing."
+        f"The best of {len(standings)} runs was chosen by the very score that is shown, so this "
+        "score is a little too good; fishfeat fit --test 0.15 holds out pictures that choose "
+        "nothing."
     ]
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import h5py
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, open_writer, select_features
 from fishfeat.features.specs import make_spec
+from fishfeat.files import safe_name
 from fishfeat.images.scan import scan
 
 SPEC = make_spec("resnet18")
@@ -163,11 +165,13 @@ def test_the_note_of_a_killed_writer_names_nobody(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     path = tmp_path / "x.h5"
-    with open_writer(path, SPEC, "f" * 64, DIM):
-        note = tmp_path / "x.h5.writer"
-        note.write_text(f"process {gone.pid} on {socket.gethostname()}\n")
-        with pytest.raises(CacheError, match="being written by another process"):
-            fill(path, 1)
+    host = safe_name(socket.gethostname())
+    (tmp_path / f".x.h5.writer.{gone.pid}@{host}.tmp").touch()
+    with (
+        filelock.FileLock(tmp_path / "x.h5.lock"),
+        pytest.raises(CacheError, match="being written by another process"),
+    ):
+        fill(path, 1)
 
 
 def test_a_file_whose_counted_rows_are_not_there_is_damaged(tmp_path):
