@@ -237,7 +237,7 @@ def show_info(out: Output, document: Mapping[str, Any]) -> None:
             (f["file"], f["n_images"], f["dim"], f["features"], f"{f['megabytes']:.1f} MB")
             for f in dataset["features"]
         ]
-        columns = ("features", "pictures", "columns", "backbone", "size")
+        columns = ("features", "pictures", "length", "backbone", "size")
         out.table(f"{dataset['dataset']}{mark} ({dataset['root']})", columns, rows)
         out.say(f"{dataset['n_runs']} runs; models: {', '.join(dataset['models']) or 'none'}")
     if not document["datasets"]:

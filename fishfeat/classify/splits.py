@@ -167,7 +167,7 @@ def _notes(
     unseen = features.class_names[np.setdiff1d(features.y[holdout], features.y[rows])]
     notes = []
     if few:
-        notes.append(f"Fewer {unit}s than folds, so absent from some: {', '.join(few)}.")
+        notes.append(f"Fewer {unit}s than folds, so not scored in every fold: {', '.join(few)}.")
     if single:
         notes.append(
             f"Only one {unit}, so never trained on when scored, and always wrong: "

@@ -153,14 +153,17 @@ def _embed(
     ) as writer:
         # Noted before the end, so that what is stopped goes on with the same backbone.
         folder.update(spec=backbone.spec.to_json())
-        batches = embed(items, backbone, **options)
-        for batch, seconds in _timed(_announced(batches, len(items))):
-            folder.note_half_read({item.digest: reason for item, reason in batch.half_read})
-            _append(writer, batch, key, seconds)
-            failed |= {item.digest: reason for item, reason in batch.failed}
-            done += len(batch.items) + len(batch.failed)
-            if on_progress is not None:
-                on_progress(done, len(items))
+        try:
+            for batch, seconds in _timed(_announced(embed(items, backbone, **options), len(items))):
+                folder.note_half_read({item.digest: reason for item, reason in batch.half_read})
+                _append(writer, batch, key, seconds)
+                failed |= {item.digest: reason for item, reason in batch.failed}
+                done += len(batch.items) + len(batch.failed)
+                if on_progress is not None:
+                    on_progress(done, len(items))
+        except KeyboardInterrupt:
+            log.warning("Stopped: %d of %d are safe; the same command goes on.", done, len(items))
+            raise
     return failed
 
 

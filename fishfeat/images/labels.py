@@ -36,9 +36,9 @@ def clean_names(names: Sequence[str], pattern: str) -> dict[str, str]:
     missed = [name for name in names if not found[name]]
     if missed:
         raise DataError(
-            f"--class-pattern {pattern!r} matches {len(names) - len(missed)} of {len(names)} "
-            f"class names, but not {shortened(missed)}. Widen the pattern, or leave those folders "
-            "out with --exclude."
+            f"--class-pattern {pattern!r} does not match {len(missed)} of {len(names)} class "
+            f"names: {shortened(missed)}. Widen the pattern, or leave those folders out with "
+            "--exclude."
         )
     return found
 

@@ -175,18 +175,19 @@ def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
 
 def _without_masks(keys: list[str]) -> tuple[list[str], list[str]]:
     """Leave out segmentation masks: folders called '<class> GT' beside a folder '<class>'."""
-    folders = {str(parent) for key in keys for parent in PurePosixPath(key).parents}
-
-    def is_mask(key: str) -> bool:
-        parents = (str(p) for p in PurePosixPath(key).parents)
-        return any(
-            p.endswith(MASK_SUFFIX) and p.removesuffix(MASK_SUFFIX) in folders for p in parents
-        )
-
-    kept = [key for key in keys if not is_mask(key)]
+    # By folder, not by picture: there are a thousand times fewer of them.
+    lineage = {folder: _with_parents(folder) for folder in map(os.path.dirname, keys)}
+    folders = set().union(*lineage.values())
+    beside = {f for f in folders if f.endswith(MASK_SUFFIX) and f[: -len(MASK_SUFFIX)] in folders}
+    masks = {folder for folder, parents in lineage.items() if beside.intersection(parents)}
+    kept = [key for key in keys if os.path.dirname(key) not in masks]
     left = len(keys) - len(kept)
     note = f"{left} pictures in mask folders ('*{MASK_SUFFIX}') left out; --include '*' takes them."
     return kept, [note] if left else []
+
+
+def _with_parents(folder: str) -> set[str]:
+    return {folder, *map(str, PurePosixPath(folder).parents)}
 
 
 def _part_depth(keys: list[str]) -> int | None:

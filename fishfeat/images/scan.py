@@ -106,7 +106,7 @@ def _look_at_all(
     listing: Listing, known: ImageSet | None, on_progress: OnProgress | None
 ) -> list[FileFacts]:
     before = _facts_of(known) if known is not None and known.root == listing.root else {}
-    paths = [(entry.key, str(listing.root / entry.key)) for entry in listing.entries]
+    paths = [(entry.key, os.path.join(listing.root, entry.key)) for entry in listing.entries]
     chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
     facts: list[FileFacts] = []
     # Reading and hashing release the interpreter lock, so threads are enough.

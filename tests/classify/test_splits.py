@@ -311,7 +311,7 @@ def test_nothing_is_noted_where_every_class_has_enough(leaky: Features) -> None:
 def test_without_groups_pictures_are_counted(make_features: MakeFeatures) -> None:
     features = dataclasses.replace(make_features((8, 1), group_of=4), groups=None)
     assert make_splits(features, n_splits=5).notes == (
-        "Fewer pictures than folds, so absent from some: bream (4).",
+        "Fewer pictures than folds, so not scored in every fold: bream (4).",
     )
 
 

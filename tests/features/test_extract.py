@@ -150,7 +150,7 @@ def test_a_picture_that_changes_under_our_hands_is_not_stored_under_the_old_dige
     assert "changed while it was being read" in kept.rejected[0].reason
 
 
-def test_a_run_that_is_stopped_goes_on_where_it_was(folder, tmp_path, backbone, counted):
+def test_a_run_that_is_stopped_goes_on_where_it_was(folder, tmp_path, backbone, counted, caplog):
     def stop(done: int, total: int) -> None:
         if done >= 4:
             raise KeyboardInterrupt
@@ -158,6 +158,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(folder, tmp_path, backbone, 
     images = scan(folder)
     with pytest.raises(KeyboardInterrupt):
         extract(images, backbone, cache=tmp_path, batch_size=2, on_progress=stop)
+    assert "Stopped: 4 of 12 are safe" in caplog.text
     undisturbed = extract(images, backbone, cache=tmp_path / "other", batch_size=2)
     counted.clear()
     resumed = extract(images, backbone, cache=tmp_path, batch_size=2)

@@ -44,14 +44,14 @@ def test_several_names_may_become_one():
 def test_names_that_do_not_match_are_counted_and_named():
     said = error(clean_names, ["boxes_cod_1", "misc", "old"], r"boxes_(.+)_\d+")
     assert said == (
-        r"--class-pattern 'boxes_(.+)_\\d+' matches 1 of 3 class names, but not 'misc', 'old'. "
+        r"--class-pattern 'boxes_(.+)_\\d+' does not match 2 of 3 class names: 'misc', 'old'. "
         "Widen the pattern, or leave those folders out with --exclude."
     )
 
 
 @pytest.mark.parametrize("pattern", ["cod_(x)?", "cod_(x*)", "x*"])
 def test_a_pattern_that_finds_an_empty_name_does_not_unlabel_the_class(pattern):
-    assert "matches 0 of 1 class names, but not 'cod_1'" in error(clean_names, ["cod_1"], pattern)
+    assert "does not match 1 of 1 class names: 'cod_1'" in error(clean_names, ["cod_1"], pattern)
 
 
 def test_an_invalid_pattern_is_answered_with_its_fault():
