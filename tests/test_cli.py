@@ -270,3 +270,24 @@ def test_the_demo_tells_the_whole_story_offline(run, tmp_path, monkeypatch):
     assert "grouped accuracy" in told
     assert (tmp_path / "cache" / "demo" / "report" / "index.html").is_file()
     assert "demo" in run("extract")  # what was used last is used next
+
+
+def test_predict_says_when_the_model_is_of_other_classes(run, fish):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "knn", "--cv", 3)
+    run("extract", "--merge", _merge(fish.parent))
+    picture = sorted((fish / "bass").glob("*.png"))[0]
+    code = "from fishfeat_cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", str(picture), "--model", "knn"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "run `fishfeat fit` again" in done.stderr
+
+
+def _merge(folder: Path) -> Path:
+    file = folder / "merge.csv"
+    file.write_text("class,group\nbass,sea bass\n")
+    return file

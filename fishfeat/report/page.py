@@ -15,8 +15,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fishfeat import files
 from fishfeat.classify.metrics import RANKED_BY
+from fishfeat.files import atomic, plain, version, write_json, write_text
 from fishfeat.records import ImageSet, Run
 from fishfeat.report import plots, story, tables, text
 from fishfeat.report.compare import (
@@ -79,12 +79,12 @@ def write_report(
     shown = {view.slug: galleries(view, _peers(view, views)) for view in views}
     drawn = _draw(standings, views, images)
     for name, content in drawn.items():
-        with files.atomic(folder / name, binary=True) as file:
+        with atomic(folder / name, binary=True) as file:
             file.write(content)
     contents = summary(standings, views, images, shown=shown, files=list(drawn))
-    files.write_json(folder / "report.json", contents)
+    write_json(folder / "report.json", contents)
     page = _render(standings, views, images, shown=shown, drawn=drawn, title=title)
-    files.write_text(folder / "index.html", page)
+    write_text(folder / "index.html", page)
     return folder / "index.html"
 
 
@@ -155,7 +155,7 @@ def _render(
         script=Markup(script),  # ours, and named by its hash: no other script runs
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         images=images,
-        version=files.version(),
+        version=version(),
         n_groups=None if images.groups is None else len(np.unique(images.groups)),
         headline=story.headline(standings, images),
         protocol=story.protocol(best.run, images),
@@ -232,10 +232,10 @@ def _metric_interval(ends: Sequence[float] | None, name: str) -> str:
 
 def _plain_json(value: Any) -> str:
     """`value` on one line: names with their values, and JSON below that."""
-    plain = files.plain(value)
-    if isinstance(plain, dict):
-        return ", ".join(f"{name} = {_json(of)}" for name, of in plain.items()) or "–"
-    return _json(plain)
+    found = plain(value)
+    if isinstance(found, dict):
+        return ", ".join(f"{name} = {_json(of)}" for name, of in found.items()) or "–"
+    return _json(found)
 
 
 def _json(value: Any) -> str:

@@ -138,9 +138,15 @@ def _fit_one(
 def runs_in_force(folder: DatasetFolder) -> list[Run]:
     """The kept runs whose splits are those last used, so that they can be compared."""
     in_force = set(folder.state().get("splits", ()))
-    runs = [run for run in folder.load_runs() if run.splits_digest in in_force]
+    kept = folder.load_runs()
+    runs = [run for run in kept if run.splits_digest in in_force]
     if not runs:
         raise DataError(f"{folder.name!r} has no scores yet: run `fishfeat fit` first.")
+    if len(runs) < len(kept):
+        log.info(
+            "%d earlier runs are left out: they used other pictures, groups or folds.",
+            len(kept) - len(runs),
+        )
     return runs
 
 

@@ -13,7 +13,7 @@ from fishfeat.errors import DataError, FishfeatError, ModelError, did_you_mean, 
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.verify import check_file, prune_file
 from fishfeat.images.listing import walk
-from fishfeat.models import Prediction, load_model, model_name
+from fishfeat.models import Model, Prediction, load_model, model_name
 from fishfeat.records import BackboneSpec, OnProgress, PathLike, Run
 from fishfeat.stages.features import Extraction, extract_data
 from fishfeat.stages.pictures import current_dataset, draw_embedded
@@ -70,11 +70,20 @@ def predict_images(
     kept = find_model(cache=cache, model=model)
     log.info("Model: %s.", kept.name)
     loaded = load_model(kept)
+    _say_if_stale(loaded, current_dataset(cache))
     found = loaded.predict(files)
     if all(one.reason for one in found):
         reasons = [f"{one.path}: {one.reason}" for one in found]
         raise DataError(f"None of {len(found)} pictures can be read: {shortened(reasons)}.")
     return Predictions(kept.name, loaded.score_kind, loaded.class_names.tolist(), found)
+
+
+def _say_if_stale(model: Model, folder: DatasetFolder) -> None:
+    if model.class_names.tolist() != folder.load_images().class_names.tolist():
+        log.warning(
+            "The model knows %d classes that are not those of %s now: run `fishfeat fit` again.",
+            *(len(model.class_names), folder.name),
+        )
 
 
 def _pictures(path: Path) -> list[str]:
