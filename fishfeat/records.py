@@ -68,6 +68,9 @@ class ImageSet:
         str (n_images,) or None: 'train', 'val' or 'test', as found in the folders or the CSV.
     n_bytes, mtime_ns, width, height
         int64 (n_images,): size in bytes, time of last change in ns, size in pixels as stored.
+    group_name
+        str (n_images,) or None: what each group is called where it was found; '' for a picture
+        that belongs to no other.
     grouping
         How the groups were found, in a sentence or two; '' where there are none.
     rejected
@@ -88,13 +91,13 @@ class ImageSet:
     height: Int
     groups: Int | None = None
     part: Str | None = None
+    group_name: Str | None = None
     grouping: str = ""
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _same_length(self, ("y", "digest", "n_bytes", "mtime_ns", "width", "height"))
-        _same_length(self, tuple(f for f in ("groups", "part") if getattr(self, f) is not None))
+        _same_length(self, tuple(f for f in _PER_IMAGE if getattr(self, f) is not None))
         if np.any(self.keys[1:] <= self.keys[:-1]):
             raise DataError("An image set's keys must be sorted and unique.")
         _check_labels(self.y, self.class_names)
@@ -145,7 +148,8 @@ class ImageSet:
         return dataclasses.replace(left, y=y, class_names=left.class_names[used])
 
 
-_PER_IMAGE = ["keys", "y", "digest", "n_bytes", "mtime_ns", "width", "height", "groups", "part"]
+_OPTIONAL = ("groups", "part", "group_name")
+_PER_IMAGE = ("keys", "y", "digest", "n_bytes", "mtime_ns", "width", "height", *_OPTIONAL)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from fishfeat.records import UNLABELLED, BackboneSpec, Holdout, ImageSet, Reject
 
 IMAGE_COLUMNS = [
     *("path", "label", "group", "part", "bytes", "mtime_ns", "digest", "width", "height"),
-    *("status", "reason"),
+    *("status", "reason", "group_name"),
 ]
 
 # Status of a picture that is used though its file ends too soon.
@@ -266,11 +266,12 @@ def _image_rows(images: ImageSet, half_read: Mapping[str, str]) -> Iterator[tupl
         images.height.tolist(),
         (HALF_READ if digest in half_read else "ok" for digest in digests),
         (half_read.get(digest, "") for digest in digests),
+        blank if images.group_name is None else images.group_name.tolist(),
         strict=True,
     )
     for lost in images.rejected:
         size = (lost.n_bytes, lost.mtime_ns, lost.digest, "", "")
-        yield (lost.key, lost.label, "", "", *size, "rejected", lost.reason)
+        yield (lost.key, lost.label, "", "", *size, "rejected", lost.reason, "")
 
 
 def _image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
@@ -280,7 +281,8 @@ def _image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
         raise ValueError(f"a row is neither ok nor {HALF_READ} nor rejected")
     labels = np.array([row["label"] for row in ok], str)
     class_names, y = encode_labels(labels)
-    column = {c: np.array([row[c] for row in ok], str) for c in ("path", "digest", "part", "group")}
+    texts = ("path", "digest", "part", "group", "group_name")
+    column = {c: np.array([row[c] for row in ok], str) for c in texts}
     number = {c: np.array([row[c] for row in ok], np.int64) for c in _NUMBERS}
     return ImageSet(
         name=name,
@@ -294,6 +296,7 @@ def _image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
         width=number["width"],
         height=number["height"],
         groups=column["group"].astype(np.int64) if all(column["group"]) and len(ok) else None,
+        group_name=column["group_name"] if any(column["group_name"]) else None,
         part=column["part"] if any(column["part"]) else None,
         rejected=tuple(map(_rejected, lost)),
     )

@@ -152,6 +152,7 @@ def test_an_image_set_comes_back_with_everything(folder):
     images = image_set(
         {"cod/1.png": "cod", "dab/1.png": "dab", "new/1.png": ""},
         groups=np.array([7, 7, 0]),
+        group_name=np.array(["fish 7", "fish 7", ""]),
         part=np.array(["train", "val", "test"]),
         grouping="The CSV's group column.",
         notes=("One.", "Two."),
@@ -183,8 +184,21 @@ def test_the_list_is_a_table_that_people_can_read(folder):
         header, *rows = csv.reader(file)
     assert header == IMAGE_COLUMNS
     assert rows == [
-        ["cod/1.png", "cod", "", "", "1", "1700000000123456789", f"{0:064x}", "2", "3", "ok", ""],
-        ["cod/2.png", "cod", "", "", "0", "5", "e3", "", "", "rejected", "empty file"],
+        [
+            "cod/1.png",
+            "cod",
+            "",
+            "",
+            "1",
+            "1700000000123456789",
+            f"{0:064x}",
+            "2",
+            "3",
+            "ok",
+            "",
+            "",
+        ],
+        ["cod/2.png", "cod", "", "", "0", "5", "e3", "", "", "rejected", "empty file", ""],
     ]
 
 

@@ -50,7 +50,8 @@ def group_by_pattern(images: ImageSet, pattern: str) -> ImageSet:
     alone = names.count("")
     if alone:
         sentences.append(f"{alone} pictures do not match it; each is a group of its own.")
-    return replace(images, groups=groups, grouping=" ".join(sentences))
+    shown = np.array([name.replace("\0", " ") for name in names], str)
+    return replace(images, groups=groups, group_name=shown, grouping=" ".join(sentences))
 
 
 def _crossing(images: ImageSet, groups: Int, pattern: str) -> list[str]:

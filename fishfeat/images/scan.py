@@ -183,6 +183,7 @@ def _image_set(
         digest=np.array([fact.digest for _, fact in good], str),
         **_numbers(fact for _, fact in good),
         groups=encode_groups(groups) if any(groups) else None,
+        group_name=np.array(groups, str) if any(groups) else None,
         part=np.array(parts, str) if any(parts) else None,
         rejected=rejected,
         grouping="The CSV's group column." if any(groups) else "",

@@ -148,7 +148,7 @@ def regroup(folder: DatasetFolder, pattern: str) -> None:
     if pattern:
         images = group_by_pattern(images, pattern)
     else:
-        images = dataclasses.replace(images, groups=None, grouping="")
+        images = dataclasses.replace(images, groups=None, group_name=None, grouping="")
     folder.save_images(images)
     options = folder.state().get("options", {}) | {"group_pattern": pattern}
     folder.update(options={name: value for name, value in options.items() if value})

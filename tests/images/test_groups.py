@@ -142,3 +142,14 @@ def test_an_unlabelled_picture_in_a_group_is_no_second_class():
 def test_a_set_without_any_label_can_be_grouped():
     images = image_set({"fish_1_a.jpg": "", "fish_1_b.jpg": ""})
     assert group_by_pattern(images, r"fish_(\d+)_").groups.tolist() == [0, 0]
+
+
+def test_the_name_of_a_group_is_what_the_pattern_found():
+    images = in_folders("cod/fish_7_a.jpg", "cod/fish_7_b.jpg", "dab/other.jpg")
+    named = group_by_pattern(images, r"fish_(\d+)_")
+    assert named.group_name.tolist() == ["7", "7", ""]
+    assert group_by_pattern(images, r"(\w+)/(\w+)_\w\.").group_name.tolist() == [
+        "cod fish_7",
+        "cod fish_7",
+        "",
+    ]
