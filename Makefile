@@ -11,7 +11,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check cli fishfeat tests benchmarks tools && $(BIN)/mypy
 
 # uv takes torch and torchvision from one index; plain pip may mix two that do not fit together.
 .venv/bin/uv:
