@@ -10,7 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# A busy machine is no fault of the code: no example is refused for being slow.
+settings.register_profile("fishfeat", deadline=None)
+settings.load_profile("fishfeat")
 
 SHARED = Path(os.environ.get("FISHFEAT_SHARED", Path(__file__).parents[2] / "shared"))
 
