@@ -73,7 +73,7 @@ class Model:
     @property
     def name(self) -> str:
         """Name of the folder it is kept in."""
-        return model_name(self.clf, self.spec)
+        return model_name(self.clf, self.spec, balanced=self.config["balanced"])
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write `pipeline.joblib`, then `model.json`, so that no half model counts."""
@@ -188,9 +188,9 @@ def fit_model(
     )
 
 
-def model_name(clf: str, spec: BackboneSpec) -> str:
-    """What the model of a classifier on a backbone's features is called: 'svc-on-NAME-KEY'."""
-    return f"{clf}-on-{safe_name(spec.label)}-{spec.key[:8]}"
+def model_name(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:
+    """What the model of a classifier on some features is called: 'svc[-balanced]-on-NAME-KEY'."""
+    return f"{clf}{'-balanced' if balanced else ''}-on-{safe_name(spec.label)}-{spec.key[:8]}"
 
 
 def load_model(folder: str | os.PathLike[str]) -> Model:

@@ -291,3 +291,31 @@ def _merge(folder: Path) -> Path:
     file = folder / "merge.csv"
     file.write_text("class,group\nbass,sea bass\n")
     return file
+
+
+def test_a_merge_file_is_found_again_from_another_folder(run, fish, tmp_path, monkeypatch):
+    _merge(tmp_path)
+    monkeypatch.setenv("FISHFEAT_CACHE", str(tmp_path / "cache"))
+    run("inspect", fish, "--merge", "merge.csv")
+    monkeypatch.chdir(fish)
+    names = [c["class"] for c in run("--json", "inspect")["classes"]]
+    assert names == ["bream", "sea bass"]
+
+
+def test_a_merge_table_of_python_is_remembered(fish, tmp_path):
+    from fishfeat.stages.pictures import list_images
+
+    for merge in ({"bass": "sea bass"}, None):
+        _, images = list_images(fish, cache=tmp_path / "cache", merge=merge)
+        assert images.class_names.tolist() == ["bream", "sea bass"]
+
+
+def test_a_balanced_model_stands_beside_the_plain_one(run, fish):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "knn", "--cv", 3)
+    run("fit", "--clf", "knn", "--cv", 3, "--balanced")
+    kept = run("--json", "info")["datasets"][0]["models"]
+    assert [name.split("-on-")[0] for name in kept] == ["knn-balanced", "knn"]
+    picture = sorted((fish / "bass").glob("*.png"))[0]
+    for name in ("knn", "knn-balanced"):
+        assert run("--json", "predict", picture, "--model", name)["model"].startswith(f"{name}-on-")

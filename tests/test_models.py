@@ -236,7 +236,12 @@ def test_a_folder_without_a_model_is_refused_with_a_cure(tmp_path: Path) -> None
 
 def test_the_name_tells_classifiers_and_specifications_apart(model: Model) -> None:
     wider = dataclasses.replace(model.spec, img_size=96)
-    names = {model_name(clf, spec) for clf in ("svc", "rf") for spec in (model.spec, wider)}
-    assert len(names) == 4
+    names = {
+        model_name(clf, spec, balanced=balanced)
+        for clf in ("svc", "rf")
+        for spec in (model.spec, wider)
+        for balanced in (False, True)
+    }
+    assert len(names) == 8
     assert model.name in names
     assert model.name.startswith("svc-on-test_resnet-")

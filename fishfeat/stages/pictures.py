@@ -189,7 +189,10 @@ def _remembered(folder: DatasetFolder, options: Mapping[str, Any]) -> dict[str, 
     taken = {name: value for name, value in before.items() if options.get(name) is None}
     if taken and folder.images_csv.is_file():
         log.info("As before: %s", " ".join(_said(name, value) for name, value in taken.items()))
-    return taken | {name: _plain(value) for name, value in options.items() if _is_set(value)}
+    given = {name: value for name, value in options.items() if _is_set(value)}
+    if isinstance(given.get("merge"), str | os.PathLike):  # the same file from another folder too
+        given["merge"] = os.path.abspath(given["merge"])
+    return taken | {name: _plain(value) for name, value in given.items()}
 
 
 def _said(name: str, value: Any) -> str:
@@ -198,9 +201,11 @@ def _said(name: str, value: Any) -> str:
 
 
 def _is_set(value: Any) -> bool:
-    return value is True or bool(value and any(value))
+    return value is True or isinstance(value, os.PathLike) or bool(value and any(value))
 
 
 def _plain(value: Any) -> Any:
-    """Lists, texts and flags as JSON keeps them."""
-    return value if isinstance(value, (str, bool)) else list(value)
+    """Lists, tables, texts and flags as JSON keeps them."""
+    if isinstance(value, str | bool):
+        return value
+    return dict(value) if isinstance(value, Mapping) else list(value)

@@ -117,7 +117,8 @@ def _named(folder: DatasetFolder, kept: dict[str, Path], model: str) -> Path:
 
 
 def _model_of(run: Run) -> str:
-    return model_name(run.name, BackboneSpec(**run.config["features"]["backbone"]))
+    spec = BackboneSpec(**run.config["features"]["backbone"])
+    return model_name(run.name, spec, balanced=run.config["balanced"])
 
 
 def verify_cache(cache: PathLike = "cache") -> dict[str, Any]:
