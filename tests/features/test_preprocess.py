@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,10 +47,31 @@ def test_pad_keeps_the_shape_and_fills_with_the_mean_colour():
     assert out[16, -1, 2] > 250
 
 
-def test_squash_equals_pillows_own_resize_to_the_bit():
-    rgb = np.random.default_rng(0).integers(0, 256, (50, 77, 3), dtype=np.uint8)
-    expected = np.asarray(Image.fromarray(rgb).resize((32, 32), Image.Resampling.BILINEAR))
-    assert np.array_equal(make("squash")(rgb), expected)
+def resized(rgb, side, name):
+    return np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling[name.upper()]))
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "nearest"])
+@pytest.mark.parametrize("shape", [(50, 31), (20, 20), (32, 400)])
+def test_what_is_not_reduced_equals_pillows_own_resize_to_the_bit(name, shape):
+    rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    out = dataclasses.replace(make("squash"), interpolation=name)(rgb)
+    assert np.array_equal(out, resized(rgb, 32, name))
+
+
+@pytest.mark.parametrize(("name", "levels"), [("bilinear", 1), ("lanczos", 0), ("nearest", 0)])
+def test_what_is_reduced_is_pillows_own_but_for_one_level(name, levels):
+    rgb = np.random.default_rng(0).integers(0, 256, (333, 500, 3), dtype=np.uint8)
+    out = dataclasses.replace(make("squash"), interpolation=name)(rgb)
+    difference = np.abs(out.astype(int) - resized(rgb, 32, name))
+    assert difference.max() <= levels
+    assert difference.mean() < 0.05
+
+
+def test_pictures_are_not_halved_below_what_the_network_needs():
+    assert make("squash").at_least == 3 * 32
+    assert make("squash", (32, 48)).at_least == 3 * 48
+    assert make("crop").at_least > 3 * 32  # of the cut-out
 
 
 def test_crop_is_what_timms_evaluation_transform_sees():
