@@ -102,32 +102,51 @@ Pool = Annotated[
     ),
 ]
 Layer = Annotated[
-    Optional[str],  # noqa: UP045
+    Optional[list[str]],  # noqa: UP045
     typer.Option(
         metavar="LAYER",
-        help="last, head (the pretrained classifier's logits), or a block's number. "
-        "[default: last]",
+        help="last, head (the pretrained classifier's logits), a block's number, or all-blocks; "
+        "may be repeated: each has a feature file of its own. [default: last]",
+        rich_help_panel=_BACKBONE,
+    ),
+]
+Views = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--views",
+        metavar="none|flip|d4|rotate:N",
+        help="Average over views: the mirror image, the eight turns and mirrors of a square, or N "
+        "turns round the circle. [default: none]",
         rich_help_panel=_BACKBONE,
     ),
 ]
 Precision = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        metavar="fp32|bf16|fp16",
-        help="Arithmetic in the network. [default: fp32]",
+        metavar="auto|fp32|bf16|fp16",
+        help="Arithmetic in the network; auto is the fastest that agrees with fp32. "
+        "[default: auto]",
         rich_help_panel=_BACKBONE,
     ),
 ]
 
 _MACHINE = "Machine"
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=_MACHINE)]
+Compute = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|eager|compile|openvino",
+        help="How the network runs; auto tries what pays for so many pictures.",
+        rich_help_panel=_MACHINE,
+    ),
+]
 BatchSize = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(min=1, help="Pictures at once; by default what fits.", rich_help_panel=_MACHINE),
 ]
 Workers = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Decoding threads; by default one a core.", rich_help_panel=_MACHINE),
+    typer.Option(min=1, help="Threads; by default one a core.", rich_help_panel=_MACHINE),
 ]
 Jobs = Annotated[
     int, typer.Option(help="Folds at once; -1 is one a core.", rich_help_panel=_MACHINE)

@@ -113,16 +113,15 @@ class Model:
             The backbone's weights or preprocessing are not those that the model was fitted with.
         """
         from fishfeat.features.backbones import load_backbone
-        from fishfeat.features.local import BATCH_SIZE, Item, embed
+        from fishfeat.features.choose import choose
+        from fishfeat.features.local import Item, embed
 
         backbone = backbone or load_backbone(self.spec)
         self.check_backbone(backbone.fingerprint)
         names = [str(os.fspath(path)) for path in paths]
         found: dict[str, Prediction] = {}
         items = [Item(name, "") for name in dict.fromkeys(names)]
-        # A batch is filled up to its size, which for a few pictures would be a waste of time.
-        batch_size = len(items) if 0 < len(items) < BATCH_SIZE["cpu"] else None
-        for batch in embed(items, backbone, batch_size=batch_size):
+        for batch in embed(items, backbone, runner=choose(items, backbone).runner):
             found |= self._predictions([item.path for item in batch.items], batch.X)
             found |= {item.path: self._unreadable(item.path, why) for item, why in batch.failed}
         return [found[name] for name in names]

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +29,9 @@ PARTS = ("train", "val", "test")
 SOURCES = ("timm", "torchvision", "hf-hub", "local-dir", "embedded", "random")
 RESIZES = ("squash", "pad", "crop")
 POOLS = ("auto", "avg", "max", "token")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+VIEWS = ("none", "flip", "d4", "rotate:N")
+_ROTATIONS = re.compile(r"rotate:([2-9]|[1-9]\d)")
 UNLABELLED = -1
 
 
@@ -173,7 +176,12 @@ class BackboneSpec:
         'squash' (whole picture, its sides scaled apart), 'pad' (whole picture, grey bars) or
         'crop' (the pretrained centre crop).
     precision
-        'fp32', 'bf16' or 'fp16' arithmetic in the network.
+        'fp32', 'bf16' or 'fp16' arithmetic in the network; 'auto' is the fastest whose vectors
+        agree with fp32 (the feature file says which it was).
+    views
+        A picture's vector is the mean over these views of it: 'none' (as it is), 'flip' (and its
+        mirror image), 'd4' (the eight turns and mirror images of a square) or 'rotate:N' (N turns
+        round the circle).
     """
 
     source: str
@@ -182,7 +190,8 @@ class BackboneSpec:
     pool: str = "auto"
     img_size: int | None = None
     resize: str = "squash"
-    precision: str = "fp32"
+    precision: str = "auto"
+    views: str = "none"
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -199,10 +208,18 @@ class BackboneSpec:
                 )
         if self.img_size is not None and not 8 <= self.img_size <= 4096:
             raise BackboneError(f"--img-size must be 8 to 4096 pixels; got {self.img_size}.")
+        if self.views not in VIEWS[:3] and not _ROTATIONS.fullmatch(self.views):
+            raise BackboneError(
+                f"--views must be one of {', '.join(VIEWS)} with N from 2 to 99; got "
+                f"{self.views!r}.{did_you_mean(self.views, VIEWS)}"
+            )
 
     def to_json(self) -> str:
         """Canonical JSON: the same specification always gives the same text."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        values = dataclasses.asdict(self)
+        if self.views == "none":  # came later: the keys of older files stay
+            del values["views"]
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> BackboneSpec:
@@ -224,7 +241,8 @@ class BackboneSpec:
         size = f"{self.img_size} px" if self.img_size else "its own input size"
         extra = [] if self.layer == "last" else [f"layer {self.layer}"]
         extra += [] if self.pool == "auto" else [f"{self.pool} pooling"]
-        extra += [] if self.precision == "fp32" else [self.precision]
+        extra += [] if self.precision == "auto" else [self.precision]
+        extra += [] if self.views == "none" else [f"views {self.views}"]
         return ", ".join([f"{self.source}:{self.label}", size, self.resize, *extra])
 
 

@@ -54,6 +54,12 @@ def folder(tmp_path: Path, draw_folder: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
+def eager_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every batch is written by itself, as on a machine that takes a second for one."""
+    monkeypatch.setattr("fishfeat.features.commit.COMMIT_SECONDS", 0.0)
+
+
+@pytest.fixture
 def ours() -> Iterator[Path]:
     """A folder of a user whom permissions bind: root becomes nobody for the length of the test."""
     folder, root = Path(tempfile.mkdtemp()), os.geteuid() == 0

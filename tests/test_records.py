@@ -185,6 +185,7 @@ SPECS = st.builds(
     img_size=st.none() | st.integers(8, 4096),
     resize=st.sampled_from(RESIZES),
     precision=st.sampled_from(PRECISIONS),
+    views=st.sampled_from(["none", "flip", "d4", "rotate:2", "rotate:12"]),
 )
 
 
@@ -193,14 +194,14 @@ SPECS = st.builds(
 def test_a_specification_comes_back_from_its_json_with_the_same_key(spec):
     again = BackboneSpec.from_json(spec.to_json())
     assert (again, again.key) == (spec, spec.key)
-    assert json.loads(spec.to_json()) == dataclasses.asdict(spec)
+    assert {"views": "none"} | json.loads(spec.to_json()) == dataclasses.asdict(spec)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         *({"source": "random"}, {"name": "resnet18"}, {"layer": "3"}, {"pool": "max"}),
-        *({"img_size": 64}, {"resize": "pad"}, {"precision": "bf16"}),
+        *({"img_size": 64}, {"resize": "pad"}, {"precision": "bf16"}, {"views": "flip"}),
     ],
 )
 def test_whatever_changes_the_vectors_changes_the_key(change):
@@ -209,7 +210,7 @@ def test_whatever_changes_the_vectors_changes_the_key(change):
 
 def test_the_key_is_that_of_the_caches_on_disk():
     # Changing it would orphan every cache: raise the protocol of the files when you must.
-    assert SPEC.key.startswith("baba5907")
+    assert dataclasses.replace(SPEC, precision="fp32").key.startswith("baba5907")
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,17 @@ def test_the_key_is_that_of_the_caches_on_disk():
     [
         ("resize", "padd", "--resize must be one of squash, pad, crop; got 'padd'. Did you mean"),
         ("pool", "mean", "--pool must be one of auto, avg, max, token; got 'mean'."),
-        ("precision", "fp8", "--precision must be one of fp32, bf16, fp16; got 'fp8'."),
+        ("precision", "fp8", "--precision must be one of auto, fp32, bf16, fp16; got 'fp8'."),
+        (
+            "views",
+            "rotate:1",
+            "--views must be one of none, flip, d4, rotate:N with N from 2 to 99",
+        ),
+        (
+            "views",
+            "flipp",
+            "--views must be one of none, flip, d4, rotate:N with N from 2 to 99; got",
+        ),
         ("img_size", 7, "--img-size must be 8 to 4096 pixels; got 7."),
         ("img_size", 4097, "--img-size must be 8 to 4096 pixels; got 4097."),
     ],

@@ -7,7 +7,7 @@ import fnmatch
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from fishfeat.errors import BackboneError, did_you_mean, shortened
 from fishfeat.features import hub
-from fishfeat.features.pooling import embedder
+from fishfeat.features.pooling import embedder, specs_of_layers
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.specs import DEFAULT_BACKBONE, EMBEDDED, make_spec
+from fishfeat.features.views import check_views
 from fishfeat.records import BackboneSpec
 
 RANDOM_SEED = 0
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Backbone(nn.Module):
@@ -38,10 +39,10 @@ class Backbone(nn.Module):
 
     Attributes
     ----------
-    spec
-        What was asked for.
-    dim
-        Length of the vectors.
+    specs
+        What was asked for: one specification for each layer.
+    dims
+        Length of each layer's vectors.
     fingerprint
         SHA-256 of weights and preprocessing.
     preprocess
@@ -53,27 +54,49 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: BackboneSpec, network: nn.Module, preprocess: Preprocess) -> None:
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        network: nn.Module,
+        preprocess: Preprocess,
+        layers: Sequence[str] = (),
+    ) -> None:
         super().__init__()
-        self.spec = spec
+        check_views(spec.views, preprocess.size)
+        self.specs = specs_of_layers(network, spec, layers)
         self.preprocess = preprocess
         self.network = network.requires_grad_(False)
-        self._embed = embedder(network, spec)
+        self._embed = embedder(network, self.specs)
         self.register_buffer("mean", _per_channel(preprocess.mean), persistent=False)
         self.register_buffer("std", _per_channel(preprocess.std), persistent=False)
         self.eval()
         self.fingerprint = fingerprint(network, preprocess)
         self.n_parameters = sum(p.numel() for p in network.parameters())
-        self.dim = int(self(torch.zeros(1, 3, *preprocess.size, dtype=torch.uint8)).shape[1])
+        blank = torch.zeros(1, 3, *preprocess.size)
+        self.dims = tuple(part.flatten(1).shape[1] for part in self._embed(blank))
         # Convolutions run about twice as fast so; the values stay the same but for rounding.
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Embed: uint8 (n, 3, height, width) -> float32 (n, dim)."""
+    def forward(self, pictures: Tensor, precision: str | None = None) -> Tensor:
+        """Embed: uint8 (n, 3, height, width) -> float32 (n, dim), several layers side by side.
+
+        `precision` is that of the specification by default; 'auto' is fp32 here.
+        """
         x = (pictures.float() / 255 - self.mean) / self.std
-        dtype = _DTYPES[self.spec.precision]
+        dtype = _DTYPES.get(precision or self.spec.precision, torch.float32)
         with torch.autocast(x.device.type, dtype, enabled=dtype is not torch.float32):
-            return self._embed(x).flatten(1).float()
+            parts = [part.flatten(1).float() for part in self._embed(x)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """What was asked for: of several layers the last."""
+        return self.specs[-1]
+
+    @property
+    def dim(self) -> int:
+        """Number of columns that `forward` gives, for all layers together."""
+        return sum(self.dims)
 
     def train(self, mode: bool = True) -> Backbone:
         """Stay in eval mode: batch norm and dropout would make the vectors depend on the batch."""
@@ -90,16 +113,23 @@ def _per_channel(values: tuple[float, float, float]) -> Tensor:
     return torch.tensor(values).view(1, 3, 1, 1)
 
 
-def load_backbone(backbone: str | BackboneSpec = DEFAULT_BACKBONE, **options: Any) -> Backbone:
+def load_backbone(
+    backbone: str | BackboneSpec = DEFAULT_BACKBONE,
+    *,
+    layers: Sequence[str] = (),
+    **options: Any,
+) -> Backbone:
     """Load a frozen backbone.
 
     Parameters
     ----------
     backbone
         A name as `make_spec` takes it, or a specification.
+    layers
+        Several layers at once, instead of the specification's one; 'all-blocks' is every block.
     **options
-        For a name: `layer`, `pool`, `img_size`, `resize`, `precision`. The layer 'head' keeps the
-        pretrained classifier: the vectors are then its logits.
+        For a name: `layer`, `pool`, `img_size`, `resize`, `precision`, `views`. The layer 'head'
+        keeps the pretrained classifier: the vectors are then its logits.
 
     Raises
     ------
@@ -111,7 +141,7 @@ def load_backbone(backbone: str | BackboneSpec = DEFAULT_BACKBONE, **options: An
     loader = _load_torchvision if spec.source == "torchvision" else _load_timm
     network, preprocess = loader(spec)
     try:
-        return Backbone(spec, network, preprocess)
+        return Backbone(spec, network, preprocess, layers)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise BackboneError(f"{spec.describe()} does not run: {error}") from error
 

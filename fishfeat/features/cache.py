@@ -188,6 +188,14 @@ class FeatureWriter:
         self._file.flush()
         self._n_new -= len(digests)
 
+    def note_way(self, way: Mapping[str, Any]) -> None:
+        """Note how the rows to come are made, unless it is how the last ones were."""
+        ways = self._provenance.setdefault("ways", [])
+        shared = {name: way[name] for name in ("compute", "precision", "batch_size")}
+        if not ways or not shared.items() <= ways[-1].items():
+            ways.append({**way, "from_row": int(self._file.attrs["n_done"])})
+            self._file.attrs["provenance"] = json.dumps(plain(self._provenance))
+
     def cut_tail(self) -> None:
         """Drop rows that a killed run wrote but did not count."""
         self._reserve(0, n_more=0)

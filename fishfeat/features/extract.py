@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fishfeat.errors import BackboneError, shortened
-from fishfeat.features.cache import FeatureCache, FeatureWriter, open_writer, select_features
-from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
+from fishfeat.errors import BackboneError
+from fishfeat.features.cache import FeatureCache, select_features
+from fishfeat.features.specs import DEFAULT_BACKBONE, check_compute, make_spec
 from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress
 from fishfeat.workspace import DatasetFolder, Workspace
 
 if TYPE_CHECKING:  # torch is loaded only when something has to be embedded
     from fishfeat.features.backbones import Backbone
     from fishfeat.features.local import Batch
+    from fishfeat.features.ways import Way
 
 log = logging.getLogger("fishfeat")
 _RATE_SECONDS = 2.0
@@ -29,7 +30,9 @@ def extract(
     images: ImageSet,
     backbone: Backbone | BackboneSpec | str = DEFAULT_BACKBONE,
     *,
+    layers: Sequence[str] = (),
     cache: str | os.PathLike[str] = "cache",
+    compute: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -48,10 +51,13 @@ def extract(
     backbone
         A loaded backbone, a specification or a name; the latter are loaded only where something
         is missing.
+    layers
+        Several layers in one pass, each with a feature file of its own as if it had been extracted
+        alone; 'all-blocks' is every block. By default the one that the specification names.
     cache
         The cache folder.
-    batch_size, workers
-        As `fishfeat.features.local.embed`.
+    compute, batch_size, workers
+        As `fishfeat.features.choose.choose`.
     device
         'cpu', 'cuda', 'mps' or 'auto'.
     allow_truncated
@@ -60,27 +66,33 @@ def extract(
     on_progress
         Called with (done, total) pictures.
 
+    Returns
+    -------
+    Features
+        Of several layers those of the last; the others are in the cache, where `extract` with the
+        specification of one of them finds them.
+
     Raises
     ------
     BackboneError, CacheError
-        The backbone cannot be loaded; the feature file is in use, damaged or of other weights.
+        The backbone cannot be loaded; a feature file is in use, damaged or of other weights.
     """
+    check_compute(compute)
     workspace = Workspace(cache)
     folder = workspace.dataset_for(images.name, images.root)
-    spec = _spec_of(backbone)
-    path = folder.features_file(spec)
+    backbone = _loaded_where_needed(backbone, layers)
+    specs = _specs_of(backbone, layers)
     images = folder.settled(images, allow_truncated=allow_truncated)
-    missing = _missing(images, path, spec, getattr(backbone, "fingerprint", None))
-    if len(missing):
-        engine = _engine(backbone, spec, device)
+    fingerprint = getattr(backbone, "fingerprint", None)
+    missing = {spec: _missing(images, folder, spec, fingerprint) for spec in specs}
+    if any(map(len, missing.values())):
         failed = _embed(
             images,
             missing,
-            engine,
+            _on_device(backbone, specs, device),
             folder,
             on_progress=on_progress,
-            batch_size=batch_size,
-            workers=workers,
+            how={"compute": compute, "batch_size": batch_size, "workers": workers},
             allow_truncated=allow_truncated,
         )
         before = images.notes
@@ -90,73 +102,100 @@ def extract(
     else:
         log.info("All %d pictures are in the cache already; nothing to embed.", len(images))
     folder.save_images(images)
-    folder.update(features=path.name, spec=spec.to_json())
+    path = folder.features_file(specs[-1])
+    folder.update(features=path.name, spec=specs[-1].to_json())
     workspace.use(folder)
     return select_features(images, path)
 
 
-def _spec_of(backbone: Backbone | BackboneSpec | str) -> BackboneSpec:
-    if isinstance(backbone, str):
-        return make_spec(backbone)
-    return backbone if isinstance(backbone, BackboneSpec) else backbone.spec
+def _loaded_where_needed(
+    backbone: Backbone | BackboneSpec | str, layers: Sequence[str]
+) -> Backbone | BackboneSpec:
+    """Only the network knows how many blocks it has."""
+    spec = make_spec(backbone) if isinstance(backbone, str) else backbone
+    if "all-blocks" not in layers or not isinstance(spec, BackboneSpec):
+        return spec
+    from fishfeat.features.backbones import load_backbone
+
+    return load_backbone(spec, layers=layers)
 
 
-def _missing(images: ImageSet, path: Path, spec: BackboneSpec, fingerprint: str | None) -> Int:
-    """Rows to embed, int64: one for each digest that the file does not hold."""
-    _, first = np.unique(images.digest, return_index=True)
-    first.sort()
-    if not path.exists():
-        return first
-    cache = FeatureCache(path)
-    cache.check(spec, fingerprint)
-    return first[cache.rows(images.digest[first]) < 0]
+def _specs_of(backbone: Backbone | BackboneSpec, layers: Sequence[str]) -> tuple[BackboneSpec, ...]:
+    if not isinstance(backbone, BackboneSpec):
+        return backbone.specs
+    names = dict.fromkeys(layers or (backbone.layer,))
+    return tuple(dataclasses.replace(backbone, layer=name) for name in names)
 
 
-def _engine(backbone: Backbone | BackboneSpec | str, spec: BackboneSpec, device: str) -> Backbone:
-    from fishfeat.features.backbones import Backbone, load_backbone
+def _first_of_each(images: ImageSet) -> Int:
+    """One row for each digest, int64, sorted."""
+    rows = np.unique(images.digest, return_index=True)[1]
+    return np.sort(rows).astype(np.int64)
+
+
+def _missing(
+    images: ImageSet, folder: DatasetFolder, spec: BackboneSpec, fingerprint: str | None
+) -> frozenset[str]:
+    """The digests that the specification's file does not hold."""
+    path, digests = folder.features_file(spec), np.unique(images.digest)
+    if path.exists():
+        cache = FeatureCache(path)
+        cache.check(spec, fingerprint)
+        digests = digests[cache.rows(digests) < 0]
+    return frozenset(digests.tolist())
+
+
+def _on_device(
+    backbone: Backbone | BackboneSpec, specs: Sequence[BackboneSpec], device: str
+) -> Backbone:
+    from fishfeat.features.backbones import load_backbone
     from fishfeat.features.local import best_device
 
-    loaded = backbone if isinstance(backbone, Backbone) else load_backbone(spec)
+    if isinstance(backbone, BackboneSpec):
+        backbone = load_backbone(backbone, layers=[spec.layer for spec in specs])
     chosen = best_device() if device == "auto" else device
     try:
-        return loaded.to(chosen)
+        return backbone.to(chosen)
     except (RuntimeError, AssertionError) as error:
         raise BackboneError(f"--device {device} cannot be used: {error}") from error
 
 
 def _embed(
     images: ImageSet,
-    missing: Int,
+    missing: Mapping[BackboneSpec, frozenset[str]],
     backbone: Backbone,
     folder: DatasetFolder,
     *,
     on_progress: OnProgress | None,
-    **options: Any,
+    how: Mapping[str, Any],
+    allow_truncated: bool,
 ) -> dict[str, str]:
-    """Embed the rows `missing` into the file; returns digest -> reason of those that failed.
+    """Embed the digests `missing` into the files; returns digest -> reason of those that failed.
 
-    `options` are those of `fishfeat.features.local.embed`.
+    `how` is compute, batch_size and workers of `fishfeat.features.choose.choose`.
     """
+    from fishfeat.features.choose import choose
+    from fishfeat.features.commit import committed, open_sinks
     from fishfeat.features.local import Item, embed
 
-    items = [Item(str(images.path(i)), str(images.digest[i])) for i in missing]
-    key = {item.digest: str(images.keys[i]) for item, i in zip(items, missing, strict=True)}
+    lacking = {digest for digests in missing.values() for digest in digests}
+    rows = _first_of_each(images)
+    rows = rows[np.isin(images.digest[rows], list(lacking))]
+    items = [Item(str(images.path(i)), str(images.digest[i])) for i in rows]
+    choice = choose(items, backbone, begun=_begun(folder, backbone), **how)
+    options = {"workers": how["workers"], "allow_truncated": allow_truncated}
+    batches = embed(items, backbone, runner=choice.runner, **options)
+    keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
     failed: dict[str, str] = {}
     done = 0
-    with open_writer(
-        folder.features_file(backbone.spec),
-        backbone.spec,
-        backbone.fingerprint,
-        backbone.dim,
-        provenance=_provenance(backbone),
-        n_new=len(items),
-    ) as writer:
+    with open_sinks(folder, backbone, missing, choice.describe()) as sinks:
         # Noted before the end, so that what is stopped goes on with the same backbone.
         folder.update(spec=backbone.spec.to_json())
         try:
-            for batch, seconds in _timed(_announced(embed(items, backbone, **options), len(items))):
+            for batch, seconds in committed(_announced(batches, len(items))):
                 folder.note_half_read({item.digest: reason for item, reason in batch.half_read})
-                _append(writer, batch, key, seconds)
+                for sink in sinks:
+                    sink.append(batch, keys, seconds / len(sinks))
                 failed |= {item.digest: reason for item, reason in batch.failed}
                 done += len(batch.items) + len(batch.failed)
                 if on_progress is not None:
@@ -167,33 +206,15 @@ def _embed(
     return failed
 
 
-def _provenance(backbone: Backbone) -> dict[str, Any]:
-    return {
-        "preprocess": backbone.preprocess.as_dict(),
-        "input_size": list(backbone.preprocess.size),
-        "n_parameters": backbone.n_parameters,
-        "device": str(backbone.device),
-    }
+def _begun(folder: DatasetFolder, backbone: Backbone) -> Way | None:
+    """How the vectors that are there already were made; None where there are none."""
+    from fishfeat.features.ways import Way
 
-
-def _append(writer: FeatureWriter, batch: Batch, key: dict[str, str], seconds: float) -> None:
-    if not np.isfinite(batch.X).all():
-        bad = [batch.items[i].path for i in np.flatnonzero(~np.isfinite(batch.X).all(axis=1))]
-        raise BackboneError(
-            f"The network gives no finite vectors for {shortened(bad)}. With fp16 or bf16 take "
-            "--precision fp32."
-        )
-    digests = [item.digest for item in batch.items]
-    if digests:
-        writer.append(digests, [key[digest] for digest in digests], batch.X, seconds=seconds)
-
-
-def _timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    start = time.perf_counter()
-    for batch in batches:
-        now = time.perf_counter()
-        yield batch, now - start
-        start = time.perf_counter()
+    for path in map(folder.features_file, backbone.specs):
+        cache = FeatureCache(path) if path.exists() else None
+        if cache and cache.n_done and (ways := cache.provenance.get("ways")):
+            return Way(*(ways[0][name] for name in Way._fields))
+    return None
 
 
 def _announced(batches: Iterator[Batch], total: int) -> Iterator[Batch]:

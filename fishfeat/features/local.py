@@ -1,27 +1,40 @@
-"""This machine's engine: pictures are decoded in threads while the network runs."""
+"""This machine's engine: pictures in, vectors out, with no core and no device idle.
+
+On a CPU each core takes a few pictures, decodes them and runs the network on them, by itself: there
+is nothing to wait for, and the activations of few pictures stay in the core's cache. On another
+device the cores decode ahead while it works, and the next batch travels while it computes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import joblib
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fishfeat.features.backbones import Backbone
+from fishfeat.features.transfer import Underway, fetched, filled, sent
+from fishfeat.features.ways import Run, Runner, make_way, prepare
 from fishfeat.images.decode import TruncatedImage, UnreadableImage, decode, read_bytes
 
 log = logging.getLogger("fishfeat")
 
-BATCH_SIZE = {"cpu": 32, "mps": 64, "cuda": 256}
+# Threads that only read, so that a slow disk keeps no core waiting; and what they hold ready.
+_READERS = 4
+_MAX_READ = 512
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Item(NamedTuple):
@@ -44,12 +57,84 @@ class Batch(NamedTuple):
     half_read: list[tuple[Item, str]]
 
 
+class Read(NamedTuple):
+    """A file's bytes, or why there are none."""
+
+    item: Item
+    data: bytes = b""
+    reason: str = ""
+
+
 class Loaded(NamedTuple):
     """A picture fitted to the network's input, None where there is none; and what is wrong."""
 
     item: Item
     picture: NDArray[np.uint8] | None
     reason: str = ""
+
+
+class Started(NamedTuple):
+    """A batch whose vectors may still be on their way."""
+
+    loaded: list[Loaded]
+    vectors: Underway
+
+    def finish(self) -> Batch:
+        """Wait for the vectors."""
+        good = [each for each in self.loaded if each.picture is not None]
+        return Batch(
+            items=[each.item for each in good],
+            X=self.vectors.wait()[: len(good)],
+            failed=[(each.item, each.reason) for each in self.loaded if each.picture is None],
+            half_read=[(each.item, each.reason) for each in good if each.reason],
+        )
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A network made ready on its device.
+
+    Attributes
+    ----------
+    backbone, runner
+        The network, and how it is run.
+    allow_truncated
+        Embed what is there of pictures whose files end too soon.
+    """
+
+    backbone: Backbone
+    runner: Runner
+    allow_truncated: bool = False
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures at once."""
+        return self.runner.way.batch_size
+
+    def load(self, read: Read) -> Loaded:
+        """Decode a picture and fit it to the network's input."""
+        if read.reason:
+            return Loaded(read.item, None, read.reason)
+        fit = self.backbone.preprocess
+        try:
+            try:
+                return Loaded(read.item, fit(decode(read.data, at_least=fit.at_least)))
+            except TruncatedImage as error:  # read strictly first: it is known which are not whole
+                if not self.allow_truncated:
+                    raise
+                return Loaded(read.item, fit(decode(read.data, allow_truncated=True)), str(error))
+        except UnreadableImage as error:
+            return Loaded(read.item, None, str(error))
+
+    def start(self, loaded: list[Loaded]) -> Started:
+        """Send a batch through the network."""
+        good = [each.picture for each in loaded if each.picture is not None]
+        if not good:
+            return Started(loaded, Underway(torch.empty(0, self.backbone.dim)))
+        device = self.backbone.device
+        with torch.inference_mode():
+            batch = sent(filled(good, self.batch_size, device), device)
+            return Started(loaded, fetched(_forward(self.runner.run, batch)))
 
 
 def best_device() -> str:
@@ -59,15 +144,25 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def n_cores(workers: int | None = None) -> int:
+    """`workers`, by default the cores that this process may use."""
+    return workers or int(joblib.cpu_count())
+
+
+def threads(n: int) -> ThreadPoolExecutor:
+    """Threads of which each computes by itself: OpenMP has one thread in each."""
+    return ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,))
+
+
 def embed(
     items: Sequence[Item],
     backbone: Backbone,
     *,
-    batch_size: int | None = None,
+    runner: Runner | None = None,
     workers: int | None = None,
     allow_truncated: bool = False,
 ) -> Iterator[Batch]:
-    """Embed pictures in batches, in order, decoding ahead of the network.
+    """Embed pictures in batches, in order.
 
     Parameters
     ----------
@@ -75,94 +170,99 @@ def embed(
         What to embed.
     backbone
         The frozen network, on the device that is to run it.
-    batch_size
-        Pictures at once; by default what suits the device. A batch that does not fit into the
-        device's memory is halved.
+    runner
+        The network made ready; by default eager, in the specification's precision or fp32.
     workers
-        Decoding threads; one for each core by default.
+        Threads that decode, and on a CPU run the network; one for each core by default.
     allow_truncated
         Embed what is there of pictures whose files end too soon.
     """
-    batch_size = batch_size or BATCH_SIZE.get(backbone.device.type, 32)
-    workers = workers or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        load = partial(_load, backbone=backbone, allow_truncated=allow_truncated)
-        loaded = _ahead(pool, items, load, depth=2 * batch_size + workers)
+    runner = runner or prepare(backbone, make_way(backbone))
+    engine = Engine(backbone, runner, allow_truncated)
+    run = on_cores if backbone.device.type == "cpu" else on_device
+    n = n_cores(workers)
+    with threads(n) as pool, ThreadPoolExecutor(_READERS) as readers:
         try:
-            while pairs := list(islice(loaded, batch_size)):
-                yield _embed_batch(backbone, pairs, batch_size)
+            yield from run(engine, items, pool, readers, n)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+            readers.shutdown(wait=False, cancel_futures=True)
+
+
+def on_cores(
+    engine: Engine,
+    items: Sequence[Item],
+    pool: ThreadPoolExecutor,
+    readers: ThreadPoolExecutor,
+    n_threads: int,
+) -> Iterator[Batch]:
+    """Each thread of `pool` decodes a batch and embeds it."""
+
+    def embed_batch(reads: list[Read]) -> Batch:
+        return engine.start([engine.load(read) for read in reads]).finish()
+
+    n_batches, size = 2 * n_threads, engine.batch_size
+    reads = _ahead(readers, items, read_item, depth=min(_MAX_READ, n_batches * size))
+    yield from _ahead(pool, _batches(reads, size), embed_batch, depth=n_batches)
+
+
+def on_device(
+    engine: Engine,
+    items: Sequence[Item],
+    pool: ThreadPoolExecutor,
+    readers: ThreadPoolExecutor,
+    n_threads: int,
+) -> Iterator[Batch]:
+    """The threads decode; the device is given a batch before the last one's vectors are fetched."""
+    depth = 2 * engine.batch_size + n_threads
+    reads = _ahead(readers, items, read_item, depth=min(_MAX_READ, depth))
+    started: deque[Started] = deque()
+    for loaded in _batches(_ahead(pool, reads, engine.load, depth=depth), engine.batch_size):
+        started.append(engine.start(loaded))
+        if len(started) == 2:
+            yield started.popleft().finish()
+    for last in started:
+        yield last.finish()
 
 
 def _ahead(
-    pool: ThreadPoolExecutor,
-    items: Iterable[Item],
-    load: Callable[[Item], Loaded],
-    *,
-    depth: int,
-) -> Iterator[Loaded]:
-    """Load pictures in order, at most `depth` of them waiting in memory."""
-    waiting: deque[Future[Loaded]] = deque()
+    pool: ThreadPoolExecutor, items: Iterable[T], work: Callable[[T], R], *, depth: int
+) -> Iterator[R]:
+    """Results in order, at most `depth` of them under way or waiting in memory."""
+    waiting: deque[Future[R]] = deque()
     for item in items:
-        waiting.append(pool.submit(load, item))
+        waiting.append(pool.submit(work, item))
         if len(waiting) >= depth:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _load(item: Item, backbone: Backbone, allow_truncated: bool) -> Loaded:
+def _batches(items: Iterable[T], n: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, n)):
+        yield batch
+
+
+def read_item(item: Item) -> Read:
+    """The bytes of a picture's file, where they are those that were listed."""
     try:
         data = read_bytes(item.path)
-        if item.digest and hashlib.sha256(data).hexdigest() != item.digest:
-            return Loaded(item, None, "changed while it was being read; extract again")
-        try:
-            return Loaded(item, backbone.preprocess(decode(data)))
-        except TruncatedImage as error:  # read strictly first, so that it is known which are not
-            if not allow_truncated:
-                raise
-            half = decode(data, allow_truncated=True)
-            return Loaded(item, backbone.preprocess(half), str(error))
     except UnreadableImage as error:
-        return Loaded(item, None, str(error))
+        return Read(item, reason=str(error))
+    if item.digest and hashlib.sha256(data).hexdigest() != item.digest:
+        return Read(item, reason="changed while it was being read; extract again")
+    return Read(item, data)
 
 
-def _embed_batch(backbone: Backbone, pairs: list[Loaded], batch_size: int) -> Batch:
-    good = [(item, picture) for item, picture, _ in pairs if picture is not None]
-    failed = [(item, reason) for item, picture, reason in pairs if picture is None]
-    half_read = [(i, reason) for i, picture, reason in pairs if reason and picture is not None]
-    if not good:
-        return Batch([], np.empty((0, backbone.dim), np.float32), failed, half_read)
-    pictures = _filled([picture for _, picture in good], batch_size)
-    X = _forward(backbone, pictures)[: len(good)]
-    return Batch([item for item, _ in good], X, failed, half_read)
-
-
-def _filled(pictures: list[NDArray[np.uint8]], n: int) -> NDArray[np.uint8]:
-    """Pictures and, after them, black ones up to `n`: uint8 (n, height, width, 3).
-
-    A network may round otherwise in a batch of another size. In batches of one size a picture has
-    the same vector bit for bit, whatever stands beside it: a run that was stopped and resumed ends
-    like one that was not.
-    """
-    filled = np.zeros((n, *pictures[0].shape), np.uint8)
-    np.stack(pictures, out=filled[: len(pictures)])
-    return filled
-
-
-def _forward(backbone: Backbone, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Vectors of uint8 (n, height, width, 3), halving the batch where memory is short."""
+def _forward(run: Run, pictures: Tensor) -> Tensor:
+    """Vectors of uint8 (n, 3, height, width), halving the batch where memory is short."""
     try:
-        with torch.inference_mode():
-            # Height, width, channel is just what channels_last means: no copy here.
-            x = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(backbone.device)
-            vectors: NDArray[np.float32] = backbone(x).cpu().numpy()
-            return vectors
+        return run(pictures)
     except torch.cuda.OutOfMemoryError:
         if len(pictures) == 1:
             raise
         torch.cuda.empty_cache()
         half = len(pictures) // 2
         log.info("A batch of %d does not fit into memory; trying %d.", len(pictures), half)
-        return np.concatenate([_forward(backbone, p) for p in (pictures[:half], pictures[half:])])
+        return torch.cat([_forward(run, part) for part in (pictures[:half], pictures[half:])])

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from fishfeat.errors import BackboneError
+from fishfeat.errors import BackboneError, did_you_mean
 from fishfeat.records import BackboneSpec
 
 DEFAULT_BACKBONE = "vit_small_patch14_reg4_dinov2.lvd142m"
@@ -16,6 +16,9 @@ PREFERRED_SIZE = {DEFAULT_BACKBONE: 224}
 # Networks whose weights are part of the package, in fishfeat/weights.
 EMBEDDED = ("nano",)
 
+# How a network runs; which vectors they are is not changed by it.
+COMPUTES = ("auto", "eager", "compile", "openvino")
+
 
 def make_spec(
     name: str = DEFAULT_BACKBONE,
@@ -24,7 +27,8 @@ def make_spec(
     pool: str = "auto",
     img_size: int | None = None,
     resize: str = "squash",
-    precision: str = "fp32",
+    precision: str = "auto",
+    views: str = "none",
 ) -> BackboneSpec:
     """The specification of a backbone by its name.
 
@@ -34,7 +38,7 @@ def make_spec(
         'nano' (in the package), a timm name with or without tag ('densenet121.ra_in1k'),
         'hf-hub:USER/MODEL', 'local-dir:FOLDER' (timm's config.json and weights),
         'torchvision:NAME', or 'random:NAME' (a timm network with seeded random weights).
-    layer, pool, img_size, resize, precision
+    layer, pool, img_size, resize, precision, views
         As in `BackboneSpec`.
 
     Raises
@@ -53,6 +57,7 @@ def make_spec(
         img_size=PREFERRED_SIZE.get(bare) if img_size is None else img_size,
         resize=resize,
         precision=precision,
+        views=views,
     )
 
 
@@ -62,10 +67,19 @@ def extract_command(spec: BackboneSpec, data: str = "") -> str:
     prefix = "" if spec.source in ("timm", "embedded") else f"{spec.source}:"
     command = ["fishfeat extract", *([shlex.quote(data)] if data else [])]
     command += ["--backbone", shlex.quote(prefix + spec.name)]
-    for option in ("img_size", "resize", "layer", "pool", "precision"):
+    for option in ("img_size", "resize", "layer", "pool", "precision", "views"):
         if (value := getattr(spec, option)) != getattr(plain, option):
             command.append(f"--{option.replace('_', '-')} {shlex.quote(str(value))}")
     return " ".join(command)
+
+
+def check_compute(compute: str) -> None:
+    """Raise a `BackboneError` where `compute` is not one of `COMPUTES`."""
+    if compute not in COMPUTES:
+        raise BackboneError(
+            f"--compute must be one of {', '.join(COMPUTES)}; got {compute!r}."
+            f"{did_you_mean(compute, COMPUTES)}"
+        )
 
 
 def split_name(name: str) -> tuple[str, str]:

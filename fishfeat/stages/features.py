@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import extract
-from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
+from fishfeat.features.specs import DEFAULT_BACKBONE, check_compute, make_spec
 from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathLike
 from fishfeat.stages.pictures import list_images
 from fishfeat.workspace import DatasetFolder
@@ -35,6 +35,8 @@ def extract_data(
     backbone_options: Mapping[str, Any] | None = None,
     scan_options: Mapping[str, Any] | None = None,
     allow_truncated: bool | None = None,
+    layers: Sequence[str] = (),
+    compute: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -51,14 +53,19 @@ def extract_data(
         Name of a backbone; None is the one last used on this data set, else the default.
     backbone_options
         As `make_spec`; those that are None are the defaults, or as before where `backbone` is None.
-    batch_size, workers, device, on_embed
+    layers
+        Several layers in one pass, or one; none is the default, or as before.
+    compute, batch_size, workers, device, on_embed
         As `fishfeat.extract`.
     on_scan
         Called with (done, total) files.
     """
     given = {name: v for name, v in (backbone_options or {}).items() if v is not None}
+    if layers:
+        given["layer"] = layers[-1]
     # A backbone that cannot be is said before anything is listed.
     asked = make_spec(backbone, **given) if backbone else None
+    check_compute(compute)
     folder, images = list_images(
         data,
         cache=cache,
@@ -67,19 +74,24 @@ def extract_data(
         **(scan_options or {}),
     )
     spec = asked or _spec_as_before(folder, given)
-    log.info("Backbone: %s.", spec.describe())
-    before = _n_rows(folder, spec)
+    shown = dataclasses.replace(spec, layer=", ".join(layers)) if layers else spec
+    log.info("Backbone: %s.", shown.describe())
+    before = {path: FeatureCache(path).n_done for path in folder.features_files()}
     features = extract(
         images,
         spec,
+        layers=layers,
         cache=cache,
+        compute=compute,
         batch_size=batch_size,
         workers=workers,
         device=device,
         allow_truncated=bool(folder.state()["options"].get("allow_truncated")),
         on_progress=on_embed,
     )
-    return Extraction(folder, folder.load_images(), features, _n_rows(folder, spec) - before)
+    path = folder.features_file(features.spec)
+    n_new = FeatureCache(path).n_done - before.get(path, 0)
+    return Extraction(folder, folder.load_images(), features, n_new)
 
 
 def _spec_as_before(folder: DatasetFolder, options: Mapping[str, Any]) -> BackboneSpec:
@@ -87,11 +99,6 @@ def _spec_as_before(folder: DatasetFolder, options: Mapping[str, Any]) -> Backbo
     if noted is None:
         return make_spec(DEFAULT_BACKBONE, **options)
     return dataclasses.replace(BackboneSpec.from_json(noted), **options)
-
-
-def _n_rows(folder: DatasetFolder, spec: BackboneSpec) -> int:
-    path = folder.features_file(spec)
-    return FeatureCache(path).n_done if path.exists() else 0
 
 
 def load_features(folder: DatasetFolder) -> Features:

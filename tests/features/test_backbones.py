@@ -74,6 +74,26 @@ def test_layers_give_vectors_of_their_own(batch):
     assert len(set(dims.values())) >= 3
 
 
+@pytest.mark.parametrize("pool", ["avg", "token"])
+def test_several_layers_in_one_pass_are_each_what_it_is_alone(batch, pool):
+    options = {"img_size": 64, "pool": pool}
+    both = load_backbone("random:test_vit", layers=["4", "1"], **options)
+    alone = [load_backbone("random:test_vit", layer=layer, **options) for layer in ("4", "1")]
+    assert both.specs == tuple(backbone.spec for backbone in alone)
+    assert both.dims == tuple(backbone.dim for backbone in alone)
+    assert both.fingerprint == alone[0].fingerprint
+    expected = torch.cat([backbone(batch) for backbone in alone], dim=1)
+    assert torch.allclose(both(batch), expected, atol=1e-5)
+
+
+def test_all_blocks_are_as_many_as_the_network_has(batch):
+    backbone = load_backbone("random:test_resnet", img_size=64, layers=["all-blocks"])
+    assert [spec.layer for spec in backbone.specs] == ["0", "1", "2", "3", "4"]
+    assert backbone(batch).shape == (5, backbone.dim)
+    with pytest.raises(BackboneError, match="--layer last cannot be taken in one pass with others"):
+        load_backbone("random:test_resnet", img_size=64, layers=["all-blocks", "last"])
+
+
 def test_the_last_block_with_average_pooling_is_the_networks_own_pooling_for_a_resnet(batch):
     own = load_backbone("random:test_resnet", img_size=64)(batch)
     block = load_backbone("random:test_resnet", img_size=64, layer="-1", pool="avg")(batch)
@@ -106,6 +126,9 @@ def test_torchvision_networks_lose_their_head(monkeypatch, batch):
     last = load_backbone("torchvision:squeezenet1_0", layer="features.2", img_size=64)
     assert last(batch).shape == (5, 96)
     assert load_backbone("torchvision:resnet18", img_size=64)(batch).shape == (5, 512)
+    both = load_backbone("torchvision:resnet18", layers=["layer1.1.relu_1", "layer3.1.relu_1"], img_size=64)
+    assert both.dims == (64, 256)
+    assert both(batch).shape == (5, 320)
     with pytest.raises(BackboneError, match=r"no node of resnet18.*Did you mean layer"):
         load_backbone("torchvision:resnet18", layer="layer1.7", img_size=64)
     with pytest.raises(BackboneError, match="torchvision networks pool in their own way"):
@@ -120,7 +143,11 @@ def test_torchvision_networks_lose_their_head(monkeypatch, batch):
         ("efficientnet_b0_g8_gn", {}, "no pretrained weights.*random:efficientnet_b0_g8_gn"),
         ("random:resnet17", {}, "Did you mean resnet1"),
         ("torchvision:resnt18", {}, "Did you mean resnet18"),
-        ("random:test_resnet", {"layer": "99"}, "--layer must be last, head, or a number"),
+        (
+            "random:test_resnet",
+            {"layer": "99"},
+            "--layer must be last, head, all-blocks, or a number",
+        ),
         ("random:test_resnet", {"pool": "token"}, r"no class token\. Take --pool avg"),
         ("random:test_vit", {"img_size": 97}, "does not run.*97.*divisible"),
     ],

@@ -11,6 +11,8 @@ from fishfeat.features import local
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import _forecast, extract
+from fishfeat.features.specs import make_spec
+from fishfeat.features.ways import make_way, prepare
 from fishfeat.images.scan import scan
 from fishfeat.workspace import Workspace
 
@@ -24,15 +26,15 @@ def backbone():
 def counted(monkeypatch):
     """How many pictures went through the network, batch by batch."""
     seen = []
-    real = local._embed_batch
+    real = local.Started.finish
 
-    def embed_batch(*args):
-        batch = real(*args)
+    def finish(started):
+        batch = real(started)
         if batch.items:
             seen.append(len(batch.items))
         return batch
 
-    monkeypatch.setattr(local, "_embed_batch", embed_batch)
+    monkeypatch.setattr(local.Started, "finish", finish)
     return seen
 
 
@@ -150,6 +152,7 @@ def test_a_picture_that_changes_under_our_hands_is_not_stored_under_the_old_dige
     assert "changed while it was being read" in kept.rejected[0].reason
 
 
+@pytest.mark.usefixtures("eager_commits")
 def test_a_run_that_is_stopped_goes_on_where_it_was(folder, tmp_path, backbone, counted, caplog):
     def stop(done: int, total: int) -> None:
         if done >= 4:
@@ -222,6 +225,7 @@ def test_a_read_only_cache_is_an_error_with_its_cure_and_stays_readable(
     assert len(select_features(images, path)) == 12
 
 
+@pytest.mark.usefixtures("eager_commits")
 def test_progress_ends_at_the_total(folder, tmp_path, backbone):
     calls = []
     extract(
@@ -248,15 +252,68 @@ def test_a_batch_that_does_not_fit_is_halved(folder, tmp_path, backbone, monkeyp
     real = type(backbone).forward
     sizes = []
 
-    def limited(self, x):
+    def limited(self, x, precision):
         sizes.append(len(x))
         if len(x) > 3:
             raise torch.cuda.OutOfMemoryError
-        return real(self, x)
+        return real(self, x, precision)
 
     monkeypatch.setattr(type(backbone), "forward", limited)
     assert len(extract(scan(folder), backbone, cache=tmp_path)) == 12
-    assert sizes[0] == 32
+    assert sizes[0] == 4
+
+
+def test_several_layers_have_each_the_file_that_it_has_alone(folder, tmp_path, counted):
+    images, name = scan(folder), "random:test_resnet"
+    last = extract(images, make_spec(name, img_size=32), layers=["0", "2"], cache=tmp_path)
+    assert sum(counted) == 12
+    for layer in ("0", "2"):
+        spec = make_spec(name, img_size=32, layer=layer)
+        found = extract(images, spec, cache=tmp_path)  # embeds nothing
+        alone = extract(images, spec, cache=tmp_path / "alone")
+        assert found.dim == alone.dim
+        assert np.allclose(found.X, alone.X, atol=1e-5)
+    assert np.array_equal(last.X, found.X)
+    assert sum(counted) == 12 + 2 * 12
+
+
+def test_a_layer_that_lacks_some_pictures_gets_just_those(folder, tmp_path, counted):
+    images, spec = scan(folder), make_spec("random:test_resnet", img_size=32, layer="0")
+    extract(images.select(np.arange(12) < 8), spec, cache=tmp_path)
+    counted.clear()
+    extract(images, spec, layers=["0", "1"], cache=tmp_path)
+    assert sum(counted) == 12
+    files = Workspace(tmp_path).dataset("fish").features_files()
+    assert [FeatureCache(file).n_done for file in files] == [12, 12]
+
+
+def test_all_blocks_are_found_again_and_embed_nothing(folder, tmp_path, counted):
+    images, spec = scan(folder), make_spec("random:test_resnet", img_size=32)
+    for _ in range(2):
+        extract(images, spec, layers=["all-blocks"], cache=tmp_path)
+    assert sum(counted) == 12
+    assert len(Workspace(tmp_path).dataset("fish").features_files()) == 5
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 12, 20])
+def test_an_engine_that_feeds_a_device_gives_what_the_cores_give(folder, backbone, batch_size):
+    """The pipeline of a GPU on a CPU: same pictures, same order, same vectors, same reasons."""
+    images = scan(folder)
+    items = [local.Item(str(images.path(i)), str(images.digest[i])) for i in range(12)]
+    items.insert(3, local.Item(str(folder / "gone.png"), ""))
+    runner = prepare(backbone, make_way(backbone, batch_size=batch_size))
+    found = []
+    for run in (local.on_cores, local.on_device):
+        with local.threads(2) as pool:
+            batches = list(run(local.Engine(backbone, runner), items, pool, pool, 2))
+        done = [(item, row) for batch in batches for item, row in zip(*batch[:2], strict=True)]
+        failed = [failure for batch in batches for failure in batch.failed]
+        found.append(([item for item, _ in done], np.stack([row for _, row in done]), failed))
+    (items_, X, failed), on_device = found
+    assert len(items_) == 12
+    assert failed[0][1] == "no such file or directory"
+    assert (items_, failed) == (on_device[0], on_device[2])
+    assert np.allclose(X, on_device[1], atol=1e-5)
 
 
 def test_the_forecast_says_how_many_at_what_rate_and_how_long():

@@ -51,7 +51,7 @@ def test_a_name_of_no_source_is_refused(name):
     [
         ("resize", "squish", "--resize must be one of squash, pad, crop; got 'squish'. Did you"),
         ("pool", "mean", "--pool must be one of auto, avg, max, token"),
-        ("precision", "int8", "--precision must be one of fp32, bf16, fp16"),
+        ("precision", "int8", "--precision must be one of auto, fp32, bf16, fp16"),
         ("img_size", 3, "--img-size must be 8 to 4096"),
     ],
 )

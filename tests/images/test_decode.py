@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fishfeat.errors import DataError
 from fishfeat.images.decode import (
     TRUNCATED,
     Size,
+    TruncatedImage,
     UnreadableImage,
     decode,
     read_bytes,
@@ -338,3 +339,42 @@ def test_a_file_that_may_not_be_read_is_rejected_with_the_reason(tmp_path):
     path.chmod(0)
     with pytest.raises(UnreadableImage, match="permission denied"):
         read_image(path)
+
+
+# --- halved while it is decoded ---------------------------------------------------------------
+
+
+def stripes(width, height, **options):
+    """Smooth, so that halving and reducing come to the same."""
+    x, y = np.meshgrid(np.linspace(0, 3, width), np.linspace(0, 2, height))
+    waves = [np.sin(x + y), np.cos(2 * x), np.sin(y)]
+    rgb = np.stack([127 + 120 * wave for wave in waves], axis=2).astype(np.uint8)
+    return encoded(Image.fromarray(rgb), "JPEG", quality=95, **options)
+
+
+@pytest.mark.parametrize(
+    ("at_least", "shape"),
+    [(0, (600, 800)), (600, (600, 800)), (301, (600, 800)), (300, (300, 400)), (10, (75, 100))],
+)
+def test_a_large_jpeg_is_halved_as_long_as_both_sides_keep_what_is_needed(at_least, shape):
+    rgb = decode(stripes(800, 600), at_least=at_least)
+    assert rgb.shape == (*shape, 3)
+    whole = Image.fromarray(decode(stripes(800, 600))).resize(shape[::-1], Image.Resampling.BOX)
+    assert np.abs(rgb.astype(int) - np.asarray(whole)).max() <= 8
+
+
+def test_a_halved_jpeg_stands_upright():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    assert decode(stripes(800, 600, exif=exif), at_least=100).shape == (200, 150, 3)
+
+
+def test_what_is_cut_short_is_found_though_it_is_halved():
+    data = stripes(800, 600)
+    with pytest.raises(TruncatedImage):
+        decode(data[: len(data) // 2], at_least=50)
+
+
+def test_other_formats_are_not_halved():
+    image = Image.fromarray(decode(stripes(160, 120)))
+    assert decode(encoded(image, "PNG"), at_least=10).shape == (120, 160, 3)
