@@ -114,9 +114,10 @@ def _compiled(backbone: Backbone, way: Way, n_threads: int) -> Run:
     # It warns of a CUDA toolkit without a CUDA device, past the warnings module.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     cuda = backbone.device.type == "cuda"
-    options: dict[str, Any] = {"triton.cudagraphs": True} if cuda else {"cpp.threads": 1}
-    compiled = torch.compile(backbone, options={"freezing": True, **options}, dynamic=False)
-    with torch.inference_mode():
+    # As the options of torch.compile they would come too late for the tracer to freeze weights.
+    settings = {"freezing": True, **({"triton.cudagraphs": True} if cuda else {"cpp.threads": 1})}
+    compiled = torch.compile(backbone, dynamic=False)
+    with torch.inference_mode(), torch._inductor.config.patch(settings):
         compiled(_blank(backbone, way.batch_size).to(backbone.device), way.precision)
     # The memory of a CUDA graph's output is written again by the next batch.
     return lambda x: compiled(x, way.precision).clone()
@@ -134,6 +135,7 @@ def _openvino(backbone: Backbone, way: Way, n_threads: int) -> Run:
         "INFERENCE_PRECISION_HINT": {"fp32": "f32", "fp16": "f16"}.get(way.precision, "bf16"),
         "NUM_STREAMS": n_threads,
         "INFERENCE_NUM_THREADS": n_threads,
+        "CPU_DENORMALS_OPTIMIZATION": True,
     }
     compiled = ov.Core().compile_model(converted, "CPU", settings)
     own = threading.local()  # a request serves one thread at a time

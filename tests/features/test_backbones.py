@@ -126,7 +126,8 @@ def test_torchvision_networks_lose_their_head(monkeypatch, batch):
     last = load_backbone("torchvision:squeezenet1_0", layer="features.2", img_size=64)
     assert last(batch).shape == (5, 96)
     assert load_backbone("torchvision:resnet18", img_size=64)(batch).shape == (5, 512)
-    both = load_backbone("torchvision:resnet18", layers=["layer1.1.relu_1", "layer3.1.relu_1"], img_size=64)
+    nodes = ["layer1.1.relu_1", "layer3.1.relu_1"]
+    both = load_backbone("torchvision:resnet18", layers=nodes, img_size=64)
     assert both.dims == (64, 256)
     assert both(batch).shape == (5, 320)
     with pytest.raises(BackboneError, match=r"no node of resnet18.*Did you mean layer"):
