@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,24 +15,30 @@ from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from fishfeat.classify.classifiers import class_scores, make_classifier
+from fishfeat.classify.calibration import class_scores
+from fishfeat.classify.classifiers import make_classifier
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.splits import prove_disjoint
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import versions
 from fishfeat.records import Features, Float, Fold, Holdout, Int, OnProgress, Run, Splits
 
+log = logging.getLogger("fishfeat")
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")
 
 
 class FoldScores(NamedTuple):
-    """What one fold gave: scores float64 (n_test, n_classes), their kind, and seconds."""
+    """What one fold gave: scores float64 (n_test, n_classes), their kind, seconds, a note.
+
+    The note says what the classifier did in place of its usual way.
+    """
 
     scores: Float
     score_kind: str
     n_classes_train: int
     seconds_fit: float
     seconds_predict: float
+    note: str = ""
 
 
 def cross_validate(
@@ -74,19 +83,23 @@ def cross_validate(
         The classifier is not known, or cannot learn from as few pictures as a fold has.
     """
     _check_splits(features, splits)
-    model = make_classifier(clf, balanced=balanced, seed=seed)
+    fresh = partial(make_classifier, clf, balanced=balanced, seed=seed)
+    model = fresh()
     folds = [fold for repeat in splits.repeats for fold in repeat]
     done: list[FoldScores] = []
     with one_blas_thread():
         # Threads: the heavy parts release the interpreter lock, and nothing is copied.
         for result in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-            delayed(_fit_fold)(make_classifier(clf, balanced=balanced, seed=seed), features, fold)
+            delayed(_fit_fold)(fresh(), features, fold, grouped=splits.strategy == "grouped")
             for fold in folds
         ):
             done.append(result)
             if on_progress is not None:
                 on_progress(len(done), len(folds))
     config = _config(features, clf, model, splits, balanced=balanced, seed=seed)
+    config["notes"] = list(dict.fromkeys(result.note for result in done if result.note))[:1]
+    for note in config["notes"]:
+        log.warning("%s: %s", clf, note)
     return _run(features, clf, splits, done, config)
 
 
@@ -102,13 +115,14 @@ def _check_splits(features: Features, splits: Splits) -> None:
         prove_disjoint(splits, features.groups, folds=splits.strategy == "grouped")
 
 
-def _fit_fold(model: Pipeline, features: Features, fold: Fold) -> FoldScores:
+def _fit_fold(model: Pipeline, features: Features, fold: Fold, *, grouped: bool) -> FoldScores:
     start = time.perf_counter()
-    fit_rows(model, features, fold.train)
+    fit_rows(model, features, fold.train, grouped=grouped)
     fitted = time.perf_counter()
     scores, kind = score_rows(model, features, fold.test)
     seconds = (fitted - start, time.perf_counter() - fitted)
-    return FoldScores(scores, kind, len(model.classes_), *seconds)
+    note = getattr(model[-1], "note_", "")
+    return FoldScores(scores, kind, len(model.classes_), *seconds, note)
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
@@ -120,14 +134,22 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     return limits
 
 
-def fit_rows(model: Pipeline, features: Features, rows: Int) -> Pipeline:
-    """Fit `model` on some rows of the features; labels are codes into `class_names`."""
+def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = True) -> Pipeline:
+    """Fit `model` on some rows of the features; labels are codes into `class_names`.
+
+    A classifier that folds its training rows again, to learn how sure it may be, keeps the groups
+    together where `grouped`.
+    """
+    groups = features.groups[rows] if grouped and features.groups is not None else None
+    name, last = model.steps[-1]
+    extra = {f"{name}__groups": groups} if "groups" in signature(last.fit).parameters else {}
     try:
-        return model.fit(features.X[rows], features.y[rows])
+        return model.fit(features.X[rows], features.y[rows], **extra)
     except ValueError as error:
         n_classes = len(np.unique(features.y[rows]))
+        inner = getattr(last, "estimator", last)
         raise DataError(
-            f"{type(model[-1]).__name__} cannot learn from {len(rows)} pictures of {n_classes} "
+            f"{type(inner).__name__} cannot learn from {len(rows)} pictures of {n_classes} "
             f"classes: {error} Add pictures, or take another classifier with --clf."
         ) from error
 
