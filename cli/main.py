@@ -184,6 +184,9 @@ def fit(
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes inversely to their frequency.")
     ] = False,
+    search: opt.Search = None,
+    vote: opt.Vote = False,
+    permute: opt.Permute = 0,
     jobs: opt.Jobs = -1,
 ) -> None:
     """Cross-validate classifiers on the cached features and keep the fitted models."""
@@ -200,6 +203,9 @@ def fit(
             seed=seed,
             test=test,
             balanced=balanced,
+            search=search,
+            vote=vote,
+            permute=permute,
             jobs=jobs,
             on_run=on_run,
         )

@@ -119,6 +119,33 @@ Precision = Annotated[
     ),
 ]
 
+_MORE = "More than one fit"
+Search = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="BUDGET",
+        help="Search settings inside each training fold: 20 (trials) or 60s (seconds a fold).",
+        rich_help_panel=_MORE,
+    ),
+]
+Vote = Annotated[
+    bool,
+    typer.Option(
+        "--vote",
+        help="Add the mean of the classifiers' probabilities as one more.",
+        rich_help_panel=_MORE,
+    ),
+]
+Permute = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Score each classifier on N shufflings of the labels too: that must give chance.",
+        rich_help_panel=_MORE,
+    ),
+]
+
 _MACHINE = "Machine"
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=_MACHINE)]
 BatchSize = Annotated[

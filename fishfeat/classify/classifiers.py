@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -24,6 +25,7 @@ from fishfeat.classify.estimators import (
 from fishfeat.classify.forest import CalibratedForest
 from fishfeat.classify.landmarks import RadialSVC
 from fishfeat.errors import DataError, did_you_mean
+from fishfeat.records import Int
 
 DEFAULT_CLASSIFIERS = ("svc", "rf", "xgb")
 # From `balanced` and the seed to an unfitted pipeline.
@@ -130,3 +132,10 @@ def make_classifier(name: str, *, balanced: bool = False, seed: int = 0) -> Pipe
             f"There are {', '.join(CLASSIFIERS)}."
         )
     return CLASSIFIERS[name](balanced, seed)
+
+
+def fit_pipeline(model: Pipeline, X: Any, y: Any, groups: Int | None) -> Pipeline:
+    """Fit, handing the groups to a classifier that folds its training rows again."""
+    name, last = model.steps[-1]
+    takes = "groups" in signature(last.fit).parameters
+    return model.fit(X, y, **({f"{name}__groups": groups} if takes else {}))

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from functools import partial
-from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +15,9 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from fishfeat.classify.calibration import class_scores
-from fishfeat.classify.classifiers import make_classifier
+from fishfeat.classify.classifiers import fit_pipeline
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.search import Budget, make_model, run_name
 from fishfeat.classify.splits import prove_disjoint
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import versions
@@ -28,9 +28,9 @@ _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")
 
 
 class FoldScores(NamedTuple):
-    """What one fold gave: scores float64 (n_test, n_classes), their kind, seconds, a note.
+    """What one fold gave: scores float64 (n_test, n_classes), their kind, seconds.
 
-    The note says what the classifier did in place of its usual way.
+    The note says what the classifier did in place of its usual way, `params` what it chose.
     """
 
     scores: Float
@@ -39,6 +39,7 @@ class FoldScores(NamedTuple):
     seconds_fit: float
     seconds_predict: float
     note: str = ""
+    params: Mapping[str, Any] | None = None
 
 
 def cross_validate(
@@ -49,6 +50,7 @@ def cross_validate(
     balanced: bool = False,
     seed: int = 0,
     n_jobs: int = -1,
+    search: Budget | None = None,
     on_progress: OnProgress | None = None,
 ) -> Run:
     """Score a classifier out of fold.
@@ -67,6 +69,9 @@ def cross_validate(
         Seed of the classifier.
     n_jobs
         Folds at once; -1 is one for each core.
+    search
+        Search the settings within each fold's training rows; the run is called '<clf>-search' and
+        its folds say what was chosen.
     on_progress
         Called with (done, total) folds.
 
@@ -83,7 +88,7 @@ def cross_validate(
         The classifier is not known, or cannot learn from as few pictures as a fold has.
     """
     _check_splits(features, splits)
-    fresh = partial(make_classifier, clf, balanced=balanced, seed=seed)
+    fresh = partial(make_model, clf, search=search, balanced=balanced, seed=seed)
     model = fresh()
     folds = [fold for repeat in splits.repeats for fold in repeat]
     done: list[FoldScores] = []
@@ -96,11 +101,13 @@ def cross_validate(
             done.append(result)
             if on_progress is not None:
                 on_progress(len(done), len(folds))
-    config = _config(features, clf, model, splits, balanced=balanced, seed=seed)
+    name = run_name(clf, search)
+    config = _config(features, name, model, splits, balanced=balanced, seed=seed)
+    config |= {"search": str(search)} if search else {}
     config["notes"] = list(dict.fromkeys(result.note for result in done if result.note))[:1]
     for note in config["notes"]:
-        log.warning("%s: %s", clf, note)
-    return _run(features, clf, splits, done, config)
+        log.warning("%s: %s", name, note)
+    return _run(features, name, splits, done, config)
 
 
 def _check_splits(features: Features, splits: Splits) -> None:
@@ -122,7 +129,8 @@ def _fit_fold(model: Pipeline, features: Features, fold: Fold, *, grouped: bool)
     scores, kind = score_rows(model, features, fold.test)
     seconds = (fitted - start, time.perf_counter() - fitted)
     note = getattr(model[-1], "note_", "")
-    return FoldScores(scores, kind, len(model.classes_), *seconds, note)
+    params = getattr(model[-1], "params_", None)
+    return FoldScores(scores, kind, len(model.classes_), *seconds, note, params)
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
@@ -141,13 +149,11 @@ def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = 
     together where `grouped`.
     """
     groups = features.groups[rows] if grouped and features.groups is not None else None
-    name, last = model.steps[-1]
-    extra = {f"{name}__groups": groups} if "groups" in signature(last.fit).parameters else {}
     try:
-        return model.fit(features.X[rows], features.y[rows], **extra)
+        return fit_pipeline(model, features.X[rows], features.y[rows], groups)
     except ValueError as error:
         n_classes = len(np.unique(features.y[rows]))
-        inner = getattr(last, "estimator", last)
+        inner = getattr(model[-1], "estimator", model[-1])
         raise DataError(
             f"{type(inner).__name__} cannot learn from {len(rows)} pictures of {n_classes} "
             f"classes: {error} Add pictures, or take another classifier with --clf."
@@ -243,6 +249,7 @@ def _fold_rows(
             "seconds_fit": result.seconds_fit,
             "seconds_predict": result.seconds_predict,
             **evaluate(features.y[fold.test], result.scores, result.score_kind),
+            **({} if result.params is None else {"params": dict(result.params)}),
         }
         for (r, f, fold), result in zip(numbered, results, strict=True)
     ]

@@ -78,6 +78,6 @@ def test_a_run_says_what_was_done_in_place_of_the_exact_way(
     def few(name: str, **options: Any) -> Any:
         return make_classifier(name, **options).set_params(radialsvc__max_exact=10)
 
-    monkeypatch.setattr("fishfeat.classify.crossval.make_classifier", few)
+    monkeypatch.setattr("fishfeat.classify.search.make_classifier", few)
     (note,) = cross_validate(features, "svc", splits).config["notes"]
     assert "landmarks in place of all pairs" in note
