@@ -188,6 +188,7 @@ def fit(
     vote: opt.Vote = False,
     permute: opt.Permute = 0,
     jobs: opt.Jobs = -1,
+    backend: opt.Backend = None,
 ) -> None:
     """Cross-validate classifiers on the cached features and keep the fitted models."""
     from fishfeat.stages.scores import fit_data
@@ -207,6 +208,7 @@ def fit(
             vote=vote,
             permute=permute,
             jobs=jobs,
+            backend=backend,
             on_run=on_run,
         )
     views.show_fit(out, done)

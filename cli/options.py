@@ -159,3 +159,11 @@ Workers = Annotated[
 Jobs = Annotated[
     int, typer.Option(help="Folds at once; -1 is one a core.", rich_help_panel=_MACHINE)
 ]
+Backend = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="dask|ray[:ADDRESS]",
+        help="Spread the folds over a cluster's workers; without an address over local ones.",
+        rich_help_panel=_MACHINE,
+    ),
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
+from fishfeat.classify.backends import is_spread
 from fishfeat.classify.calibration import class_scores
 from fishfeat.classify.classifiers import fit_pipeline
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
@@ -92,15 +93,12 @@ def cross_validate(
     model = fresh()
     folds = [fold for repeat in splits.repeats for fold in repeat]
     done: list[FoldScores] = []
-    with one_blas_thread():
-        # Threads: the heavy parts release the interpreter lock, and nothing is copied.
-        for result in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-            delayed(_fit_fold)(fresh(), features, fold, grouped=splits.strategy == "grouped")
-            for fold in folds
-        ):
-            done.append(result)
-            if on_progress is not None:
-                on_progress(len(done), len(folds))
+    grouped = splits.strategy == "grouped"
+    jobs = [delayed(_fit_fold)(fresh(), features, fold, grouped=grouped) for fold in folds]
+    for result in _results(jobs, n_jobs):
+        done.append(result)
+        if on_progress is not None:
+            on_progress(len(done), len(folds))
     name = run_name(clf, search)
     config = _config(features, name, model, splits, balanced=balanced, seed=seed)
     config |= {"search": str(search)} if search else {}
@@ -108,6 +106,23 @@ def cross_validate(
     for note in config["notes"]:
         log.warning("%s: %s", name, note)
     return _run(features, name, splits, done, config)
+
+
+def _results(jobs: list[Any], n_jobs: int) -> Iterator[FoldScores]:
+    """What each fold gives, in order: by threads here, or by the workers that are lent."""
+    if is_spread():
+        yield from Parallel()(delayed(_alone)(*job) for job in jobs)
+        return
+    with one_blas_thread():
+        # Threads: the heavy parts release the interpreter lock, and nothing is copied.
+        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
+
+
+def _alone(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FoldScores:
+    """A fold in a process of its own, which knows nothing of this one's limits."""
+    with one_blas_thread():
+        result: FoldScores = function(*args, **kwargs)
+        return result
 
 
 def _check_splits(features: Features, splits: Splits) -> None:

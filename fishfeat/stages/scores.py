@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fishfeat.classify.backends import spread
 from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS, make_classifier
 from fishfeat.classify.crossval import cross_validate, score_holdout
 from fishfeat.classify.permutation import Chance, permutation_check
@@ -75,6 +76,7 @@ def fit_data(
     vote: bool = False,
     permute: int = 0,
     jobs: int = -1,
+    backend: str | None = None,
     on_run: OnRun | None = None,
 ) -> Fit:
     """Cross-validate classifiers on the features last extracted and keep the fitted models.
@@ -100,6 +102,8 @@ def fit_data(
         How often to score each classifier on shuffled labels too, which must give chance.
     jobs
         Folds at once.
+    backend
+        Where the folds run, as `fishfeat.classify.backends.spread`; None is here.
     on_run
         Called with (classifier, split) before each run; gives its progress callback.
 
@@ -122,7 +126,8 @@ def fit_data(
         both.append(draw(strategy="random"))
     _say_splits(features, both[0])
     how = _How(balanced, seed, jobs, budget, permute, on_run)
-    done = [_fit_one(folder, features, both, name, how) for name in names]
+    with spread(backend):
+        done = [_fit_one(folder, features, both, name, how) for name in names]
     chance = {one.runs[0].name: one.chance for one in done if one.chance is not None}
     if vote:
         done.append(_vote(folder, features, both, done, seed))
