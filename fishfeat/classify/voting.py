@@ -88,7 +88,7 @@ def vote(runs: Sequence[Run], *, groups: Int | None = None, seed: int = 0) -> Ru
         intervals=bootstrap_intervals(first.y, scores, "proba", groups=groups, seed=seed),
         folds=tuple(_fold(runs, scores, i) for i in range(len(first.folds))),
         seconds={name: sum(run.seconds[name] for run in runs) for name in first.seconds},
-        config={**first.config, **own},
+        config={k: v for k, v in first.config.items() if k != "chance"} | own,
         holdout=None,
     )
 

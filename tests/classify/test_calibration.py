@@ -96,3 +96,10 @@ def test_each_part_of_the_forest_leaves_whole_groups_out(leaky: Features) -> Non
         for g in (leaky.groups, None)
     )
     assert knowing < ignorant / 1.5
+
+
+def test_random_folds_are_calibrated_on_random_folds(leaky: Features) -> None:
+    """On random splits siblings are on both sides, within a fold as without: both are as sure."""
+    for strategy in ("grouped", "random"):
+        run = cross_validate(leaky, "svc", make_splits(leaky, strategy=strategy))
+        assert run.metrics["ece"] < 0.12
