@@ -188,7 +188,11 @@ def fit(
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes inversely to their frequency.")
     ] = False,
+    search: opt.Search = None,
+    vote: opt.Vote = False,
+    permute: opt.Permute = 0,
     jobs: opt.Jobs = -1,
+    backend: opt.Backend = None,
 ) -> None:
     """Cross-validate classifiers on the cached features and keep the fitted models."""
     from fishfeat.stages.scores import fit_data
@@ -204,7 +208,11 @@ def fit(
             seed=seed,
             test=test,
             balanced=balanced,
+            search=search,
+            vote=vote,
+            permute=permute,
             jobs=jobs,
+            backend=backend,
             on_run=on_run,
         )
     views.show_fit(out, done)

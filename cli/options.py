@@ -130,6 +130,33 @@ Precision = Annotated[
     ),
 ]
 
+_MORE = "More than one fit"
+Search = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="BUDGET",
+        help="Search settings inside each training fold: 20 (trials) or 60s (seconds a fold).",
+        rich_help_panel=_MORE,
+    ),
+]
+Vote = Annotated[
+    bool,
+    typer.Option(
+        "--vote",
+        help="Add the mean of the classifiers' probabilities as one more.",
+        rich_help_panel=_MORE,
+    ),
+]
+Permute = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Score each classifier on N shufflings of the labels too: that must give chance.",
+        rich_help_panel=_MORE,
+    ),
+]
+
 _MACHINE = "Machine"
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=_MACHINE)]
 Compute = Annotated[
@@ -150,4 +177,12 @@ Workers = Annotated[
 ]
 Jobs = Annotated[
     int, typer.Option(help="Folds at once; -1 is one a core.", rich_help_panel=_MACHINE)
+]
+Backend = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="dask|ray[:ADDRESS]",
+        help="Spread the folds over a cluster's workers; without an address over local ones.",
+        rich_help_panel=_MACHINE,
+    ),
 ]

@@ -121,6 +121,10 @@ def fit_document(done: Fit) -> dict[str, Any]:
         "notes": done.splits.notes,
         "runs": [run_document(run) for run in done.runs],
         "models": done.models,
+        "chance": {
+            name: {**chance._asdict(), "leaks": chance.leaks}
+            for name, chance in done.chance.items()
+        },
     }
 
 
@@ -144,6 +148,12 @@ def show_fit(out: Output, done: Fit) -> None:
     """The leaderboard: honest figure first, what the leak was worth beside it."""
     out.document(fit_document(done))
     show_leaderboard(out, done.folder.name, done.runs)
+    for name, chance in done.chance.items():
+        low, high = min(chance.shuffled), max(chance.shuffled)
+        out.say(
+            f"{name} on shuffled labels: balanced accuracy {low:.3f} to {high:.3f}, "
+            f"guessing {chance.chance:.3f}: {'A LEAK' if chance.leaks else 'no leak'}."
+        )
     if done.splits.strategy == "grouped":
         out.say(
             "grouped: no group stands on both sides of a fold; this is the figure to believe.\n"

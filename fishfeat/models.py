@@ -6,16 +6,18 @@ import hashlib
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
 import numpy as np
+from sklearn.pipeline import make_pipeline
 
-from fishfeat.classify.classifiers import make_classifier
 from fishfeat.classify.crossval import describe_features, fit_rows, one_blas_thread, score_rows
 from fishfeat.classify.metrics import margin
+from fishfeat.classify.search import Budget, make_model, run_name
+from fishfeat.classify.voting import NAME, SoftVote
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
 from fishfeat.records import BackboneSpec, Features, Float, Int, Str
@@ -165,14 +167,17 @@ def fit_model(
     rows: Int | None = None,
     balanced: bool = False,
     seed: int = 0,
+    search: Budget | None = None,
 ) -> Model:
     """Fit a classifier on every labelled picture, or on `rows` int64 (n_rows,) of the features."""
     rows = np.flatnonzero(features.y >= 0) if rows is None else rows
+    unfitted = make_model(clf, search=search, balanced=balanced, seed=seed)
     with one_blas_thread():
-        pipeline = fit_rows(make_classifier(clf, balanced=balanced, seed=seed), features, rows)
+        pipeline = fit_rows(unfitted, features, rows)
+    chosen = {"search": str(search), "params": pipeline[-1].params_} if search else {}
     _, kind = score_rows(pipeline, features, rows[:1])
     return Model(
-        clf=clf,
+        clf=run_name(clf, search),
         pipeline=pipeline,
         class_names=features.class_names,
         spec=features.spec,
@@ -183,8 +188,19 @@ def fit_model(
             "seed": seed,
             "n_images": len(rows),
             "features": describe_features(features),
+            **chosen,
         },
     )
+
+
+def vote_model(models: Sequence[Model]) -> Model:
+    """One model of several that were fitted on the same features: the mean of what they say."""
+    first, voters = models[0], [model.clf for model in models]
+    if len({(model.fingerprint, tuple(model.class_names.tolist())) for model in models}) > 1:
+        raise ModelError("Only models of the same features and classes can vote together.")
+    pipeline = make_pipeline(SoftVote([model.pipeline for model in models]))
+    config = {**first.config, "voters": voters}
+    return replace(first, clf=NAME, pipeline=pipeline, score_kind="proba", config=config)
 
 
 def model_name(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:

@@ -319,3 +319,25 @@ def test_a_balanced_model_stands_beside_the_plain_one(run, fish):
     picture = sorted((fish / "bass").glob("*.png"))[0]
     for name in ("knn", "knn-balanced"):
         assert run("--json", "predict", picture, "--model", name)["model"].startswith(f"{name}-on-")
+
+
+def test_fit_searches_votes_and_shuffles_when_asked(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    more = ["--search", "2", "--vote", "--permute", 2]
+    document = run("--json", "fit", "--clf", "knn", "--clf", "lda", "--cv", 3, *more)
+    names = ["knn-search", "knn-search", "lda-search", "lda-search", "vote", "vote"]
+    assert [one["clf"] for one in document["runs"]] == names
+    assert all("params" in fold for fold in document["runs"][0]["folds"])
+    assert document["chance"]["knn-search"]["chance"] == 0.5
+    assert len(document["chance"]["lda-search"]["shuffled"]) == 2
+    assert Path(run("report").split("The page: ")[1].strip()).is_file()
+    picture = sorted((fish / "bass").glob("*.png"))[0]
+    named = run("--json", "predict", picture, "--model", "vote")
+    assert named["predictions"][0]["label"] == "bass"
+    assert "on shuffled labels: balanced accuracy" in run("fit", "--clf", "knn", "--permute", 2)
+
+
+def test_wrong_budgets_and_lonely_votes_are_refused_before_anything_is_fitted(run, fish):
+    run("extract", fish, *TINY)
+    assert "--search takes a number" in run("fit", "--search", "soon", code=1)
+    assert "--vote wants at least two" in run("fit", "--clf", "knn", "--vote", code=1)

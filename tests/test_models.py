@@ -72,7 +72,7 @@ def test_scores_and_confidence_are_those_of_the_pipeline(
 ) -> None:
     found = model.predict([pond / key for key in features.keys.tolist()], backbone=backbone)
     scores = np.stack([p.scores for p in found])
-    np.testing.assert_allclose(scores, model.pipeline.decision_function(features.X), atol=1e-4)
+    np.testing.assert_allclose(scores, model.pipeline.predict_proba(features.X), atol=1e-4)
     np.testing.assert_allclose([p.margin for p in found], margin(scores, model.score_kind))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,24 +14,33 @@ from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from fishfeat.classify.classifiers import class_scores, make_classifier
+from fishfeat.classify.backends import is_spread
+from fishfeat.classify.calibration import class_scores
+from fishfeat.classify.classifiers import fit_pipeline
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.search import Budget, make_model, run_name
 from fishfeat.classify.splits import prove_disjoint
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import versions
 from fishfeat.records import Features, Float, Fold, Holdout, Int, OnProgress, Run, Splits
 
+log = logging.getLogger("fishfeat")
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")
 
 
 class FoldScores(NamedTuple):
-    """What one fold gave: scores float64 (n_test, n_classes), their kind, and seconds."""
+    """What one fold gave: scores float64 (n_test, n_classes), their kind, seconds.
+
+    The note says what the classifier did in place of its usual way, `params` what it chose.
+    """
 
     scores: Float
     score_kind: str
     n_classes_train: int
     seconds_fit: float
     seconds_predict: float
+    note: str = ""
+    params: Mapping[str, Any] | None = None
 
 
 def cross_validate(
@@ -40,6 +51,7 @@ def cross_validate(
     balanced: bool = False,
     seed: int = 0,
     n_jobs: int = -1,
+    search: Budget | None = None,
     on_progress: OnProgress | None = None,
 ) -> Run:
     """Score a classifier out of fold.
@@ -58,6 +70,9 @@ def cross_validate(
         Seed of the classifier.
     n_jobs
         Folds at once; -1 is one for each core.
+    search
+        Search the settings within each fold's training rows; the run is called '<clf>-search' and
+        its folds say what was chosen.
     on_progress
         Called with (done, total) folds.
 
@@ -74,20 +89,40 @@ def cross_validate(
         The classifier is not known, or cannot learn from as few pictures as a fold has.
     """
     _check_splits(features, splits)
-    model = make_classifier(clf, balanced=balanced, seed=seed)
+    fresh = partial(make_model, clf, search=search, balanced=balanced, seed=seed)
+    model = fresh()
     folds = [fold for repeat in splits.repeats for fold in repeat]
     done: list[FoldScores] = []
+    grouped = splits.strategy == "grouped"
+    jobs = [delayed(_fit_fold)(fresh(), features, fold, grouped=grouped) for fold in folds]
+    for result in _results(jobs, n_jobs):
+        done.append(result)
+        if on_progress is not None:
+            on_progress(len(done), len(folds))
+    name = run_name(clf, search)
+    config = _config(features, name, model, splits, balanced=balanced, seed=seed)
+    config |= {"search": str(search)} if search else {}
+    config["notes"] = list(dict.fromkeys(result.note for result in done if result.note))[:1]
+    for note in config["notes"]:
+        log.warning("%s: %s", name, note)
+    return _run(features, name, splits, done, config)
+
+
+def _results(jobs: list[Any], n_jobs: int) -> Iterator[FoldScores]:
+    """What each fold gives, in order: by threads here, or by the workers that are lent."""
+    if is_spread():
+        yield from Parallel()(delayed(_alone)(*job) for job in jobs)
+        return
     with one_blas_thread():
         # Threads: the heavy parts release the interpreter lock, and nothing is copied.
-        for result in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
-            delayed(_fit_fold)(make_classifier(clf, balanced=balanced, seed=seed), features, fold)
-            for fold in folds
-        ):
-            done.append(result)
-            if on_progress is not None:
-                on_progress(len(done), len(folds))
-    config = _config(features, clf, model, splits, balanced=balanced, seed=seed)
-    return _run(features, clf, splits, done, config)
+        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
+
+
+def _alone(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FoldScores:
+    """A fold in a process of its own, which knows nothing of this one's limits."""
+    with one_blas_thread():
+        result: FoldScores = function(*args, **kwargs)
+        return result
 
 
 def _check_splits(features: Features, splits: Splits) -> None:
@@ -102,13 +137,15 @@ def _check_splits(features: Features, splits: Splits) -> None:
         prove_disjoint(splits, features.groups, folds=splits.strategy == "grouped")
 
 
-def _fit_fold(model: Pipeline, features: Features, fold: Fold) -> FoldScores:
+def _fit_fold(model: Pipeline, features: Features, fold: Fold, *, grouped: bool) -> FoldScores:
     start = time.perf_counter()
-    fit_rows(model, features, fold.train)
+    fit_rows(model, features, fold.train, grouped=grouped)
     fitted = time.perf_counter()
     scores, kind = score_rows(model, features, fold.test)
     seconds = (fitted - start, time.perf_counter() - fitted)
-    return FoldScores(scores, kind, len(model.classes_), *seconds)
+    note = getattr(model[-1], "note_", "")
+    params = getattr(model[-1], "params_", None)
+    return FoldScores(scores, kind, len(model.classes_), *seconds, note, params)
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
@@ -120,14 +157,20 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     return limits
 
 
-def fit_rows(model: Pipeline, features: Features, rows: Int) -> Pipeline:
-    """Fit `model` on some rows of the features; labels are codes into `class_names`."""
+def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = True) -> Pipeline:
+    """Fit `model` on some rows of the features; labels are codes into `class_names`.
+
+    A classifier that folds its training rows again, to learn how sure it may be, keeps the groups
+    together where `grouped`.
+    """
+    groups = features.groups[rows] if grouped and features.groups is not None else None
     try:
-        return model.fit(features.X[rows], features.y[rows])
+        return fit_pipeline(model, features.X[rows], features.y[rows], groups)
     except ValueError as error:
         n_classes = len(np.unique(features.y[rows]))
+        inner = getattr(model[-1], "estimator", model[-1])
         raise DataError(
-            f"{type(model[-1]).__name__} cannot learn from {len(rows)} pictures of {n_classes} "
+            f"{type(inner).__name__} cannot learn from {len(rows)} pictures of {n_classes} "
             f"classes: {error} Add pictures, or take another classifier with --clf."
         ) from error
 
@@ -221,6 +264,7 @@ def _fold_rows(
             "seconds_fit": result.seconds_fit,
             "seconds_predict": result.seconds_predict,
             **evaluate(features.y[fold.test], result.scores, result.score_kind),
+            **({} if result.params is None else {"params": dict(result.params)}),
         }
         for (r, f, fold), result in zip(numbered, results, strict=True)
     ]

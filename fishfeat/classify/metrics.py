@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fishfeat.classify.reliability import calibration_error
 from fishfeat.records import Float, Int
 
 # Runs are ranked by it, on the page and on the command line.
@@ -60,12 +61,15 @@ def evaluate(y: Int, scores: Float, score_kind: str) -> dict[str, float]:
         accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1; top5 where there are
         more than five classes, ties counting for the share of their orders that puts the true
         class among the five; log_loss (natural logarithm, probabilities below 1.2e-7 counting as
-        that) for probabilities. Averages over classes leave out classes without pictures in `y`.
+        that) and ece, the expected calibration error in 10 bins, for probabilities. Averages over
+        classes leave out classes without pictures in `y`.
     """
     n_classes = scores.shape[1]
     matrix = _weighted_confusion(_codes(y, scores.argmax(axis=1), n_classes), None, n_classes)
     rows = _row_metrics(y, scores, score_kind)
-    return _from_confusion(matrix) | {name: float(v.mean()) for name, v in rows.items()}
+    means = {name: float(v.mean()) for name, v in rows.items()}
+    error = calibration_error(y, scores, score_kind)
+    return _from_confusion(matrix) | means | ({} if error is None else {"ece": error})
 
 
 def bootstrap_intervals(
@@ -77,7 +81,9 @@ def bootstrap_intervals(
     seed: int = 0,
     n_bootstrap: int = N_BOOTSTRAP,
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of every metric, whole groups being drawn with replacement.
+    """95 % percentile intervals of the metrics, whole groups being drawn with replacement.
+
+    The calibration error has none: every resampling makes it larger.
 
     Pictures of one group are no independent evidence, so groups are resampled where they are
     known (cluster bootstrap, Field and Welsh 2007), and single pictures otherwise. The intervals

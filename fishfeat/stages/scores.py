@@ -7,15 +7,19 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fishfeat.classify.backends import spread
 from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS, make_classifier
 from fishfeat.classify.crossval import cross_validate, score_holdout
+from fishfeat.classify.permutation import Chance, permutation_check
+from fishfeat.classify.search import Budget, parse_budget
 from fishfeat.classify.splits import make_splits
+from fishfeat.classify.voting import vote as vote_of
 from fishfeat.errors import DataError
-from fishfeat.models import fit_model
+from fishfeat.models import Model, fit_model, vote_model
 from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.features import load_features
 from fishfeat.stages.pictures import current_dataset, regroup
@@ -26,13 +30,36 @@ OnRun = Callable[[str, str], "OnProgress | None"]
 
 
 class Fit(NamedTuple):
-    """What `fit_data` did: the runs (for each classifier grouped, then random) and the models."""
+    """What `fit_data` did: the runs (for each classifier grouped, then random) and the models.
+
+    `chance` is what each classifier scored on shuffled labels, where that was asked for.
+    """
 
     folder: DatasetFolder
     features: Features
     splits: Splits
     runs: list[Run]
     models: list[Path]
+    chance: dict[str, Chance]
+
+
+class _How(NamedTuple):
+    """How each classifier is fitted."""
+
+    balanced: bool
+    seed: int
+    jobs: int
+    search: Budget | None
+    permute: int
+    on_run: OnRun | None
+
+
+class _Done(NamedTuple):
+    """What was done with one classifier."""
+
+    runs: list[Run]
+    model: Model
+    chance: Chance | None = None
 
 
 def fit_data(
@@ -45,7 +72,11 @@ def fit_data(
     seed: int = 0,
     test: float | None = None,
     balanced: bool = False,
+    search: str | None = None,
+    vote: bool = False,
+    permute: int = 0,
     jobs: int = -1,
+    backend: str | None = None,
     on_run: OnRun | None = None,
 ) -> Fit:
     """Cross-validate classifiers on the features last extracted and keep the fitted models.
@@ -62,8 +93,17 @@ def fit_data(
         `n_splits` and so on of `make_splits`.
     balanced
         Weigh classes inversely to their frequency.
+    search
+        Budget of the search for settings in each training fold: '20' trials, '60s'; None searches
+        nothing.
+    vote
+        Add the mean of the classifiers' probabilities as one more run and model.
+    permute
+        How often to score each classifier on shuffled labels too, which must give chance.
     jobs
         Folds at once.
+    backend
+        Where the folds run, as `fishfeat.classify.backends.spread`; None is here.
     on_run
         Called with (classifier, split) before each run; gives its progress callback.
 
@@ -73,9 +113,8 @@ def fit_data(
         For each classifier the run on grouped folds and, to show what a leak would be worth, one
         on random folds; only the latter where no groups are known.
     """
-    names = list(dict.fromkeys(clf or DEFAULT_CLASSIFIERS))
-    for name in names:
-        make_classifier(name)  # a wrong name is said before anything is fitted
+    names = _names(clf, vote)
+    budget = parse_budget(search) if search else None
     folder = current_dataset(cache)
     if group_pattern is not None:
         regroup(folder, group_pattern)
@@ -86,11 +125,26 @@ def fit_data(
     if both[0].strategy == "grouped":
         both.append(draw(strategy="random"))
     _say_splits(features, both[0])
-    fit_one = partial(_fit_one, folder, features, both, balanced, seed, jobs, on_run)
-    done = [fit_one(name) for name in names]
+    how = _How(balanced, seed, jobs, budget, permute, on_run)
+    with spread(backend):
+        done = [_fit_one(folder, features, both, name, how) for name in names]
+    chance = {one.runs[0].name: one.chance for one in done if one.chance is not None}
+    if vote:
+        done.append(_vote(folder, features, both, done, seed))
     folder.update(splits=[splits.digest for splits in both])
-    runs = [run for found, _ in done for run in found]
-    return Fit(folder, features, both[0], runs, [model for _, model in done])
+    runs = [run for one in done for run in one.runs]
+    paths = [folder.models / one.model.name for one in done]
+    return Fit(folder, features, both[0], runs, paths, chance)
+
+
+def _names(clf: Sequence[str], vote: bool) -> list[str]:
+    """The classifiers asked for; a wrong name is said before anything is fitted."""
+    names = list(dict.fromkeys(clf or DEFAULT_CLASSIFIERS))
+    for name in names:
+        make_classifier(name)
+    if vote and len(names) < 2:
+        raise DataError(f"--vote wants at least two classifiers; got {names[0]}. Name --clf more.")
+    return names
 
 
 def _say_splits(features: Features, splits: Splits) -> None:
@@ -111,28 +165,78 @@ def _say_splits(features: Features, splits: Splits) -> None:
 
 
 def _fit_one(
+    folder: DatasetFolder, features: Features, both: Sequence[Splits], clf: str, how: _How
+) -> _Done:
+    """The runs of one classifier, and its model fitted on all rows that are not held out."""
+    same: dict[str, Any] = {"balanced": how.balanced, "seed": how.seed}
+    runs = []
+    for splits in both:
+        progress = how.on_run(clf, splits.strategy) if how.on_run else None
+        validate = partial(cross_validate, features, clf, splits, search=how.search, **same)
+        runs.append(validate(n_jobs=how.jobs, on_progress=progress))
+    chance = _on_shuffled(features, both[0], clf, how) if how.permute else None
+    if chance is not None:
+        runs[0] = dataclasses.replace(
+            runs[0], config={**runs[0].config, "chance": chance._asdict()}
+        )
+    model = fit_model(features, clf, rows=both[0].rows, search=how.search, **same)
+    return _Done(_kept(folder, features, both[0], runs, model, how.seed), model, chance)
+
+
+def _on_shuffled(features: Features, splits: Splits, clf: str, how: _How) -> Chance:
+    """The score on shuffled labels, with a warning where it is better than guessing."""
+    chance = permutation_check(
+        features,
+        clf,
+        splits,
+        n_shuffles=how.permute,
+        balanced=how.balanced,
+        seed=how.seed,
+        n_jobs=how.jobs,
+        on_progress=how.on_run(clf, "shuffled") if how.on_run else None,
+    )
+    if chance.leaks:
+        log.warning(
+            "%s scores %.3f balanced accuracy on shuffled labels, where guessing gives %.3f: what "
+            "it is asked about has leaked into training. Look at the groups.",
+            *(clf, np.mean(chance.shuffled), chance.chance),
+        )
+    return chance
+
+
+def _vote(
     folder: DatasetFolder,
     features: Features,
     both: Sequence[Splits],
-    balanced: bool,
+    done: Sequence[_Done],
     seed: int,
-    jobs: int,
-    on_run: OnRun | None,
-    clf: str,
-) -> tuple[list[Run], Path]:
-    """The runs of one classifier, and its model fitted on all rows that are not held out."""
-    runs = []
-    for splits in both:
-        progress = on_run(clf, splits.strategy) if on_run else None
-        validate = partial(cross_validate, features, clf, splits, balanced=balanced, seed=seed)
-        runs.append(validate(n_jobs=jobs, on_progress=progress))
-    model = fit_model(features, clf, rows=both[0].rows, balanced=balanced, seed=seed)
-    if len(both[0].holdout):
-        held = score_holdout(model.pipeline, features, both[0], seed=seed)
-        runs[0] = dataclasses.replace(runs[0], holdout=held)
+) -> _Done:
+    """One more run on each kind of splits, and one more model, of those that were fitted."""
+    groups = None if features.groups is None else features.groups[both[0].rows]
+    runs = [
+        vote_of([one.runs[i] for one in done], groups=groups, seed=splits.seed)
+        for i, splits in enumerate(both)
+    ]
+    model = vote_model([one.model for one in done])
+    return _Done(_kept(folder, features, both[0], runs, model, seed), model)
+
+
+def _kept(
+    folder: DatasetFolder,
+    features: Features,
+    splits: Splits,
+    runs: list[Run],
+    model: Model,
+    seed: int,
+) -> list[Run]:
+    """The runs, the first with its held-out score, saved beside the model."""
+    if len(splits.holdout):
+        held = score_holdout(model.pipeline, features, splits, seed=seed)
+        runs = [dataclasses.replace(runs[0], holdout=held), *runs[1:]]
     for run in runs:
         folder.save_run(run)
-    return runs, model.save(folder.models / model.name)
+    model.save(folder.models / model.name)
+    return runs
 
 
 def runs_in_force(folder: DatasetFolder) -> list[Run]:

@@ -1,0 +1,130 @@
+"""Fit and report at the size and imbalance of the whole of Fish4Knowledge: seconds and memory.
+
+    python benchmarks/large.py [--clf svc rf xgb] [--jobs 2]
+
+The vectors are drawn (27,370 of 1,280 columns; 23 species of 16 to 12,112 pictures, as published;
+8,725 trajectories): a latent vector of the species, one of the trajectory and noise, mapped to
+columns that are rarely negative, like those of a pooled network. Their accuracy means nothing.
+Everything that `fishfeat fit` and `report` do is done: grouped and random folds, intervals, the
+kept models, the files. There are no pictures, so the page has empty thumbnails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+import fishfeat as ff
+from fishfeat.records import BackboneSpec, Features, ImageSet, Run, Splits
+from fishfeat.workspace import DatasetFolder
+
+COUNTS = [12112, 4049, 3593, 2683, 2534, 450, 299, 241, 218, 206, 190, 181, 147, 98, 90, 56, 49, 42]
+COUNTS += [41, 29, 25, 21, 16]
+N_TRAJECTORIES = 8725
+DIM, LATENT = 1280, 96
+
+
+def draw(seed: int = 0) -> Features:
+    """The vectors with their species and trajectories."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(len(COUNTS)), COUNTS)
+    groups = trajectories(rng)
+    latent = 1.3 * rng.normal(size=(len(COUNTS), LATENT))[y]
+    latent += rng.normal(size=(groups.max() + 1, LATENT))[groups]
+    latent += 0.7 * rng.normal(size=latent.shape)
+    X = latent.astype(np.float32) @ rng.normal(size=(LATENT, DIM)).astype(np.float32)
+    X += 4 * rng.standard_normal(X.shape, np.float32)
+    return Features(
+        X=np.maximum(X, 0.05 * X),
+        keys=np.array([f"{i:05}.png" for i in range(len(y))]),
+        y=y,
+        class_names=np.array([f"species {c:02}" for c in range(len(COUNTS))]),
+        spec=BackboneSpec("random", "drawn"),
+        fingerprint="0" * 64,
+        dataset="large",
+        groups=groups,
+        grouping="drawn",
+    )
+
+
+def trajectories(rng: np.random.Generator) -> np.ndarray:
+    """int64 (n,): each species has its share of trajectories, of very different lengths."""
+    share = np.maximum(2, np.round(np.array(COUNTS) * N_TRAJECTORIES / sum(COUNTS))).astype(int)
+    share[0] += N_TRAJECTORIES - share.sum()
+    found, first = [], 0
+    for n, n_groups in zip(COUNTS, share, strict=True):
+        lengths = 1 + rng.multinomial(n - n_groups, rng.dirichlet(np.full(n_groups, 0.5)))
+        found.append(np.repeat(np.arange(first, first + n_groups), lengths))
+        first += n_groups
+    return np.concatenate(found)
+
+
+def images_of(features: Features, root: Path) -> ImageSet:
+    """An image set whose files are not there."""
+    n = len(features)
+    return ImageSet(
+        name="large",
+        root=root,
+        keys=features.keys,
+        y=features.y,
+        class_names=features.class_names,
+        digest=np.array([f"{i:064x}" for i in range(n)]),
+        n_bytes=np.full(n, 9000),
+        mtime_ns=np.zeros(n, np.int64),
+        width=np.full(n, 90),
+        height=np.full(n, 80),
+        groups=features.groups,
+    )
+
+
+def fit(features: Features, clf: str, both: list[Splits], jobs: int, to: Path) -> list[Run]:
+    """What the fit stage does for one classifier."""
+    runs = [ff.cross_validate(features, clf, splits, n_jobs=jobs) for splits in both]
+    model = ff.fit_model(features, clf)
+    model.save(to / "models" / model.name)
+    for run in runs:
+        DatasetFolder(to).save_run(run)
+    return runs
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Print a row: seconds, those of the processor, and the most memory that was ever held."""
+    start, cpu = time.perf_counter(), time.process_time()
+    yield
+    gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    spent = f"{time.perf_counter() - start:.1f} | {time.process_time() - cpu:.1f}"
+    print(f"| {what} | {spent} | {gigabytes:.2f} |", flush=True)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clf", nargs="+", default=["svc", "rf", "xgb"])
+    parser.add_argument("--jobs", type=int, default=2)
+    asked = parser.parse_args()
+    print("| step | seconds | CPU seconds | peak GB |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as work, timed("everything"):
+        to, runs = Path(work), []
+        with timed("draw the vectors"):
+            features = draw()
+        with timed("splits"):
+            both = [ff.make_splits(features, strategy=s) for s in ("grouped", "random")]
+        for clf in asked.clf:
+            with timed(f"fit {clf}"):
+                runs += fit(features, clf, both, asked.jobs, to)
+        with timed("report"):
+            ff.write_report(runs, images_of(features, to), to / "report")
+    for run in runs:
+        print(run.name, run.split, f"{run.metrics['accuracy']:.3f}", *run.config["notes"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Boosting over blocks of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fishfeat.classify.boosting import BoostedTrees
+from fishfeat.records import Features
+
+MakeFeatures = Callable[..., Features]
+
+
+def test_every_column_has_its_turn(make_features: MakeFeatures) -> None:
+    features = make_features(dim=23)
+    model = BoostedTrees(n_estimators=10, rounds_per_turn=2, block_columns=8)
+    model.fit(features.X, features.y)
+    assert sorted(np.concatenate(model.blocks_).tolist()) == list(range(23))
+    assert [at for at, _ in model.turns_] == [0, 1, 2, 0, 1]
+    assert [booster.num_boosted_rounds() for _, booster in model.turns_] == [2] * 5
+
+
+def test_a_class_that_needs_columns_of_two_blocks_is_learnt() -> None:
+    """Each turn goes on from the margins of those before, so that blocks add up."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 40)).astype(np.float32)
+    y = np.where(X[:, 3] > 0, 1, 0) + 2 * (X[:, 30] > 0)
+    model = BoostedTrees(n_estimators=60, block_columns=8).fit(X[:400], y[:400])
+    assert len(model.blocks_) == 5
+    assert (model.predict(X[400:]) == y[400:]).mean() > 0.75  # one column alone: at most 0.5
+
+
+def test_more_rounds_fit_closer(make_features: MakeFeatures) -> None:
+    features = make_features(class_effect=0.3, dim=30)
+    own = np.arange(len(features)), features.y
+    few, many = (
+        BoostedTrees(n_estimators=n).fit(features.X, features.y).predict_proba(features.X)[own]
+        for n in (5, 50)
+    )
+    assert many.mean() > few.mean() + 0.1
