@@ -13,16 +13,20 @@ import numpy as np
 
 from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS, make_classifier
 from fishfeat.classify.crossval import cross_validate, score_holdout
+from fishfeat.classify.curve import learning_curve as draw_curve
 from fishfeat.classify.splits import make_splits
 from fishfeat.errors import DataError
 from fishfeat.models import fit_model
 from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
+from fishfeat.stages.extras import curves_in_force, find_map, keep_map, merge_in_force, save_curve
 from fishfeat.stages.features import load_features
 from fishfeat.stages.pictures import current_dataset, regroup
 from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
 OnRun = Callable[[str, str], "OnProgress | None"]
+# Fitted dozens of times for a learning curve, so a fast one where none is named.
+CURVE_CLASSIFIER = "logreg"
 
 
 class Fit(NamedTuple):
@@ -45,6 +49,7 @@ def fit_data(
     seed: int = 0,
     test: float | None = None,
     balanced: bool = False,
+    learning_curve: bool = False,
     jobs: int = -1,
     on_run: OnRun | None = None,
 ) -> Fit:
@@ -62,6 +67,9 @@ def fit_data(
         `n_splits` and so on of `make_splits`.
     balanced
         Weigh classes inversely to their frequency.
+    learning_curve
+        Also score the named classifiers (logreg where none is named) on ever more of the training
+        groups and keep the curve for the page.
     jobs
         Folds at once.
     on_run
@@ -88,6 +96,9 @@ def fit_data(
     _say_splits(features, both[0])
     fit_one = partial(_fit_one, folder, features, both, balanced, seed, jobs, on_run)
     done = [fit_one(name) for name in names]
+    keep_map(folder, features)
+    for name in (clf or (CURVE_CLASSIFIER,)) if learning_curve else ():
+        _keep_curve(folder, features, both[0], balanced, seed, jobs, on_run, name)
     folder.update(splits=[splits.digest for splits in both])
     runs = [run for found, _ in done for run in found]
     return Fit(folder, features, both[0], runs, [model for _, model in done])
@@ -135,6 +146,21 @@ def _fit_one(
     return runs, model.save(folder.models / model.name)
 
 
+def _keep_curve(
+    folder: DatasetFolder,
+    features: Features,
+    splits: Splits,
+    balanced: bool,
+    seed: int,
+    jobs: int,
+    on_run: OnRun | None,
+    clf: str,
+) -> None:
+    progress = on_run(clf, "learning curve") if on_run else None
+    draw = partial(draw_curve, features, clf, splits, balanced=balanced, seed=seed)
+    save_curve(folder, draw(n_jobs=jobs, on_progress=progress))
+
+
 def runs_in_force(folder: DatasetFolder) -> list[Run]:
     """The kept runs whose splits are those last used, so that they can be compared."""
     in_force = set(folder.state().get("splits", ()))
@@ -150,11 +176,39 @@ def runs_in_force(folder: DatasetFolder) -> list[Run]:
     return runs
 
 
-def report_data(*, cache: PathLike = "cache") -> tuple[DatasetFolder, Path]:
-    """Write the page of the data set last used; returns its folder and the page."""
+def report_data(
+    *,
+    cache: PathLike = "cache",
+    map_method: str | None = None,
+    group_matrix: bool = False,
+    on_progress: OnProgress | None = None,
+) -> tuple[DatasetFolder, Path]:
+    """Write the page of the data set last used; returns its folder and the page.
+
+    Parameters
+    ----------
+    cache
+        The cache folder.
+    map_method
+        'pca' or 'umap': how the features are laid out on a plane, once; None is pca.
+    group_matrix
+        Also write each run's confusion matrix as CSV, by class and by group.
+    on_progress
+        Called with (done, total) thumbnails.
+    """
     from fishfeat.report.page import write_report
 
     folder = current_dataset(cache)
     log.info("Data set: %s.", folder.name)
-    page = write_report(runs_in_force(folder), folder.load_images(), folder.report)
+    runs = runs_in_force(folder)
+    page = write_report(
+        runs,
+        folder.load_images(),
+        folder.report,
+        feature_map=find_map(folder, map_method),
+        curves=curves_in_force(folder, runs),
+        merge=merge_in_force(folder),
+        group_matrix=group_matrix,
+        on_progress=on_progress,
+    )
     return folder, page
