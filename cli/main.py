@@ -184,6 +184,14 @@ def fit(
     balanced: Annotated[
         bool, typer.Option("--balanced", help="Weigh classes inversely to their frequency.")
     ] = False,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve",
+            help="Also score the classifiers that --clf names (else logreg) on ever more of the "
+            "training groups: would more pictures help?",
+        ),
+    ] = False,
     jobs: opt.Jobs = -1,
 ) -> None:
     """Cross-validate classifiers on the cached features and keep the fitted models."""
@@ -200,6 +208,7 @@ def fit(
             seed=seed,
             test=test,
             balanced=balanced,
+            learning_curve=learning_curve,
             jobs=jobs,
             on_run=on_run,
         )
@@ -209,11 +218,33 @@ def fit(
 @app.command()
 def report(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    map_method: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--map",
+            metavar="pca|umap",
+            help="How the features are laid out on the map; umap needs the extra of that name. "
+            "[default: pca]",
+        ),
+    ] = None,
+    group_matrix: Annotated[
+        bool,
+        typer.Option(
+            "--group-matrix",
+            help="Also write the confusion matrices as CSV: counts and shares, by class and group.",
+        ),
+    ] = False,
 ) -> None:
     """Write the page: data, splits, leaderboard, confusions, pictures, costs."""
     from fishfeat.stages.scores import report_data
 
-    folder, page = report_data(cache=Global.cache)
+    with Global.output.bar("Thumbnails", "pictures") as on_progress:
+        folder, page = report_data(
+            cache=Global.cache,
+            map_method=map_method,
+            group_matrix=group_matrix,
+            on_progress=on_progress,
+        )
     Global.output.document({"dataset": folder.name, "report": page})
     Global.output.say(f"The page: {page}")
     if open_page:

@@ -14,33 +14,39 @@ from fishfeat.records import Float, Int, Run
 LEVEL = 0.05
 # Up to here McNemar's test is the exact binomial one.
 FEW_DISCORDANT = 25
+# No p value is smaller than 2 in so many: enough to tell 45 comparisons apart after correction.
+N_DRAWS = 2000
 
 
 class Evidence(NamedTuple):
     """How much more accurate one run is than another, and whether that may be chance.
 
     `low` and `high` are the 95 % interval of `value`, whole groups being resampled; `p_groups`
-    is the p value of the same resampling. `p_folds` is of the corrected t test over folds (None
-    where there are fewer than two), `p_pictures` of McNemar's test, for which `only_first` and
-    `only_other` pictures count. `p` is what the mark goes by, `p_holm` the same corrected for the
-    number of comparisons.
+    is the p value of the same resampling, and `p_holm` that corrected for the number of
+    comparisons: the mark goes by it. `p_folds` is of the corrected t test over folds (None where
+    there are fewer than two), `p_pictures` of McNemar's test, for which `only_first` and
+    `only_other` pictures count; both stand beside it as evidence.
     """
 
     value: float
     low: float
     high: float
     p_groups: float
+    p_holm: float
     p_folds: float | None
     p_pictures: float
     only_first: int
     only_other: int
-    p: float
-    p_holm: float
 
     @property
     def may_be_chance(self) -> bool:
         """Whether the two cannot be told apart at the 5 % level, all comparisons together."""
         return self.p_holm >= LEVEL
+
+    @property
+    def folds_doubt_it(self) -> bool:
+        """Whether a difference between these answers may not outlast other training pictures."""
+        return not self.may_be_chance and self.p_folds is not None and self.p_folds >= LEVEL
 
 
 def corrected_t_test(
@@ -96,10 +102,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def compare(run: Run, other: Run, *, groups: Int | None = None) -> Evidence:
     """Hold two runs on the same folds and pictures against each other.
 
-    Chance has two ways in: which pictures were scored, which resampling by groups speaks of, and
-    which were trained on, which the t test over folds speaks of. A difference counts only where
-    both say so (an intersection-union test), so `p` is the larger of the two. McNemar's test takes
-    each picture for independent evidence: it counts only where no groups are known.
+    Chance has two ways in: which pictures were scored and which were trained on. Resampling whole
+    groups speaks of the first and makes the mark; it is McNemar's test for pictures that come in
+    groups, which McNemar's own takes for independent evidence each. The t test over folds speaks
+    of the second, but with the usual five folds only a very large difference convinces it, so it
+    stands beside the mark as a doubt.
 
     Parameters
     ----------
@@ -108,23 +115,20 @@ def compare(run: Run, other: Run, *, groups: Int | None = None) -> Evidence:
     groups
         int64 (n_images,) in the order of the runs' pictures, or None.
     """
-    draws = paired_draws(run.right, other.right, groups=groups)
+    draws = paired_draws(run.right, other.right, groups=groups, n_bootstrap=N_DRAWS)
     n_units = len(run.y) if groups is None else len(np.unique(groups))
-    p_groups = _two_sided(draws)
+    p = _two_sided(draws)
     first, second = run.predicted == run.y, other.predicted == run.y
     only = int((first & ~second).sum()), int((~first & second).sum())
-    p_pictures, p_folds = mcnemar(*only), _over_folds(run, other)
-    counted = [p_groups, *([] if p_folds is None else [p_folds])]
-    p = max([*counted, p_pictures] if groups is None else counted)
     value = run.metrics[RANKED_BY] - other.metrics[RANKED_BY]
     ends = interval_of_draws(draws, n_units)
-    return Evidence(value, *ends, p_groups, p_folds, p_pictures, *only, p, p)
+    return Evidence(value, *ends, p, p, _over_folds(run, other), mcnemar(*only), *only)
 
 
 def compared(pairs: Sequence[tuple[Run, Run]], *, groups: Int | None = None) -> list[Evidence]:
     """`compare` for each pair, corrected for how many there are."""
     found = [compare(run, other, groups=groups) for run, other in pairs]
-    adjusted = holm([one.p for one in found])
+    adjusted = holm([one.p_groups for one in found])
     return [one._replace(p_holm=p) for one, p in zip(found, adjusted, strict=True)]
 
 

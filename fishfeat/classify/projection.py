@@ -76,11 +76,12 @@ def feature_map(features: Features, *, method: str = "pca", seed: int = 0) -> Fe
 
 
 def _pca(X: NDArray[np.float32], seed: int) -> tuple[Float, float | None]:
+    if not np.ptp(X, axis=0).any():  # all alike: there are no directions
+        return np.zeros((len(X), 2)), 0.0
     model = PCA(min(2, X.shape[1]), random_state=seed)
     xy = np.zeros((len(X), 2))
     xy[:, : model.n_components] = model.fit_transform(X)
-    explained = float(np.nan_to_num(model.explained_variance_ratio_).sum())
-    return xy, explained
+    return xy, float(model.explained_variance_ratio_.sum())
 
 
 def _umap(X: NDArray[np.float32], seed: int) -> tuple[Float, float | None]:

@@ -59,7 +59,9 @@ def find_suspects(views: Sequence[View]) -> Suspects | None:
     run, others = best.run, [view for view in views if view is not best]
     proba = run.mean_scores
     rows, seems = suspects(run.y, proba)
-    agree = np.array([view.predicted[rows] == seems for view in others]).reshape(-1, len(rows))
+    agree = np.zeros(len(rows), int)
+    for view in others:
+        agree += view.predicted[rows] == seems
     groups = best.groups[rows]
     # One picture alone stands for its group: the others are counted where they stand first.
     n_alike = dict(zip(*np.unique(groups, return_counts=True), strict=True))
@@ -71,7 +73,7 @@ def find_suspects(views: Sequence[View]) -> Suspects | None:
             seems=str(run.class_names[c]),
             p_given=float(proba[i, run.y[i]]),
             p_seems=float(proba[i, c]),
-            agree=int(agree[:, k].sum()),
+            agree=int(agree[k]),
             group=group_label(best.images, int(best.rows[i])),
             more=int(n_alike[groups[k]]) - 1,
         )

@@ -63,7 +63,8 @@ def write_report(
         The class that each class of the files is now, where a merge is in force: a suggested merge
         is written on top of it.
     group_matrix
-        Also write each run's confusion matrix as CSV: counts and shares, by class and by group.
+        Also write each ranked run's confusion matrix as CSV: counts and shares, by class and by
+        group.
     on_progress
         Called with (done, total) thumbnails.
 
@@ -87,7 +88,7 @@ def write_report(
     found = look(views[: len(standings)], merge)
     thumbs = small_thumbnails(images, _wanted(views, images, found), on_progress=on_progress)
     drawn = _draw(standings, views, images)
-    tables_beside = _tables(views, found, group_matrix=group_matrix)
+    tables_beside = _tables(views[: len(standings)], found, group_matrix=group_matrix)
     contents = Contents(
         standings,
         views,
@@ -119,16 +120,16 @@ def _wanted(views: Sequence[View], images: ImageSet, found: Findings) -> list[in
     return most_wanted(images, [*suspects, *wrong])
 
 
-def _tables(views: Sequence[View], found: Findings, *, group_matrix: bool) -> dict[str, str]:
+def _tables(ranked: Sequence[View], found: Findings, *, group_matrix: bool) -> dict[str, str]:
     """CSV files by name; only those that have something to say."""
     made: dict[str, str] = {}
     if found.suspects is not None and found.suspects.found:
         made["suspects.csv"] = exports.suspects_csv(found.suspects)
     if found.repeats.sets:
-        made["copies-identical.csv"] = exports.copies_csv(found.repeats)
+        made["identical.csv"] = exports.copies_csv(found.repeats)
     if found.merges:
         made["merges.csv"] = exports.merges_csv(found.merge_table)
-    for view in views if group_matrix else ():
+    for view in ranked if group_matrix else ():
         made |= exports.group_matrices(view)
     return made
 

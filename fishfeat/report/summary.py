@@ -39,7 +39,7 @@ def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
     return {
         "dataset": images.name,
         "headline": headline(standings, images),
-        "protocol": protocol(best, images),
+        "how_scored": protocol(best, images),
         "meaning": meaning(best, images),
         "cautions": cautions(standings, images),
         **_data_set(images),
