@@ -73,7 +73,7 @@ def _run(view: View, images: ImageSet, classes: Any) -> dict[str, Any]:
         "label": shown(view.label),
         "classes": np.searchsorted(classes, view.run.class_names).tolist(),
         "predicted": predicted.tolist(),
-        "margin": np.round(margin, 2).tolist(),
+        "margin": np.round(margin, 3).tolist(),
         "together": confused_together(confusion_of(view)).tolist(),
     }
 
