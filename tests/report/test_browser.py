@@ -261,6 +261,10 @@ def test_a_class_is_brought_out_by_its_name(page):
     assert button.get_attribute("aria-pressed") == "true"
     after = page.execute_script("return document.getElementById('map-canvas').toDataURL()")
     assert before != after
+    canvas = one(page, "#map-canvas")
+    for key in (Keys.ARROW_LEFT, Keys.ARROW_UP, Keys.ARROW_RIGHT):
+        canvas.send_keys(key)
+        assert one(page, "#map-tip figcaption").text.startswith(button.text)
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
 

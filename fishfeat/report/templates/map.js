@@ -26,7 +26,9 @@ const drawMap = () => {
     (g, a, b, r) => { g.moveTo(a, b - r * 1.3); g.lineTo(a + r * 1.3, b); g.lineTo(a, b + r * 1.3); g.lineTo(a - r * 1.3, b); g.closePath(); },
   ];
   const isWrong = (row) => run.predicted[row] >= 0 && run.predicted[row] !== known.y[row];
+  const isFront = (k) => brought < 0 || known.y[map.rows[k]] === brought;
   const isShown = (k) => !byId('map-errors').checked || isWrong(map.rows[k]);
+  const isMet = (k) => isShown(k) && isFront(k); // by the pointer and the arrow keys
   const isDark = () => matchMedia('(prefers-color-scheme: dark)').matches && !matchMedia('print').matches;
   const radius = n > 4000 ? 2.2 : n > 800 ? 3 : 4;
 
@@ -67,7 +69,6 @@ const drawMap = () => {
       }
     };
     const drawn = [...map.rows.keys()].filter(isShown);
-    const isFront = (k) => brought < 0 || known.y[map.rows[k]] === brought;
     for (const k of drawn) if (!isFront(k)) mark(k, 0.12);
     for (const k of drawn) if (isFront(k)) mark(k, 0.8);
     if (at >= 0) {
@@ -106,7 +107,7 @@ const drawMap = () => {
     let [best, distance] = [-1, 18 ** 2];
     for (let k = 0; k < n; k += 1) {
       const far = (x[k] - a) ** 2 + (y[k] - b) ** 2;
-      if (far < distance && isShown(k) && (brought < 0 || known.y[map.rows[k]] === brought)) [best, distance] = [k, far];
+      if (far < distance && isMet(k)) [best, distance] = [k, far];
     }
     return best;
   };
@@ -125,7 +126,7 @@ const drawMap = () => {
       const [u, v] = [x[k] - a, y[k] - b];
       const along = u * dx + v * dy;
       const aside = Math.abs(u * dy) + Math.abs(v * dx);
-      if (k === at || !isShown(k) || (at >= 0 && (along <= 0 || aside > 2 * along))) continue;
+      if (k === at || !isMet(k) || (at >= 0 && (along <= 0 || aside > 2 * along))) continue;
       if (u * u + v * v < distance) [best, distance] = [k, u * u + v * v];
     }
     if (best >= 0) point(best, true);
