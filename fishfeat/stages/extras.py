@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,10 @@ def _kept_map(path: Path, key: str) -> FeatureMap | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as found:
+        # Opened here: numpy leaves a file open that turns out to be no zip.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as found:
             kept = {name: found[name] for name in found.files}
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         log.warning("%s cannot be read and is made again.", path)
         return None
     if str(kept.get("key")) != key:
