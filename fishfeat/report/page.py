@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 from fishfeat.classify.curve import Curve
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.classify.projection import FeatureMap
-from fishfeat.files import atomic, write_json, write_text
+from fishfeat.errors import CacheError
+from fishfeat.files import atomic, read_json, write_json, write_text
 from fishfeat.records import ImageSet, OnProgress, Run
 from fishfeat.report import exports, plots, tables
 from fishfeat.report.compare import (
@@ -102,6 +104,7 @@ def write_report(
         pairs=every_pair(standings, images),
     )
     files = [*drawn, *tables_beside]
+    _forget(folder, set(files))
     for name, content in drawn.items():
         with atomic(folder / name, binary=True) as file:
             file.write(content)
@@ -111,6 +114,20 @@ def write_report(
     page = render(contents, drawn=drawn, files=["report.json", *files], title=title)
     write_text(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _forget(folder: Path, files: set[str]) -> None:
+    """Remove what an earlier report wrote beside its page and this one does not write again.
+
+    A list of suspects that nobody suspects any more would mislead.
+    """
+    known = folder / "report.json"
+    before: list[str] = []
+    with contextlib.suppress(CacheError):  # of a newer version, or torn: then nothing is known
+        before = read_json(known).get("files", []) if known.is_file() else []
+    for name in before:
+        if name not in files and name == Path(name).name:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _wanted(views: Sequence[View], images: ImageSet, found: Findings) -> list[int]:

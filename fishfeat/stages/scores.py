@@ -156,9 +156,13 @@ def _keep_curve(
     on_run: OnRun | None,
     clf: str,
 ) -> None:
+    from fishfeat.report.story import worth_more
+
     progress = on_run(clf, "learning curve") if on_run else None
     draw = partial(draw_curve, features, clf, splits, balanced=balanced, seed=seed)
-    save_curve(folder, draw(n_jobs=jobs, on_progress=progress))
+    curve = draw(n_jobs=jobs, on_progress=progress)
+    save_curve(folder, curve)
+    log.info("%s", worth_more(curve))
 
 
 def runs_in_force(folder: DatasetFolder) -> list[Run]:

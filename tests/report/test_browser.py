@@ -334,8 +334,16 @@ def test_a_matrix_of_many_classes_is_built_on_request(browser, make_images, make
     cell(browser, MANY[0], MANY[1]).click()
     assert set(pictures(browser)) == expected(images, run, MANY[0], MANY[1])
     assert len(pictures(browser)) == 2
-    page_without_map = every(browser, "#map-canvas")
-    assert page_without_map == []
+    one(browser, "#pictures-close").click()
+    one(browser, "input[value='together']").click()
+    heads = [
+        [th.get_attribute("title") for th in every(browser, f"table.confusion {part} th")]
+        for part in ("thead", "tbody")
+    ]
+    assert heads[0] == heads[1]
+    assert sorted(heads[0]) == MANY != heads[0]
+    assert abs(heads[0].index(MANY[0]) - heads[0].index(MANY[1])) == 1
+    assert every(browser, "#map-canvas") == []
     assert browser.get_log("browser") == []
 
 

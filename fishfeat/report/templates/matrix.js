@@ -85,6 +85,15 @@ const builtMatrix = (run) => {
   table.dataset.run = run.slug;
   return table;
 };
+const builtTools = (run) => {
+  const radio = (value, text, checked) => make('label', {},
+    make('input', { type: 'radio', name: `order-${run.slug}`, value, checked }), ` ${text}`);
+  const tools = make('div', { className: 'tools' }, radio('class', 'by class', true),
+    radio('together', 'confused classes together', false));
+  tools.setAttribute('role', 'group');
+  tools.setAttribute('aria-label', 'Order of the classes');
+  return tools;
+};
 for (const button of document.querySelectorAll('[data-build]')) {
   button.addEventListener('click', () => {
     const run = known.runs.find((one) => one.slug === button.dataset.build);
@@ -94,7 +103,7 @@ for (const button of document.querySelectorAll('[data-build]')) {
     frame.setAttribute('aria-label', `Confusion matrix of ${run.label}`);
     const drawing = button.parentElement.querySelector('.confusion-png');
     drawing.replaceWith(frame);
-    button.remove();
+    button.replaceWith(builtTools(run));
     readyMatrix(table);
     table.querySelector('tbody button').focus();
   });
