@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -85,10 +86,12 @@ def _pca(X: NDArray[np.float32], seed: int) -> tuple[Float, float | None]:
 
 
 def _umap(X: NDArray[np.float32], seed: int) -> tuple[Float, float | None]:
-    umap = _import_umap()
-    n_neighbors = min(15, len(X) - 1)
-    model = umap.UMAP(n_neighbors=n_neighbors, random_state=seed, n_jobs=1)
-    return np.asarray(model.fit_transform(X), np.float64), None
+    with warnings.catch_warnings():
+        # It warns of tensorflow, which it lacks, and of scikit-learn's coming changes.
+        warnings.simplefilter("ignore")
+        umap = _import_umap()
+        model = umap.UMAP(n_neighbors=min(15, len(X) - 1), random_state=seed, n_jobs=1)
+        return np.asarray(model.fit_transform(X), np.float64), None
 
 
 def _import_umap() -> Any:
