@@ -118,7 +118,9 @@ def _scale(low: float, high: float, axis: str) -> _Scale:
 
 def _shares(low: float, high: float, up: _Scale) -> list[Tick]:
     step = 0.25 if high - low > 0.6 else 0.1 if high - low > 0.2 else 0.05
-    values = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step + 0.0  # no -0
+    values = (
+        np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step + 0.0
+    )  # no -0
     return [Tick(up(value), f"{100 * value:.0f}") for value in values]
 
 

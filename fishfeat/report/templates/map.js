@@ -1,12 +1,11 @@
 // --- the map of the features ---
 const canvas = byId('map-canvas');
 const drawMap = () => {
-  const MAP_SIDE = 4096;
   const map = known.map;
   const tip = byId('map-tip');
   const n = map.rows.length;
-  const extent = Math.max(...map.y.map((v) => v)) || 1;
-  const width = Math.max(...map.x.map((v) => v)) || 1;
+  const largest = (values) => values.reduce((a, b) => Math.max(a, b), 0) || 1;
+  const [width, extent] = [largest(map.x), largest(map.y)];
   let run = known.runs[0];
   let brought = -1; // the class that is brought out
   let at = -1; // the mark that is pointed at
@@ -45,40 +44,51 @@ const drawMap = () => {
       y[k] = high - top - map.y[k] * fit;
     }
   };
-  const draw = () => {
-    const g = canvas.getContext('2d');
+  const ready = (sheet) => {
+    const g = sheet.getContext('2d');
     const scale = devicePixelRatio || 1;
-    const dark = isDark();
-    const ink = dark ? '#fff' : '#000';
     g.setTransform(scale, 0, 0, scale, 0, 0);
-    g.clearRect(0, 0, canvas.width, canvas.height);
-    const mark = (k, alpha) => {
-      const row = map.rows[k];
-      const code = known.y[row];
-      g.globalAlpha = alpha;
-      g.fillStyle = colour(code, dark);
+    return g;
+  };
+  const mark = (g, k, alpha, dark) => {
+    const row = map.rows[k];
+    const code = known.y[row];
+    g.globalAlpha = alpha;
+    g.fillStyle = colour(code, dark);
+    g.beginPath();
+    shapes[code < 0 ? 0 : code % 4](g, x[k], y[k], radius);
+    g.fill();
+    if (isWrong(row)) {
+      g.strokeStyle = dark ? '#fff' : '#000';
+      g.lineWidth = 1.4;
       g.beginPath();
-      shapes[code < 0 ? 0 : code % 4](g, x[k], y[k], radius);
-      g.fill();
-      if (isWrong(row)) {
-        g.strokeStyle = ink;
-        g.lineWidth = 1.4;
-        g.beginPath();
-        g.arc(x[k], y[k], radius + 2.6, 0, 7);
-        g.stroke();
-      }
-    };
-    const drawn = [...map.rows.keys()].filter(isShown);
-    for (const k of drawn) if (!isFront(k)) mark(k, 0.12);
-    for (const k of drawn) if (isFront(k)) mark(k, 0.8);
-    if (at >= 0) {
-      mark(at, 1);
-      g.globalAlpha = 1;
-      g.strokeStyle = ink;
-      g.lineWidth = 2;
-      g.strokeRect(x[at] - radius - 6, y[at] - radius - 6, 2 * radius + 12, 2 * radius + 12);
+      g.arc(x[k], y[k], radius + 2.6, 0, 7);
+      g.stroke();
     }
-    g.globalAlpha = 1;
+  };
+  // All marks are drawn once on a sheet of their own; pointing draws that and one mark more.
+  const sheet = document.createElement('canvas');
+  const show = () => {
+    const g = canvas.getContext('2d');
+    const dark = isDark();
+    g.setTransform(1, 0, 0, 1, 0, 0);
+    g.clearRect(0, 0, canvas.width, canvas.height);
+    if (sheet.width && sheet.height) g.drawImage(sheet, 0, 0);
+    if (at < 0) return;
+    ready(canvas);
+    mark(g, at, 1, dark);
+    g.strokeStyle = dark ? '#fff' : '#000';
+    g.lineWidth = 2;
+    g.strokeRect(x[at] - radius - 6, y[at] - radius - 6, 2 * radius + 12, 2 * radius + 12);
+  };
+  const draw = () => {
+    [sheet.width, sheet.height] = [canvas.width, canvas.height];
+    const g = ready(sheet);
+    const dark = isDark();
+    const drawn = [...map.rows.keys()].filter(isShown);
+    for (const k of drawn) if (!isFront(k)) mark(g, k, 0.12, dark);
+    for (const k of drawn) if (isFront(k)) mark(g, k, 0.8, dark);
+    show();
   };
 
   const words = (row) => {
@@ -89,7 +99,7 @@ const drawMap = () => {
   const point = (k, aloud) => {
     if (k === at) return;
     at = k;
-    draw();
+    show();
     tip.hidden = k < 0;
     if (k < 0) return;
     const row = map.rows[k];
