@@ -13,8 +13,9 @@ const drawMap = () => {
 
   const colour = (code, dark) => {
     if (code < 0) return dark ? '#777' : '#999';
-    const hue = (code * 137.508 + 20) % 360;
-    const light = (dark ? 66 : 50) + [0, 12, -10][Math.floor(code / 12) % 3];
+    const few = known.classes.length <= 16;
+    const hue = (code * (few ? 360 / known.classes.length : 137.508) + 20) % 360;
+    const light = (dark ? 68 : 52) + [-8, 8][code % 2];
     return `oklch(${light}% 0.15 ${hue})`;
   };
   // A second sign beside the colour, for eyes that tell few colours apart.
