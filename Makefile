@@ -8,6 +8,7 @@ demo: .venv/installed
 	$(BIN)/fishfeat demo
 
 test: .venv/installed-dev
+	-@sh tools/get_browser.sh
 	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev

@@ -191,6 +191,14 @@ def fit(
     search: opt.Search = None,
     vote: opt.Vote = False,
     permute: opt.Permute = 0,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            "--learning-curve",
+            help="Also score the classifiers that --clf names (else logreg) on ever more of the "
+            "training groups: would more pictures help?",
+        ),
+    ] = False,
     jobs: opt.Jobs = -1,
     backend: opt.Backend = None,
 ) -> None:
@@ -211,6 +219,7 @@ def fit(
             search=search,
             vote=vote,
             permute=permute,
+            learning_curve=learning_curve,
             jobs=jobs,
             backend=backend,
             on_run=on_run,
@@ -221,11 +230,33 @@ def fit(
 @app.command()
 def report(
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    map_method: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--map",
+            metavar="pca|umap",
+            help="How the features are laid out on the map; umap needs the extra of that name. "
+            "[default: pca]",
+        ),
+    ] = None,
+    group_matrix: Annotated[
+        bool,
+        typer.Option(
+            "--group-matrix",
+            help="Also write the confusion matrices as CSV: counts and shares, by class and group.",
+        ),
+    ] = False,
 ) -> None:
     """Write the page: data, splits, leaderboard, confusions, pictures, costs."""
     from fishfeat.stages.scores import report_data
 
-    folder, page = report_data(cache=Global.cache)
+    with Global.output.bar("Thumbnails", "pictures") as on_progress:
+        folder, page = report_data(
+            cache=Global.cache,
+            map_method=map_method,
+            group_matrix=group_matrix,
+            on_progress=on_progress,
+        )
     Global.output.document({"dataset": folder.name, "report": page})
     Global.output.say(f"The page: {page}")
     if open_page:

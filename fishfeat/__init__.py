@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fishfeat.classify.crossval import cross_validate
+    from fishfeat.classify.curve import learning_curve
+    from fishfeat.classify.projection import feature_map
     from fishfeat.classify.splits import make_splits
     from fishfeat.features.backbones import load_backbone
     from fishfeat.features.extract import extract
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 _HOME = {
     "cross_validate": "fishfeat.classify.crossval",
     "extract": "fishfeat.features.extract",
+    "feature_map": "fishfeat.classify.projection",
     "fit_model": "fishfeat.models",
+    "learning_curve": "fishfeat.classify.curve",
     "load_backbone": "fishfeat.features.backbones",
     "load_model": "fishfeat.models",
     "make_spec": "fishfeat.features.specs",
@@ -34,7 +38,9 @@ _HOME = {
 __all__ = [
     "cross_validate",
     "extract",
+    "feature_map",
     "fit_model",
+    "learning_curve",
     "load_backbone",
     "load_model",
     "make_spec",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -341,3 +342,79 @@ def test_wrong_budgets_and_lonely_votes_are_refused_before_anything_is_fitted(ru
     run("extract", fish, *TINY)
     assert "--search takes a number" in run("fit", "--search", "soon", code=1)
     assert "--vote wants at least two" in run("fit", "--clf", "knn", "--vote", code=1)
+
+
+def test_report_writes_the_map_that_fit_laid_out_and_matrices_on_request(run, fish, tmp_path):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("fit", "--clf", "centroid", "--cv", 3)
+    folder = tmp_path / "cache" / "fish"
+    laid_out = (folder / "maps" / "pca.npz").read_bytes()
+    run("report")
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert (report["map"]["method"], report["map"]["n_images"]) == ("pca", 24)
+    assert not list((folder / "report").glob("confusion-*.csv"))
+    run("report", "--group-matrix")
+    assert len(list((folder / "report").glob("confusion-centroid-grouped-by-*.csv"))) == 4
+    assert (folder / "maps" / "pca.npz").read_bytes() == laid_out
+    assert "must be one of pca, umap" in run("report", "--map", "ucap", code=1)
+
+
+def test_a_map_of_other_pictures_is_made_again_and_a_torn_one_too(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "centroid", "--cv", 3)
+    sorted((fish / "bass").glob("*.png"))[0].unlink()
+    run("extract")
+    run("fit", "--clf", "centroid", "--cv", 3)
+    run("report")
+    found = tmp_path / "cache" / "fish" / "report" / "report.json"
+    assert json.loads(found.read_text())["map"]["n_images"] == 23
+    kept = tmp_path / "cache" / "fish" / "maps" / "pca.npz"
+    kept.write_bytes(kept.read_bytes()[:200])
+    run("report")
+    assert json.loads(found.read_text())["map"]["n_images"] == 23
+
+
+def test_a_page_without_features_has_no_map_and_is_written_all_the_same(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "centroid", "--cv", 3)
+    for path in (tmp_path / "cache" / "fish").rglob("*.h5"):
+        path.unlink()
+    (tmp_path / "cache" / "fish" / "maps" / "pca.npz").unlink()
+    run("report")
+    report = tmp_path / "cache" / "fish" / "report" / "report.json"
+    assert json.loads(report.read_text())["map"] is None
+
+
+def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish, tmp_path):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("fit", "--clf", "centroid", "--cv", 3, "--learning-curve")
+    run("report")
+    folder = tmp_path / "cache" / "fish" / "report"
+    (curve,) = json.loads((folder / "report.json").read_text())["learning_curves"]
+    assert (curve["clf"], curve["split"]) == ("centroid", "grouped")
+    assert "Would more pictures help?" in (folder / "index.html").read_text()
+    run("fit", "--clf", "centroid", "--cv", 2)
+    run("report")
+    assert json.loads((folder / "report.json").read_text())["learning_curves"] == []
+
+
+def test_a_suggested_merge_is_taken_by_merge_and_goes_on_from_the_one_in_force(run, tmp_path):
+    rng = np.random.default_rng(0)
+    hues = {"bass": 0, "bream": 0, "cod": 1, "dab": 2}  # bass and bream cannot be told apart
+    for name, hue in hues.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            grey = rng.integers(0, 60, (24, 24, 3), dtype=np.uint8)
+            grey[..., hue] += 150
+            Image.fromarray(grey).save(tmp_path / "data" / name / f"{i}.png")
+    (tmp_path / "merge.csv").write_text("class,becomes\ncod,flat\ndab,flat\n")
+    run("extract", tmp_path / "data", *TINY, "--merge", "merge.csv")
+    run("fit", "--clf", "lda", "--cv", 3)
+    run("report")
+    file = tmp_path / "cache" / "data" / "report" / "merges.csv"
+    rows = dict(csv.reader(file.read_text().splitlines()))
+    assert rows["cod"] == rows["dab"] == "flat"
+    assert rows["bass"] == rows["bream"] == "bass + bream"
+    run("extract", "--merge", file)
+    names = [c["class"] for c in run("--json", "inspect")["classes"]]
+    assert names == ["bass + bream", "flat"]

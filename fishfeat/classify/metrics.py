@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from fishfeat.classify.reliability import calibration_error
 from fishfeat.records import Float, Int
@@ -87,8 +89,10 @@ def bootstrap_intervals(
 
     Pictures of one group are no independent evidence, so groups are resampled where they are
     known (cluster bootstrap, Field and Welsh 2007), and single pictures otherwise. The intervals
-    say how far the scores hang on which pictures were scored, not on which were trained on, and
-    are too narrow where there are only a few groups.
+    say how far the scores hang on which pictures were scored, not on which were trained on. With
+    few groups they are widened as t intervals are (see `interval_of_draws`); where all answers
+    are right, or all wrong, no draw differs from another, and the interval ends where
+    Clopper and Pearson's does for as many answers as there is independent evidence for.
 
     Parameters
     ----------
@@ -109,7 +113,42 @@ def bootstrap_intervals(
     for _ in range(n_bootstrap):
         drawn = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)[unit]
         draws.append(_mean_metrics(prepared, drawn.astype(np.float64), scores.shape[2]))
-    return {name: _percentiles([draw[name] for draw in draws]) for name in draws[0]}
+    n_effective = _effective_units(y, unit)
+    return {
+        name: _never_empty(
+            name, interval_of_draws([d[name] for d in draws], n_units), n_effective, n_units
+        )
+        for name in draws[0]
+    }
+
+
+def _effective_units(y: Int, unit: Int) -> float:
+    """Number of independent answers that a mean over classes or pictures rests on, at least 1.
+
+    The mean of the rates of K classes of n_c units varies as one of K**2 / sum(1 / n_c) answers
+    does, and the mean over pictures of units of unequal sizes s as one of sum(s)**2 / sum(s**2)
+    (Kish 1965): the smaller counts.
+    """
+    size = np.bincount(unit)
+    units_of_class = np.array([len(np.unique(unit[y == c])) for c in np.unique(y)])
+    of_pictures = size.sum() ** 2 / (size**2).sum()
+    of_classes = len(units_of_class) ** 2 / (1 / units_of_class).sum()
+    return float(max(1.0, min(of_pictures, of_classes)))
+
+
+def _never_empty(
+    name: str, ends: tuple[float, float], n: float, n_units: int
+) -> tuple[float, float]:
+    """Widen an interval that has shrunk to 0 or 1 to that of `n` answers that are all alike.
+
+    One group alone says nothing of others: any rate may be.
+    """
+    if name != "log_loss" and n_units == 1:
+        return 0.0, 1.0
+    if name == "log_loss" or ends not in ((0.0, 0.0), (1.0, 1.0)):
+        return ends
+    room = 1 - 0.025 ** (1 / n)
+    return (1 - room, 1.0) if ends[1] == 1 else (0.0, room)
 
 
 def paired_interval(
@@ -132,11 +171,28 @@ def paired_interval(
     groups
         int64 (n_images,) or None.
     """
+    draws = paired_draws(right, other, groups=groups, seed=seed, n_bootstrap=n_bootstrap)
+    n_units = len(right) if groups is None else len(np.unique(groups))
+    return interval_of_draws(draws, n_units)
+
+
+def paired_draws(
+    right: Float,
+    other: Float,
+    *,
+    groups: Int | None = None,
+    seed: int = 0,
+    n_bootstrap: int = N_BOOTSTRAP,
+) -> Float:
+    """Differences of two accuracies when groups are drawn again: float64 (n_bootstrap,).
+
+    Parameters are those of `paired_interval`.
+    """
     unit = np.arange(len(right)) if groups is None else np.unique(groups, return_inverse=True)[1]
     gained, size = np.bincount(unit, right - other), np.bincount(unit)
     rng = np.random.default_rng(seed)
     draws = (rng.integers(len(size), size=len(size)) for _ in range(n_bootstrap))
-    return _percentiles([float(gained[drawn].sum() / size[drawn].sum()) for drawn in draws])
+    return np.array([gained[drawn].sum() / size[drawn].sum() for drawn in draws])
 
 
 def _prepare(y: Int, scores: Float, score_kind: str) -> tuple[Int, dict[str, Float]]:
@@ -153,9 +209,57 @@ def _mean_metrics(prepared: list[Any], weights: Float, n_classes: int) -> dict[s
     return {name: float(np.mean([m[name] for m in one_each])) for name in one_each[0]}
 
 
-def _percentiles(values: list[float]) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
+def interval_of_draws(draws: Sequence[float] | Float, n_units: int) -> tuple[float, float]:
+    """95 % percentile interval, widened as a t interval is where few units were drawn.
+
+    Percentiles of draws of n units are too narrow by sqrt((n - 1) / n) and by what the normal
+    distribution lacks of Student's: the expanded percentile interval (Hesterberg, What Teachers
+    Should Know About the Bootstrap, The American Statistician 2015) takes percentiles further out.
+    """
+    n = max(2, n_units)
+    tail = stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1))
+    low, high = np.percentile(draws, [100 * tail, 100 * (1 - tail)])
     return float(low), float(high)
+
+
+class ReliabilityBin(NamedTuple):
+    """Pictures of similar confidence: how sure the classifier was, and how often it was right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+def reliability_bins(y: Int, proba: Float, *, n_bins: int = 10) -> list[ReliabilityBin]:
+    """Confidence against accuracy in bins of equal width, those without pictures left out.
+
+    Parameters
+    ----------
+    y
+        int64 (n_images,).
+    proba
+        float64 (n_images, n_classes); the confidence is the largest probability.
+    """
+    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == y
+    at = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    return [
+        ReliabilityBin(
+            b / n_bins,
+            (b + 1) / n_bins,
+            int((at == b).sum()),
+            float(confidence[at == b].mean()),
+            float(right[at == b].mean()),
+        )
+        for b in np.unique(at)
+    ]
+
+
+def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
+    """Expected calibration error: mean distance of confidence and accuracy (Guo et al. 2017)."""
+    total = sum(one.n for one in bins)
+    return float(sum(one.n * abs(one.accuracy - one.confidence) for one in bins) / total)
 
 
 def _codes(y: Int, predicted: Int, n_classes: int) -> Int:

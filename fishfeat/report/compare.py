@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fishfeat.classify.compare import Evidence, compared
 from fishfeat.classify.metrics import RANKED_BY, paired_interval
 from fishfeat.errors import DataError, SplitError, shortened
 from fishfeat.files import json_digest
-from fishfeat.records import ImageSet, Run
+from fishfeat.records import ImageSet, Int, Run
 
 
 class Standing(NamedTuple):
@@ -154,10 +155,14 @@ class Difference(NamedTuple):
 def difference(run: Run, other: Run, images: ImageSet) -> Difference:
     """Accuracy of `run` less that of `other`, which scored the same pictures."""
     value = run.metrics[RANKED_BY] - other.metrics[RANKED_BY]
+    ends = paired_interval(run.right, other.right, groups=groups_of(run, images))
+    return Difference(value, *ends)
+
+
+def groups_of(run: Run, images: ImageSet) -> Int | None:
+    """int64 (n_images of the run,): group of each picture; None where groups are not known."""
     groups = images.groups
-    if groups is not None:
-        groups = groups[np.searchsorted(images.keys, run.keys)]
-    return Difference(value, *paired_interval(run.right, other.right, groups=groups))
+    return None if groups is None else groups[np.searchsorted(images.keys, run.keys)]
 
 
 def leak(standing: Standing, images: ImageSet) -> Difference | None:
@@ -168,10 +173,23 @@ def leak(standing: Standing, images: ImageSet) -> Difference | None:
     return difference(random, run, images)
 
 
-def behind(standings: Sequence[Standing], images: ImageSet) -> dict[str, Difference]:
-    """How far each other run is behind the best, by label."""
-    best = standings[0].run
-    return {s.label: difference(best, s.run, images) for s in standings[1:]}
+def behind(standings: Sequence[Standing], images: ImageSet) -> dict[str, Evidence]:
+    """How far each other run is behind the best and how sure that is, by label.
+
+    The p values are corrected for the number of these comparisons.
+    """
+    best, others = standings[0].run, standings[1:]
+    groups = groups_of(best, images)
+    found = compared([(best, s.run) for s in others], groups=groups)
+    return dict(zip((s.label for s in others), found, strict=True))
+
+
+def every_pair(standings: Sequence[Standing], images: ImageSet) -> dict[tuple[str, str], Evidence]:
+    """Each run against each one below it; the p values are corrected for all these comparisons."""
+    pairs = list(combinations(standings, 2))
+    groups = groups_of(standings[0].run, images)
+    found = compared([(a.run, b.run) for a, b in pairs], groups=groups)
+    return {(a.label, b.label): one for (a, b), one in zip(pairs, found, strict=True)}
 
 
 def always_most_frequent(run: Run) -> dict[str, float]:

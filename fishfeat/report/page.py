@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
+from fishfeat.classify.curve import Curve
 from fishfeat.classify.metrics import RANKED_BY
-from fishfeat.files import atomic, plain, version, write_json, write_text
-from fishfeat.records import ImageSet, Run
-from fishfeat.report import plots, story, tables, text
+from fishfeat.classify.projection import FeatureMap
+from fishfeat.errors import CacheError
+from fishfeat.files import atomic, read_json, write_json, write_text
+from fishfeat.records import ImageSet, OnProgress, Run
+from fishfeat.report import exports, plots, tables
 from fishfeat.report.compare import (
     Standing,
     behind,
     check_comparable,
+    every_pair,
     labels_of,
     leaderboard,
-    leak,
     primary_strategy,
 )
-from fishfeat.report.gallery import (
-    Gallery,
-    View,
-    data_uri,
-    galleries,
-    thumbnails,
-    typical_pictures,
-)
+from fishfeat.report.contents import Contents, confusion_png
+from fishfeat.report.findings import Findings, look
+from fishfeat.report.gallery import View, galleries
+from fishfeat.report.html import render
 from fishfeat.report.summary import summary
+from fishfeat.report.thumbs import most_wanted, small_thumbnails
 
 
 def write_report(
@@ -45,8 +38,13 @@ def write_report(
     folder: str | os.PathLike[str],
     *,
     title: str | None = None,
+    feature_map: FeatureMap | None = None,
+    curves: Sequence[Curve] = (),
+    merge: Mapping[str, str] | None = None,
+    group_matrix: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> Path:
-    """Write index.html, report.json and the PNG files; the same runs give the same bytes.
+    """Write index.html, report.json, PNG and CSV files; the same runs give the same bytes.
 
     Parameters
     ----------
@@ -59,6 +57,18 @@ def write_report(
         Where to write; made when missing.
     title
         The page's title; None is the data set's name.
+    feature_map
+        Where each picture lies on a plane; None leaves the map out.
+    curves
+        Learning curves on the folds of the runs.
+    merge
+        The class that each class of the files is now, where a merge is in force: a suggested merge
+        is written on top of it.
+    group_matrix
+        Also write each ranked run's confusion matrix as CSV: counts and shares, by class and by
+        group.
+    on_progress
+        Called with (done, total) thumbnails.
 
     Returns
     -------
@@ -77,15 +87,68 @@ def write_report(
     standings = leaderboard(runs)
     views = _views(standings, runs, images)
     shown = {view.slug: galleries(view, _peers(view, views)) for view in views}
+    found = look(views[: len(standings)], merge)
+    thumbs = small_thumbnails(images, _wanted(views, images, found), on_progress=on_progress)
     drawn = _draw(standings, views, images)
+    tables_beside = _tables(views[: len(standings)], found, group_matrix=group_matrix)
+    contents = Contents(
+        standings,
+        views,
+        images,
+        shown,
+        found,
+        curves,
+        feature_map,
+        thumbs,
+        far=behind(standings, images),
+        pairs=every_pair(standings, images),
+    )
+    files = [*drawn, *tables_beside]
+    _forget(folder, set(files))
     for name, content in drawn.items():
         with atomic(folder / name, binary=True) as file:
             file.write(content)
-    contents = summary(standings, views, images, shown=shown, files=list(drawn))
-    write_json(folder / "report.json", contents)
-    page = _render(standings, views, images, shown=shown, drawn=drawn, title=title)
+    for name, table in tables_beside.items():
+        write_text(folder / name, table)
+    write_json(folder / "report.json", summary(contents, files=files))
+    page = render(contents, drawn=drawn, files=["report.json", *files], title=title)
     write_text(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _forget(folder: Path, files: set[str]) -> None:
+    """Remove what an earlier report wrote beside its page and this one does not write again.
+
+    A list of suspects that nobody suspects any more would mislead.
+    """
+    known = folder / "report.json"
+    before: list[str] = []
+    with contextlib.suppress(CacheError):  # of a newer version, or torn: then nothing is known
+        before = read_json(known).get("files", []) if known.is_file() else []
+    for name in before:
+        if name not in files and name == Path(name).name:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _wanted(views: Sequence[View], images: ImageSet, found: Findings) -> list[int]:
+    """The rows of all pictures: suspects and mistakes first, should there be no room for all."""
+    suspects = [] if found.suspects is None else [one.row for one in found.suspects.found]
+    wrong = [row for view in views for row in view.rows[~view.right].tolist()]
+    return most_wanted(images, [*suspects, *wrong])
+
+
+def _tables(ranked: Sequence[View], found: Findings, *, group_matrix: bool) -> dict[str, str]:
+    """CSV files by name; only those that have something to say."""
+    made: dict[str, str] = {}
+    if found.suspects is not None and found.suspects.found:
+        made["suspects.csv"] = exports.suspects_csv(found.suspects)
+    if found.repeats.sets:
+        made["identical.csv"] = exports.copies_csv(found.repeats)
+    if found.merges:
+        made["merges.csv"] = exports.merges_csv(found.merge_table)
+    for view in ranked if group_matrix else ():
+        made |= exports.group_matrices(view)
+    return made
 
 
 def _views(standings: Sequence[Standing], runs: Sequence[Run], images: ImageSet) -> list[View]:
@@ -126,117 +189,7 @@ def _draw(
     }
     for view in views:
         matrix, names = tables.confusion_of(view), [str(name) for name in view.run.class_names]
-        drawn[_confusion_png(view)] = plots.confusion_plot(
+        drawn[confusion_png(view)] = plots.confusion_plot(
             matrix, names, title=view.label, split=view.run.split
         )
     return drawn
-
-
-def _confusion_png(view: View) -> str:
-    return f"confusion-{view.slug}.png"
-
-
-def _render(
-    standings: Sequence[Standing],
-    views: Sequence[View],
-    images: ImageSet,
-    *,
-    shown: Mapping[str, Sequence[Gallery]],
-    drawn: Mapping[str, bytes],
-    title: str | None,
-) -> str:
-    best, runs = views[0], [view.run for view in views]
-    typical = typical_pictures(best)
-    rows = {shot.row for of in shown.values() for gallery in of for shot in gallery.shots}
-    environment = _environment()
-    script = environment.get_template("script.js").render()
-    return environment.get_template("index.html.j2").render(
-        title=title or images.name,
-        script=Markup(script),  # ours, and named by its hash: no other script runs
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        images=images,
-        version=version(),
-        n_groups=None if images.groups is None else len(np.unique(images.groups)),
-        headline=story.headline(standings, images),
-        protocol=story.protocol(best.run, images),
-        cautions=story.cautions(standings, images),
-        trust=story.trust(best, standings),
-        leak_story=story.leak_story(standings, images),
-        split_notes=story.split_notes(standings, images),
-        standings=standings,
-        behind=behind(standings, images),
-        axis=tables.leaderboard_axis(standings),
-        baseline=tables.baseline(standings),
-        classes=tables.class_rows(images, typical),
-        sizes=tables.sizes(images),
-        parts=tables.part_counts(images),
-        n_unlabelled=int((images.y < 0).sum()),
-        pages=[_run_page(view, shown[view.slug], drawn) for view in views],
-        n_ranked=len(standings),
-        feature_costs=tables.feature_costs(runs),
-        versions=tables.version_rows(runs),
-        thumbs=thumbnails(images, rows | set(typical.values())),
-        files=["report.json", *drawn],
-    )
-
-
-def _run_page(view: View, shown: Sequence[Gallery], drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    """What the page says of one run."""
-    matrix, names = tables.confusion_of(view), view.run.class_names
-    small = len(names) <= tables.MAX_HTML_CLASSES
-    png = "" if small else data_uri("image/png", drawn[_confusion_png(view)])
-    return {
-        "view": view,
-        "run": view.run,
-        "cells": tables.confusion_cells(matrix) if small else [],
-        "confusion_png": png,
-        "mistakes": tables.mistakes(matrix, names, n=8 if small else 12),
-        "n_wrong": int((~view.right).sum()),
-        "class_scores": tables.class_scores(view),
-        "galleries": shown,
-    }
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("fishfeat.report"),
-        autoescape=True,
-        finalize=text.shown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    names = "percent percent_sign interval points integer duration bytes_size listed"
-    environment.filters |= {name: getattr(text, name) for name in names.split()}
-    environment.filters |= {
-        "plain_json": _plain_json,
-        "metric_text": _metric_text,
-        "metric_interval": _metric_interval,
-    }
-    environment.globals |= {
-        "RANKED_BY": RANKED_BY,
-        "leak": leak,
-        "span": text.span,
-        "many": tables.MAX_HTML_CLASSES,
-    }
-    return environment
-
-
-def _metric_text(value: float, name: str) -> str:
-    return text.metric(name, value)
-
-
-def _metric_interval(ends: Sequence[float] | None, name: str) -> str:
-    return "–" if ends is None else f"{text.metric(name, ends[0])} – {text.metric(name, ends[1])}"
-
-
-def _plain_json(value: Any) -> str:
-    """`value` on one line: names with their values, and JSON below that."""
-    found = plain(value)
-    if isinstance(found, dict):
-        return ", ".join(f"{name} = {_json(of)}" for name, of in found.items()) or "–"
-    return _json(found)
-
-
-def _json(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

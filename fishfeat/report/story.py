@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fishfeat.classify.compare import Evidence
+from fishfeat.classify.curve import Curve
 from fishfeat.classify.metrics import RANKED_BY, per_class
 from fishfeat.records import ImageSet, Run
-from fishfeat.report.compare import Standing, behind, entry, leak
+from fishfeat.report.compare import Standing, entry, leak
 from fishfeat.report.gallery import View
 from fishfeat.report.text import count, integer, interval, listed, percent_sign, points, sentence
+from fishfeat.report.thumbs import Thumbs
 
 LEVEL = "95\N{NO-BREAK SPACE}%"
 FEW_GROUPS = 10
 WEAK_RECALL = 0.7
+SMALL_GAIN = 0.01
 
 
 def headline(standings: Sequence[Standing], images: ImageSet) -> str:
@@ -88,6 +92,48 @@ def _held_out(run: Run) -> str:
     return f"; {count(len(run.holdout.keys), 'further picture')}, {origin}, were scored once"
 
 
+def meaning(run: Run, images: ImageSet) -> str:
+    """What the score says, in one plain sentence."""
+    if run.split == "grouped":
+        return (
+            "The accuracy is the share of those pictures that were named rightly: what to expect "
+            "of pictures of new groups, such as a fish never seen before, taken under the same "
+            "conditions and in the same mixture of classes."
+        )
+    known = "which may be" if images.groups is None else "which are"
+    return (
+        "The accuracy is the share of those pictures that were named rightly, with others of the "
+        f"same animals, {known} among the pictures trained on: of animals never seen before expect "
+        "less."
+    )
+
+
+def held_thumbs(thumbs: Thumbs) -> str:
+    """Of which pictures the page holds a thumbnail."""
+    n, asked = len(thumbs.encoded), thumbs.asked
+    if thumbs.all_held:
+        return f"The page holds a thumbnail of each of {count(asked, 'picture')}."
+    return (
+        f"To stay small, the page holds thumbnails of {n:,} of {count(asked, 'picture')}: suspects "
+        "and mistakes first, then as many of each class; of the others it has the path."
+    )
+
+
+def worth_more(curve: Curve) -> str:
+    """Whether more pictures would help, by what the last doubling brought."""
+    half, whole = curve.points[-2:]
+    gained = (
+        f"From {half.per_class:.0f} to {whole.per_class:.0f} pictures of each class {curve.clf} "
+        f"gained {points(curve.gain)} points ({points(curve.gain_low)} to "
+        f"{points(curve.gain_high)})"
+    )
+    if curve.gain_low > 0:
+        return f"{gained}: more pictures of new groups would probably help further."
+    if curve.gain_high < SMALL_GAIN:
+        return f"{gained}: more pictures of the same kind would hardly help."
+    return f"{gained}: whether more pictures would help cannot be told from these."
+
+
 def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     """What forbids to take the scores at their face value; often nothing."""
     run = standings[0].run
@@ -126,21 +172,20 @@ def leak_story(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     ]
 
 
-def trust(view: View, standings: Sequence[Standing]) -> list[str]:
-    """What to trust and what not, by the best run."""
-    sentences = [*_ranking(view, standings), *_best_of_many(standings), *_sureness(view)]
+def trust(view: View, standings: Sequence[Standing], far: Mapping[str, Evidence]) -> list[str]:
+    """What to trust and what not, by the best run; `far` is how far the others are behind it."""
+    sentences = [*_ranking(standings, far), *_best_of_many(standings), *_sureness(view)]
     return [*sentences, *_weak_classes(view), *_few_groups(view)]
 
 
-def _ranking(view: View, standings: Sequence[Standing]) -> list[str]:
-    """Who cannot be told apart from the best; many comparisons, none corrected for."""
-    found = behind(standings, view.images)
-    close = [label for label, distance in found.items() if distance.may_be_chance]
+def _ranking(standings: Sequence[Standing], far: Mapping[str, Evidence]) -> list[str]:
+    """Who cannot be told apart from the best, all comparisons together."""
+    close = [label for label, distance in far.items() if distance.may_be_chance]
     if not close:
         return []
     return [
         f"{listed(close)} cannot be told apart from {standings[0].label} on these pictures: the "
-        f"{LEVEL} interval of the difference holds 0."
+        "difference may be chance (the tests stand below the leaderboard)."
     ]
 
 

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fishfeat.classify.compare import Evidence
+from fishfeat.classify.curve import Curve
 from fishfeat.classify.metrics import RANKED_BY
+from fishfeat.classify.projection import FeatureMap
 from fishfeat.records import ImageSet, Run
+from fishfeat.report.charts import reliability
 from fishfeat.report.compare import Standing, entry, leak
+from fishfeat.report.contents import Contents
+from fishfeat.report.findings import Suspects
 from fishfeat.report.gallery import Gallery, View
-from fishfeat.report.story import cautions, headline, n_groups, protocol
+from fishfeat.report.story import cautions, headline, meaning, n_groups, protocol
 from fishfeat.report.tables import class_rows, class_scores, confusion_of, feature_costs
 
+SCHEMA = Path(__file__).parent / "report.schema.json"
 
-def summary(
-    standings: Sequence[Standing],
-    views: Sequence[View],
-    images: ImageSet,
-    *,
-    shown: Mapping[str, Sequence[Gallery]],
-    files: Sequence[str],
-) -> dict[str, Any]:
-    """Everything on the page as plain numbers and names.
+
+def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
+    """Everything on the page as plain numbers and names, as `report.schema.json` describes it.
 
     Parameters
     ----------
-    standings
-        The leaderboard, best first.
-    views
-        Every run, in the order of the page.
-    shown
-        The galleries of each run by its slug.
+    contents
+        What is told.
     files
         Names of the other files of the report.
     """
-    best = standings[0].run
+    standings, images, views = contents.standings, contents.images, contents.views
+    best, found = standings[0].run, contents.found
     return {
         "dataset": images.name,
         "headline": headline(standings, images),
-        "protocol": protocol(best, images),
+        "how_scored": protocol(best, images),
+        "meaning": meaning(best, images),
         "cautions": cautions(standings, images),
         **_data_set(images),
         "splits": dict(entry(best.config, "splits", default={}))
@@ -50,10 +50,56 @@ def summary(
             "n_groups": n_groups(best, images),
         },
         "ranked_by": RANKED_BY,
-        "leaderboard": [_standing(standing, images) for standing in standings],
-        "runs": [_run(view, shown[view.slug]) for view in views],
+        "leaderboard": [_standing(standing, images, contents.far) for standing in standings],
+        "comparisons": [
+            {"better": a, "worse": b, **_evidence(one)} for (a, b), one in contents.pairs.items()
+        ],
+        "runs": [_run(view, contents.shown[view.slug]) for view in views],
+        "suspects": None if found.suspects is None else _suspects(found.suspects),
+        "identical": [
+            {"paths": one.keys, "labels": one.labels, "n_groups": one.n_groups}
+            for one in found.repeats.sets
+        ],
+        "bursts": [
+            {name: value for name, value in burst._asdict().items() if name != "rows"}
+            for burst in found.bursts
+        ],
+        "merges": {
+            "before": found.before,
+            "steps": [step._asdict() for step in found.merges],
+            "table": found.merge_table,
+        },
+        "learning_curves": [_curve(curve) for curve in contents.curves],
+        "map": _map(contents.feature_map),
         "cost": _cost(views),
         "files": list(files),
+    }
+
+
+def _evidence(one: Evidence) -> dict[str, Any]:
+    return {**one._asdict(), "may_be_chance": one.may_be_chance}
+
+
+def _suspects(suspects: Suspects) -> dict[str, Any]:
+    listed = [
+        {name: value for name, value in one._asdict().items() if name not in ("row", "more")}
+        for one in suspects.found
+    ]
+    return {"run": suspects.label, "n_other_runs": suspects.n_others, "found": listed}
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return {**vars(curve), "points": [point._asdict() for point in curve.points]}
+
+
+def _map(feature_map: FeatureMap | None) -> dict[str, Any] | None:
+    if feature_map is None:
+        return None
+    return {
+        "method": feature_map.method,
+        "explained": feature_map.explained,
+        "features": feature_map.features,
+        "n_images": len(feature_map.keys),
     }
 
 
@@ -76,7 +122,7 @@ def _data_set(images: ImageSet) -> dict[str, Any]:
     }
 
 
-def _standing(standing: Standing, images: ImageSet) -> dict[str, Any]:
+def _standing(standing: Standing, images: ImageSet, far: Mapping[str, Evidence]) -> dict[str, Any]:
     run, random, worth = standing.run, standing.random, leak(standing, images)
     return {
         "run": standing.label,
@@ -84,6 +130,7 @@ def _standing(standing: Standing, images: ImageSet) -> dict[str, Any]:
         "interval": run.intervals.get(RANKED_BY),
         "random": None if random is None else random.metrics[RANKED_BY],
         "leak": None if worth is None else worth._asdict(),
+        "behind": _evidence(far[standing.label]) if standing.label in far else None,
     }
 
 
@@ -102,6 +149,7 @@ def _run(view: View, galleries: Sequence[Gallery]) -> dict[str, Any]:
         "holdout": _holdout(run),
         "folds": run.folds,
         "confusion": confusion_of(view),
+        "reliability": _reliability(run),
         "per_class": [score._asdict() for score in class_scores(view)],
         "pictures": {gallery.name: _pictures(gallery) for gallery in galleries},
         "seconds": run.seconds,
@@ -109,6 +157,13 @@ def _run(view: View, galleries: Sequence[Gallery]) -> dict[str, Any]:
         "config": run.config,
         "versions": run.versions,
     }
+
+
+def _reliability(run: Run) -> dict[str, Any] | None:
+    found = reliability(run)
+    if found is None:
+        return None
+    return {"expected_error": found.error, "bins": [one._asdict() for one in found.bins]}
 
 
 def _holdout(run: Run) -> dict[str, Any] | None:

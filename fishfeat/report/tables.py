@@ -136,12 +136,14 @@ def confusion_cells(matrix: Int) -> list[list[Cell]]:
 
 
 class Mistake(NamedTuple):
-    """`n` pictures of class `true`, a `share` of it, were taken for `predicted`."""
+    """`n` pictures of class `true`, a `share` of it, were taken for `predicted`: codes i and j."""
 
     true: str
     predicted: str
     n: int
     share: float
+    i: int
+    j: int
 
 
 def mistakes(matrix: Int, class_names: Any, *, n: int = N_MISTAKES) -> list[Mistake]:
@@ -157,6 +159,8 @@ def mistakes(matrix: Int, class_names: Any, *, n: int = N_MISTAKES) -> list[Mist
             str(class_names[j]),
             int(wrong[i, j]),
             float(wrong[i, j] / total[i]),
+            int(i),
+            int(j),
         )
         for i, j in pairs
         if wrong[i, j]

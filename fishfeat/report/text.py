@@ -52,6 +52,13 @@ def metric(name: str, value: float) -> str:
     return f"{value:.3f}" if name == "log_loss" else percent_sign(value)
 
 
+def p_value(p: float | None) -> str:
+    """'0.034', '< 0.001', '–' for what is not known."""
+    if p is None:
+        return "–"
+    return f"<{_GAP}0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def integer(number: float | None) -> str:
     """'1,002' for 1002."""
     return "–" if number is None else f"{number:,.0f}"

@@ -14,6 +14,7 @@ import numpy as np
 from fishfeat.classify.backends import spread
 from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS, make_classifier
 from fishfeat.classify.crossval import cross_validate, score_holdout
+from fishfeat.classify.curve import learning_curve as draw_curve
 from fishfeat.classify.permutation import Chance, permutation_check
 from fishfeat.classify.search import Budget, parse_budget
 from fishfeat.classify.splits import make_splits
@@ -21,12 +22,15 @@ from fishfeat.classify.voting import vote as vote_of
 from fishfeat.errors import DataError
 from fishfeat.models import Model, fit_model, vote_model
 from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
+from fishfeat.stages.extras import curves_in_force, find_map, keep_map, merge_in_force, save_curve
 from fishfeat.stages.features import load_features
 from fishfeat.stages.pictures import current_dataset, regroup
 from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
 OnRun = Callable[[str, str], "OnProgress | None"]
+# Fitted dozens of times for a learning curve, so a fast one where none is named.
+CURVE_CLASSIFIER = "logreg"
 
 
 class Fit(NamedTuple):
@@ -75,6 +79,7 @@ def fit_data(
     search: str | None = None,
     vote: bool = False,
     permute: int = 0,
+    learning_curve: bool = False,
     jobs: int = -1,
     backend: str | None = None,
     on_run: OnRun | None = None,
@@ -100,6 +105,9 @@ def fit_data(
         Add the mean of the classifiers' probabilities as one more run and model.
     permute
         How often to score each classifier on shuffled labels too, which must give chance.
+    learning_curve
+        Also score the named classifiers (logreg where none is named) on ever more of the training
+        groups and keep the curve for the page.
     jobs
         Folds at once.
     backend
@@ -128,9 +136,12 @@ def fit_data(
     how = _How(balanced, seed, jobs, budget, permute, on_run)
     with spread(backend):
         done = [_fit_one(folder, features, both, name, how) for name in names]
+        for name in (clf or (CURVE_CLASSIFIER,)) if learning_curve else ():
+            _keep_curve(folder, features, both[0], name, how)
     chance = {one.runs[0].name: one.chance for one in done if one.chance is not None}
     if vote:
         done.append(_vote(folder, features, both, done, seed))
+    keep_map(folder, features)
     folder.update(splits=[splits.digest for splits in both])
     runs = [run for one in done for run in one.runs]
     paths = [folder.models / one.model.name for one in done]
@@ -239,6 +250,18 @@ def _kept(
     return runs
 
 
+def _keep_curve(
+    folder: DatasetFolder, features: Features, splits: Splits, clf: str, how: _How
+) -> None:
+    from fishfeat.report.story import worth_more
+
+    progress = how.on_run(clf, "learning curve") if how.on_run else None
+    draw = partial(draw_curve, features, clf, splits, balanced=how.balanced, seed=how.seed)
+    curve = draw(n_jobs=how.jobs, on_progress=progress)
+    save_curve(folder, curve)
+    log.info("%s", worth_more(curve))
+
+
 def runs_in_force(folder: DatasetFolder) -> list[Run]:
     """The kept runs whose splits are those last used, so that they can be compared."""
     in_force = set(folder.state().get("splits", ()))
@@ -254,11 +277,39 @@ def runs_in_force(folder: DatasetFolder) -> list[Run]:
     return runs
 
 
-def report_data(*, cache: PathLike = "cache") -> tuple[DatasetFolder, Path]:
-    """Write the page of the data set last used; returns its folder and the page."""
+def report_data(
+    *,
+    cache: PathLike = "cache",
+    map_method: str | None = None,
+    group_matrix: bool = False,
+    on_progress: OnProgress | None = None,
+) -> tuple[DatasetFolder, Path]:
+    """Write the page of the data set last used; returns its folder and the page.
+
+    Parameters
+    ----------
+    cache
+        The cache folder.
+    map_method
+        'pca' or 'umap': how the features are laid out on a plane, once; None is pca.
+    group_matrix
+        Also write each run's confusion matrix as CSV, by class and by group.
+    on_progress
+        Called with (done, total) thumbnails.
+    """
     from fishfeat.report.page import write_report
 
     folder = current_dataset(cache)
     log.info("Data set: %s.", folder.name)
-    page = write_report(runs_in_force(folder), folder.load_images(), folder.report)
+    runs = runs_in_force(folder)
+    page = write_report(
+        runs,
+        folder.load_images(),
+        folder.report,
+        feature_map=find_map(folder, map_method),
+        curves=curves_in_force(folder, runs),
+        merge=merge_in_force(folder),
+        group_matrix=group_matrix,
+        on_progress=on_progress,
+    )
     return folder, page

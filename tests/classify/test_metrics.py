@@ -12,10 +12,13 @@ from sklearn import metrics as sk
 
 from fishfeat.classify.metrics import (
     bootstrap_intervals,
+    calibration_error,
     confusion,
     evaluate,
+    interval_of_draws,
     margin,
     per_class,
+    reliability_bins,
 )
 
 Array = np.ndarray[Any, Any]
@@ -244,3 +247,77 @@ def test_confidence_grows_with_the_margin_between_the_two_best() -> None:
     assert (np.diff(margin(decision, "decision")) > 0).all()
     proba = np.array([[0.5, 0.5, 0.0], [0.6, 0.3, 0.1], [1.0, 0.0, 0.0]])
     np.testing.assert_allclose(margin(proba, "proba"), [0, 0.3, 1])
+
+
+# --- intervals that would be empty, or too narrow --------------------------------------------
+
+
+def test_all_right_answers_leave_room_for_doubt_that_shrinks_with_the_groups() -> None:
+    lows = []
+    for n_groups in (5, 50, 500):
+        groups = np.repeat(np.arange(n_groups), 4)
+        y = groups % 2
+        found = bootstrap_intervals(y, np.eye(2)[y][None], "decision", groups=groups, n_bootstrap=9)
+        low, high = found["accuracy"]
+        assert high == 1
+        lows.append(low)
+    assert lows == pytest.approx([0.025 ** (1 / n) for n in (5, 50, 500)], abs=0.02)
+
+
+def test_all_wrong_answers_do_too() -> None:
+    y = np.arange(40) % 2
+    low, high = bootstrap_intervals(y, np.eye(2)[1 - y][None], "decision", n_bootstrap=9)[
+        "accuracy"
+    ]
+    assert (low, high) == (0, pytest.approx(1 - 0.025 ** (1 / 40)))
+
+
+def test_a_single_group_says_nothing_of_others() -> None:
+    y, scores, _ = pictures(0, n_groups=3, spread=0.2)
+    one = np.zeros(len(y), np.int64)
+    found = bootstrap_intervals(y, scores, "decision", groups=one, n_bootstrap=20)
+    assert found["accuracy"] == (0.0, 1.0)
+
+
+def test_intervals_over_few_groups_cover_the_truth_nearly_as_often_as_they_promise() -> None:
+    found = [interval(s, n_groups=8, spread=0.25) for s in range(150)]
+    assert np.mean([low <= 0.7 <= high for low, high in found]) >= 0.87
+
+
+def test_few_groups_are_widened_as_a_t_interval_and_many_are_left_alone() -> None:
+    draws = np.random.default_rng(0).normal(size=20000)
+    few, many = (interval_of_draws(draws, n) for n in (6, 5000))
+    assert many == pytest.approx((-1.96, 1.96), abs=0.05)
+    assert few[1] == pytest.approx(2.571 * np.sqrt(6 / 5), abs=0.12)
+
+
+# --- reliability ------------------------------------------------------------------------------
+
+
+def sayings(seed: int, *, honest: bool) -> tuple[Array, Array]:
+    """Labels and two-class probabilities that are as often right as they say, or always half."""
+    rng = np.random.default_rng(seed)
+    sure = rng.uniform(0.5, 1, size=4000)
+    right = rng.random(4000) < (sure if honest else 0.5)
+    y = rng.integers(2, size=4000)
+    said = np.where(right, y, 1 - y)
+    proba = np.repeat((1 - sure)[:, None], 2, axis=1)
+    proba[np.arange(4000), said] = sure
+    return y, proba
+
+
+def test_honest_probabilities_lie_on_the_line_and_boasting_ones_below() -> None:
+    honest, boasting = (reliability_bins(*sayings(0, honest=h)) for h in (True, False))
+    assert calibration_error(honest) < 0.03
+    assert calibration_error(boasting) == pytest.approx(0.25, abs=0.03)
+    assert all(one.accuracy < one.confidence for one in boasting)
+
+
+def test_every_picture_is_in_one_bin_and_empty_bins_are_left_out() -> None:
+    y, proba = sayings(1, honest=True)
+    bins = reliability_bins(y, proba)
+    assert sum(one.n for one in bins) == len(y)
+    assert [one.low for one in bins] == [0.5, 0.6, 0.7, 0.8, 0.9]
+    assert all(one.low <= one.confidence <= one.high for one in bins)
+    certain = reliability_bins(y, np.eye(2)[y])
+    assert [(one.n, one.confidence, one.accuracy) for one in certain] == [(4000, 1, 1)]

@@ -6,9 +6,11 @@ import re
 import numpy as np
 import pytest
 
+from fishfeat.classify.curve import Curve, CurvePoint
 from fishfeat.errors import DataError, SplitError
 from fishfeat.records import Rejected
 from fishfeat.report.page import write_report
+from fishfeat.report.story import worth_more
 
 HOSTILE = [
     "<script>alert(1)<.png",
@@ -57,7 +59,8 @@ def test_png_files_and_the_page_lie_side_by_side(written):
     names = {path.name for path in written.parent.iterdir()}
     confusion = {f"confusion-{n}.png" for n in ("svc-grouped", "rf-grouped", "svc-random")}
     assert written.name == "index.html"
-    assert names == confusion | {"index.html", "report.json", "leaderboard.png", "class_counts.png"}
+    plots = confusion | {"leaderboard.png", "class_counts.png"}
+    assert names == plots | {"index.html", "report.json", "suspects.csv"}
     assert all((written.parent / n).read_bytes().startswith(b"\x89PNG") for n in confusion)
 
 
@@ -69,7 +72,8 @@ def test_hostile_names_are_shown_escaped(make_images, make_run, tmp_path, read_p
     images = dataclasses.replace(images, rejected=(lost,), notes=("<u>note</u>",))
     run = make_run(images, "<svg>", wrong=range(12), split="random")
     page = read_page(write_report([run], images, tmp_path / "report", title="</title><script>"))
-    assert [tag for tag, _ in page.tags].count("script") == 1
+    scripts = [attrs.get("type") for tag, attrs in page.tags if tag == "script"]
+    assert scripts == ["application/json", "text/plain", None]
     assert not {"b>", "em", "u", "img"} & {tag for tag, _ in page.tags}
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     assert "<script>alert(1)<.png" in page.text
@@ -244,3 +248,56 @@ def test_runs_whose_splits_differ_are_refused_and_nothing_is_written(
     with pytest.raises(SplitError, match=r"'svc'.*'rf'"):
         write_report(runs, images, tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+def test_what_an_earlier_report_left_is_taken_away_and_nothing_else(
+    make_images, make_run, tmp_path
+):
+    images = make_images(60)
+    write_report([make_run(images, wrong=[7], margin=np.full(60, 0.9))], images, tmp_path)
+    (tmp_path / "mine.csv").write_text("keep")
+    assert (tmp_path / "suspects.csv").is_file()
+    write_report([make_run(images, "rf")], images, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert "suspects.csv" not in names
+    assert "confusion-svc-grouped.png" not in names
+    assert {"mine.csv", "confusion-rf-grouped.png"} <= names
+
+
+def test_who_is_behind_is_marked_once_and_the_tests_stand_beside(make_images, make_run, tmp_path):
+    images = make_images(120)
+    runs = [
+        make_run(images, "best"),
+        make_run(images, "near", wrong=[3]),
+        make_run(images, "far", wrong=range(0, 90)),
+    ]
+    page = write_report(runs, images, tmp_path)
+    found = {
+        s["run"]: s["behind"]
+        for s in json.loads((tmp_path / "report.json").read_text())["leaderboard"]
+    }
+    assert found["best"] is None
+    assert (found["near"]["may_be_chance"], found["far"]["may_be_chance"]) == (True, False)
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<small>≈ best</small>") == 1
+    assert "near cannot be told apart from best" in html
+
+
+def test_the_page_says_what_the_score_means(pond, page, make_images, make_run, tmp_path, read_page):
+    assert "what to expect of pictures of new groups, such as a fish never seen before" in page.text
+    images = make_images(groups_of=None)
+    other = read_page(write_report([make_run(images, split="random")], images, tmp_path))
+    assert "of animals never seen before expect less" in other.text
+
+
+def test_a_learning_curve_says_whether_more_pictures_would_help():
+    def verdict(gain, low, high):
+        points = tuple(CurvePoint(s, 60 * s, 20 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
+        return worth_more(
+            Curve("lda", False, 0, "grouped", "d", "nano", points, gain, low, high, 1.0)
+        )
+
+    assert "would probably help" in verdict(0.03, 0.01, 0.05)
+    assert "would hardly help" in verdict(0.001, -0.004, 0.006)
+    assert "cannot be told" in verdict(0.02, -0.02, 0.06)
+    assert verdict(0.03, 0.01, 0.05).startswith("From 10 to 20 pictures of each class lda gained")

@@ -12,6 +12,13 @@ const follow = () => {
 };
 addEventListener('hashchange', follow);
 addEventListener('DOMContentLoaded', follow);
+const byId = (id) => document.getElementById(id);
+const make = (name, given = {}, ...inside) => {
+  const element = Object.assign(document.createElement(name), given);
+  element.append(...inside);
+  return element;
+};
+const say = (text) => { byId('says').textContent = text; };
 addEventListener('beforeprint', () => {
   for (const details of document.querySelectorAll('details.printed')) open(details, true);
 });
@@ -19,3 +26,7 @@ addEventListener('afterprint', () => {
   for (const details of opened) details.open = false;
   opened.clear();
 });
+
+{% include "pictures.js" %}
+{% include "matrix.js" %}
+{% include "map.js" %}

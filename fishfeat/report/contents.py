@@ -1,0 +1,45 @@
+"""What a report tells, gathered once for the page and for report.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from fishfeat.classify.compare import Evidence
+from fishfeat.classify.curve import Curve
+from fishfeat.classify.projection import FeatureMap
+from fishfeat.records import ImageSet
+from fishfeat.report.compare import Standing
+from fishfeat.report.findings import Findings
+from fishfeat.report.gallery import Gallery, View
+from fishfeat.report.thumbs import Thumbs
+
+
+class Contents(NamedTuple):
+    """Everything that is shown.
+
+    `standings` is the leaderboard, best first; `views` are all runs in the order of the page, the
+    ranked ones first; `shown` are the galleries of each run by its slug; `far` is how far each run
+    is behind the best, by label, and `pairs` how far each is behind each that is better.
+    """
+
+    standings: Sequence[Standing]
+    views: Sequence[View]
+    images: ImageSet
+    shown: Mapping[str, Sequence[Gallery]]
+    found: Findings
+    curves: Sequence[Curve]
+    feature_map: FeatureMap | None
+    thumbs: Thumbs
+    far: Mapping[str, Evidence]
+    pairs: Mapping[tuple[str, str], Evidence]
+
+    @property
+    def ranked(self) -> Sequence[View]:
+        """The runs of the leaderboard."""
+        return self.views[: len(self.standings)]
+
+
+def confusion_png(view: View) -> str:
+    """Name of the file with a run's confusion matrix."""
+    return f"confusion-{view.slug}.png"

@@ -1,0 +1,111 @@
+"""CSV files beside the page: suspects, copies, suggested merges, confusion matrices."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fishfeat.report.findings import Repeats, Suspects, group_label
+from fishfeat.report.gallery import View
+from fishfeat.report.tables import confusion_of
+from fishfeat.report.text import shown
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A CSV file as text; names that are no UTF-8 keep their bytes."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([_writable(cell) for cell in header])
+    writer.writerows([_writable(cell) for cell in row] for row in rows)
+    return file.getvalue()
+
+
+def _writable(cell: Any) -> Any:
+    """Text with a lone surrogate, which no file can hold, escaped."""
+    try:
+        str(cell).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return shown(str(cell))
+    return cell
+
+
+def suspects_csv(suspects: Suspects) -> str:
+    """One row for each suspect, the least probable label first."""
+    header = ["path", "given", "seems", "p_given", "p_seems", "agreeing_runs", "group"]
+    return csv_text(
+        header,
+        (
+            (s.key, s.given, s.seems, f"{s.p_given:.4f}", f"{s.p_seems:.4f}", s.agree, s.group)
+            for s in suspects.found
+        ),
+    )
+
+
+def copies_csv(repeats: Repeats) -> str:
+    """One row for each file that has the bytes of another, sets numbered from 1."""
+    rows = [
+        (n, key, " | ".join(one.labels), one.n_groups)
+        for n, one in enumerate(repeats.sets, 1)
+        for key in one.keys
+    ]
+    return csv_text(["set", "path", "labels_of_the_set", "groups_of_the_set"], rows)
+
+
+def merges_csv(table: Mapping[str, str]) -> str:
+    """What `--merge` takes: class, and what it is merged into."""
+    return csv_text(["class", "merged into"], sorted(table.items()))
+
+
+def group_matrices(view: View) -> dict[str, str]:
+    """File names and texts of a run's confusion matrix: counts and shares, by class, by group."""
+    names = [str(name) for name in view.run.class_names]
+    counts = confusion_of(view)
+    heads = [[name, int(n)] for name, n in zip(names, counts.sum(axis=1), strict=True)]
+    made = _both(f"{view.slug}-by-class", ["true class", "pictures"], heads, names, counts)
+    if view.images.groups is None:
+        return made
+    heads, by_group = _by_group(view)
+    columns = ["group", "true class", "pictures", "named by mean score"]
+    return made | _both(f"{view.slug}-by-group", columns, heads, names, by_group)
+
+
+def _both(
+    stem: str, columns: list[str], heads: Any, names: list[str], counts: Any
+) -> dict[str, str]:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    text: dict[str, list[list[str]]] = {
+        "counts": [[str(n) for n in row] for row in counts.tolist()],
+        "shares": [[f"{share:.4f}" for share in row] for row in shares.tolist()],
+    }
+    return {
+        f"confusion-{stem}-{kind}.csv": csv_text(
+            [*columns, *names], ([*head, *row] for head, row in zip(heads, rows, strict=True))
+        )
+        for kind, rows in text.items()
+    }
+
+
+def _by_group(view: View) -> tuple[list[list[Any]], Any]:
+    """A row for each group and true class in it: what its pictures were taken for."""
+    run, n_classes = view.run, len(view.run.class_names)
+    pairs = np.stack([view.groups, run.y], axis=1)
+    found, unit = np.unique(pairs, axis=0, return_inverse=True)
+    counts = np.zeros((len(found), n_classes), int)
+    np.add.at(counts, (unit.ravel(), view.predicted), 1)
+    scores = np.zeros((len(found), n_classes))
+    np.add.at(scores, unit.ravel(), run.mean_scores)
+    first = np.unique(unit.ravel(), return_index=True)[1]
+    heads = [
+        [
+            group_label(view.images, int(view.rows[first[k]])),
+            str(run.class_names[c]),
+            int(counts[k].sum()),
+            str(run.class_names[scores[k].argmax()]),
+        ]
+        for k, (_, c) in enumerate(found)
+    ]
+    return heads, counts
