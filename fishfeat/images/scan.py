@@ -13,7 +13,7 @@ import numpy as np
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
-from fishfeat.images.groups import encode_groups, group_by_pattern
+from fishfeat.images.groups import Rule, encode_groups, group_images, parse_rules
 from fishfeat.images.labels import chosen, clean_names, merged, read_merge
 from fishfeat.images.listing import Entry, Listing, list_data
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, Rejected
@@ -41,6 +41,7 @@ def scan(
     merge: str | os.PathLike[str] | Mapping[str, str] | None = None,
     only: Iterable[str] = (),
     drop: Iterable[str] = (),
+    group_by: Sequence[str] = (),
     group_pattern: str | None = None,
     known: ImageSet | None = None,
     on_progress: OnProgress | None = None,
@@ -63,8 +64,12 @@ def scan(
         `class_pattern`.
     only, drop
         Class names, cleaned and merged, to keep or to leave out.
+    group_by
+        Rules that say what belongs together, as in `group_images`; none is the CSV's column
+        `group`, where it has one. 'duplicates' and 'auto' need what comes after scanning.
     group_pattern
-        Regular expression over the path that finds what a picture belongs to.
+        Short for one more rule, 'pattern:REGEX': a regular expression over the path that finds
+        what a picture belongs to.
     known
         The same data set as listed before: files of unchanged size and time are not read again.
     on_progress
@@ -75,11 +80,14 @@ def scan(
     DataError
         No pictures, or patterns, tables and class names that do not fit the data.
     """
-    listing = list_data(data, include=include, exclude=exclude)
+    rules = parse_rules([group_by] if isinstance(group_by, str) else group_by)
+    rules += () if group_pattern is None else (Rule("pattern", group_pattern),)
+    column = next((rule.value for rule in rules if rule.kind == "column"), "")
+    listing = list_data(data, include=include, exclude=exclude, group_column=column)
     entries = _relabelled(listing.entries, class_pattern, merge, list(only), list(drop))
     facts = _look_at_all(listing._replace(entries=entries), known, on_progress)
     images = _assembled(listing, entries, facts)
-    return images if group_pattern is None else group_by_pattern(images, group_pattern)
+    return group_images(images, rules)
 
 
 def _relabelled(
