@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -151,64 +150,6 @@ class ImageSet:
 
 _OPTIONAL = ("groups", "part", "group_name")
 _PER_IMAGE = ("keys", "y", "digest", "n_bytes", "mtime_ns", "width", "height", *_OPTIONAL)
-
-
-class CopyPair(NamedTuple):
-    """Two pictures that are copies of one another, and the evidence.
-
-    Attributes
-    ----------
-    key, other
-        The pictures.
-    how
-        'bytes' (the files are the same) or 'pixels' (one was laid on the other).
-    n_matches, n_inliers
-        Local features that match, and those that agree with `transform`.
-    overlap, correlation, differing, agreeing
-        As in `fishfeat.images.sketches.Likeness`.
-    cosine
-        Of the centred features; NaN where there were none.
-    transform
-        Six numbers, row by row: from pixels (x, y, 1) of the upright `other` to those of `key`.
-    """
-
-    key: str
-    other: str
-    how: str
-    n_matches: int = 0
-    n_inliers: int = 0
-    overlap: float = 1.0
-    correlation: float = 1.0
-    differing: float = 0.0
-    agreeing: float = 1.0
-    cosine: float = 1.0
-    transform: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-
-    @property
-    def mirrored(self) -> bool:
-        """Whether one is the other's mirror image."""
-        a, b, _, c, d, _ = self.transform
-        return a * d < b * c
-
-    @property
-    def scale(self) -> float:
-        """How many pixels of `key` one pixel of `other` covers, along a side."""
-        a, b, _, c, d, _ = self.transform
-        return math.sqrt(abs(a * d - b * c))
-
-    @property
-    def degrees(self) -> float:
-        """By how much `other` is turned, -180 to 180, clockwise; after mirroring left to right."""
-        a, _, _, c, _, _ = self.transform
-        return math.degrees(math.atan2(-c, -a) if self.mirrored else math.atan2(c, a))
-
-
-class Copies(NamedTuple):
-    """The verified pairs of a data set: enough of them to connect all copies of one picture."""
-
-    n_images: int
-    n_compared: int
-    pairs: tuple[CopyPair, ...]
 
 
 @dataclass(frozen=True)

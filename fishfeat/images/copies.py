@@ -30,7 +30,8 @@ from fishfeat.images.sketches import (
     read_sketch,
     unit_descriptors,
 )
-from fishfeat.records import Copies, CopyPair, ImageSet, Int, OnProgress
+from fishfeat.pairs import Copies, CopyPair
+from fishfeat.records import ImageSet, Int, OnProgress
 
 log = logging.getLogger("fishfeat")
 

@@ -14,7 +14,8 @@ from fishfeat.images.capture import bursts, read_captures
 from fishfeat.images.copies import copy_groups
 from fishfeat.images.joined import Joined
 from fishfeat.images.labels import compiled
-from fishfeat.records import UNLABELLED, Copies, ImageSet, Int
+from fishfeat.pairs import Copies
+from fishfeat.records import UNLABELLED, ImageSet, Int
 
 OPTION = "--group-by"
 FORMS = {
@@ -142,6 +143,18 @@ def group_images(
 def group_by_pattern(images: ImageSet, pattern: str) -> ImageSet:
     """The image set with groups found in the paths, as by the rule 'pattern:REGEX'."""
     return group_images(images, [Rule("pattern", pattern)])
+
+
+def group_by_column(images: ImageSet, names: Sequence[str]) -> ImageSet:
+    """The image set with what the column `group` says of each picture; none where it is empty."""
+    if not any(names):
+        return images
+    return replace(
+        images,
+        groups=encode_groups(names),
+        group_name=np.array(names, str),
+        grouping="The CSV's group column.",
+    )
 
 
 def _found(images: ImageSet, rule: Rule, copies: Copies | None) -> Grouping:

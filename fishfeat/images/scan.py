@@ -7,13 +7,13 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
-from fishfeat.images.groups import Rule, encode_groups, group_images, parse_rules
+from fishfeat.images.groups import Rule, group_by_column, group_images, parse_rules
 from fishfeat.images.labels import chosen, clean_names, merged, read_merge
 from fishfeat.images.listing import Entry, Listing, list_data
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, Rejected
@@ -180,9 +180,8 @@ def _image_set(
     labels = [entry.label for entry, _ in good]
     class_names = sorted(set(labels) - {""})
     index = {name: i for i, name in enumerate(class_names)} | {"": UNLABELLED}
-    groups = [entry.group for entry, _ in good]
     parts = [entry.part for entry, _ in good]
-    return ImageSet(
+    images = ImageSet(
         name=listing.name,
         root=listing.root,
         keys=np.array([entry.key for entry, _ in good], str),
@@ -190,16 +189,14 @@ def _image_set(
         class_names=np.array(class_names, str),
         digest=np.array([fact.digest for _, fact in good], str),
         **_numbers(fact for _, fact in good),
-        groups=encode_groups(groups) if any(groups) else None,
-        group_name=np.array(groups, str) if any(groups) else None,
         part=np.array(parts, str) if any(parts) else None,
         rejected=rejected,
-        grouping="The CSV's group column." if any(groups) else "",
         notes=tuple(listing.notes),
     )
+    return group_by_column(images, [entry.group for entry, _ in good])
 
 
-def _numbers(facts: Iterable[FileFacts]) -> dict[str, np.ndarray]:
+def _numbers(facts: Iterable[FileFacts]) -> dict[str, Any]:
     rows: Iterator[tuple[int, ...]] = ((f.n_bytes, f.mtime_ns, f.width, f.height) for f in facts)
     table = np.array(list(rows), np.int64).reshape(-1, 4)
     names = ("n_bytes", "mtime_ns", "width", "height")

@@ -134,7 +134,9 @@ def _escaped(text: str) -> str:
 
 
 def _tells_apart(images: ImageSet, groups: Int) -> bool:
-    """Whether most classes have several groups, and not every picture stands alone."""
+    """Whether most classes have several groups, and no group holds a third of everything."""
+    if np.bincount(groups).max() > len(groups) / 3:
+        return False
     rows = [np.flatnonzero(images.y == c) for c in np.unique(images.y)]
     n_groups = [len(np.unique(groups[own])) for own in rows]
     enough = min(_GROUPS_IN_A_CLASS, max(2, int(np.median([len(own) for own in rows])) // 2))

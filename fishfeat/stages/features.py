@@ -12,6 +12,7 @@ from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
 from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathLike
+from fishfeat.stages.groups import settle_groups
 from fishfeat.stages.pictures import list_images
 from fishfeat.workspace import DatasetFolder
 
@@ -40,8 +41,9 @@ def extract_data(
     device: str = "auto",
     on_scan: OnProgress | None = None,
     on_embed: OnProgress | None = None,
+    on_compare: OnProgress | None = None,
 ) -> Extraction:
-    """List a data set and embed what is missing.
+    """List a data set, embed what is missing and put the groups that were asked for in force.
 
     Parameters
     ----------
@@ -55,6 +57,8 @@ def extract_data(
         As `fishfeat.extract`.
     on_scan
         Called with (done, total) files.
+    on_compare
+        Called with (done, total) pictures or pairs, where near-copies are looked for.
     """
     given = {name: v for name, v in (backbone_options or {}).items() if v is not None}
     # A backbone that cannot be is said before anything is listed.
@@ -79,7 +83,9 @@ def extract_data(
         allow_truncated=bool(folder.state()["options"].get("allow_truncated")),
         on_progress=on_embed,
     )
-    return Extraction(folder, folder.load_images(), features, _n_rows(folder, spec) - before)
+    n_new = _n_rows(folder, spec) - before
+    images, features = settle_groups(folder, folder.load_images(), features, on_compare=on_compare)
+    return Extraction(folder, images, features, n_new)
 
 
 def _spec_as_before(folder: DatasetFolder, options: Mapping[str, Any]) -> BackboneSpec:

@@ -18,7 +18,14 @@ from fishfeat.errors import DataError
 from fishfeat.models import fit_model
 from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.features import load_features
-from fishfeat.stages.pictures import current_dataset, regroup
+from fishfeat.stages.groups import (
+    asked_rules,
+    is_settled,
+    known_rules,
+    regroup,
+    settle_groups,
+)
+from fishfeat.stages.pictures import current_dataset
 from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
@@ -39,6 +46,7 @@ def fit_data(
     *,
     cache: PathLike = "cache",
     clf: Sequence[str] = (),
+    group_by: Sequence[str] | None = None,
     group_pattern: str | None = None,
     cv: int = 5,
     repeats: int = 1,
@@ -47,6 +55,7 @@ def fit_data(
     balanced: bool = False,
     jobs: int = -1,
     on_run: OnRun | None = None,
+    on_compare: OnProgress | None = None,
 ) -> Fit:
     """Cross-validate classifiers on the features last extracted and keep the fitted models.
 
@@ -56,8 +65,9 @@ def fit_data(
         The cache folder.
     clf
         Names of classifiers; none is svc, rf and xgb.
-    group_pattern
-        Regular expression over the paths that finds what belongs together; None as before.
+    group_by, group_pattern
+        What belongs together, as in `scan`, and also 'duplicates', 'auto' and 'none'; None as
+        before.
     cv, repeats, seed, test
         `n_splits` and so on of `make_splits`.
     balanced
@@ -66,6 +76,8 @@ def fit_data(
         Folds at once.
     on_run
         Called with (classifier, split) before each run; gives its progress callback.
+    on_compare
+        As in `extract_data`.
 
     Returns
     -------
@@ -77,15 +89,18 @@ def fit_data(
     for name in names:
         make_classifier(name)  # a wrong name is said before anything is fitted
     folder = current_dataset(cache)
-    if group_pattern is not None:
-        regroup(folder, group_pattern)
-    features = load_features(folder)
+    asked = asked_rules(group_by, group_pattern)
+    if asked is not None:
+        regroup(folder, asked)
+    features, images = load_features(folder), folder.load_images()
+    if asked is not None or not is_settled(folder, images, features):
+        _, features = settle_groups(folder, images, features, on_compare=on_compare)
     log.info("Data set: %s. Features: %s.", folder.name, features.spec.describe())
     draw = partial(make_splits, features, n_splits=cv, repeats=repeats, seed=seed, test=test)
     both = [draw()]
     if both[0].strategy == "grouped":
         both.append(draw(strategy="random"))
-    _say_splits(features, both[0])
+    _say_splits(features, both[0], silent=any(r.kind == "none" for r in known_rules(folder)))
     fit_one = partial(_fit_one, folder, features, both, balanced, seed, jobs, on_run)
     done = [fit_one(name) for name in names]
     folder.update(splits=[splits.digest for splits in both])
@@ -93,15 +108,16 @@ def fit_data(
     return Fit(folder, features, both[0], runs, [model for _, model in done])
 
 
-def _say_splits(features: Features, splits: Splits) -> None:
+def _say_splits(features: Features, splits: Splits, *, silent: bool) -> None:
     if features.groups is not None:
         n_groups = len(np.unique(features.groups[splits.rows]))
         log.info("Groups: %d in %d pictures. %s", n_groups, len(splits.rows), splits.grouping)
-    else:
+    elif not silent:
         log.warning(
             "No groups are known: pictures of one fish, or copies of one photograph, may stand on "
             "both sides of a split; then the scores flatter and the intervals are too narrow. "
-            "--group-pattern 'fish_(\\d+)_' (a pattern of your own) or a group column mends it."
+            "--group-by mends it: 'pattern:fish_(\\d+)_' (a pattern of your own), column, "
+            "folder:N, time:SECONDS or duplicates; --group-by none says that there are none."
         )
     if len(splits.holdout):
         origin = "the data set's own test part" if splits.holdout_origin == "parts" else "drawn"
