@@ -203,12 +203,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--views", action="store_true", help="Rotated views too (minutes).")
+    parser.add_argument("--only", default="", help="Sets with this in their names.")
     arguments = parser.parse_args()
     backbone = ff.load_backbone(f"local-dir:{arguments.shared / 'backbones' / BACKBONE}")
     print("| set | way | F1 | precision | recall | wrong pairs | compared | seconds |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for one in sets(arguments.shared, Path(folder)):
+            if arguments.only not in one.name:
+                continue
             X = ff.extract(one.images, backbone, cache=Path(folder) / "cache").X
             show(one, "plain features, best threshold", by_threshold(one, X))
             if arguments.views:

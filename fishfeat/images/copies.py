@@ -25,8 +25,10 @@ from fishfeat.images.joined import Joined
 from fishfeat.images.sketches import (
     N_VALUES,
     Likeness,
+    Local,
     Sketch,
-    compare,
+    fitted,
+    laid_on,
     read_sketch,
     unit_descriptors,
 )
@@ -40,11 +42,11 @@ Float32 = NDArray[np.float32]
 N_NEIGHBOURS = 10
 N_WORDS = 2048
 PROFILE_DIM = 512
-MIN_ALIKE = 0.15  # cosine of two profiles below which a pair is not looked at
+MIN_ALIKE = 0.2  # cosine of two profiles below which a pair is not looked at
 _VOCABULARY_PICTURES = 500
 _BLOCK = 1024  # rows of a block of the similarity matrix
 _CHUNK = 256  # pairs verified before those already joined are passed over
-_KEPT = 12_000  # sketches in memory, about 80 kB each
+_KEPT = 8_000  # greys in memory, about 80 kB each
 _SEED = 0
 
 
@@ -103,7 +105,7 @@ def find_copies(
             if likeness is not None and likeness.is_copy:
                 joined.join(int(i), int(j))
                 pairs.append(_pair(images, int(i), int(j), float(near), likeness))
-    if book.unreadable:
+    if book.n_lost:
         log.warning("%d pictures could not be read again for --group-by duplicates.", book.n_lost)
     return Copies(len(images), n_compared, tuple(pairs))
 
@@ -149,7 +151,7 @@ def _pair(images: ImageSet, i: int, j: int, cosine: float, likeness: Likeness) -
 
 
 class SketchBook:
-    """The sketches of an image set, read when they are needed; the last used are kept.
+    """The sketches of an image set: all local features (35 kB a picture), the last used greys.
 
     Parameters
     ----------
@@ -159,49 +161,57 @@ class SketchBook:
 
     def __init__(self, images: ImageSet) -> None:
         self._images = images
-        self._kept: OrderedDict[int, Sketch | None] = OrderedDict()
+        self._local: dict[int, Local | None] = {}
+        self._kept: OrderedDict[int, Sketch] = OrderedDict()
         self._lock = Lock()
-        self.unreadable: set[int] = set()
 
     @property
     def n_lost(self) -> int:
         """How many pictures could not be read."""
-        return len(self.unreadable)
+        return sum(local is None for local in self._local.values())
 
-    def __getitem__(self, i: int) -> Sketch | None:
-        """Sketch of picture `i`; None where it cannot be read any more."""
+    def local(self, i: int) -> Local | None:
+        """Local features of picture `i`; None where it cannot be read any more."""
+        if i not in self._local:
+            self._sketch(i)
+        return self._local[i]
+
+    def _sketch(self, i: int) -> Sketch | None:
         with self._lock:
             if i in self._kept:
                 self._kept.move_to_end(i)
                 return self._kept[i]
-        found = self._read(i)
+        try:
+            found = read_sketch(self._images.path(i))
+        except UnreadableImage:
+            self._local[i] = None
+            return None
         with self._lock:
+            # One copy of the local features, also where the sketch was given up and read again.
+            self._local.setdefault(i, found.local)
             self._kept[i] = found
-            while len(self._kept) > _KEPT:
+            if len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return found
 
-    def _read(self, i: int) -> Sketch | None:
-        try:
-            return read_sketch(self._images.path(i))
-        except UnreadableImage:
-            self.unreadable.add(i)
-            return None
-
-    def all(self, rows: Sequence[int]) -> Iterator[Sketch | None]:
-        """The sketches of `rows` in order, read by several threads."""
+    def all(self, rows: Sequence[int]) -> Iterator[Local | None]:
+        """The local features of `rows` in order, read by several threads."""
         with _threads() as pool:
             for start in range(0, len(rows), _CHUNK):
-                yield from pool.map(self.__getitem__, rows[start : start + _CHUNK])
+                yield from pool.map(self.local, rows[start : start + _CHUNK])
 
     def compared(self, pairs: Int) -> list[Likeness | None]:
-        """What `compare` says of each pair, int64 (n_pairs, 2), by several threads."""
+        """What `sketches.compare` says of each pair, int64 (n_pairs, 2), by several threads."""
         with _threads() as pool:
             return list(pool.map(self._compared, pairs.tolist()))
 
     def _compared(self, pair: Sequence[int]) -> Likeness | None:
-        a, b = self[pair[0]], self[pair[1]]
-        return None if a is None or b is None else compare(a, b)
+        local_a, local_b = self.local(pair[0]), self.local(pair[1])
+        fit = None if local_a is None or local_b is None else fitted(local_a, local_b)
+        if fit is None:
+            return None
+        a, b = self._sketch(pair[0]), self._sketch(pair[1])
+        return None if a is None or b is None else laid_on(a, b, fit)
 
 
 def _threads() -> ThreadPoolExecutor:
@@ -222,12 +232,12 @@ def _profiles(book: SketchBook, rows: Int, on_progress: OnProgress | None) -> Fl
     # The counts are projected at random (signs), which keeps their cosines to about 0.04.
     signs = rng.choice(np.array([-1, 1], np.float32), (len(words), PROFILE_DIM))
     histograms: list[tuple[Int, Float32]] = []
-    for done, sketched in enumerate(book.all(rows.tolist()), start=1):
-        histograms.append(_histogram(sketched, words))
+    for done, local in enumerate(book.all(rows.tolist()), start=1):
+        histograms.append(_histogram(local, words))
         counts[histograms[-1][0]] += 1
         if on_progress is not None:
             on_progress(done, len(rows))
-    rarity = np.log(len(rows) / np.maximum(counts, 1)).astype(np.float32) + 1e-3
+    rarity = np.log1p(len(rows) / np.maximum(counts, 1)).astype(np.float32)
     return _unit(np.array([(n * rarity[w]) @ signs[w] for w, n in histograms], np.float32))
 
 
@@ -239,11 +249,11 @@ def _vocabulary(book: SketchBook, rows: Int, rng: np.random.Generator) -> Float3
     return all_drawn[rng.permutation(len(all_drawn))[:N_WORDS]]
 
 
-def _histogram(sketched: Sketch | None, words: Float32) -> tuple[Int, Float32]:
+def _histogram(local: Local | None, words: Float32) -> tuple[Int, Float32]:
     """Which words occur, int64 (n,), and the roots of how often, float32 (n,)."""
-    if sketched is None:
+    if local is None:
         return np.empty(0, np.int64), np.empty(0, np.float32)
-    both = [unit_descriptors(sketched, mirrored=m) @ words.T for m in (False, True)]
+    both = [unit_descriptors(local, mirrored=m) @ words.T for m in (False, True)]
     found, n = np.unique(np.concatenate(both).argmax(axis=1), return_counts=True)
     return found.astype(np.int64), np.sqrt(n).astype(np.float32)
 

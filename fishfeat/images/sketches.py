@@ -53,6 +53,24 @@ _FILLER_TOLERANCE = 10
 _MOST_FILLER = 0.85
 
 
+class Local(NamedTuple):
+    """The local features of one picture.
+
+    Attributes
+    ----------
+    points
+        float32 (n_points, 2): x and y of each in the sketch.
+    descriptors
+        uint8 (n_points, 128).
+    scale
+        Pixels of the sketch for each pixel of the upright picture, in x and in y.
+    """
+
+    points: Float32
+    descriptors: NDArray[np.uint8]
+    scale: tuple[float, float]
+
+
 class Sketch(NamedTuple):
     """What of one picture is compared with others.
 
@@ -63,19 +81,21 @@ class Sketch(NamedTuple):
     shown
         bool (height, width): False where one colour fills the picture from a corner, as behind a
         rotated copy.
-    points
-        float32 (n_points, 2): x and y of each local feature.
-    descriptors
-        uint8 (n_points, 128).
-    scale
-        Pixels of `grey` for each pixel of the upright picture, in x and in y.
+    local
+        Its local features.
     """
 
     grey: Grey
     shown: Mask
-    points: Float32
-    descriptors: NDArray[np.uint8]
-    scale: tuple[float, float]
+    local: Local
+
+
+class Fit(NamedTuple):
+    """How one sketch would lie on another: float64 (2, 3), and how many features say so."""
+
+    n_matches: int
+    n_inliers: int
+    onto: NDArray[np.float64]
 
 
 class Likeness(NamedTuple):
@@ -134,7 +154,8 @@ def sketch(rgb: NDArray[np.uint8]) -> Sketch:
     grey = np.asarray(cv2.resize(full, size, interpolation=how), np.uint8)
     shown = _shown(grey)
     points, descriptors = _local_features(grey, shown)
-    return Sketch(grey, shown, points, descriptors, (size[0] / width, size[1] / height))
+    scale = (size[0] / width, size[1] / height)
+    return Sketch(grey, shown, Local(points, descriptors, scale))
 
 
 def _shown(grey: Grey) -> Mask:
@@ -182,29 +203,36 @@ _PLACES = np.arange(N_VALUES).reshape(4, 4, 8)
 _MIRRORED = _PLACES[::-1][:, :, -np.arange(8) % 8].ravel()
 
 
-def unit_descriptors(sketched: Sketch, *, mirrored: bool = False) -> Float32:
+def unit_descriptors(local: Local, *, mirrored: bool = False) -> Float32:
     """float32 (n_points, 128): descriptors of length 1, of the mirrored picture where asked."""
-    values = sketched.descriptors.astype(np.float32)
+    values = local.descriptors.astype(np.float32)
     unit: Float32 = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1.0))
     return unit[:, _MIRRORED] if mirrored else unit
 
 
 def compare(a: Sketch, b: Sketch) -> Likeness | None:
     """How `b` lies on `a` and how alike they are there; None where nothing fits at all."""
-    both = [_fitted(a, b, *_matches(a, b, mirrored=m)) for m in (False, True)]
-    fitted = [one for one in both if one is not None]
-    if not fitted:
-        return None
-    n_matches, n_inliers, onto = max(fitted, key=lambda one: one[1])
+    fit = fitted(a.local, b.local)
+    return None if fit is None else laid_on(a, b, fit)
+
+
+def fitted(a: Local, b: Local) -> Fit | None:
+    """How `b`, or its mirror image, would lie on `a` by their local features; None if not."""
+    both = [_fit(*_matches(a, b, mirrored=m)) for m in (False, True)]
+    return max((fit for fit in both if fit), key=lambda fit: fit.n_inliers, default=None)
+
+
+def laid_on(a: Sketch, b: Sketch, fit: Fit) -> Likeness:
+    """How alike the pixels of `a` and `b` are where they overlap."""
     # The larger view is laid on the smaller: what is enlarged would lack detail.
-    turned = abs(np.linalg.det(onto[:, :2])) > 1
-    under, over, onto = (b, a, _inverse(onto)) if turned else (a, b, onto)
-    found = Likeness(n_matches, n_inliers, onto, *_pixels_alike(under, over, onto))
+    turned = abs(np.linalg.det(fit.onto[:, :2])) > 1
+    under, over, onto = (b, a, _inverse(fit.onto)) if turned else (a, b, fit.onto)
+    found = Likeness(*fit[:2], onto, *_pixels_alike(under, over, onto))
     if found.correlation > _MAY_BE and not found.is_copy:
         onto = _refined(under, over, onto)
-        found = Likeness(n_matches, n_inliers, onto, *_pixels_alike(under, over, onto))
+        found = Likeness(*fit[:2], onto, *_pixels_alike(under, over, onto))
     onto = _inverse(onto) if turned else onto
-    return found._replace(transform=_in_pictures(onto, a, b))
+    return found._replace(transform=_in_pictures(onto, a.local, b.local))
 
 
 def _refined(a: Sketch, b: Sketch, onto: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -222,7 +250,7 @@ def _refined(a: Sketch, b: Sketch, onto: NDArray[np.float64]) -> NDArray[np.floa
     return refined if _is_plausible(refined) else onto
 
 
-def _matches(a: Sketch, b: Sketch, *, mirrored: bool) -> tuple[Float32, Float32]:
+def _matches(a: Local, b: Local, *, mirrored: bool) -> tuple[Float32, Float32]:
     """Points of `a` and of `b`, float32 (n_matches, 2) each, that match each other best."""
     if min(len(a.points), len(b.points)) < MIN_INLIERS:
         return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
@@ -236,10 +264,8 @@ def _matches(a: Sketch, b: Sketch, *, mirrored: bool) -> tuple[Float32, Float32]
     return a.points[mutual & clear], b.points[best[mutual & clear]]
 
 
-def _fitted(
-    a: Sketch, b: Sketch, on_a: Float32, on_b: Float32
-) -> tuple[int, int, NDArray[np.float64]] | None:
-    """Matches, inliers and the affine map of `b` onto `a`, where enough points agree on one."""
+def _fit(on_a: Float32, on_b: Float32) -> Fit | None:
+    """The affine map of `on_b` onto `on_a`, float32 (n_matches, 2), where enough agree on one."""
     import cv2
 
     if len(on_a) < MIN_INLIERS:
@@ -253,8 +279,8 @@ def _fitted(
     )
     if onto is None or int(inliers.sum()) < MIN_INLIERS:
         return None
-    fit = np.asarray(onto, np.float64)
-    return (len(on_a), int(inliers.sum()), fit) if _is_plausible(fit) else None
+    fit = Fit(len(on_a), int(inliers.sum()), np.asarray(onto, np.float64))
+    return fit if _is_plausible(fit.onto) else None
 
 
 def _is_plausible(onto: NDArray[np.float64]) -> bool:
@@ -263,7 +289,7 @@ def _is_plausible(onto: NDArray[np.float64]) -> bool:
     return bool(small > _SCALES[0] and large < _SCALES[1] and large < _MOST_STRETCH * small)
 
 
-def _in_pictures(onto: NDArray[np.float64], a: Sketch, b: Sketch) -> NDArray[np.float64]:
+def _in_pictures(onto: NDArray[np.float64], a: Local, b: Local) -> NDArray[np.float64]:
     """The map between sketches as one between the upright pictures."""
     scaled: NDArray[np.float64] = onto * np.array([*b.scale, 1.0]) / np.array([a.scale]).T
     return scaled
@@ -281,7 +307,9 @@ def _pixels_alike(
     import cv2
 
     size = (a.grey.shape[1], a.grey.shape[0])
-    laid = cv2.warpAffine(b.grey, onto, size, flags=cv2.INTER_LINEAR)
+    # Continued beyond its edge, so that blurring mixes nothing strange into what is compared.
+    beyond = cv2.BORDER_REPLICATE
+    laid = cv2.warpAffine(b.grey, onto, size, flags=cv2.INTER_LINEAR, borderMode=beyond)
     under = cv2.warpAffine(b.shown.astype(np.uint8), onto, size, flags=cv2.INTER_NEAREST)
     both = _eroded(a.shown & (under > 0), _EDGE // 2)
     area = min(a.shown.sum(), b.shown.sum() * abs(np.linalg.det(onto[:, :2])))
