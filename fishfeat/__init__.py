@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fishfeat.features.backbones import load_backbone
     from fishfeat.features.extract import extract
     from fishfeat.features.specs import make_spec
+    from fishfeat.images.copies import find_copies
+    from fishfeat.images.groups import group_images
     from fishfeat.images.scan import scan
     from fishfeat.models import fit_model, load_model
     from fishfeat.report.page import write_report
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 _HOME = {
     "cross_validate": "fishfeat.classify.crossval",
     "extract": "fishfeat.features.extract",
+    "find_copies": "fishfeat.images.copies",
     "fit_model": "fishfeat.models",
+    "group_images": "fishfeat.images.groups",
     "load_backbone": "fishfeat.features.backbones",
     "load_model": "fishfeat.models",
     "make_spec": "fishfeat.features.specs",
@@ -34,7 +38,9 @@ _HOME = {
 __all__ = [
     "cross_validate",
     "extract",
+    "find_copies",
     "fit_model",
+    "group_images",
     "load_backbone",
     "load_model",
     "make_spec",

@@ -27,7 +27,7 @@ from fishfeat.images.sketches import (
     Likeness,
     Local,
     Sketch,
-    fitted,
+    aligned,
     laid_on,
     read_sketch,
     unit_descriptors,
@@ -207,11 +207,11 @@ class SketchBook:
 
     def _compared(self, pair: Sequence[int]) -> Likeness | None:
         local_a, local_b = self.local(pair[0]), self.local(pair[1])
-        fit = None if local_a is None or local_b is None else fitted(local_a, local_b)
-        if fit is None:
+        alignment = None if local_a is None or local_b is None else aligned(local_a, local_b)
+        if alignment is None:
             return None
         a, b = self._sketch(pair[0]), self._sketch(pair[1])
-        return None if a is None or b is None else laid_on(a, b, fit)
+        return None if a is None or b is None else laid_on(a, b, alignment)
 
 
 def _threads() -> ThreadPoolExecutor:

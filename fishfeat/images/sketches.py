@@ -90,7 +90,7 @@ class Sketch(NamedTuple):
     local: Local
 
 
-class Fit(NamedTuple):
+class Alignment(NamedTuple):
     """How one sketch would lie on another: float64 (2, 3), and how many features say so."""
 
     n_matches: int
@@ -212,25 +212,25 @@ def unit_descriptors(local: Local, *, mirrored: bool = False) -> Float32:
 
 def compare(a: Sketch, b: Sketch) -> Likeness | None:
     """How `b` lies on `a` and how alike they are there; None where nothing fits at all."""
-    fit = fitted(a.local, b.local)
-    return None if fit is None else laid_on(a, b, fit)
+    alignment = aligned(a.local, b.local)
+    return None if alignment is None else laid_on(a, b, alignment)
 
 
-def fitted(a: Local, b: Local) -> Fit | None:
+def aligned(a: Local, b: Local) -> Alignment | None:
     """How `b`, or its mirror image, would lie on `a` by their local features; None if not."""
-    both = [_fit(*_matches(a, b, mirrored=m)) for m in (False, True)]
-    return max((fit for fit in both if fit), key=lambda fit: fit.n_inliers, default=None)
+    both = [_aligned(*_matches(a, b, mirrored=m)) for m in (False, True)]
+    return max((one for one in both if one), key=lambda one: one.n_inliers, default=None)
 
 
-def laid_on(a: Sketch, b: Sketch, fit: Fit) -> Likeness:
+def laid_on(a: Sketch, b: Sketch, alignment: Alignment) -> Likeness:
     """How alike the pixels of `a` and `b` are where they overlap."""
     # The larger view is laid on the smaller: what is enlarged would lack detail.
-    turned = abs(np.linalg.det(fit.onto[:, :2])) > 1
-    under, over, onto = (b, a, _inverse(fit.onto)) if turned else (a, b, fit.onto)
-    found = Likeness(*fit[:2], onto, *_pixels_alike(under, over, onto))
+    turned = abs(np.linalg.det(alignment.onto[:, :2])) > 1
+    under, over, onto = (b, a, _inverse(alignment.onto)) if turned else (a, b, alignment.onto)
+    found = Likeness(*alignment[:2], onto, *_pixels_alike(under, over, onto))
     if found.correlation > _MAY_BE and not found.is_copy:
         onto = _refined(under, over, onto)
-        found = Likeness(*fit[:2], onto, *_pixels_alike(under, over, onto))
+        found = Likeness(*alignment[:2], onto, *_pixels_alike(under, over, onto))
     onto = _inverse(onto) if turned else onto
     return found._replace(transform=_in_pictures(onto, a.local, b.local))
 
@@ -264,7 +264,7 @@ def _matches(a: Local, b: Local, *, mirrored: bool) -> tuple[Float32, Float32]:
     return a.points[mutual & clear], b.points[best[mutual & clear]]
 
 
-def _fit(on_a: Float32, on_b: Float32) -> Fit | None:
+def _aligned(on_a: Float32, on_b: Float32) -> Alignment | None:
     """The affine map of `on_b` onto `on_a`, float32 (n_matches, 2), where enough agree on one."""
     import cv2
 
@@ -279,8 +279,8 @@ def _fit(on_a: Float32, on_b: Float32) -> Fit | None:
     )
     if onto is None or int(inliers.sum()) < MIN_INLIERS:
         return None
-    fit = Fit(len(on_a), int(inliers.sum()), np.asarray(onto, np.float64))
-    return fit if _is_plausible(fit.onto) else None
+    alignment = Alignment(len(on_a), int(inliers.sum()), np.asarray(onto, np.float64))
+    return alignment if _is_plausible(alignment.onto) else None
 
 
 def _is_plausible(onto: NDArray[np.float64]) -> bool:

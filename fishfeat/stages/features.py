@@ -11,6 +11,7 @@ from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
+from fishfeat.images.signs import Sign
 from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathLike
 from fishfeat.stages.groups import settle_groups
 from fishfeat.stages.pictures import list_images
@@ -20,12 +21,13 @@ log = logging.getLogger("fishfeat")
 
 
 class Extraction(NamedTuple):
-    """What `extract_data` did: the pictures, their vectors, and how many were new."""
+    """What `extract_data` did: pictures, vectors, how many were new, and signs of groups."""
 
     folder: DatasetFolder
     images: ImageSet
     features: Features
     n_new: int
+    signs: list[Sign]
 
 
 def extract_data(
@@ -84,8 +86,8 @@ def extract_data(
         on_progress=on_embed,
     )
     n_new = _n_rows(folder, spec) - before
-    images, features = settle_groups(folder, folder.load_images(), features, on_compare=on_compare)
-    return Extraction(folder, images, features, n_new)
+    settled = settle_groups(folder, folder.load_images(), features, on_compare=on_compare)
+    return Extraction(folder, settled.images, settled.features, n_new, settled.signs)
 
 
 def _spec_as_before(folder: DatasetFolder, options: Mapping[str, Any]) -> BackboneSpec:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,30 +82,40 @@ def is_settled(folder: DatasetFolder, images: ImageSet, features: Features) -> b
     return "duplicates" not in kinds or looked == _look_key(images, features)
 
 
+class Settled(NamedTuple):
+    """The pictures and features with the groups in force, and the signs, where any were wanted."""
+
+    images: ImageSet
+    features: Features
+    signs: list[Sign]
+
+
 def settle_groups(
     folder: DatasetFolder,
     images: ImageSet,
     features: Features,
     *,
     on_compare: OnProgress | None = None,
-) -> tuple[ImageSet, Features]:
+) -> Settled:
     """Put the groups of `known_rules` in force, in `images.csv` and in the features.
 
     Where nothing was asked for and the data set brings no groups of its own, what speaks for some
     is said; 'none' silences that, and 'auto' uses what was found.
     """
     rules = known_rules(folder)
-    if not rules and images.groups is None:
-        _say_signs(_signs(folder, images, features))
+    unnamed = not rules and images.groups is None
+    signs = _signs(folder, images, features) if unnamed or _is_auto(rules) else []
+    if unnamed:
+        _say_signs(signs)
     if _is_auto(rules):
-        rules = _chosen(_signs(folder, images, features))
+        rules = _chosen(signs)
     copies = None
     if any(rule.kind == "duplicates" for rule in rules):
         copies = _copies(folder, images, features, on_compare)
     if rules:
         images = group_images(images, rules, copies=copies)
         folder.save_images(images)
-    return images, _regrouped(features, images)
+    return Settled(images, _regrouped(features, images), signs)
 
 
 def _is_auto(rules: Sequence[Rule]) -> bool:

@@ -15,6 +15,7 @@ from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS, make_classifier
 from fishfeat.classify.crossval import cross_validate, score_holdout
 from fishfeat.classify.splits import make_splits
 from fishfeat.errors import DataError
+from fishfeat.images.signs import Sign
 from fishfeat.models import fit_model
 from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.features import load_features
@@ -33,13 +34,17 @@ OnRun = Callable[[str, str], "OnProgress | None"]
 
 
 class Fit(NamedTuple):
-    """What `fit_data` did: the runs (for each classifier grouped, then random) and the models."""
+    """What `fit_data` did: runs (for each classifier grouped, then random), models and signs.
+
+    The signs are of groups that nobody named.
+    """
 
     folder: DatasetFolder
     features: Features
     splits: Splits
     runs: list[Run]
     models: list[Path]
+    signs: list[Sign]
 
 
 def fit_data(
@@ -93,8 +98,9 @@ def fit_data(
     if asked is not None:
         regroup(folder, asked)
     features, images = load_features(folder), folder.load_images()
+    signs: list[Sign] = []
     if asked is not None or not is_settled(folder, images, features):
-        _, features = settle_groups(folder, images, features, on_compare=on_compare)
+        _, features, signs = settle_groups(folder, images, features, on_compare=on_compare)
     log.info("Data set: %s. Features: %s.", folder.name, features.spec.describe())
     draw = partial(make_splits, features, n_splits=cv, repeats=repeats, seed=seed, test=test)
     both = [draw()]
@@ -105,7 +111,7 @@ def fit_data(
     done = [fit_one(name) for name in names]
     folder.update(splits=[splits.digest for splits in both])
     runs = [run for found, _ in done for run in found]
-    return Fit(folder, features, both[0], runs, [model for _, model in done])
+    return Fit(folder, features, both[0], runs, [model for _, model in done], signs)
 
 
 def _say_splits(features: Features, splits: Splits, *, silent: bool) -> None:
