@@ -8,6 +8,7 @@ mirroring changes it. Only what `sketches.compare` finds to be the same pixels i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from fishfeat.images.decode import UnreadableImage
 from fishfeat.images.joined import Joined
@@ -214,11 +216,19 @@ class SketchBook:
         return None if a is None or b is None else laid_on(a, b, alignment)
 
 
-def _threads() -> ThreadPoolExecutor:
+@contextlib.contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that share the pictures out, while what they call uses one each."""
     import cv2
 
-    cv2.setNumThreads(1)  # the pictures are shared out instead
-    return ThreadPoolExecutor(os.cpu_count() or 1)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        # Several pools of BLAS threads on few cores would wait for one another.
+        with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            yield pool
+    finally:
+        cv2.setNumThreads(before)
 
 
 # --- profiles -------------------------------------------------------------------------------
