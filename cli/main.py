@@ -81,6 +81,7 @@ def inspect(
     merge: opt.Merge = None,
     only: opt.Only = None,
     drop: opt.Drop = None,
+    group_by: opt.GroupBy = None,
     group_pattern: opt.GroupPattern = None,
 ) -> None:
     """List a data set: classes, sizes, groups, unreadable files, identical pictures."""
@@ -97,6 +98,7 @@ def inspect(
             merge=merge,
             only=only,
             drop=drop,
+            group_by=group_by,
             group_pattern=group_pattern,
             on_progress=on_progress,
         )
@@ -119,6 +121,7 @@ def extract(
     merge: opt.Merge = None,
     only: opt.Only = None,
     drop: opt.Drop = None,
+    group_by: opt.GroupBy = None,
     group_pattern: opt.GroupPattern = None,
     allow_truncated: opt.AllowTruncated = None,
     device: opt.Device = "auto",
@@ -130,7 +133,11 @@ def extract(
     from fishfeat.stages.features import extract_data
 
     out = Global.output
-    with out.bar("Listing", "files") as scanned, out.bar("Embedding", "images") as embedded:
+    with (
+        out.bar("Listing", "files") as scanned,
+        out.bar("Embedding", "images") as embedded,
+        out.bar("Comparing", "pairs") as compared,
+    ):
         done = extract_data(
             data,
             cache=Global.cache,
@@ -149,6 +156,7 @@ def extract(
                 "merge": merge,
                 "only": only,
                 "drop": drop,
+                "group_by": group_by,
                 "group_pattern": group_pattern,
             },
             allow_truncated=allow_truncated,
@@ -159,6 +167,7 @@ def extract(
             workers=workers,
             on_scan=scanned,
             on_embed=embedded,
+            on_compare=compared,
         )
     views.show_extraction(out, done)
 
@@ -173,6 +182,7 @@ def fit(
             "[default: svc, rf, xgb]",
         ),
     ] = None,
+    group_by: opt.GroupBy = None,
     group_pattern: opt.GroupPattern = None,
     cv: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Draw the folds again so often.")] = 1,
@@ -206,10 +216,11 @@ def fit(
     from fishfeat.stages.scores import fit_data
 
     out = Global.output
-    with views.fit_bars(out) as on_run:
+    with views.fit_bars(out) as on_run, out.bar("Comparing", "pairs") as compared:
         done = fit_data(
             cache=Global.cache,
             clf=clf or (),
+            group_by=group_by,
             group_pattern=group_pattern,
             cv=cv,
             repeats=repeats,
@@ -223,6 +234,7 @@ def fit(
             jobs=jobs,
             backend=backend,
             on_run=on_run,
+            on_compare=compared,
         )
     views.show_fit(out, done)
 

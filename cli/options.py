@@ -49,11 +49,21 @@ Drop = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(metavar="CLASS", help="Leave this class out.", rich_help_panel=_LABELS),
 ]
+GroupBy = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        metavar="RULE",
+        help="What belongs together and is never split: pattern:REGEX, column[:NAME], folder:N, "
+        "time:SECONDS (bursts), duplicates (near-copies), auto (what is found) or none; may be "
+        "repeated, and what any rule joins is joined.",
+        rich_help_panel=_LABELS,
+    ),
+]
 GroupPattern = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         metavar="REGEX",
-        help=r"Finds in the path what belongs together and is never split: 'fish_(\d+)_'.",
+        help=r"Short for --group-by pattern:REGEX: 'fish_(\d+)_'.",
         rich_help_panel=_LABELS,
     ),
 ]

@@ -88,6 +88,8 @@ def show_extraction(out: Output, done: Extraction) -> None:
             "fingerprint": features.fingerprint,
             "n_classes": len(images.class_names),
             "n_groups": None if images.groups is None else len(set(images.groups.tolist())),
+            "grouping": images.grouping,
+            "signs": done.signs,
             "rejected": [{"path": lost.key, "reason": lost.reason} for lost in images.rejected],
         }
     )
@@ -118,6 +120,8 @@ def fit_document(done: Fit) -> dict[str, Any]:
         "features": done.features.spec.describe(),
         "n_images": len(done.splits.rows),
         "n_test": len(done.splits.holdout),
+        "grouping": done.splits.grouping,
+        "signs": done.signs,
         "notes": done.splits.notes,
         "runs": [run_document(run) for run in done.runs],
         "models": done.models,

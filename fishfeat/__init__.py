@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fishfeat.features.backbones import load_backbone
     from fishfeat.features.extract import extract
     from fishfeat.features.specs import make_spec
+    from fishfeat.images.copies import find_copies
+    from fishfeat.images.groups import group_images
     from fishfeat.images.scan import scan
     from fishfeat.models import fit_model, load_model
     from fishfeat.report.page import write_report
@@ -25,7 +27,9 @@ _HOME = {
     "cross_validate": "fishfeat.classify.crossval",
     "extract": "fishfeat.features.extract",
     "feature_map": "fishfeat.classify.projection",
+    "find_copies": "fishfeat.images.copies",
     "fit_model": "fishfeat.models",
+    "group_images": "fishfeat.images.groups",
     "learning_curve": "fishfeat.classify.curve",
     "load_backbone": "fishfeat.features.backbones",
     "load_model": "fishfeat.models",
@@ -39,7 +43,9 @@ __all__ = [
     "cross_validate",
     "extract",
     "feature_map",
+    "find_copies",
     "fit_model",
+    "group_images",
     "learning_curve",
     "load_backbone",
     "load_model",

@@ -26,6 +26,7 @@ from fishfeat.files import (
     write_json,
     write_text,
 )
+from fishfeat.pairs import Copies, read_pairs, write_copies
 from fishfeat.records import UNLABELLED, BackboneSpec, Holdout, ImageSet, Rejected, Run
 
 IMAGE_COLUMNS = [
@@ -108,6 +109,11 @@ class DatasetFolder:
         return self.folder / "images.csv"
 
     @property
+    def copies_csv(self) -> Path:
+        """The verified pairs of near-copies with their evidence."""
+        return self.folder / "copies.csv"
+
+    @property
     def report(self) -> Path:
         """Folder of the report."""
         return self.folder / "report"
@@ -171,6 +177,20 @@ class DatasetFolder:
             ) from error
         grouping, notes = state.get("grouping", ""), tuple(state.get("notes", ()))
         return dataclasses.replace(images, grouping=grouping, notes=notes)
+
+    def save_copies(self, copies: Copies, **noted: Any) -> None:
+        """Write `copies.csv`; how many were looked at, and `noted`, go into the state."""
+        write_copies(self.copies_csv, copies)
+        counts = {"n_images": copies.n_images, "n_compared": copies.n_compared}
+        self.update(copies=counts | {"n_pairs": len(copies.pairs)} | noted)
+
+    def load_copies(self) -> Copies | None:
+        """The copies that `save_copies` wrote; None where nobody looked for them."""
+        noted = self.state().get("copies")
+        if noted is None or not self.copies_csv.is_file():
+            return None
+        pairs = read_pairs(self.copies_csv)
+        return Copies(noted["n_images"], noted["n_compared"], pairs)
 
     def half_read(self) -> dict[str, str]:
         """Digest -> reason of every picture that was ever embedded though its file ends too soon.

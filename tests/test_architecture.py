@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "pairs": 0,
     "records": 0,
     "workspace": 0,
     "images": 1,
@@ -24,6 +25,7 @@ FLOORS = {
 }
 STRANGERS = {("features", "classify"), ("classify", "features")}
 HEAVY = ["torch", "torchvision", "timm", "sklearn", "xgboost", "matplotlib", "h5py", "jinja2"]
+HEAVY += ["cv2"]
 
 
 def modules() -> dict[str, Path]:

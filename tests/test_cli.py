@@ -119,6 +119,129 @@ def test_fit_takes_a_group_pattern_of_its_own_and_keeps_it(run, fish):
     assert run("--json", "extract")["n_groups"] == 12
 
 
+@pytest.fixture
+def copied(tmp_path) -> Path:
+    """Two classes of eight blurred pictures with a mirrored crop of each; no name tells."""
+    rng = np.random.default_rng(0)
+    for label in ("bass", "bream"):
+        (tmp_path / "data" / "copied" / label).mkdir(parents=True)
+        for n in range(8):
+            small = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
+            picture = small.resize((160, 120), Image.Resampling.BICUBIC)
+            crop = picture.crop((8, 6, 156, 114)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            for kind, copy in (("left", picture), ("right", crop)):
+                copy.save(tmp_path / "data" / "copied" / label / f"{'abcdefgh'[n]}-{kind}.png")
+    return tmp_path / "data" / "copied"
+
+
+@pytest.fixture
+def said():
+    """What a command line says on stderr."""
+
+    def call(*args: object) -> str:
+        result = CliRunner().invoke(cli.app, [str(a) for a in args])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return " ".join(result.stderr.split())
+
+    return call
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_duplicates_are_grouped_with_their_evidence_and_nothing_is_embedded_again(
+    run, copied, tmp_path
+):
+    assert run("--json", "extract", copied, *TINY)["n_groups"] is None
+    done = run("--json", "extract", "--group-by", "duplicates")
+    assert (done["n_embedded"], done["n_groups"]) == (0, 16)
+    images = rows_of(tmp_path / "cache" / "copied" / "images.csv")
+    group = {row["path"]: (row["group"], row["group_name"]) for row in images}
+    for path in group:
+        assert group[path] == group[path.replace("left", "right")]
+    assert group["bass/a-left.png"][1] == "bass/a-left.png"
+    pairs = rows_of(tmp_path / "cache" / "copied" / "copies.csv")
+    assert len(pairs) == 16
+    for pair in pairs:
+        assert {pair["path"][:6], pair["mirrored"], pair["how"]} == {
+            pair["other"][:6],
+            "yes",
+            "pixels",
+        }
+        assert int(pair["inliers"]) >= 6
+        assert float(pair["correlation"]) >= 0.98
+        assert -1 <= float(pair["cosine"]) <= 1
+        assert len(pair["transform"].split()) == 6
+
+
+def test_copies_that_were_found_are_not_looked_for_again(run, copied, tmp_path, monkeypatch):
+    from fishfeat.stages import groups
+
+    first = run("--json", "extract", copied, *TINY, "--group-by", "duplicates")
+    real, looks = groups.find_copies, []
+    monkeypatch.setattr(groups, "find_copies", lambda *a, **k: looks.append(a) or real(*a, **k))
+    assert run("--json", "extract")["n_groups"] == first["n_groups"] == 16
+    assert {r["split"] for r in run("--json", "fit", "--clf", "dummy", "--cv", 3)["runs"]} == {
+        "grouped",
+        "random",
+    }
+    assert run("--json", "inspect")["n_groups"] == 16
+    assert looks == []
+    (copied / "bass" / "h-right.png").unlink()
+    assert run("--json", "extract")["n_groups"] == 16
+    assert len(looks) == 1
+
+
+def test_fit_takes_rules_united_and_keeps_them(run, copied):
+    run("extract", copied, *TINY)
+    rules = ["--group-by", "duplicates", "--group-by", r"pattern:/([abc])-"]
+    run("fit", "--clf", "dummy", "--cv", 3, *rules)
+    # a, b and c of both classes belong together by name, the others to their copies.
+    assert run("--json", "extract")["n_groups"] == 13
+    assert run("--json", "inspect", "--group-by", "")["n_groups"] is None
+
+
+def test_a_leak_nobody_named_is_said_and_auto_mends_it(run, said, copied):
+    told = said("extract", copied, *TINY)
+    assert "Near-copies, in a sample" in told
+    assert "--group-by 'duplicates' mends it" in told
+    assert "would have a sibling in training" in said("fit", "--clf", "dummy", "--cv", 3)
+    silenced = said("fit", "--clf", "dummy", "--cv", 3, "--group-by", "none")
+    assert "sibling" not in silenced
+    assert "No groups are known" not in silenced
+    assert "sibling" not in said("extract")
+    assert "auto takes duplicates" in said("fit", "--clf", "dummy", "--cv", 3, "--group-by", "auto")
+    assert run("--json", "inspect")["n_groups"] == 16
+
+
+def test_a_number_in_the_names_is_said_and_auto_groups_by_it(run, said, fish):
+    told = said("extract", fish, *TINY)
+    assert r"--group-by 'pattern:fish_(\d+)_' mends it" in told
+    assert run("--json", "extract", "--group-by", "auto")["n_groups"] == 12
+    assert run("--json", "inspect")["grouping"].startswith(r"What 'fish_(\d+)_' finds")
+
+
+def test_duplicates_before_there_are_features_say_when_they_are_looked_for(run, said, copied):
+    told = said("inspect", copied, "--group-by", "duplicates")
+    assert "Near-copies are looked for once the pictures are embedded" in told
+    assert run("--json", "inspect")["n_groups"] is None
+    assert run("--json", "extract", *TINY)["n_groups"] == 16
+
+
+def test_a_csv_column_comes_back_when_the_rule_is_forgotten(run, fish, tmp_path):
+    keys = sorted(path.relative_to(tmp_path) for path in fish.rglob("*.png"))
+    rows = [f"{key.as_posix()},{key.parts[2]},boat{i % 8},{i % 6}" for i, key in enumerate(keys)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,boat,group", *rows]))
+    assert run("--json", "extract", "list.csv", *TINY)["n_groups"] == 6
+    fitted = ["--json", "fit", "--clf", "dummy", "--cv", 3]
+    run(*fitted, "--group-by", "column:boat")
+    assert run("--json", "inspect")["n_groups"] == 8
+    run(*fitted, "--group-by", "")
+    assert run("--json", "inspect")["n_groups"] == 6
+
+
 def test_the_test_part_of_the_data_is_held_out_and_scored_once(run, tmp_path, draw_folder):
     data = tmp_path / "data"
     for part in ("train", "test"):
@@ -218,6 +341,9 @@ def test_features_that_are_not_complete_are_used_with_a_warning(run, fish, tmp_p
         (["extract", "data/fish", "--only", "bas"], "Did you mean bass?"),
         (["extract", "data/fish", "--class-pattern", "("], "not a valid regular expression"),
         (["extract", "data/fish", "--group-pattern", "zzz"], "matches none of 24 paths"),
+        (["extract", "data/fish", "--group-by", "foldr:1"], "Did you mean folder?"),
+        (["inspect", "data/fish", "--group-by", "time:9"], "says in its EXIF data when"),
+        (["inspect", "data/fish", "--group-by", "column"], "no picture has an entry in a column"),
         (["extract", "data/fish", "-b", "mobilnetv2_100"], "Did you mean mobilenetv2_100"),
         (["extract", "data/fish", "--resize", "squish"], "Did you mean squash?"),
     ],

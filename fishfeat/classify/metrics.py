@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,46 +220,6 @@ def interval_of_draws(draws: Sequence[float] | Float, n_units: int) -> tuple[flo
     tail = stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1))
     low, high = np.percentile(draws, [100 * tail, 100 * (1 - tail)])
     return float(low), float(high)
-
-
-class ReliabilityBin(NamedTuple):
-    """Pictures of similar confidence: how sure the classifier was, and how often it was right."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float
-    accuracy: float
-
-
-def reliability_bins(y: Int, proba: Float, *, n_bins: int = 10) -> list[ReliabilityBin]:
-    """Confidence against accuracy in bins of equal width, those without pictures left out.
-
-    Parameters
-    ----------
-    y
-        int64 (n_images,).
-    proba
-        float64 (n_images, n_classes); the confidence is the largest probability.
-    """
-    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == y
-    at = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
-    return [
-        ReliabilityBin(
-            b / n_bins,
-            (b + 1) / n_bins,
-            int((at == b).sum()),
-            float(confidence[at == b].mean()),
-            float(right[at == b].mean()),
-        )
-        for b in np.unique(at)
-    ]
-
-
-def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
-    """Expected calibration error: mean distance of confidence and accuracy (Guo et al. 2017)."""
-    total = sum(one.n for one in bins)
-    return float(sum(one.n * abs(one.accuracy - one.confidence) for one in bins) / total)
 
 
 def _codes(y: Int, predicted: Int, n_classes: int) -> Int:

@@ -50,9 +50,13 @@ class Listing(NamedTuple):
 
 
 def list_data(
-    data: str | os.PathLike[str], *, include: Sequence[str] = (), exclude: Sequence[str] = ()
+    data: str | os.PathLike[str],
+    *,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    group_column: str = "",
 ) -> Listing:
-    """List a folder or a CSV file.
+    """List a folder or a CSV file; the groups stand in its column `group_column`, else 'group'.
 
     Raises
     ------
@@ -63,7 +67,7 @@ def list_data(
     if path.is_dir():
         listing = _list_folder(path, include, exclude)
     elif path.is_file():
-        listing = _list_csv(path, include, exclude)
+        listing = _list_csv(path, include, exclude, group_column)
     else:
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings)
@@ -221,8 +225,10 @@ def _fill_parts(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
 _PATH_COLUMNS = ("path", "file_name", "filename", "file")
 
 
-def _list_csv(file: Path, include: Sequence[str], exclude: Sequence[str]) -> Listing:
-    rows, columns = _read_table(file)
+def _list_csv(
+    file: Path, include: Sequence[str], exclude: Sequence[str], group_column: str
+) -> Listing:
+    rows, columns = _read_table(file, group_column)
     entries = [_csv_entry(file, n, row, columns) for n, row in rows]
     unique = _one_row_each(file, entries)
     taken, notes = _filtered(sorted(unique), include, exclude)
@@ -233,11 +239,13 @@ def _list_csv(file: Path, include: Sequence[str], exclude: Sequence[str]) -> Lis
     return Listing(file.stem, file.parent, chosen, notes)
 
 
-def _read_table(file: Path) -> tuple[list[tuple[int, list[str]]], dict[str, int]]:
+def _read_table(
+    file: Path, group_column: str
+) -> tuple[list[tuple[int, list[str]]], dict[str, int]]:
     """Rows with their lines, and in which column path, label, group and part stand."""
     rows = read_rows(file)
     header = rows[0][1] if rows else []
-    columns = _columns(file, {name.lower(): i for i, name in enumerate(header)})
+    columns = _columns(file, {name.lower(): i for i, name in enumerate(header)}, group_column)
     longer = [n for n, row in rows if any(row[len(header) :])]
     if longer:
         raise DataError(
@@ -247,14 +255,21 @@ def _read_table(file: Path) -> tuple[list[tuple[int, list[str]]], dict[str, int]
     return rows[1:], columns
 
 
-def _columns(file: Path, names: dict[str, int]) -> dict[str, int]:
+def _columns(file: Path, names: dict[str, int], group_column: str) -> dict[str, int]:
     path = next((names[name] for name in _PATH_COLUMNS if name in names), None)
     if path is None or "label" not in names:
         raise DataError(
             f"{file}: a CSV needs the columns path (or file_name) and label, and may have group "
             f"and part; found {', '.join(map(repr, names)) or 'nothing'}."
         )
-    return {"path": path} | {c: names[c] for c in ("label", "group", "part") if c in names}
+    wanted = {"label": "label", "group": group_column.lower() or "group", "part": "part"}
+    if group_column and wanted["group"] not in names:
+        hint = did_you_mean(group_column, names)
+        raise DataError(
+            f"--group-by column:{group_column}: {file} has no such column.{hint} It has "
+            f"{', '.join(map(repr, names))}."
+        )
+    return {"path": path} | {c: names[name] for c, name in wanted.items() if name in names}
 
 
 def _csv_entry(file: Path, n: int, row: list[str], columns: dict[str, int]) -> Entry:

@@ -7,13 +7,13 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
-from fishfeat.images.groups import encode_groups, group_by_pattern
+from fishfeat.images.groups import Rule, group_by_column, group_images, parse_rules
 from fishfeat.images.labels import chosen, clean_names, merged, read_merge
 from fishfeat.images.listing import Entry, Listing, list_data
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, Rejected
@@ -41,6 +41,7 @@ def scan(
     merge: str | os.PathLike[str] | Mapping[str, str] | None = None,
     only: Iterable[str] = (),
     drop: Iterable[str] = (),
+    group_by: Sequence[str] = (),
     group_pattern: str | None = None,
     known: ImageSet | None = None,
     on_progress: OnProgress | None = None,
@@ -63,8 +64,12 @@ def scan(
         `class_pattern`.
     only, drop
         Class names, cleaned and merged, to keep or to leave out.
+    group_by
+        Rules that say what belongs together, as in `group_images`; none is the CSV's column
+        `group`, where it has one. 'duplicates' and 'auto' need what comes after scanning.
     group_pattern
-        Regular expression over the path that finds what a picture belongs to.
+        Short for one more rule, 'pattern:REGEX': a regular expression over the path that finds
+        what a picture belongs to.
     known
         The same data set as listed before: files of unchanged size and time are not read again.
     on_progress
@@ -75,11 +80,14 @@ def scan(
     DataError
         No pictures, or patterns, tables and class names that do not fit the data.
     """
-    listing = list_data(data, include=include, exclude=exclude)
+    rules = parse_rules([group_by] if isinstance(group_by, str) else group_by)
+    rules += () if group_pattern is None else (Rule("pattern", group_pattern),)
+    column = next((rule.value for rule in rules if rule.kind == "column"), "")
+    listing = list_data(data, include=include, exclude=exclude, group_column=column)
     entries = _relabelled(listing.entries, class_pattern, merge, list(only), list(drop))
     facts = _look_at_all(listing._replace(entries=entries), known, on_progress)
     images = _assembled(listing, entries, facts)
-    return images if group_pattern is None else group_by_pattern(images, group_pattern)
+    return group_images(images, rules)
 
 
 def _relabelled(
@@ -172,9 +180,8 @@ def _image_set(
     labels = [entry.label for entry, _ in good]
     class_names = sorted(set(labels) - {""})
     index = {name: i for i, name in enumerate(class_names)} | {"": UNLABELLED}
-    groups = [entry.group for entry, _ in good]
     parts = [entry.part for entry, _ in good]
-    return ImageSet(
+    images = ImageSet(
         name=listing.name,
         root=listing.root,
         keys=np.array([entry.key for entry, _ in good], str),
@@ -182,16 +189,14 @@ def _image_set(
         class_names=np.array(class_names, str),
         digest=np.array([fact.digest for _, fact in good], str),
         **_numbers(fact for _, fact in good),
-        groups=encode_groups(groups) if any(groups) else None,
-        group_name=np.array(groups, str) if any(groups) else None,
         part=np.array(parts, str) if any(parts) else None,
         rejected=rejected,
-        grouping="The CSV's group column." if any(groups) else "",
         notes=tuple(listing.notes),
     )
+    return group_by_column(images, [entry.group for entry, _ in good])
 
 
-def _numbers(facts: Iterable[FileFacts]) -> dict[str, np.ndarray]:
+def _numbers(facts: Iterable[FileFacts]) -> dict[str, Any]:
     rows: Iterator[tuple[int, ...]] = ((f.n_bytes, f.mtime_ns, f.width, f.height) for f in facts)
     table = np.array(list(rows), np.int64).reshape(-1, 4)
     names = ("n_bytes", "mtime_ns", "width", "height")

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.classify.curve import Curve
-from fishfeat.classify.metrics import ReliabilityBin, calibration_error, reliability_bins
+from fishfeat.classify.reliability import Reliability, calibration_error
+from fishfeat.classify.reliability import reliability as binned
 from fishfeat.records import Run
 
 WIDTH, HEIGHT = 320, 220
@@ -64,23 +65,43 @@ def curve_chart(curve: Curve) -> Chart:
     return Chart(marks, x_ticks, _shares(low, high, up), _path(marks), _band(marks))
 
 
-class Reliability(NamedTuple):
+class Bin(NamedTuple):
+    """Pictures of similar confidence: how sure the run was, and how often it was right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+
+
+class ReliabilityDiagram(NamedTuple):
     """How far a run's probabilities can be believed."""
 
-    bins: list[ReliabilityBin]
+    bins: list[Bin]
     error: float
     chart: Chart
 
 
-def reliability(run: Run) -> Reliability | None:
+def reliability(run: Run) -> ReliabilityDiagram | None:
     """Confidence against accuracy of the averaged scores; None where they are no probabilities."""
-    if run.score_kind != "proba":
+    said = (run.y, run.mean_scores, run.score_kind)
+    found, error = binned(*said), calibration_error(*said)
+    if found is None or error is None:
         return None
-    bins = reliability_bins(run.y, run.mean_scores)
-    return Reliability(bins, calibration_error(bins), _reliability_chart(bins))
+    bins = _bins(found)
+    return ReliabilityDiagram(bins, error, _reliability_chart(bins))
 
 
-def _reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart:
+def _bins(found: Reliability) -> list[Bin]:
+    """Row by row, those without pictures left out."""
+    ends = zip(found.edges[:-1].tolist(), found.edges[1:].tolist(), strict=True)
+    values = (found.n.tolist(), found.confidence.tolist(), found.accuracy.tolist())
+    rows = [Bin(*end, *row) for end, row in zip(ends, zip(*values, strict=True), strict=True)]
+    return [row for row in rows if row.n]
+
+
+def _reliability_chart(bins: Sequence[Bin]) -> Chart:
     across, up = _scale(0, 1, "x"), _scale(0, 1, "y")
     most = max(one.n for one in bins)
     marks = [

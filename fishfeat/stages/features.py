@@ -11,7 +11,9 @@ from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_compute, make_spec
+from fishfeat.images.signs import Sign
 from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathLike
+from fishfeat.stages.groups import settle_groups
 from fishfeat.stages.pictures import list_images
 from fishfeat.workspace import DatasetFolder
 
@@ -19,12 +21,13 @@ log = logging.getLogger("fishfeat")
 
 
 class Extraction(NamedTuple):
-    """What `extract_data` did: the pictures, their vectors, and how many were new."""
+    """What `extract_data` did: pictures, vectors, how many were new, and signs of groups."""
 
     folder: DatasetFolder
     images: ImageSet
     features: Features
     n_new: int
+    signs: list[Sign]
 
 
 def extract_data(
@@ -42,8 +45,9 @@ def extract_data(
     device: str = "auto",
     on_scan: OnProgress | None = None,
     on_embed: OnProgress | None = None,
+    on_compare: OnProgress | None = None,
 ) -> Extraction:
-    """List a data set and embed what is missing.
+    """List a data set, embed what is missing and put the groups that were asked for in force.
 
     Parameters
     ----------
@@ -59,6 +63,8 @@ def extract_data(
         As `fishfeat.extract`.
     on_scan
         Called with (done, total) files.
+    on_compare
+        Called with (done, total) pictures or pairs, where near-copies are looked for.
     """
     given = {name: v for name, v in (backbone_options or {}).items() if v is not None}
     if layers:
@@ -91,7 +97,8 @@ def extract_data(
     )
     path = folder.features_file(features.spec)
     n_new = FeatureCache(path).n_done - before.get(path, 0)
-    return Extraction(folder, folder.load_images(), features, n_new)
+    settled = settle_groups(folder, folder.load_images(), features, on_compare=on_compare)
+    return Extraction(folder, settled.images, settled.features, n_new, settled.signs)
 
 
 def _spec_as_before(folder: DatasetFolder, options: Mapping[str, Any]) -> BackboneSpec:

@@ -14,7 +14,9 @@ import numpy as np
 
 from fishfeat.errors import DataError
 from fishfeat.features.specs import make_spec
+from fishfeat.images.groups import parse_rules
 from fishfeat.records import ImageSet, OnProgress, PathLike
+from fishfeat.stages.groups import asked_rules, group_listed
 from fishfeat.workspace import DatasetFolder, Workspace
 
 log = logging.getLogger("fishfeat")
@@ -45,20 +47,26 @@ def list_images(
         Called with (done, total) files.
     **options
         As `fishfeat.images.scan.scan`. An option that is None is as it was when the same data was
-        last listed; an empty one is off.
+        last listed; an empty one is off. The rules of `group_by` that need features are put in
+        force once there are some.
     """
     from fishfeat.images.scan import scan
 
     workspace = Workspace(cache)
     path = Path(os.path.abspath(data)) if data is not None else _last_data(workspace)
     folder = _folder_of(workspace, path)
-    kept = _remembered(folder, options | {"allow_truncated": allow_truncated})
+    group_by = asked_rules(options.pop("group_by", None), options.pop("group_pattern", None))
+    given = options | {"allow_truncated": allow_truncated, "group_by": group_by}
+    kept = _remembered(folder, given)
     allowed = bool(kept.get("allow_truncated"))
-    asked = {name: value for name, value in kept.items() if name != "allow_truncated"}
+    asked = {name: v for name, v in kept.items() if name not in ("allow_truncated", "group_by")}
+    rules = parse_rules(kept.get("group_by", ()))
     known = _known(folder, allow_truncated=allowed)
-    images = scan(path, known=known, on_progress=on_progress, **asked)
+    columns = [str(rule) for rule in rules if rule.kind == "column"]
+    images = scan(path, group_by=columns, known=known, on_progress=on_progress, **asked)
     images = dataclasses.replace(images, name=folder.name)
     images = folder.settled(images, allow_truncated=allowed)
+    images = group_listed(folder, images, rules)
     folder.save_images(images)
     folder.update(data=str(path), options=kept)
     workspace.use(folder)
@@ -140,20 +148,6 @@ def _identical(images: ImageSet) -> dict[str, int]:
     return {"repeated": repeated, "under_several_labels": int((n_labels > 1).sum())}
 
 
-def regroup(folder: DatasetFolder, pattern: str) -> None:
-    """Put other groups in force: what `pattern` finds in the paths, or none for ''."""
-    from fishfeat.images.groups import group_by_pattern
-
-    images = folder.load_images()
-    if pattern:
-        images = group_by_pattern(images, pattern)
-    else:
-        images = dataclasses.replace(images, groups=None, group_name=None, grouping="")
-    folder.save_images(images)
-    options = folder.state().get("options", {}) | {"group_pattern": pattern}
-    folder.update(options={name: value for name, value in options.items() if value})
-
-
 def draw_embedded(cache: PathLike) -> Path:
     """The folder of the embedded pictures, drawn when they are first needed."""
     from fishfeat.images.demo import DEMO_GROUP_PATTERN, draw_demo
@@ -163,7 +157,8 @@ def draw_embedded(cache: PathLike) -> Path:
     folder = workspace.dataset_for(DEMO_NAME, path)
     if not folder.exists():
         spec = make_spec(DEMO_BACKBONE).to_json()
-        folder.update(root=str(path), options={"group_pattern": DEMO_GROUP_PATTERN}, spec=spec)
+        options = {"group_by": [f"pattern:{DEMO_GROUP_PATTERN}"]}
+        folder.update(root=str(path), options=options, spec=spec)
     return path
 
 
@@ -197,6 +192,8 @@ def _remembered(folder: DatasetFolder, options: Mapping[str, Any]) -> dict[str, 
 
 def _said(name: str, value: Any) -> str:
     flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, list):
+        return " ".join(f"{flag} {one}" for one in value)
     return flag if value is True else f"{flag} {value}"
 
 

@@ -20,11 +20,19 @@ from fishfeat.classify.search import Budget, parse_budget
 from fishfeat.classify.splits import make_splits
 from fishfeat.classify.voting import vote as vote_of
 from fishfeat.errors import DataError
+from fishfeat.images.signs import Sign
 from fishfeat.models import Model, fit_model, vote_model
 from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.extras import curves_in_force, find_map, keep_map, merge_in_force, save_curve
 from fishfeat.stages.features import load_features
-from fishfeat.stages.pictures import current_dataset, regroup
+from fishfeat.stages.groups import (
+    asked_rules,
+    is_settled,
+    known_rules,
+    regroup,
+    settle_groups,
+)
+from fishfeat.stages.pictures import current_dataset
 from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
@@ -34,9 +42,10 @@ CURVE_CLASSIFIER = "logreg"
 
 
 class Fit(NamedTuple):
-    """What `fit_data` did: the runs (for each classifier grouped, then random) and the models.
+    """What `fit_data` did: runs (for each classifier grouped, then random), models and signs.
 
-    `chance` is what each classifier scored on shuffled labels, where that was asked for.
+    `chance` is what each classifier scored on shuffled labels, where that was asked for; the signs
+    are of groups that nobody named.
     """
 
     folder: DatasetFolder
@@ -45,6 +54,7 @@ class Fit(NamedTuple):
     runs: list[Run]
     models: list[Path]
     chance: dict[str, Chance]
+    signs: list[Sign]
 
 
 class _How(NamedTuple):
@@ -70,6 +80,7 @@ def fit_data(
     *,
     cache: PathLike = "cache",
     clf: Sequence[str] = (),
+    group_by: Sequence[str] | None = None,
     group_pattern: str | None = None,
     cv: int = 5,
     repeats: int = 1,
@@ -83,6 +94,7 @@ def fit_data(
     jobs: int = -1,
     backend: str | None = None,
     on_run: OnRun | None = None,
+    on_compare: OnProgress | None = None,
 ) -> Fit:
     """Cross-validate classifiers on the features last extracted and keep the fitted models.
 
@@ -92,8 +104,9 @@ def fit_data(
         The cache folder.
     clf
         Names of classifiers; none is svc, rf and xgb.
-    group_pattern
-        Regular expression over the paths that finds what belongs together; None as before.
+    group_by, group_pattern
+        What belongs together, as in `scan`, and also 'duplicates', 'auto' and 'none'; None as
+        before.
     cv, repeats, seed, test
         `n_splits` and so on of `make_splits`.
     balanced
@@ -114,6 +127,8 @@ def fit_data(
         Where the folds run, as `fishfeat.classify.backends.spread`; None is here.
     on_run
         Called with (classifier, split) before each run; gives its progress callback.
+    on_compare
+        As in `extract_data`.
 
     Returns
     -------
@@ -124,15 +139,19 @@ def fit_data(
     names = _names(clf, vote)
     budget = parse_budget(search) if search else None
     folder = current_dataset(cache)
-    if group_pattern is not None:
-        regroup(folder, group_pattern)
-    features = load_features(folder)
+    asked = asked_rules(group_by, group_pattern)
+    if asked is not None:
+        regroup(folder, asked)
+    features, images = load_features(folder), folder.load_images()
+    signs: list[Sign] = []
+    if asked is not None or not is_settled(folder, images, features):
+        _, features, signs = settle_groups(folder, images, features, on_compare=on_compare)
     log.info("Data set: %s. Features: %s.", folder.name, features.spec.describe())
     draw = partial(make_splits, features, n_splits=cv, repeats=repeats, seed=seed, test=test)
     both = [draw()]
     if both[0].strategy == "grouped":
         both.append(draw(strategy="random"))
-    _say_splits(features, both[0])
+    _say_splits(features, both[0], silent=any(r.kind == "none" for r in known_rules(folder)))
     how = _How(balanced, seed, jobs, budget, permute, on_run)
     with spread(backend):
         done = [_fit_one(folder, features, both, name, how) for name in names]
@@ -145,7 +164,7 @@ def fit_data(
     folder.update(splits=[splits.digest for splits in both])
     runs = [run for one in done for run in one.runs]
     paths = [folder.models / one.model.name for one in done]
-    return Fit(folder, features, both[0], runs, paths, chance)
+    return Fit(folder, features, both[0], runs, paths, chance, signs)
 
 
 def _names(clf: Sequence[str], vote: bool) -> list[str]:
@@ -158,15 +177,16 @@ def _names(clf: Sequence[str], vote: bool) -> list[str]:
     return names
 
 
-def _say_splits(features: Features, splits: Splits) -> None:
+def _say_splits(features: Features, splits: Splits, *, silent: bool) -> None:
     if features.groups is not None:
         n_groups = len(np.unique(features.groups[splits.rows]))
         log.info("Groups: %d in %d pictures. %s", n_groups, len(splits.rows), splits.grouping)
-    else:
+    elif not silent:
         log.warning(
             "No groups are known: pictures of one fish, or copies of one photograph, may stand on "
             "both sides of a split; then the scores flatter and the intervals are too narrow. "
-            "--group-pattern 'fish_(\\d+)_' (a pattern of your own) or a group column mends it."
+            "--group-by mends it: 'pattern:fish_(\\d+)_' (a pattern of your own), column, "
+            "folder:N, time:SECONDS or duplicates; --group-by none says that there are none."
         )
     if len(splits.holdout):
         origin = "the data set's own test part" if splits.holdout_origin == "parts" else "drawn"

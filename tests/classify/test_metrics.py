@@ -12,13 +12,11 @@ from sklearn import metrics as sk
 
 from fishfeat.classify.metrics import (
     bootstrap_intervals,
-    calibration_error,
     confusion,
     evaluate,
     interval_of_draws,
     margin,
     per_class,
-    reliability_bins,
 )
 
 Array = np.ndarray[Any, Any]
@@ -289,35 +287,3 @@ def test_few_groups_are_widened_as_a_t_interval_and_many_are_left_alone() -> Non
     few, many = (interval_of_draws(draws, n) for n in (6, 5000))
     assert many == pytest.approx((-1.96, 1.96), abs=0.05)
     assert few[1] == pytest.approx(2.571 * np.sqrt(6 / 5), abs=0.12)
-
-
-# --- reliability ------------------------------------------------------------------------------
-
-
-def sayings(seed: int, *, honest: bool) -> tuple[Array, Array]:
-    """Labels and two-class probabilities that are as often right as they say, or always half."""
-    rng = np.random.default_rng(seed)
-    sure = rng.uniform(0.5, 1, size=4000)
-    right = rng.random(4000) < (sure if honest else 0.5)
-    y = rng.integers(2, size=4000)
-    said = np.where(right, y, 1 - y)
-    proba = np.repeat((1 - sure)[:, None], 2, axis=1)
-    proba[np.arange(4000), said] = sure
-    return y, proba
-
-
-def test_honest_probabilities_lie_on_the_line_and_boasting_ones_below() -> None:
-    honest, boasting = (reliability_bins(*sayings(0, honest=h)) for h in (True, False))
-    assert calibration_error(honest) < 0.03
-    assert calibration_error(boasting) == pytest.approx(0.25, abs=0.03)
-    assert all(one.accuracy < one.confidence for one in boasting)
-
-
-def test_every_picture_is_in_one_bin_and_empty_bins_are_left_out() -> None:
-    y, proba = sayings(1, honest=True)
-    bins = reliability_bins(y, proba)
-    assert sum(one.n for one in bins) == len(y)
-    assert [one.low for one in bins] == [0.5, 0.6, 0.7, 0.8, 0.9]
-    assert all(one.low <= one.confidence <= one.high for one in bins)
-    certain = reliability_bins(y, np.eye(2)[y])
-    assert [(one.n, one.confidence, one.accuracy) for one in certain] == [(4000, 1, 1)]

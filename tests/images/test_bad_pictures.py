@@ -127,7 +127,7 @@ NOISE = re.compile(r"(?i)traceback|warning|libpng|jpeglib|libtiff|lzw\w*:|corrup
 @pytest.mark.usefixtures("locked")
 def test_the_command_says_each_reason_and_nothing_else(zoo, tmp_path, capfd):
     words = ["--cache", str(tmp_path), "extract", str(zoo.root)]
-    words += ["--backbone", "random:test_resnet", "--img-size", "32"]
+    words += ["--backbone", "random:test_resnet", "--img-size", "32", "--group-by", "none"]
     cli.app(words, standalone_mode=False)
     out, err = capfd.readouterr()  # of the file descriptors, which C libraries write to
     lost = {key for key, one in zoo.kinds.items() if isinstance(one.expected, str)}
