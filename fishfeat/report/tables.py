@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -230,9 +230,15 @@ def _feature_cost(run: Run) -> FeatureCost:
         made.get("n_parameters"),
         made.get("embed_seconds"),
         made.get("n_embedded"),
-        str(made.get("device", "–")),
+        _computed(made),
         " × ".join(map(str, size)) + " px" if size else "–",
     )
+
+
+def _computed(made: Mapping[str, Any]) -> str:
+    """Where the network ran, and in which ways: 'cpu, compile bf16'."""
+    ways = [f"{way['compute']} {way['precision']}" for way in made.get("ways", ())]
+    return ", ".join([str(made.get("device", "–")), *dict.fromkeys(ways)])
 
 
 def version_rows(runs: Sequence[Run]) -> list[tuple[str, str]]:

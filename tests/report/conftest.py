@@ -182,7 +182,13 @@ def _config(name: str, split: str) -> dict[str, Any]:
             "description": "timm:tiny, 64 px, squash",
             "fingerprint": "ab" * 32,
             "dim": 8,
-            "provenance": {"n_parameters": 1234, "embed_seconds": 2.0, "n_embedded": 30},
+            "provenance": {
+                "n_parameters": 1234,
+                "embed_seconds": 2.0,
+                "n_embedded": 30,
+                "device": "cpu",
+                "ways": [{"compute": "compile", "precision": "bf16", "batch_size": 8}],
+            },
         },
         "splits": {"strategy": split, "seed": 0, "n_folds": 3, "n_repeats": 1, "notes": []},
     }

@@ -114,6 +114,10 @@ def test_links_and_pictures_point_at_something_on_the_page(page):
     assert wanted <= set(page.ids)
 
 
+def test_the_cost_of_the_features_says_how_the_network_ran(written):
+    assert "cpu, compile bf16" in written.read_text(encoding="utf-8")
+
+
 def test_each_picture_is_held_once(pond, page):
     stored = [attrs["id"] for tag, attrs in page.tags if tag == "image"]
     used = {attrs["href"][1:] for tag, attrs in page.tags if tag == "use"}
