@@ -113,7 +113,11 @@ def _loaded_where_needed(
 ) -> Backbone | BackboneSpec:
     """Only the network knows how many blocks it has."""
     spec = make_spec(backbone) if isinstance(backbone, str) else backbone
-    if "all-blocks" not in layers or not isinstance(spec, BackboneSpec):
+    if not isinstance(spec, BackboneSpec):
+        if layers:
+            raise BackboneError("A loaded backbone has its layers: load_backbone(..., layers=...).")
+        return spec
+    if "all-blocks" not in layers:
         return spec
     from fishfeat.features.backbones import load_backbone
 

@@ -277,6 +277,14 @@ def test_several_layers_have_each_the_file_that_it_has_alone(folder, tmp_path, c
     assert sum(counted) == 12 + 2 * 12
 
 
+def test_a_loaded_backbone_has_its_layers(folder, tmp_path, backbone):
+    with pytest.raises(BackboneError, match="A loaded backbone has its layers"):
+        extract(scan(folder), backbone, layers=["0"], cache=tmp_path)
+    both = load_backbone("random:test_resnet", img_size=32, layers=["0", "1"])
+    extract(scan(folder), both, cache=tmp_path)
+    assert len(Workspace(tmp_path).dataset("fish").features_files()) == 2
+
+
 def test_a_layer_that_lacks_some_pictures_gets_just_those(folder, tmp_path, counted):
     images, spec = scan(folder), make_spec("random:test_resnet", img_size=32, layer="0")
     extract(images.select(np.arange(12) < 8), spec, cache=tmp_path)
