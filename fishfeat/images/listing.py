@@ -180,7 +180,7 @@ def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
 def _without_masks(keys: list[str]) -> tuple[list[str], list[str]]:
     """Leave out segmentation masks: folders called '<class> GT' beside a folder '<class>'."""
     # By folder, not by picture: there are a thousand times fewer of them.
-    lineage = {folder: _with_parents(folder) for folder in map(os.path.dirname, keys)}
+    lineage = {folder: _with_parents(folder) for folder in set(map(os.path.dirname, keys))}
     folders = set().union(*lineage.values())
     beside = {f for f in folders if f.endswith(MASK_SUFFIX) and f[: -len(MASK_SUFFIX)] in folders}
     masks = {folder for folder, parents in lineage.items() if beside.intersection(parents)}

@@ -113,9 +113,15 @@ def settle_groups(
     if any(rule.kind == "duplicates" for rule in rules):
         copies = _copies(folder, images, features, on_compare)
     if rules:
-        images = group_images(images, rules, copies=copies)
-        folder.save_images(images)
+        listed, images = images, group_images(images, rules, copies=copies)
+        if not _same_groups(listed, images):
+            folder.save_images(images)
     return Settled(images, _regrouped(features, images), signs)
+
+
+def _same_groups(a: ImageSet, b: ImageSet) -> bool:
+    same = (np.array_equal(getattr(a, name), getattr(b, name)) for name in ("groups", "group_name"))
+    return a.grouping == b.grouping and all(same)
 
 
 def _is_auto(rules: Sequence[Rule]) -> bool:
