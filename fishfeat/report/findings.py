@@ -10,6 +10,7 @@ import numpy as np
 from fishfeat.classify.merging import Merge, suggested_merges
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.classify.noise import suspects
+from fishfeat.pairs import CopyPair
 from fishfeat.records import ImageSet, Int
 from fishfeat.report.compare import always_most_frequent
 from fishfeat.report.gallery import View, first_of_each
@@ -238,6 +239,24 @@ def unmerged(view: View) -> tuple[float, float]:
     return float(view.right.mean()), always_most_frequent(view.run)[RANKED_BY]
 
 
+N_NEAR_COPIES = 24
+
+
+class NearCopy(NamedTuple):
+    """Two pictures that were verified as copies of one another, with the evidence."""
+
+    rows: tuple[int, int]
+    pair: CopyPair
+
+
+def near_copies(pairs: Sequence[CopyPair], images: ImageSet) -> list[NearCopy]:
+    """The pairs of listed pictures that were told by their pixels, the weakest evidence first."""
+    row = {key: i for i, key in enumerate(images.keys.tolist())}
+    told = [p for p in pairs if p.how == "pixels" and p.key in row and p.other in row]
+    weakest = sorted(told, key=lambda p: (p.correlation, p.key, p.other))
+    return [NearCopy((row[pair.key], row[pair.other]), pair) for pair in weakest]
+
+
 class Findings(NamedTuple):
     """Everything in the data that deserves a look, by the best run.
 
@@ -252,10 +271,18 @@ class Findings(NamedTuple):
     merge_table: dict[str, str]
     before: float
     largest: float
+    near: list[NearCopy]
 
 
-def look(ranked: Sequence[View], in_force: Mapping[str, str] | None = None) -> Findings:
-    """Look through the data by the ranked runs, best first; `in_force` as in `merge_table`."""
+def look(
+    ranked: Sequence[View],
+    in_force: Mapping[str, str] | None = None,
+    copies: Sequence[CopyPair] = (),
+) -> Findings:
+    """Look through the data by the ranked runs, best first; `in_force` as in `merge_table`.
+
+    `copies` are the near-copies that were verified.
+    """
     best = ranked[0]
     merges = merge_steps(best)
     known = in_force or {str(name): str(name) for name in best.run.class_names}
@@ -266,4 +293,5 @@ def look(ranked: Sequence[View], in_force: Mapping[str, str] | None = None) -> F
         merges,
         merge_table(merges, known),
         *unmerged(best),
+        near_copies(copies, best.images),
     )

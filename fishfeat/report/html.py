@@ -17,6 +17,7 @@ from fishfeat.files import plain, version
 from fishfeat.report import charts, explore, story, tables, text
 from fishfeat.report.compare import leak
 from fishfeat.report.contents import Contents, confusion_png
+from fishfeat.report.findings import N_NEAR_COPIES
 from fishfeat.report.gallery import Gallery, View, data_uri, thumbnails, typical_pictures
 
 
@@ -103,6 +104,7 @@ def _shown(contents: Contents, drawn: Mapping[str, bytes]) -> dict[str, Any]:
         rows |= {one.row for one in contents.found.suspects.shown}
     rows |= {row for burst in contents.found.bursts for row in burst.rows[:N_OF_BURST]}
     rows |= {one.rows[0] for one in contents.found.repeats.shown}
+    rows |= {row for one in contents.found.near[:N_NEAR_COPIES] for row in one.rows}
     known = explore.explore(contents.views, images, contents.thumbs, contents.feature_map)
     return {
         "pages": [_run_page(view, contents.shown[view.slug], drawn) for view in contents.views],
@@ -155,6 +157,7 @@ def _environment() -> Environment:
         "span": text.span,
         "many": tables.MAX_HTML_CLASSES,
         "n_of_burst": N_OF_BURST,
+        "n_near_copies": N_NEAR_COPIES,
         "p_value": text.p_value,
     }
     return environment

@@ -13,6 +13,7 @@ from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.errors import CacheError
 from fishfeat.files import atomic, read_json, write_json, write_text
+from fishfeat.pairs import CopyPair
 from fishfeat.records import ImageSet, OnProgress, Run
 from fishfeat.report import exports, plots, tables
 from fishfeat.report.compare import (
@@ -41,6 +42,7 @@ def write_report(
     feature_map: FeatureMap | None = None,
     curves: Sequence[Curve] = (),
     merge: Mapping[str, str] | None = None,
+    copies: Sequence[CopyPair] = (),
     group_matrix: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Path:
@@ -64,6 +66,8 @@ def write_report(
     merge
         The class that each class of the files is now, where a merge is in force: a suggested merge
         is written on top of it.
+    copies
+        Near-copies that were verified, shown with the evidence.
     group_matrix
         Also write each ranked run's confusion matrix as CSV: counts and shares, by class and by
         group.
@@ -87,7 +91,7 @@ def write_report(
     standings = leaderboard(runs)
     views = _views(standings, runs, images)
     shown = {view.slug: galleries(view, _peers(view, views)) for view in views}
-    found = look(views[: len(standings)], merge)
+    found = look(views[: len(standings)], merge, copies)
     thumbs = small_thumbnails(images, _wanted(views, images, found), on_progress=on_progress)
     drawn = _draw(standings, views, images)
     tables_beside = _tables(views[: len(standings)], found, group_matrix=group_matrix)

@@ -321,7 +321,7 @@ def report_data(
 
     folder = current_dataset(cache)
     log.info("Data set: %s.", folder.name)
-    runs = runs_in_force(folder)
+    runs, copies = runs_in_force(folder), folder.load_copies()
     page = write_report(
         runs,
         folder.load_images(),
@@ -329,6 +329,7 @@ def report_data(
         feature_map=find_map(folder, map_method),
         curves=curves_in_force(folder, runs),
         merge=merge_in_force(folder),
+        copies=copies.pairs if copies else (),
         group_matrix=group_matrix,
         on_progress=on_progress,
     )

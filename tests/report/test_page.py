@@ -8,6 +8,7 @@ import pytest
 
 from fishfeat.classify.curve import Curve, CurvePoint
 from fishfeat.errors import DataError, SplitError
+from fishfeat.pairs import CopyPair
 from fishfeat.records import Rejected
 from fishfeat.report.page import write_report
 from fishfeat.report.story import worth_more
@@ -116,6 +117,23 @@ def test_links_and_pictures_point_at_something_on_the_page(page):
 
 def test_the_cost_of_the_features_says_how_the_network_ran(written):
     assert "cpu, compile bf16" in written.read_text(encoding="utf-8")
+
+
+def test_near_copies_stand_on_the_page_with_the_evidence_weakest_first(
+    make_images, make_run, tmp_path
+):
+    images = make_images()
+    keys = images.keys.tolist()
+    sure = CopyPair(keys[0], keys[1], "pixels", 50, 40, 0.9, 0.999)
+    mirrored = CopyPair(keys[2], keys[3], "pixels", 9, 7, 0.5, 0.987, transform=(-1, 0, 9, 0, 1, 0))
+    gone = CopyPair(keys[0], "gone.png", "pixels")
+    copies = (sure, mirrored, gone, CopyPair(keys[4], keys[5], "bytes"))
+    page = write_report([make_run(images)], images, tmp_path, copies=copies).read_text()
+    section = page[page.index('id="near-copies"') :]
+    assert section.index("0.987") < section.index("0.999")
+    assert "mirrored, turned by 0°" in section
+    assert "2 pairs of pictures" in section
+    assert "gone.png" not in page
 
 
 def test_each_picture_is_held_once(pond, page):
