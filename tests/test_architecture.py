@@ -25,7 +25,7 @@ FLOORS = {
 }
 STRANGERS = {("features", "classify"), ("classify", "features")}
 HEAVY = ["torch", "torchvision", "timm", "sklearn", "xgboost", "matplotlib", "h5py", "jinja2"]
-HEAVY += ["cv2"]
+HEAVY += ["cv2", "scipy.stats"]
 
 
 def modules() -> dict[str, Path]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # scipy.stats takes a second to import
 
 from fishfeat.classify.reliability import calibration_error
 from fishfeat.records import Float, Int
@@ -217,7 +217,7 @@ def interval_of_draws(draws: Sequence[float] | Float, n_units: int) -> tuple[flo
     Should Know About the Bootstrap, The American Statistician 2015) takes percentiles further out.
     """
     n = max(2, n_units)
-    tail = stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1))
+    tail = special.ndtr(-np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975))
     low, high = np.percentile(draws, [100 * tail, 100 * (1 - tail)])
     return float(low), float(high)
 

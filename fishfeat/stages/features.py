@@ -83,6 +83,7 @@ def extract_data(
     shown = dataclasses.replace(spec, layer=", ".join(layers)) if layers else spec
     log.info("Backbone: %s.", shown.describe())
     before = {path: FeatureCache(path).n_done for path in folder.features_files()}
+    truncated = bool(folder.state()["options"].get("allow_truncated"))
     features = extract(
         images,
         spec,
@@ -92,12 +93,16 @@ def extract_data(
         batch_size=batch_size,
         workers=workers,
         device=device,
-        allow_truncated=bool(folder.state()["options"].get("allow_truncated")),
+        allow_truncated=truncated,
         on_progress=on_embed,
     )
     path = folder.features_file(features.spec)
     n_new = FeatureCache(path).n_done - before.get(path, 0)
-    settled = settle_groups(folder, folder.load_images(), features, on_compare=on_compare)
+    if len(features) == len(images):
+        images = folder.settled(images, allow_truncated=truncated)
+    else:  # some could not be embedded and are listed as such
+        images = folder.load_images()
+    settled = settle_groups(folder, images, features, on_compare=on_compare)
     return Extraction(folder, settled.images, settled.features, n_new, settled.signs)
 
 
