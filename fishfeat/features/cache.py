@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import CacheError, DataError
-from fishfeat.features.storage import SLACK, locked, opened, reserve, trim
+from fishfeat.features.storage import SLACK, locked, opened, reserve, scrub_tail, trim
 from fishfeat.files import (
     PROTOCOL,
     atomic,
@@ -199,8 +199,10 @@ class FeatureWriter:
     def cut_tail(self) -> None:
         """Drop rows that a killed run wrote but did not count."""
         self._reserve(0, n_more=0)
-        for name in COLUMNS:
-            self._file[name].resize(int(self._file.attrs["n_done"]), axis=0)
+        n_done = int(self._file.attrs["n_done"])
+        for name in ("features", "digest"):
+            self._file[name].resize(n_done, axis=0)
+        scrub_tail(self._file["path"], n_done)
         self._file.flush()
 
     def _reserve(self, n_bytes: int, *, n_more: int) -> None:

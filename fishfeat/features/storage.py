@@ -89,6 +89,24 @@ def _damaged(path: Path, error: Exception) -> str:
     )
 
 
+def scrub_tail(dataset: h5py.Dataset, n_rows: int) -> None:
+    """Cut a column of strings to `n_rows`, with nothing left in its chunks behind them.
+
+    A process killed while it flushed may leave references to strings that never came into the
+    file, even behind the column's end; HDF5 would look these strings up to free them when the rows
+    are written again, and fail.
+    """
+    rows, chunks = dataset.chunks[0], dataset.id
+    starts = [chunks.get_chunk_info(i).chunk_offset[0] for i in range(chunks.get_num_chunks())]
+    dataset.resize(max([n_rows, len(dataset), *(start + rows for start in starts)]), axis=0)
+    for start in starts:
+        mask, data = chunks.read_direct_chunk((start,))
+        kept = max(0, n_rows - start) * (len(data) // rows)
+        if any(data[kept:]):
+            chunks.write_direct_chunk((start,), data[:kept] + bytes(len(data) - kept), mask)
+    dataset.resize(n_rows, axis=0)
+
+
 def reserve(file: h5py.File, n_bytes: int) -> None:
     """Make sure that the file can grow by `n_bytes` and what HDF5 adds to them.
 

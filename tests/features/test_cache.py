@@ -2,6 +2,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -77,6 +78,24 @@ def test_rows_that_were_not_counted_do_not_exist(tmp_path):
     cache = FeatureCache(path)
     asked = np.array([digest(i) for i in range(5)])
     assert np.array_equal(cache.vectors(asked), vectors(0, 5))
+
+
+@pytest.mark.parametrize("n_more", [0, 2, 2000])
+def test_references_to_strings_that_never_came_into_the_file_do_no_harm(tmp_path, n_more):
+    """What a kill in the midst of a flush may leave behind the counted rows of `path`."""
+    path, n_rows, stale = tmp_path / "x.h5", 5, struct.pack("<IQI", 9, 0x572C0, 4)
+    fill(path, n_rows)
+    with h5py.File(path, "r+") as file:
+        column, rows = file["path"], file["path"].chunks[0]
+        # The extent may have come to the disk before the rows, or with them.
+        column.resize(n_rows + n_more, axis=0)
+        for start in range(0, n_rows + n_more, rows):
+            kept = column.id.read_direct_chunk((0,))[1][: n_rows * len(stale)] if not start else b""
+            column.id.write_direct_chunk((start,), kept + stale * (rows - len(kept) // len(stale)))
+    fill(path, 1300, start=n_rows)
+    cache = FeatureCache(path)
+    assert cache.n_done == n_rows + 1300
+    assert cache.paths() == [f"a/{digest(i)}.png" for i in range(n_rows + 1300)]
 
 
 def test_other_weights_of_the_same_name_are_never_mixed(tmp_path):
