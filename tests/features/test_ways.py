@@ -86,3 +86,10 @@ def test_the_precision_is_the_specifications_own_unless_another_is_asked_for(bac
     half = load_backbone("random:test_resnet", img_size=32, precision="bf16")
     assert make_way(half) == Way("eager", "bf16", 8)
     assert make_way(half, precision="fp32", batch_size=3) == Way("eager", "fp32", 3)
+
+
+def test_a_device_that_nobody_measured_has_a_batch_size_too(backbone):
+    class Elsewhere:
+        spec, device = backbone.spec, torch.device("xpu")
+
+    assert make_way(Elsewhere()) == Way("eager", "fp32", 32)
