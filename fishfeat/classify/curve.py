@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 
+from fishfeat.classify.backends import one_blas_thread
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import describe_features, fit_rows, one_blas_thread, score_rows
+from fishfeat.classify.crossval import describe_features, fit_rows, score_rows
 from fishfeat.classify.metrics import evaluate, paired_interval
 from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
 

@@ -8,8 +8,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import LeaveOneGroupOut
 
+from fishfeat.classify.backends import one_blas_thread
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import fit_rows, one_blas_thread, score_rows
+from fishfeat.classify.crossval import fit_rows, score_rows
 from fishfeat.classify.splits import prove_disjoint
 from fishfeat.errors import SplitError
 from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
