@@ -184,12 +184,12 @@ class SketchBook:
                 self._kept.move_to_end(i)
                 return self._kept[i]
         try:
-            found = read_sketch(self._images.path(i))
+            # Local features are what takes long: a grey that was given up is read without them.
+            found = read_sketch(self._images.path(i), local=self._local.get(i))
         except UnreadableImage:
             self._local[i] = None
             return None
         with self._lock:
-            # One copy of the local features, also where the sketch was given up and read again.
             self._local.setdefault(i, found.local)
             self._kept[i] = found
             if len(self._kept) > _KEPT:

@@ -137,14 +137,20 @@ class Likeness(NamedTuple):
         )
 
 
-def read_sketch(path: str | os.PathLike[str]) -> Sketch:
-    """Read a picture file and sketch it; `UnreadableImage` where it cannot be read."""
+def read_sketch(path: str | os.PathLike[str], *, local: Local | None = None) -> Sketch:
+    """Read a picture file and sketch it; `local` is what was found in it before.
+
+    Raises
+    ------
+    UnreadableImage
+        The file cannot be read.
+    """
     data = read_bytes(path)
     rgb = decode(data, allow_truncated=True, at_least=2 * LONGEST)
-    return sketch(rgb, reduced=max(rgb.shape[:2]) / max(read_size(data)))
+    return sketch(rgb, reduced=max(rgb.shape[:2]) / max(read_size(data)), local=local)
 
 
-def sketch(rgb: NDArray[np.uint8], *, reduced: float = 1.0) -> Sketch:
+def sketch(rgb: NDArray[np.uint8], *, reduced: float = 1.0, local: Local | None = None) -> Sketch:
     """Sketch a picture, uint8 (height, width, 3), decoded at the share `reduced` of its size."""
     import cv2
 
@@ -155,9 +161,10 @@ def sketch(rgb: NDArray[np.uint8], *, reduced: float = 1.0) -> Sketch:
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     grey = np.asarray(cv2.resize(full, size, interpolation=how), np.uint8)
     shown = _shown(grey)
-    points, descriptors = _local_features(grey, shown)
-    scale = (size[0] / width * reduced, size[1] / height * reduced)
-    return Sketch(grey, shown, Local(points, descriptors, scale))
+    if local is None:
+        scale = (size[0] / width * reduced, size[1] / height * reduced)
+        local = Local(*_local_features(grey, shown), scale)
+    return Sketch(grey, shown, local)
 
 
 def _shown(grey: Grey) -> Mask:
