@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -137,6 +137,16 @@ Precision = Annotated[
         help="Arithmetic in the network; auto is the fastest that agrees with fp32. "
         "[default: auto]",
         rich_help_panel=_BACKBONE,
+    ),
+]
+
+# A number or a word: the library tells them apart, and says what is wrong.
+Folds = Annotated[
+    Any,
+    typer.Option(
+        parser=str,
+        metavar="FOLDS|logo",
+        help="Number of folds, or logo: each group is left out in turn.",
     ),
 ]
 

@@ -173,7 +173,8 @@ def show_leaderboard(out: Output, name: str, runs: Sequence[Run]) -> None:
         (run for run in runs if run.split == main), key=lambda run: -run.metrics[RANKED_BY]
     )
     held = any(run.holdout for run in ranked)
-    columns = ["classifier", f"{main} accuracy", "95 %", "± folds", "balanced", "macro F1"]
+    over = "± groups" if ranked[0].leaves_groups_out else "± folds"
+    columns = ["classifier", f"{main} accuracy", "95 %", over, "balanced", "macro F1"]
     columns += ["random accuracy", "leak"] if main == "grouped" else []
     columns += [*(["held-out test"] if held else []), "seconds"]
     rows = [_leaderboard_row(run, random, main, held) for run in ranked]

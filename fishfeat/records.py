@@ -134,16 +134,12 @@ class ImageSet:
         lost = np.isin(self.digest, list(reasons))
         if not lost.any():
             return self
+        columns = (self.keys, self.labels, self.n_bytes, self.mtime_ns, self.digest)
         rejected = tuple(
-            Rejected(
-                str(self.keys[i]),
-                reasons[str(self.digest[i])],
-                str(self.labels[i]),
-                int(self.n_bytes[i]),
-                int(self.mtime_ns[i]),
-                str(self.digest[i]),
+            Rejected(key, reasons[digest], label, n_bytes, mtime_ns, digest)
+            for key, label, n_bytes, mtime_ns, digest in zip(
+                *(column[lost].tolist() for column in columns), strict=True
             )
-            for i in np.flatnonzero(lost)
         )
         left = self.select(~lost, rejected=rejected)
         used = np.unique(left.y[left.y >= 0])
@@ -437,13 +433,23 @@ class Run:
             raise DataError(f"The scores of {self.name!r} are not all finite.")
 
     @property
+    def n_folds(self) -> int:
+        """Number of folds of each repeat."""
+        return int(self.fold.max()) + 1
+
+    @property
+    def leaves_groups_out(self) -> bool:
+        """Whether each fold is one group, so that its score is that of one group."""
+        n_groups = self.config.get("splits", {}).get("n_groups")
+        return self.split == "grouped" and n_groups == self.n_folds
+
+    @property
     def spread(self) -> dict[str, float]:
         """Standard deviation of each metric over all folds of all repeats."""
         if len(self.folds) < 2:
             return {}
-        shared = [name for name in self.metrics if all(name in fold for fold in self.folds)]
-        values = {name: [fold[name] for fold in self.folds] for name in shared}
-        return {name: float(np.std(found, ddof=1)) for name, found in values.items()}
+        shared = (name for name in self.metrics if all(name in fold for fold in self.folds))
+        return {name: float(np.std([f[name] for f in self.folds], ddof=1)) for name in shared}
 
     @property
     def mean_scores(self) -> Float:

@@ -524,6 +524,20 @@ def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish
     assert json.loads((folder / "report.json").read_text())["learning_curves"] == []
 
 
+def test_each_group_is_left_out_in_turn_beside_ten_random_folds(run, fish, caplog):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    caplog.set_level("INFO", "fishfeat")
+    table = run("fit", "--clf", "centroid", "--cv", "logo")
+    assert "± groups" in table
+    assert "Each of 12 groups is left out in turn: 12 fits of each classifier." in caplog.text
+    document = run("--json", "fit", "--clf", "centroid", "--cv", "logo")
+    assert [len(one["folds"]) for one in document["runs"]] == [12, 10]
+    page = Path(run("report").split("The page: ")[1].strip()).read_text()
+    assert "without its own group (12 groups, each left out in turn)" in page
+    assert "Dealt out at random (10 folds)" in page
+    assert "got 'loo'" in run("fit", "--clf", "centroid", "--cv", "loo", code=1)
+
+
 def test_a_suggested_merge_is_taken_by_merge_and_goes_on_from_the_one_in_force(run, tmp_path):
     rng = np.random.default_rng(0)
     hues = {"bass": 0, "bream": 0, "cod": 1, "dab": 2}  # bass and bream cannot be told apart

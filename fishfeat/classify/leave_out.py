@@ -1,4 +1,4 @@
-"""Leave one group out, and leave one class out: a species that the classifier never saw."""
+"""Leave one class out: is a species that the classifier never saw noticed?"""
 
 from __future__ import annotations
 
@@ -6,59 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import LeaveOneGroupOut
 
 from fishfeat.classify.classifiers import make_classifier
 from fishfeat.classify.crossval import fit_rows, one_blas_thread, score_rows
-from fishfeat.classify.splits import prove_disjoint
 from fishfeat.errors import SplitError
-from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
-
-
-def leave_one_group_out(features: Features) -> Splits:
-    """As many folds as groups: each group is scored by what was fitted on all others.
-
-    Nothing is drawn, and most is trained on, at the price of one fit for each group.
-
-    Raises
-    ------
-    SplitError
-        No groups are known, or a fold would have a single class to train on.
-    """
-    if features.groups is None:
-        raise SplitError(
-            "No groups are known for these pictures. Say what belongs together with "
-            "--group-pattern REGEX or a group column in the CSV."
-        )
-    rows = np.flatnonzero(features.y >= 0)
-    if len(np.unique(features.groups[rows])) < 2:
-        raise SplitError("There is a single group: nothing is left to train on without it.")
-    found = LeaveOneGroupOut().split(rows, groups=features.groups[rows])
-    folds = tuple(Fold(rows[train], rows[test]) for train, test in found)
-    if any(len(np.unique(features.y[fold.train])) < 2 for fold in folds):
-        raise SplitError(
-            "Without one of the groups a single class is left to train on. Add pictures of other "
-            "groups, or leave classes out with --drop."
-        )
-    splits = Splits(
-        repeats=(folds,),
-        strategy="grouped",
-        seed=0,
-        n_images=len(features),
-        rows=rows,
-        grouping=features.grouping,
-        notes=tuple(_lonely(features, rows)),
-    )
-    prove_disjoint(splits, features.groups)
-    return splits
-
-
-def _lonely(features: Features, rows: Int) -> list[str]:
-    assert features.groups is not None
-    pairs = np.unique(np.stack([features.y[rows], features.groups[rows]]), axis=1)
-    n_groups = np.bincount(pairs[0], minlength=len(features.class_names))
-    names = features.class_names[n_groups == 1].tolist()
-    return [f"Only one group, so always wrong: {', '.join(names)}."] if names else []
+from fishfeat.records import Features, Float, OnProgress, Splits
 
 
 class Unknown(NamedTuple):

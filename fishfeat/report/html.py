@@ -129,6 +129,7 @@ def _run_page(view: View, shown: Sequence[Gallery], drawn: Mapping[str, bytes]) 
         "confusion_png": png,
         "mistakes": tables.mistakes(matrix, names, n=8 if small else 12),
         "n_wrong": int((~view.right).sum()),
+        "folds": tables.fold_rows(view.run),
         "class_scores": tables.class_scores(view),
         "galleries": shown,
         "reliability": charts.reliability(view.run),

@@ -65,14 +65,17 @@ def n_groups(run: Run, images: ImageSet) -> int | None:
 
 def protocol(run: Run, images: ImageSet) -> str:
     """How the run was scored, in one plain sentence."""
-    n_repeats, n_folds = len(run.fold), int(run.fold.max()) + 1
+    scored = f"Each of {count(len(run.keys), 'picture')} was scored only by classifiers trained "
+    n_repeats, n_folds = len(run.fold), run.n_folds
+    if run.leaves_groups_out:
+        alone = f"without its own group ({n_folds:,} groups, each left out in turn)"
+        return f"{scored}{alone}{_held_out(run)}."
     repeated = "" if n_repeats == 1 else f", repeated {n_repeats} times"
     seed = entry(run.config, "splits", "seed")
     seeded = "" if seed is None else f", seed {seed}"
     return (
-        f"Each of {count(len(run.keys), 'picture')} was scored only by classifiers trained "
-        f"without its own fold ({n_folds} folds{repeated}{seeded}), with {_dealt(run, images)}"
-        f"{_held_out(run)}."
+        f"{scored}without its own fold ({n_folds} folds{repeated}{seeded}), with "
+        f"{_dealt(run, images)}{_held_out(run)}."
     )
 
 
@@ -143,8 +146,8 @@ def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:
         return [
             "No groups are known for these pictures. If several show the same animal or are "
             "copies of one photograph, they stand on both sides of the split: every score here is "
-            "too good, and every interval too narrow. Name the groups with --group-pattern or a "
-            "group column and fit again."
+            "too good, and every interval too narrow. Say what belongs together with --group-by (a "
+            "pattern in the names, a column, a folder, bursts or near-copies) and fit again."
         ]
     return [
         f"Groups are known ({integer(n_groups(run, images))}), yet these runs were split at "
@@ -162,11 +165,13 @@ def leak_story(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     assert worth is not None
     verdict = "may be chance" if worth.may_be_chance else "is what the leak is worth, not skill"
     random = percent_sign(first.random.metrics[RANKED_BY])
+    n_random = first.random.n_folds
+    folds = "" if n_random == first.run.n_folds else f" ({n_random} folds)"
     return [
         "Pictures of one group, such as the frames of one swimming fish, look so alike that a "
         "classifier which has trained on one recognises the next without knowing the species; the "
         "grouped score keeps them together and so says what to expect of a fish never seen before.",
-        f"Dealt out at random, the same pictures seem to give {first.label} {random}: the "
+        f"Dealt out at random{folds}, the same pictures seem to give {first.label} {random}: the "
         f"difference of {points(worth.value)} points ({points(worth.low)} to "
         f"{points(worth.high)}) {verdict}.",
     ]

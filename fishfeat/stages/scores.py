@@ -17,7 +17,7 @@ from fishfeat.classify.crossval import cross_validate, score_holdout
 from fishfeat.classify.curve import learning_curve as draw_curve
 from fishfeat.classify.permutation import Chance, permutation_check
 from fishfeat.classify.search import Budget, parse_budget
-from fishfeat.classify.splits import make_splits
+from fishfeat.classify.splits import make_splits, parse_folds
 from fishfeat.classify.voting import vote as vote_of
 from fishfeat.errors import DataError
 from fishfeat.images.signs import Sign
@@ -39,6 +39,9 @@ log = logging.getLogger("fishfeat")
 OnRun = Callable[[str, str], "OnProgress | None"]
 # Fitted dozens of times for a learning curve, so a fast one where none is named.
 CURVE_CLASSIFIER = "logreg"
+# Random folds beside groups that are left out one by one.
+RANDOM_FOLDS = 10
+MANY_FITS = 500
 
 
 class Fit(NamedTuple):
@@ -82,7 +85,7 @@ def fit_data(
     clf: Sequence[str] = (),
     group_by: Sequence[str] | None = None,
     group_pattern: str | None = None,
-    cv: int = 5,
+    cv: int | str = 5,
     repeats: int = 1,
     seed: int = 0,
     test: float | None = None,
@@ -108,7 +111,7 @@ def fit_data(
         What belongs together, as in `scan`, and also 'duplicates', 'auto' and 'none'; None as
         before.
     cv, repeats, seed, test
-        `n_splits` and so on of `make_splits`.
+        `n_splits` and so on of `make_splits`; beside 'logo' the random folds are 10.
     balanced
         Weigh classes inversely to their frequency.
     search
@@ -147,10 +150,7 @@ def fit_data(
     if asked is not None or not is_settled(folder, images, features):
         _, features, signs = settle_groups(folder, images, features, on_compare=on_compare)
     log.info("Data set: %s. Features: %s.", folder.name, features.spec.describe())
-    draw = partial(make_splits, features, n_splits=cv, repeats=repeats, seed=seed, test=test)
-    both = [draw()]
-    if both[0].strategy == "grouped":
-        both.append(draw(strategy="random"))
+    both = _both_splits(features, cv, repeats=repeats, seed=seed, test=test)
     _say_splits(features, both[0], silent=any(r.kind == "none" for r in known_rules(folder)))
     how = _How(balanced, seed, jobs, budget, permute, on_run)
     with spread(backend):
@@ -175,6 +175,24 @@ def _names(clf: Sequence[str], vote: bool) -> list[str]:
     if vote and len(names) < 2:
         raise DataError(f"--vote wants at least two classifiers; got {names[0]}. Name --clf more.")
     return names
+
+
+def _both_splits(features: Features, cv: int | str, **how: Any) -> list[Splits]:
+    """What is ranked by and, where that is grouped, random folds to hold it against."""
+    ranked = make_splits(features, n_splits=cv, **how)
+    if ranked.strategy == "random":
+        return [ranked]
+    if parse_folds(cv) is None:
+        largest = int(np.bincount(features.y[ranked.rows]).max())
+        n = ranked.n_folds
+        cv = min(RANDOM_FOLDS, largest)
+        log.log(
+            logging.WARNING if n > MANY_FITS else logging.INFO,
+            "Each of %d groups is left out in turn: %d fits of each classifier%s. The random folds "
+            "beside them are %d.",
+            *(n, n, ", where --cv 10 has ten" if n > MANY_FITS else "", cv),
+        )
+    return [ranked, make_splits(features, n_splits=cv, strategy="random", **how)]
 
 
 def _say_splits(features: Features, splits: Splits, *, silent: bool) -> None:

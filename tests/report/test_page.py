@@ -312,6 +312,16 @@ def test_the_page_says_what_the_score_means(pond, page, make_images, make_run, t
     assert "of animals never seen before expect less" in other.text
 
 
+def test_many_folds_are_summed_up_on_the_page(make_images, make_run, tmp_path, read_page):
+    images = make_images(60)
+    for n_folds, rows in ((20, "Each fold of each repeat"), (21, "the largest of 21 folds")):
+        run = make_run(images, split="random", n_folds=n_folds)
+        text = read_page(write_report([run], images, tmp_path / str(n_folds))).text
+        assert rows in text
+    found = json.loads((tmp_path / "21" / "report.json").read_text())
+    assert len(found["runs"][0]["folds"]) == 21
+
+
 def test_a_learning_curve_says_whether_more_pictures_would_help():
     def verdict(gain, low, high):
         points = tuple(CurvePoint(s, 60 * s, 20 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
