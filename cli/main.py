@@ -209,6 +209,7 @@ def fit(
             "training groups: would more pictures help?",
         ),
     ] = False,
+    unknown: opt.Unknown = False,
     jobs: opt.Jobs = -1,
     backend: opt.Backend = None,
 ) -> None:
@@ -231,6 +232,7 @@ def fit(
             vote=vote,
             permute=permute,
             learning_curve=learning_curve,
+            unknown=unknown,
             jobs=jobs,
             backend=backend,
             on_run=on_run,

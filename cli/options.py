@@ -177,6 +177,16 @@ Permute = Annotated[
     ),
 ]
 
+Unknown = Annotated[
+    bool,
+    typer.Option(
+        "--unknown",
+        help="Also leave each class out in turn: would the classifiers that --clf names (else "
+        "logreg) notice a species that they never saw?",
+        rich_help_panel=_MORE,
+    ),
+]
+
 _MACHINE = "Machine"
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=_MACHINE)]
 Compute = Annotated[

@@ -129,6 +129,7 @@ def fit_document(done: Fit) -> dict[str, Any]:
             name: {**chance._asdict(), "leaks": chance.leaks}
             for name, chance in done.chance.items()
         },
+        "unknown": [found.as_dict() for found in done.unknown],
     }
 
 

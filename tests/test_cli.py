@@ -3,6 +3,7 @@ import inspect
 import io
 import json
 import logging
+import shutil
 import socket
 import subprocess
 import sys
@@ -524,12 +525,33 @@ def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish
     assert json.loads((folder / "report.json").read_text())["learning_curves"] == []
 
 
-def test_each_group_is_left_out_in_turn_beside_ten_random_folds(run, fish, caplog):
+def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
+    run, tmp_path, draw_folder, said
+):
+    fish = draw_folder(tmp_path / "data" / "fish", n=12)
+    shutil.copytree(fish / "bass", fish / "cod")
     run("extract", fish, *TINY, "--group-pattern", PAIRS)
-    caplog.set_level("INFO", "fishfeat")
-    table = run("fit", "--clf", "centroid", "--cv", "logo")
-    assert "± groups" in table
-    assert "Each of 12 groups is left out in turn: 12 fits of each classifier." in caplog.text
+    told = said("fit", "--clf", "centroid", "--cv", 3, "--unknown")
+    assert "Would centroid notice a species that it never saw?" in told
+    document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--unknown")
+    (found,) = document["unknown"]
+    assert [one["name"] for one in found["classes"]] == ["bass", "bream", "cod"]
+    run("report")
+    folder = tmp_path / "cache" / "fish" / "report"
+    assert json.loads((folder / "report.json").read_text())["unknown"] == [found]
+    assert "Would centroid notice a species" in (folder / "index.html").read_text()
+    run("fit", "--clf", "centroid", "--cv", 2)
+    run("report")
+    assert json.loads((folder / "report.json").read_text())["unknown"] == []
+    run("extract", "--drop", "cod")
+    assert "wants at least three; there are 2" in run("fit", "--unknown", code=1)
+
+
+def test_each_group_is_left_out_in_turn_beside_ten_random_folds(run, fish, said):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    assert "± groups" in run("fit", "--clf", "centroid", "--cv", "logo")
+    told = said("fit", "--clf", "centroid", "--cv", "logo")
+    assert "Each of 12 groups is left out in turn: 12 fits of each classifier." in told
     document = run("--json", "fit", "--clf", "centroid", "--cv", "logo")
     assert [len(one["folds"]) for one in document["runs"]] == [12, 10]
     page = Path(run("report").split("The page: ")[1].strip()).read_text()

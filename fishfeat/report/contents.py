@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fishfeat.classify.compare import Evidence
 from fishfeat.classify.curve import Curve
+from fishfeat.classify.leave_out import Unknown
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.records import ImageSet
 from fishfeat.report.compare import Standing
@@ -29,6 +30,7 @@ class Contents(NamedTuple):
     shown: Mapping[str, Sequence[Gallery]]
     found: Findings
     curves: Sequence[Curve]
+    unknown: Sequence[Unknown]
     feature_map: FeatureMap | None
     thumbs: Thumbs
     far: Mapping[str, Evidence]

@@ -90,6 +90,7 @@ def _listed(contents: Contents) -> dict[str, Any]:
             {"curve": curve, "chart": charts.curve_chart(curve), "verdict": story.worth_more(curve)}
             for curve in contents.curves
         ],
+        "unknown": [{"found": one, "verdict": story.noticed(one)} for one in contents.unknown],
         "feature_map": contents.feature_map,
     }
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fishfeat.classify.curve import Curve
+from fishfeat.classify.leave_out import Unknown
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.errors import CacheError
@@ -41,6 +42,7 @@ def write_report(
     title: str | None = None,
     feature_map: FeatureMap | None = None,
     curves: Sequence[Curve] = (),
+    unknown: Sequence[Unknown] = (),
     merge: Mapping[str, str] | None = None,
     copies: Sequence[CopyPair] = (),
     group_matrix: bool = False,
@@ -63,6 +65,8 @@ def write_report(
         Where each picture lies on a plane; None leaves the map out.
     curves
         Learning curves on the folds of the runs.
+    unknown
+        How sure classifiers are of classes that they never saw, on the folds of the runs.
     merge
         The class that each class of the files is now, where a merge is in force: a suggested merge
         is written on top of it.
@@ -102,6 +106,7 @@ def write_report(
         shown,
         found,
         curves,
+        unknown,
         feature_map,
         thumbs,
         far=behind(standings, images),

@@ -8,6 +8,7 @@ import numpy as np
 
 from fishfeat.classify.compare import Evidence
 from fishfeat.classify.curve import Curve
+from fishfeat.classify.leave_out import Unknown
 from fishfeat.classify.metrics import RANKED_BY, per_class
 from fishfeat.records import ImageSet, Run
 from fishfeat.report.compare import Standing, entry, leak
@@ -19,6 +20,8 @@ LEVEL = "95\N{NO-BREAK SPACE}%"
 FEW_GROUPS = 10
 WEAK_RECALL = 0.7
 SMALL_GAIN = 0.01
+# Shares of pairs from which on a species never seen is mostly noticed, and below which hardly.
+NOTICED, UNNOTICED = 0.9, 0.6
 
 
 def headline(standings: Sequence[Standing], images: ImageSet) -> str:
@@ -135,6 +138,27 @@ def worth_more(curve: Curve) -> str:
     if curve.gain_high < SMALL_GAIN:
         return f"{gained}: more pictures of the same kind would hardly help."
     return f"{gained}: whether more pictures would help cannot be told from these."
+
+
+def noticed(found: Unknown) -> str:
+    """Whether a classifier would notice a species that it never saw."""
+    told = {one: one.auroc for one in found.classes if one.auroc is not None}
+    if found.auroc is None:
+        return f"Whether {found.clf} would notice a species it never saw cannot be told from these."
+    least = min(told, key=told.__getitem__)
+    return (
+        f"Would {found.clf} notice a species that it never saw? {_how_often(found.auroc)}: of one "
+        "picture of a known species and one of a species left out of training, it is surer of the "
+        f"known one in {100 * found.auroc:.0f} of 100 pairs (chance: 50; mean over {len(told)} "
+        f"species), least for {least.name} ({100 * told[least]:.0f}), which it takes for "
+        f"{least.taken_for}."
+    )
+
+
+def _how_often(auroc: float) -> str:
+    if auroc >= NOTICED:
+        return "Mostly"
+    return "Hardly" if auroc < UNNOTICED else "Not reliably"
 
 
 def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:

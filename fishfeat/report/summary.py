@@ -70,6 +70,7 @@ def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
             "table": found.merge_table,
         },
         "learning_curves": [_curve(curve) for curve in contents.curves],
+        "unknown": [found.as_dict() for found in contents.unknown],
         "map": _map(contents.feature_map),
         "cost": _cost(views),
         "files": list(files),

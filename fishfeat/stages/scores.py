@@ -14,7 +14,9 @@ import numpy as np
 from fishfeat.classify.backends import spread
 from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS, make_classifier
 from fishfeat.classify.crossval import cross_validate, score_holdout
+from fishfeat.classify.curve import Curve
 from fishfeat.classify.curve import learning_curve as draw_curve
+from fishfeat.classify.leave_out import Unknown, known_fold, leave_one_class_out
 from fishfeat.classify.permutation import Chance, permutation_check
 from fishfeat.classify.search import Budget, parse_budget
 from fishfeat.classify.splits import make_splits, parse_folds
@@ -23,7 +25,13 @@ from fishfeat.errors import DataError
 from fishfeat.images.signs import Sign
 from fishfeat.models import Model, fit_model, vote_model
 from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
-from fishfeat.stages.extras import curves_in_force, find_map, keep_map, merge_in_force, save_curve
+from fishfeat.stages.extras import (
+    extras_in_force,
+    find_map,
+    keep_map,
+    merge_in_force,
+    save_extra,
+)
 from fishfeat.stages.features import load_features
 from fishfeat.stages.groups import (
     asked_rules,
@@ -37,8 +45,8 @@ from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
 OnRun = Callable[[str, str], "OnProgress | None"]
-# Fitted dozens of times for a learning curve, so a fast one where none is named.
-CURVE_CLASSIFIER = "logreg"
+# Fitted dozens of times for a curve or unknown species, so a fast one where none is named.
+QUICK_CLASSIFIER = "logreg"
 # Random folds beside groups that are left out one by one.
 RANDOM_FOLDS = 10
 MANY_FITS = 500
@@ -47,8 +55,8 @@ MANY_FITS = 500
 class Fit(NamedTuple):
     """What `fit_data` did: runs (for each classifier grouped, then random), models and signs.
 
-    `chance` is what each classifier scored on shuffled labels, where that was asked for; the signs
-    are of groups that nobody named.
+    `chance` is what each classifier scored on shuffled labels and `unknown` how it takes species
+    that it never saw, where that was asked for; the signs are of groups that nobody named.
     """
 
     folder: DatasetFolder
@@ -58,6 +66,7 @@ class Fit(NamedTuple):
     models: list[Path]
     chance: dict[str, Chance]
     signs: list[Sign]
+    unknown: list[Unknown]
 
 
 class _How(NamedTuple):
@@ -94,6 +103,7 @@ def fit_data(
     vote: bool = False,
     permute: int = 0,
     learning_curve: bool = False,
+    unknown: bool = False,
     jobs: int = -1,
     backend: str | None = None,
     on_run: OnRun | None = None,
@@ -124,6 +134,9 @@ def fit_data(
     learning_curve
         Also score the named classifiers (logreg where none is named) on ever more of the training
         groups and keep the curve for the page.
+    unknown
+        Also leave each class out in turn and keep whether the named classifiers (logreg where none
+        is named) are less sure of what they never saw.
     jobs
         Folds at once.
     backend
@@ -152,11 +165,17 @@ def fit_data(
     log.info("Data set: %s. Features: %s.", folder.name, features.spec.describe())
     both = _both_splits(features, cv, repeats=repeats, seed=seed, test=test)
     _say_splits(features, both[0], silent=any(r.kind == "none" for r in known_rules(folder)))
+    if unknown:
+        known_fold(features, both[0])  # what cannot be done is said before anything is fitted
     how = _How(balanced, seed, jobs, budget, permute, on_run)
+    quick = list(dict.fromkeys(clf)) or [QUICK_CLASSIFIER]
     with spread(backend):
         done = [_fit_one(folder, features, both, name, how) for name in names]
-        for name in (clf or (CURVE_CLASSIFIER,)) if learning_curve else ():
+        for name in quick if learning_curve else ():
             _keep_curve(folder, features, both[0], name, how)
+        left_out = [
+            _keep_unknown(folder, features, both[0], name, how) for name in quick if unknown
+        ]
     chance = {one.runs[0].name: one.chance for one in done if one.chance is not None}
     if vote:
         done.append(_vote(folder, features, both, done, seed))
@@ -164,7 +183,7 @@ def fit_data(
     folder.update(splits=[splits.digest for splits in both])
     runs = [run for one in done for run in one.runs]
     paths = [folder.models / one.model.name for one in done]
-    return Fit(folder, features, both[0], runs, paths, chance, signs)
+    return Fit(folder, features, both[0], runs, paths, chance, signs, left_out)
 
 
 def _names(clf: Sequence[str], vote: bool) -> list[str]:
@@ -296,8 +315,21 @@ def _keep_curve(
     progress = how.on_run(clf, "learning curve") if how.on_run else None
     draw = partial(draw_curve, features, clf, splits, balanced=how.balanced, seed=how.seed)
     curve = draw(n_jobs=how.jobs, on_progress=progress)
-    save_curve(folder, curve)
+    save_extra(folder, curve)
     log.info("%s", worth_more(curve))
+
+
+def _keep_unknown(
+    folder: DatasetFolder, features: Features, splits: Splits, clf: str, how: _How
+) -> Unknown:
+    from fishfeat.report.story import noticed
+
+    progress = how.on_run(clf, "unknown species") if how.on_run else None
+    leave_out = partial(leave_one_class_out, balanced=how.balanced, seed=how.seed)
+    found = leave_out(features, clf, splits, n_jobs=how.jobs, on_progress=progress)
+    save_extra(folder, found)
+    log.info("%s", noticed(found))
+    return found
 
 
 def runs_in_force(folder: DatasetFolder) -> list[Run]:
@@ -345,7 +377,8 @@ def report_data(
         folder.load_images(),
         folder.report,
         feature_map=find_map(folder, map_method),
-        curves=curves_in_force(folder, runs),
+        curves=extras_in_force(folder, Curve, runs),
+        unknown=extras_in_force(folder, Unknown, runs),
         merge=merge_in_force(folder),
         copies=copies.pairs if copies else (),
         group_matrix=group_matrix,
