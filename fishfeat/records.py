@@ -400,8 +400,9 @@ class Run:
         Everything needed to run it again: parameters, features, splits.
     versions
         Versions of the packages that ran.
-    holdout
-        Scores of the held-out test set, or None.
+    holdout, holdout_folds
+        Scores of the held-out test set, by one fit on everything else and by the mean of the
+        folds' models; or None.
     """
 
     name: str
@@ -421,6 +422,7 @@ class Run:
     config: Mapping[str, Any]
     versions: Mapping[str, str]
     holdout: Holdout | None = None
+    holdout_folds: Holdout | None = None
 
     def __post_init__(self) -> None:
         _same_length(self, ("y",))
@@ -472,7 +474,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """Scores of pictures that no fold has seen, from one fit on everything else.
+    """Scores of pictures that no fold has seen.
 
     `scores` is float64 (n_test, n_classes); `metrics` and `intervals` are as in `Run`.
     """

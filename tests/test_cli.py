@@ -253,6 +253,13 @@ def test_the_test_part_of_the_data_is_held_out_and_scored_once(run, tmp_path, dr
     document = run("--json", "fit", "--clf", "knn", "--cv", 3)
     assert document["n_images"] == 12
     assert document["runs"][0]["holdout"]["n"] == 12
+    assert document["runs"][0]["holdout_folds"]["n"] == 12
+    assert "mean of folds' models" in run(
+        "fit", "--clf", "knn", "--clf", "lda", "--cv", 3, "--vote"
+    )
+    page = Path(run("report").split("The page: ")[1].strip()).read_text()
+    assert page.count("<small>mean of folds ") == 3
+    assert "trained on all others and by the mean of the folds" in page
 
 
 def test_predict_names_pictures_and_gives_reasons(run, fish, tmp_path):

@@ -95,7 +95,9 @@ def _held_out(run: Run) -> str:
         return ""
     drawn = entry(run.config, "splits", "holdout_origin") == "drawn"
     origin = "drawn before" if drawn else "set apart as the test part of the data set"
-    return f"; {count(len(run.holdout.keys), 'further picture')}, {origin}, were scored once"
+    n = count(len(run.holdout.keys), "further picture")
+    folds = "" if run.holdout_folds is None else " and by the mean of the folds' classifiers"
+    return f"; {n}, {origin}, were scored once, by a classifier trained on all others{folds}"
 
 
 def meaning(run: Run, images: ImageSet) -> str:

@@ -12,7 +12,7 @@ from fishfeat.classify.compare import Evidence
 from fishfeat.classify.curve import Curve
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.classify.projection import FeatureMap
-from fishfeat.records import ImageSet, Run
+from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.report.charts import reliability
 from fishfeat.report.compare import Standing, entry, leak
 from fishfeat.report.contents import Contents
@@ -147,7 +147,8 @@ def _run(view: View, galleries: Sequence[Gallery]) -> dict[str, Any]:
         "metrics": run.metrics,
         "intervals": run.intervals,
         "spread": run.spread,
-        "holdout": _holdout(run),
+        "holdout": _holdout(run.holdout),
+        "holdout_folds": _holdout(run.holdout_folds),
         "folds": run.folds,
         "confusion": confusion_of(view),
         "reliability": _reliability(run),
@@ -167,10 +168,9 @@ def _reliability(run: Run) -> dict[str, Any] | None:
     return {"expected_error": found.error, "bins": [one._asdict() for one in found.bins]}
 
 
-def _holdout(run: Run) -> dict[str, Any] | None:
-    if run.holdout is None:
+def _holdout(held: Holdout | None) -> dict[str, Any] | None:
+    if held is None:
         return None
-    held = run.holdout
     return {"n_images": len(held.keys), "metrics": held.metrics, "intervals": held.intervals}
 
 

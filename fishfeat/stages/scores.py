@@ -280,10 +280,8 @@ def _vote(
     seed: int,
 ) -> _Done:
     """One more run on each kind of splits, and one more model, of those that were fitted."""
-    groups = None if features.groups is None else features.groups[both[0].rows]
     runs = [
-        vote_of([one.runs[i] for one in done], groups=groups, seed=splits.seed)
-        for i, splits in enumerate(both)
+        vote_of(features, [one.runs[i] for one in done], splits) for i, splits in enumerate(both)
     ]
     model = vote_model([one.model for one in done])
     return _Done(_kept(folder, features, both[0], runs, model, seed), model)

@@ -33,7 +33,7 @@ def full(make_images, make_run, hold_out, tmp_path_factory):
     sure = np.full(60, 0.9)
     held = hold_out(images, range(60, 66))
     runs = [
-        make_run(rest, "svc", wrong=range(0, 40, 3), margin=sure, holdout=held),
+        make_run(rest, "svc", wrong=range(0, 40, 3), margin=sure, holdout=held, holdout_folds=held),
         make_run(rest, "rf", wrong=range(0, 50, 2), margin=sure),
         make_run(rest, "knn", wrong=range(0, 50, 4), score_kind="decision"),
         make_run(rest, "svc", wrong=[3], split="random"),
@@ -64,6 +64,8 @@ def test_a_full_report_follows_the_schema(validator, full):
         assert found[name], name
     assert found["merges"]["steps"]
     assert found["comparisons"]
+    (held,) = (one for one in found["runs"] if one["holdout_folds"])
+    assert held["holdout"] == held["holdout_folds"]
     assert found["leaderboard"][1]["behind"]["p_holm"] <= 1
     assert {path.name for path in full.iterdir()} == {"index.html", "report.json", *found["files"]}
 
