@@ -179,12 +179,13 @@ def show_leaderboard(out: Output, name: str, runs: Sequence[Run]) -> None:
     ranked = sorted(
         (run for run in runs if run.split == main), key=lambda run: -run.metrics[RANKED_BY]
     )
-    held = any(run.holdout for run in ranked)
+    held = max(0 if run.holdout is None else len(run.holdout.keys) for run in ranked)
     over = "± groups" if ranked[0].leaves_groups_out else "± folds"
     columns = ["classifier", f"{main} accuracy", "95 %", over, "balanced", "macro F1"]
     columns += ["random accuracy", "leak"] if main == "grouped" else []
-    columns += [*(["held-out test", "mean of folds' models"] if held else []), "seconds"]
-    rows = [_leaderboard_row(run, random, main, held) for run in ranked]
+    columns += [f"held-out test, n = {held}", "mean of folds' models"] if held else []
+    columns += ["seconds"]
+    rows = [_leaderboard_row(run, random, main, held > 0) for run in ranked]
     out.table(f"{name}: {len(ranked[0].keys)} pictures out of fold", columns, rows)
 
 
@@ -210,7 +211,7 @@ def _held_out(held: Holdout | None) -> str:
     if held is None:
         return ""
     low, high = held.intervals[RANKED_BY]
-    return f"{held.metrics[RANKED_BY]:.3f} ({low:.3f} to {high:.3f}) of {len(held.keys)}"
+    return f"{held.metrics[RANKED_BY]:.3f} ({low:.3f} to {high:.3f})"
 
 
 def show_demo(out: Output, done: Demo) -> None:

@@ -258,7 +258,7 @@ def test_the_test_part_of_the_data_is_held_out_and_scored_once(run, tmp_path, dr
         "fit", "--clf", "knn", "--clf", "lda", "--cv", 3, "--vote"
     )
     page = Path(run("report").split("The page: ")[1].strip()).read_text()
-    assert page.count("<small>mean of folds ") == 3
+    assert page.count('data-label="Test, mean of folds"') == 3
     assert "trained on all others and by the mean of the folds" in page
 
 
@@ -539,14 +539,14 @@ def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
     shutil.copytree(fish / "bass", fish / "cod")
     run("extract", fish, *TINY, "--group-pattern", PAIRS)
     told = said("fit", "--clf", "centroid", "--cv", 3, "--unknown")
-    assert "Would centroid notice a species that it never saw?" in told
+    assert "noticed by centroid: of one picture" in told
     document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--unknown")
     (found,) = document["unknown"]
     assert [one["name"] for one in found["classes"]] == ["bass", "bream", "cod"]
     run("report")
     folder = tmp_path / "cache" / "fish" / "report"
     assert json.loads((folder / "report.json").read_text())["unknown"] == [found]
-    assert "Would centroid notice a species" in (folder / "index.html").read_text()
+    assert "noticed by centroid: of one picture" in (folder / "index.html").read_text()
     run("fit", "--clf", "centroid", "--cv", 2)
     run("report")
     assert json.loads((folder / "report.json").read_text())["unknown"] == []

@@ -156,15 +156,28 @@ def _check_counts(
     unit = "pictures" if groups is None else "groups"
     largest = max(_units_of(features, rows, groups, c) for c in np.unique(features.y[rows]))
     if largest < 2:
+        wide = "" if groups is None else ", or look whether the groups are too wide (--group-by)"
         raise SplitError(
             f"{option}: no class has two {unit}, so none can be trained on and scored. Add "
-            f"pictures{'' if groups is None else ', or look whether the groups are too wide'}."
+            f"pictures, merge classes ({_MERGE}){wide}."
         )
     if n_folds is not None and not 2 <= n_folds <= largest:
         raise SplitError(
             f"{option} asks for {n_folds} folds; with at most {largest} {unit} in a class there "
-            f"can be 2 to {largest}."
+            f"can be 2 to {largest}. {_fewer(option, largest, groups)}, add pictures, or merge "
+            f"classes ({_MERGE})."
         )
+
+
+_MERGE = "`fishfeat extract --merge FILE`"
+_RARE = f"merge such classes ({_MERGE}) or leave them out (`--drop NAME`)"
+
+
+def _fewer(option: str, most: int, groups: Int | None) -> str:
+    """What to take in place of an option that asks for too many folds."""
+    if option.startswith("--test"):
+        return f"Hold out a share of {np.ceil(100 / most) / 100:g} or more"
+    return f"Take --cv {min(most, 5)}{'' if groups is None else f' or --cv {LOGO}'}"
 
 
 def _units_of(features: Features, rows: Int, groups: Int | None, c: int) -> int:
@@ -187,9 +200,11 @@ def _folds(
     found = _dealt(y[rows], None if groups is None else groups[rows], n_folds, seed)
     folds = [Fold(rows[train], rows[test]) for train, test in found]
     if any(len(np.unique(y[fold.train])) < 2 or not len(fold.test) for fold in folds):
+        other = "" if n_folds is None else "take fewer folds or another --seed, "
         raise SplitError(
             f"{option}: one of {len(folds)} folds has a single class to train on, or nothing to "
-            "score. Take fewer folds, another --seed, or leave rare classes out with --drop."
+            f"score, as classes have too few {'pictures' if groups is None else 'groups'}: {other}"
+            f"add pictures, {_RARE}."
         )
     return tuple(folds)
 
@@ -207,23 +222,34 @@ def _dealt(y: Int, groups: Int | None, n_folds: int | None, seed: int) -> Iterab
 def _notes(
     features: Features, rows: Int, holdout: Int, groups: Int | None, n_folds: int | None
 ) -> list[str]:
-    """What the reader of the scores should know of rare classes."""
-    unit = "picture" if groups is None else "group"
+    """What the reader of the scores should know of rare classes, and what can be done."""
+    unit, names = "picture" if groups is None else "group", features.class_names
     n_units = {c: _units_of(features, rows, groups, c) for c in np.unique(features.y[rows])}
-    few = [f"{features.class_names[c]} ({n})" for c, n in n_units.items() if 1 < n < (n_folds or 2)]
-    single = [str(features.class_names[c]) for c, n in n_units.items() if n == 1]
-    unseen = features.class_names[np.setdiff1d(features.y[holdout], features.y[rows])]
+    few = {c: n for c, n in n_units.items() if 1 < n < (n_folds or 2)}
+    single = [str(names[c]) for c, n in n_units.items() if n == 1]
+    unseen = names[np.setdiff1d(features.y[holdout], features.y[rows])]
     notes = []
     if few:
-        notes.append(f"Fewer {unit}s than folds, so not scored in every fold: {', '.join(few)}.")
+        logo = "" if groups is None else f" or --cv {LOGO} (each group in turn)"
+        listed = _few([f"{names[c]} ({n})" for c, n in few.items()])
+        notes.append(
+            f"Fewer {unit}s than folds, so not scored in every fold: {listed}. Add pictures, take "
+            f"--cv {min(few.values())}{logo}, {_RARE}."
+        )
     if single:
         notes.append(
-            f"Only one {unit}, so never trained on when scored, and always wrong: "
-            f"{', '.join(single)}. Add pictures, or leave the class out with --drop."
+            f"Only one {unit}, so never trained on when scored, and always wrong: {_few(single)}. "
+            f"No folds mend it: add pictures, {_RARE}."
         )
     if len(unseen):
         notes.append(f"Only in the held-out pictures, so never trained on: {', '.join(unseen)}.")
     return notes
+
+
+def _few(names: list[str], *, most: int = 12) -> str:
+    """The first names, and how many more there are: the page marks them all."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 # --- held out -------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ def _listed(contents: Contents) -> dict[str, Any]:
         "baseline": tables.baseline(standings),
         "classes": tables.class_rows(images, typical_pictures(contents.views[0])),
         "n_groups": None if images.groups is None else len(np.unique(images.groups)),
+        "folds": contents.folds,
         "sizes": tables.sizes(images),
         "parts": tables.part_counts(images),
         "n_unlabelled": int((images.y < 0).sum()),

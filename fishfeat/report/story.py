@@ -149,7 +149,7 @@ def noticed(found: Unknown) -> str:
         return f"Whether {found.clf} would notice a species it never saw cannot be told from these."
     least = min(told, key=told.__getitem__)
     return (
-        f"Would {found.clf} notice a species that it never saw? {_how_often(found.auroc)}: of one "
+        f"A species that it never saw is {_how_often(found.auroc)} noticed by {found.clf}: of one "
         "picture of a known species and one of a species left out of training, it is surer of the "
         f"known one in {100 * found.auroc:.0f} of 100 pairs (chance: 50; mean over {len(told)} "
         f"species), least for {least.name} ({100 * told[least]:.0f}), which it takes for "
@@ -159,8 +159,8 @@ def noticed(found: Unknown) -> str:
 
 def _how_often(auroc: float) -> str:
     if auroc >= NOTICED:
-        return "Mostly"
-    return "Hardly" if auroc < UNNOTICED else "Not reliably"
+        return "mostly"
+    return "hardly" if auroc < UNNOTICED else "not reliably"
 
 
 def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:

@@ -49,6 +49,10 @@ def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
             "digest": best.splits_digest,
             "n_groups": n_groups(best, images),
         },
+        "folds": [
+            one._asdict() | {"classes": [of._asdict() for of in one.classes]}
+            for one in contents.folds
+        ],
         "ranked_by": RANKED_BY,
         "leaderboard": [_standing(standing, images, contents.far) for standing in standings],
         "comparisons": [

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS
 from fishfeat.classify.compare import compare
 from fishfeat.classify.crossval import cross_validate
 from fishfeat.classify.splits import make_splits, prove_disjoint
@@ -255,9 +256,13 @@ def test_more_folds_than_pictures_are_refused() -> None:
 
 
 def test_more_folds_than_groups_are_refused(make_features: MakeFeatures) -> None:
-    with pytest.raises(SplitError, match=r"--cv 5 asks for 5 folds; .* 4 groups .* 2 to 4"):
+    with pytest.raises(
+        SplitError, match=r"--cv 5 asks for 5 folds; .* 4 groups .* 2 to 4\. Take --cv 4 or"
+    ):
         make_splits(make_features((4, 3)))
-    with pytest.raises(SplitError, match=r"--test 0\.1 asks for 10 folds; .* 6 groups"):
+    with pytest.raises(
+        SplitError, match=r"--test 0\.1 asks for 10 folds; .* 6 groups .* share of 0\.17"
+    ):
         make_splits(make_features((6, 6)), test=0.1)
 
 
@@ -376,6 +381,10 @@ def test_rare_classes_are_noted_and_the_others_not(make_features: MakeFeatures) 
     assert single.startswith("Only one group, so never trained on when scored")
     assert "cod." in single
     assert "bass" not in few + single
+    for choice in ("--cv 3 or --cv logo", "--merge FILE", "--drop NAME"):
+        assert choice in few
+    assert "No folds mend it" in single
+    assert "--drop NAME" in single
 
 
 def test_nothing_is_noted_where_every_class_has_enough(leaky: Features) -> None:
@@ -384,9 +393,27 @@ def test_nothing_is_noted_where_every_class_has_enough(leaky: Features) -> None:
 
 def test_without_groups_pictures_are_counted(make_features: MakeFeatures) -> None:
     features = dataclasses.replace(make_features((8, 1), group_of=4), groups=None)
-    assert make_splits(features, n_splits=5).notes == (
-        "Fewer pictures than folds, so not scored in every fold: bream (4).",
-    )
+    (note,) = make_splits(features, n_splits=5).notes
+    assert note.startswith("Fewer pictures than folds, so not scored in every fold: bream (4). Add")
+    assert "--cv 4, merge" in note
+    assert "logo" not in note
+
+
+def test_hundreds_of_rare_classes_are_no_endless_note() -> None:
+    y = np.concatenate([np.repeat([0, 1], 10), np.repeat(np.arange(2, 40), 3)])
+    (note,) = make_splits(labelled(y)).notes
+    assert "fish13 (3) and 26 more. Add" in note
+
+
+@pytest.mark.parametrize("groups", [(8, 2, 1), (8, 8, 1, 1), (2, 2)])
+@pytest.mark.parametrize("clf", DEFAULT_CLASSIFIERS)
+def test_classes_of_few_groups_are_fitted_all_the_same(
+    clf: str, groups: tuple[int, ...], make_features: MakeFeatures
+) -> None:
+    features = make_features(groups, group_of=2)
+    for n_splits in (2, min(5, max(groups)), "logo"):
+        run = cross_validate(features, clf, make_splits(features, n_splits=n_splits))
+        assert np.isfinite(run.metrics["accuracy"])
 
 
 def test_a_class_that_stands_only_in_the_test_part_is_noted(parted: Features) -> None:

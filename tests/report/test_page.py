@@ -62,7 +62,7 @@ def test_png_files_and_the_page_lie_side_by_side(written):
     confusion = {f"confusion-{n}.png" for n in ("svc-grouped", "rf-grouped", "svc-random")}
     assert written.name == "index.html"
     plots = confusion | {"leaderboard.png", "class_counts.png"}
-    assert names == plots | {"index.html", "report.json", "suspects.csv"}
+    assert names == plots | {"index.html", "report.json", "suspects.csv", "folds.csv"}
     assert all((written.parent / n).read_bytes().startswith(b"\x89PNG") for n in confusion)
 
 
@@ -345,10 +345,10 @@ def strangers(*auroc):
 
 def test_it_is_said_whether_a_species_never_seen_would_be_noticed():
     said = noticed(strangers(0.95, 0.99, 0.9))
-    assert said.startswith("Would lda notice a species that it never saw? Mostly: ")
+    assert said.startswith("A species that it never saw is mostly noticed by lda: ")
     assert "in 95 of 100 pairs (chance: 50; mean over 3 species), least for fish 2 (90)" in said
-    assert "? Not reliably: " in noticed(strangers(0.95, 0.5, 0.8))
-    assert "? Hardly: " in noticed(strangers(0.5, 0.5, 0.6))
+    assert " is not reliably noticed " in noticed(strangers(0.95, 0.5, 0.8))
+    assert " is hardly noticed " in noticed(strangers(0.5, 0.5, 0.6))
     assert "mean over 2 species" in noticed(strangers(0.9, None, 0.9))
     assert "cannot be told" in noticed(strangers(None, None, None))
 
