@@ -554,11 +554,14 @@ def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
     assert "wants at least three; there are 2" in run("fit", "--unknown", code=1)
 
 
-def test_each_group_is_left_out_in_turn_beside_ten_random_folds(run, fish, said):
+def test_each_group_is_left_out_in_turn_beside_ten_random_folds(run, fish, said, monkeypatch):
     run("extract", fish, *TINY, "--group-pattern", PAIRS)
     assert "± groups" in run("fit", "--clf", "centroid", "--cv", "logo")
     told = said("fit", "--clf", "centroid", "--cv", "logo")
     assert "Each of 12 groups is left out in turn: 12 fits of each classifier." in told
+    monkeypatch.setattr("fishfeat.stages.scores.MANY_FITS", 11)
+    told = said("fit", "--clf", "dummy", "--cv", "logo")
+    assert "12 fits of each classifier, where --cv 10 has ten." in told
     document = run("--json", "fit", "--clf", "centroid", "--cv", "logo")
     assert [len(one["folds"]) for one in document["runs"]] == [12, 10]
     page = Path(run("report").split("The page: ")[1].strip()).read_text()

@@ -104,10 +104,12 @@ def prove_disjoint(splits: Splits, groups: Int, *, folds: bool = True) -> None:
     pairs = [(splits.rows, splits.holdout)]
     if folds:
         pairs += [(fold.train, fold.test) for repeat in splits.repeats for fold in repeat]
+    found, codes = np.unique(groups, return_inverse=True)
     for train, test in pairs:
-        shared = np.intersect1d(groups[train], groups[test])
-        if len(shared):
-            raise SplitError(f"{len(shared)} groups stand on both sides of a split.")
+        sides = np.zeros((2, len(found)), bool)
+        sides[0, codes[train]] = sides[1, codes[test]] = True
+        if n := int(sides.all(axis=0).sum()):
+            raise SplitError(f"{n} groups stand on both sides of a split.")
 
 
 def _strategy(features: Features, strategy: Asked) -> Strategy:
@@ -199,7 +201,7 @@ def _folds(
     y = features.y
     found = _dealt(y[rows], None if groups is None else groups[rows], n_folds, seed)
     folds = [Fold(rows[train], rows[test]) for train, test in found]
-    if any(len(np.unique(y[fold.train])) < 2 or not len(fold.test) for fold in folds):
+    if any(_is_one_class(y[fold.train]) or not len(fold.test) for fold in folds):
         other = "" if n_folds is None else "take fewer folds or another --seed, "
         raise SplitError(
             f"{option}: one of {len(folds)} folds has a single class to train on, or nothing to "
@@ -209,10 +211,14 @@ def _folds(
     return tuple(folds)
 
 
+def _is_one_class(y: Int) -> bool:
+    return not (y != y[:1]).any()
+
+
 def _dealt(y: Int, groups: Int | None, n_folds: int | None, seed: int) -> Iterable[tuple[Int, Int]]:
     """Positions to train on and to score: of stratified folds, or of each group in turn."""
     if n_folds is None:
-        return list(LeaveOneGroupOut().split(y, groups=groups))
+        return LeaveOneGroupOut().split(y, groups=groups)  # type: ignore[no-any-return]
     kind: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
     with warnings.catch_warnings():  # classes smaller than the folds stand in the notes
         warnings.filterwarnings("ignore", message="The least populated class")
