@@ -99,7 +99,7 @@ def cross_validate(
     held = np.zeros((len(splits.holdout), len(features.class_names)))
     fit = partial(delayed(_fit_fold), grouped=splits.strategy == "grouped")
     jobs = [fit(fresh(), features, fold, splits.holdout) for fold in folds]
-    for result in _results(jobs, n_jobs):
+    for result in results_of(jobs, n_jobs):
         # Summed at once: hundreds of folds would hold as many copies.
         held += result.holdout / len(folds)
         done.append(result._replace(holdout=held[:0]))
@@ -114,8 +114,8 @@ def cross_validate(
     return _run(features, name, splits, done, held, config)
 
 
-def _results(jobs: list[Any], n_jobs: int) -> Iterator[FoldScores]:
-    """What each fold gives, in order: by threads here, or by the workers that are lent."""
+def results_of(jobs: list[Any], n_jobs: int) -> Iterator[Any]:
+    """What each delayed job gives, in order: by threads here, or by the workers that are lent."""
     if is_spread():
         yield from Parallel()(delayed(_alone)(*job) for job in jobs)
         return
@@ -124,11 +124,10 @@ def _results(jobs: list[Any], n_jobs: int) -> Iterator[FoldScores]:
         yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
 
 
-def _alone(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FoldScores:
-    """A fold in a process of its own, which knows nothing of this one's limits."""
+def _alone(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A job in a process of its own, which knows nothing of this one's limits."""
     with one_blas_thread():
-        result: FoldScores = function(*args, **kwargs)
-        return result
+        return function(*args, **kwargs)
 
 
 def _check_splits(features: Features, splits: Splits) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.metrics import roc_auc_score
 
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import describe_features, fit_rows, one_blas_thread, score_rows
+from fishfeat.classify.crossval import describe_features, fit_rows, results_of, score_rows
 from fishfeat.errors import SplitError
 from fishfeat.records import Features, Fold, OnProgress, Splits
 
@@ -100,11 +100,10 @@ def leave_one_class_out(
     classes = np.unique(features.y[splits.rows])
     jobs = [delayed(_one)(features, clf, fold, int(c), grouped, balanced, seed) for c in classes]
     found: list[LeftOut] = []
-    with one_blas_thread():
-        for one in Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs):
-            found.append(one)
-            if on_progress is not None:
-                on_progress(len(found), len(classes))
+    for one in results_of(jobs, n_jobs):
+        found.append(one)
+        if on_progress is not None:
+            on_progress(len(found), len(classes))
     known = [one.auroc for one in found if one.auroc is not None]
     return Unknown(
         clf=clf,

@@ -54,7 +54,7 @@ def make_splits(
     """
     n_folds = parse_folds(n_splits)
     chosen = _strategy(features, strategy)
-    _check_asked(chosen, n_folds, repeats)
+    _check_asked(features, chosen, n_folds, repeats)
     labelled = np.flatnonzero(features.y >= 0)
     _check_classes(features, labelled)
     holdout, origin = _holdout(features, labelled, seed, test)
@@ -127,11 +127,12 @@ _NO_GROUPS = (
 )
 
 
-def _check_asked(strategy: Strategy, n_folds: int | None, repeats: int) -> None:
+def _check_asked(features: Features, strategy: Strategy, n_folds: int | None, repeats: int) -> None:
     if repeats < 1:
         raise SplitError(f"--repeats must be at least 1; got {repeats}.")
     if n_folds is None and strategy == "random":
-        raise SplitError(f"--cv {LOGO} leaves groups out. {_NO_GROUPS}")
+        why = _NO_GROUPS if features.groups is None else "Random folds take a number."
+        raise SplitError(f"--cv {LOGO} leaves groups out. {why}")
     if n_folds is None and repeats > 1:
         raise SplitError(
             f"--cv {LOGO} draws nothing, so {repeats} repeats would all be the same: leave out "

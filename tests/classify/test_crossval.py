@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,12 +18,14 @@ from fishfeat.classify import backends
 from fishfeat.classify import crossval as module
 from fishfeat.classify.classifiers import make_classifier
 from fishfeat.classify.crossval import cross_validate, fit_rows, score_holdout, score_rows
+from fishfeat.classify.curve import learning_curve
+from fishfeat.classify.leave_out import leave_one_class_out
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.splits import make_splits
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import plain
 from fishfeat.models import fit_model
-from fishfeat.records import Features, Int, Run, Splits
+from fishfeat.records import Features, Holdout, Int, Run, Splits
 
 MakeFeatures = Callable[..., Features]
 # The quick ones, of both kinds of scores.
@@ -318,20 +321,36 @@ def test_where_nothing_is_held_out_the_folds_say_nothing_of_it(leaky: Features) 
     assert cross_validate(leaky, "centroid", make_splits(leaky)).holdout_folds is None
 
 
-def test_the_scores_of_the_holdout_come_back_from_other_processes(
-    memorised: tuple[Features, Splits],
-) -> None:
-    features, splits = memorised
-    here = cross_validate(features, "lda", splits).holdout_folds
+@contextlib.contextmanager
+def other_processes() -> Iterator[None]:
+    """As `spread` does it, with the processes that joblib itself has."""
     token = backends._spread.set("loky")
     try:
         with parallel_config("loky", n_jobs=2):
-            there = cross_validate(features, "lda", splits).holdout_folds
+            yield
     finally:
         backends._spread.reset(token)
-    assert here is not None
-    assert there is not None
+
+
+def test_what_other_processes_score_comes_back(make_features: MakeFeatures) -> None:
+    features = make_features((8, 8, 8), class_effect=0.5)
+    splits = make_splits(features, n_splits=3, test=0.2)
+
+    def held() -> Holdout:
+        found = cross_validate(features, "lda", splits).holdout_folds
+        assert found is not None
+        return found
+
+    def rest() -> list[Any]:
+        curve = learning_curve(features, "lda", splits)
+        unknown = leave_one_class_out(features, "lda", splits)
+        return [dataclasses.replace(one, seconds=0.0) for one in (curve, unknown)]
+
+    here, rest_here = held(), rest()
+    with other_processes():
+        there, rest_there = held(), rest()
     np.testing.assert_allclose(here.scores, there.scores, atol=1e-12)
+    assert rest_here == rest_there
 
 
 # --- refused ----------------------------------------------------------------------------------
