@@ -36,7 +36,7 @@ def draw(seed: int = 0) -> Features:
     rng = np.random.default_rng(seed)
     y = np.repeat(np.arange(len(COUNTS)), COUNTS)
     groups = trajectories(rng)
-    latent = 1.3 * rng.normal(size=(len(COUNTS), LATENT))[y]
+    latent = 0.55 * rng.normal(size=(len(COUNTS), LATENT))[y]
     latent += rng.normal(size=(groups.max() + 1, LATENT))[groups]
     latent += 0.7 * rng.normal(size=latent.shape)
     X = latent.astype(np.float32) @ rng.normal(size=(LATENT, DIM)).astype(np.float32)

@@ -14,7 +14,8 @@ import joblib
 import numpy as np
 from sklearn.pipeline import make_pipeline
 
-from fishfeat.classify.crossval import describe_features, fit_rows, one_blas_thread, score_rows
+from fishfeat.classify.backends import one_blas_thread
+from fishfeat.classify.crossval import describe_features, fit_rows, score_rows
 from fishfeat.classify.metrics import margin
 from fishfeat.classify.search import Budget, make_model, run_name
 from fishfeat.classify.voting import NAME, SoftVote

@@ -1,4 +1,4 @@
-"""Folds on the workers of a Dask or Ray cluster, through joblib's backends."""
+"""Folds and candidates on the workers of a Dask or Ray cluster, through joblib's backends."""
 
 from __future__ import annotations
 
@@ -6,28 +6,60 @@ import contextlib
 import importlib
 import importlib.util
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any
 
-from joblib import parallel_config
+from joblib import Parallel, delayed, parallel_config
+from threadpoolctl import threadpool_limits
 
 from fishfeat.errors import DataError, MissingExtraError, did_you_mean
 
 log = logging.getLogger("fishfeat")
 # Each backend's packages.
 BACKENDS = {"dask": ("dask", "distributed"), "ray": ("ray",)}
-_spread: ContextVar[str] = ContextVar("spread", default="")
+_lent: ContextVar[Parallel | None] = ContextVar("lent", default=None)
 
 
-def is_spread() -> bool:
-    """Whether folds run in other processes than this."""
-    return bool(_spread.get())
+def n_lent() -> int:
+    """How many workers there are beside this process; 0 outside `spread`, and on a worker."""
+    pool = _lent.get()
+    return pool.n_jobs if pool else 0
+
+
+def on_workers(jobs: Sequence[Any]) -> list[Any]:
+    """What each of the `joblib.delayed` calls gives, in order; by this process if none are lent."""
+    pool = _lent.get()
+    if pool is None:
+        return list(in_turn(jobs))
+    found: list[Any] = pool(delayed(_alone)(*job) for job in jobs)
+    return found
+
+
+def in_turn(jobs: Sequence[Any]) -> Iterator[Any]:
+    """What each of the `joblib.delayed` calls gives, computed here, one after the other."""
+    return (function(*args, **kwargs) for function, args, kwargs in jobs)
+
+
+def _alone(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call in a process of its own, which knows nothing of this one's limits."""
+    with one_blas_thread():
+        return function(*args, **kwargs)
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Keep linear algebra to one thread: the folds already take the cores.
+
+    Threads of folds times threads of BLAS made logistic regression twenty times slower.
+    """
+    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limits
 
 
 @contextlib.contextmanager
 def spread(backend: str | None) -> Iterator[None]:
-    """Within it `cross_validate` sends each fold to a worker.
+    """Within it `cross_validate` sends each fold to a worker, or each candidate of a search.
 
     Parameters
     ----------
@@ -49,13 +81,14 @@ def spread(backend: str | None) -> Iterator[None]:
     name, _, address = backend.partition(":")
     _check(name)
     opened = _dask(address) if name == "dask" else _ray(address)
-    with opened as n_workers, parallel_config(name, n_jobs=n_workers):
-        log.info("Folds run on %d workers (%s).", n_workers, backend)
-        token = _spread.set(name)
+    # One pool for everything: Ray takes seconds to start its processes.
+    with opened as n, parallel_config(name, n_jobs=n), Parallel() as pool:
+        log.info("Folds run on %d workers (%s).", n, backend)
+        token = _lent.set(pool)
         try:
             yield
         finally:
-            _spread.reset(token)
+            _lent.reset(token)
 
 
 def _check(name: str) -> None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
 
-from fishfeat.classify.backends import is_spread
+from fishfeat.classify.backends import in_turn, n_lent, on_workers, one_blas_thread
 from fishfeat.classify.calibration import class_scores
 from fishfeat.classify.classifiers import fit_pipeline
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
@@ -99,7 +97,7 @@ def cross_validate(
     held = np.zeros((len(splits.holdout), len(features.class_names)))
     fit = partial(delayed(_fit_fold), grouped=splits.strategy == "grouped")
     jobs = [fit(fresh(), features, fold, splits.holdout) for fold in folds]
-    for result in results_of(jobs, n_jobs):
+    for result in results_of(jobs, n_jobs, searched=search is not None):
         # Summed at once: hundreds of folds would hold as many copies.
         held += result.holdout / len(folds)
         done.append(result._replace(holdout=held[:0]))
@@ -114,20 +112,17 @@ def cross_validate(
     return _run(features, name, splits, done, held, config)
 
 
-def results_of(jobs: list[Any], n_jobs: int) -> Iterator[Any]:
-    """What each delayed job gives, in order: by threads here, or by the workers that are lent."""
-    if is_spread():
-        yield from Parallel()(delayed(_alone)(*job) for job in jobs)
+def results_of(jobs: list[Any], n_jobs: int, *, searched: bool = False) -> Iterator[Any]:
+    """What each delayed job gives, in order: by threads here, or by the workers that are lent.
+
+    A search spreads its candidates, of which there are more than folds.
+    """
+    if n_lent():
+        yield from in_turn(jobs) if searched else on_workers(jobs)
         return
     with one_blas_thread():
         # Threads: the heavy parts release the interpreter lock, and nothing is copied.
         yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
-
-
-def _alone(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A job in a process of its own, which knows nothing of this one's limits."""
-    with one_blas_thread():
-        return function(*args, **kwargs)
 
 
 def _check_splits(features: Features, splits: Splits) -> None:
@@ -154,15 +149,6 @@ def _fit_fold(
     note = getattr(model[-1], "note_", "")
     params = getattr(model[-1], "params_", None)
     return FoldScores(scores, kind, len(model.classes_), *seconds, held, note, params)
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Keep linear algebra to one thread: the folds already take the cores.
-
-    Threads of folds times threads of BLAS made logistic regression twenty times slower.
-    """
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
-    return limits
 
 
 def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = True) -> Pipeline:

@@ -6,9 +6,11 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
@@ -16,10 +18,11 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
+from fishfeat.classify.backends import n_lent, on_workers
 from fishfeat.classify.calibration import inner_folds
 from fishfeat.classify.classifiers import fit_pipeline, make_classifier
 from fishfeat.errors import DataError
-from fishfeat.records import Float, Int
+from fishfeat.records import Float, Fold, Int
 
 log = logging.getLogger("fishfeat")
 _BUDGET = re.compile(r"(\d+)(s?)")
@@ -210,23 +213,43 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Iterator[tuple[Params, float]]:
         codes = np.unique(y, return_inverse=True)[1]
         folds = inner_folds(codes, groups, self.n_folds, seed=self.random_state)
-        start, best = time.monotonic(), 0.0
-        for n, params in enumerate(candidates(self.clf, self.random_state) if folds else ()):
-            if n and self._spent(n, time.monotonic() - start):
-                return
-            found: list[float] = []
-            for train, test in folds:
-                own = None if groups is None else groups[train]
-                model = self._fitted(params, X[train], y[train], own)
-                found.append(float((model.predict(X[test]) == y[test]).mean()))
-                if np.mean([*found, *[1.0] * (len(folds) - len(found))]) < best:
-                    break  # it cannot catch up, were every other picture right
-            else:
-                best = max(best, float(np.mean(found)))
-                yield params, float(np.mean(found))
+        drawn = candidates(self.clf, self.random_state) if folds else iter(())
+        start, best, n_drawn = time.monotonic(), 0.0, 0
+        # One after the other here; with workers, as many at once as there are of them.
+        while wave := list(islice(drawn, self._n_next(n_drawn, time.monotonic() - start))):
+            n_drawn += len(wave)
+            jobs = [delayed(self._scored)(params, X, y, groups, folds, best) for params in wave]
+            for params, score in zip(wave, on_workers(jobs), strict=True):
+                if score is not None:
+                    best = max(best, score)
+                    yield params, score
 
-    def _spent(self, n_tried: int, seconds: float) -> bool:
-        return seconds >= self.seconds if self.seconds else n_tried >= self.trials
+    def _n_next(self, n_drawn: int, seconds: float) -> int:
+        """How many candidates to try next; 0 where the budget is spent."""
+        at_once = max(1, n_lent())
+        if self.seconds:
+            return at_once if seconds < self.seconds or not n_drawn else 0
+        return min(at_once, self.trials - n_drawn)
+
+    def _scored(
+        self,
+        params: Params,
+        X: NDArray[Any],
+        y: NDArray[Any],
+        groups: Int | None,
+        folds: Sequence[Fold],
+        best: float,
+    ) -> float | None:
+        """Mean accuracy on the inner folds; None where it cannot reach `best` any more."""
+        found: list[float] = []
+        for train, test in folds:
+            own = None if groups is None else groups[train]
+            model = self._fitted(params, X[train], y[train], own)
+            found.append(float((model.predict(X[test]) == y[test]).mean()))
+            # It cannot catch up, were every other picture right.
+            if np.mean([*found, *[1.0] * (len(folds) - len(found))]) < best:
+                return None
+        return float(np.mean(found))
 
     def _fitted(
         self, params: Params, X: NDArray[Any], y: NDArray[Any], groups: Int | None

@@ -154,9 +154,11 @@ def _half_read(data: bytes) -> RGB:
     return rgb
 
 
-def read_image(path: str | os.PathLike[str], *, allow_truncated: bool = False) -> RGB:
+def read_image(
+    path: str | os.PathLike[str], *, allow_truncated: bool = False, at_least: int = 0
+) -> RGB:
     """Read and decode one file: uint8 (height, width, 3); see `decode`."""
-    return decode(read_bytes(path), allow_truncated=allow_truncated)
+    return decode(read_bytes(path), allow_truncated=allow_truncated, at_least=at_least)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fishfeat.images.decode import read_image
+from fishfeat.images.decode import decode, read_bytes, read_size
 
 Grey = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
@@ -139,11 +139,13 @@ class Likeness(NamedTuple):
 
 def read_sketch(path: str | os.PathLike[str]) -> Sketch:
     """Read a picture file and sketch it; `UnreadableImage` where it cannot be read."""
-    return sketch(read_image(path, allow_truncated=True))
+    data = read_bytes(path)
+    rgb = decode(data, allow_truncated=True, at_least=2 * LONGEST)
+    return sketch(rgb, reduced=max(rgb.shape[:2]) / max(read_size(data)))
 
 
-def sketch(rgb: NDArray[np.uint8]) -> Sketch:
-    """Sketch a picture, uint8 (height, width, 3)."""
+def sketch(rgb: NDArray[np.uint8], *, reduced: float = 1.0) -> Sketch:
+    """Sketch a picture, uint8 (height, width, 3), decoded at the share `reduced` of its size."""
     import cv2
 
     full = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -154,7 +156,7 @@ def sketch(rgb: NDArray[np.uint8]) -> Sketch:
     grey = np.asarray(cv2.resize(full, size, interpolation=how), np.uint8)
     shown = _shown(grey)
     points, descriptors = _local_features(grey, shown)
-    scale = (size[0] / width, size[1] / height)
+    scale = (size[0] / width * reduced, size[1] / height * reduced)
     return Sketch(grey, shown, Local(points, descriptors, scale))
 
 

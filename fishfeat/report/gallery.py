@@ -213,9 +213,10 @@ def thumbnails(images: ImageSet, rows: Iterable[int]) -> dict[int, Thumb]:
 def _thumbnail(images: ImageSet, i: int) -> Thumb:
     try:
         # A half-read picture is in the set only where that was allowed.
-        picture = Image.fromarray(read_image(images.path(i), allow_truncated=True))
+        rgb = read_image(images.path(i), allow_truncated=True, at_least=2 * SIDE)
     except DataError:
         return Thumb(SIDE, SIDE * 3 // 4, "")
+    picture = Image.fromarray(rgb)
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)

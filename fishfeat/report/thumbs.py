@@ -83,9 +83,11 @@ def small_thumbnails(
 
 def _small(images: ImageSet, row: int, side: int, kind: str) -> bytes:
     try:
-        picture = Image.fromarray(read_image(images.path(row), allow_truncated=True))
+        # Twice the size that is wanted is as good as all of it, and quick.
+        rgb = read_image(images.path(row), allow_truncated=True, at_least=2 * side)
     except DataError:
         return b""
+    picture = Image.fromarray(rgb)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     file = io.BytesIO()
     picture.save(file, kind, quality=QUALITY)

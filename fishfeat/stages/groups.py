@@ -44,8 +44,6 @@ def group_listed(folder: DatasetFolder, images: ImageSet, rules: Sequence[Rule])
         rules = parse_rules([sign["rule"] for sign in found])
     copies = folder.load_copies()
     ready = [rule for rule in rules if rule.kind != "duplicates" or copies is not None]
-    if len(ready) < len(rules):
-        log.info("Near-copies are looked for once the pictures are embedded.")
     return group_images(images, ready, copies=copies)
 
 

@@ -67,6 +67,8 @@ def list_images(
     images = dataclasses.replace(images, name=folder.name)
     images = folder.settled(images, allow_truncated=allowed)
     images = group_listed(folder, images, rules)
+    if any(rule.kind == "duplicates" for rule in rules) and not folder.copies_csv.is_file():
+        log.info("Near-copies are looked for once the pictures are embedded.")
     folder.save_images(images)
     folder.update(data=str(path), options=kept)
     workspace.use(folder)

@@ -1,4 +1,4 @@
-"""Folds on other machines' workers give what this machine gives."""
+"""Folds and candidates on other machines' workers give what this machine gives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fishfeat.classify.backends import is_spread, spread
+from fishfeat.classify.backends import n_lent, spread
 from fishfeat.errors import DataError, MissingExtraError
 
 # In a process of its own, as a cluster leaves threads and sockets behind.
@@ -17,8 +17,15 @@ import os
 import numpy as np
 from fishfeat.classify import crossval
 from fishfeat.classify.backends import spread
+from fishfeat.classify.search import Budget, Searched
 from fishfeat.classify.splits import make_splits
 from fishfeat.records import BackboneSpec, Features
+
+HERE, scored = os.getpid(), Searched._scored
+
+def _scored(self, *args):
+    assert os.getpid() != HERE, "a candidate was scored here"
+    return scored(self, *args)
 
 if __name__ == "__main__":
     rng = np.random.default_rng(0)
@@ -32,12 +39,19 @@ if __name__ == "__main__":
                         fingerprint="0" * 64, groups=groups)
     splits = make_splits(features, n_splits=3)
     here = crossval.cross_validate(features, "svc", splits)
+    budget = Budget(trials=6)
+    searched = crossval.cross_validate(features, "logreg", splits, search=budget)
     with spread({backend!r}):
         there = crossval.cross_validate(features, "svc", splits)
+        Searched._scored = _scored
+        spread_out = crossval.cross_validate(features, "logreg", splits, search=budget)
         from joblib import Parallel, delayed
         pids = set(Parallel()(delayed(os.getpid)() for _ in range(8)))
     assert os.getpid() not in pids, "the work ran here"
     assert np.allclose(here.scores, there.scores, atol=1e-8)
+    assert np.allclose(searched.scores, spread_out.scores, atol=1e-8)
+    chosen = [[fold["params"] for fold in run.folds] for run in (searched, spread_out)]
+    assert chosen[0] == chosen[1] and any(chosen[0]), chosen
     print("the same from", len(pids), "workers")
 """
 
@@ -55,7 +69,7 @@ def test_workers_give_the_same_scores(backend: str, tmp_path) -> None:
 
 def test_without_a_backend_nothing_is_spread() -> None:
     with spread(None):
-        assert not is_spread()
+        assert n_lent() == 0
 
 
 def test_an_unknown_backend_is_refused() -> None:

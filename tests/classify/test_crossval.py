@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from joblib import parallel_config
+from joblib import Parallel, parallel_config
 from sklearn.pipeline import Pipeline
 
 from fishfeat.classify import backends
@@ -324,12 +324,12 @@ def test_where_nothing_is_held_out_the_folds_say_nothing_of_it(leaky: Features) 
 @contextlib.contextmanager
 def other_processes() -> Iterator[None]:
     """As `spread` does it, with the processes that joblib itself has."""
-    token = backends._spread.set("loky")
-    try:
-        with parallel_config("loky", n_jobs=2):
+    with parallel_config("loky", n_jobs=2), Parallel() as pool:
+        token = backends._lent.set(pool)
+        try:
             yield
-    finally:
-        backends._spread.reset(token)
+        finally:
+            backends._lent.reset(token)
 
 
 def test_what_other_processes_score_comes_back(make_features: MakeFeatures) -> None:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from fishfeat.images.copies import centred, copy_groups, find_copies, nearest
 from fishfeat.images.decode import read_image
 from fishfeat.images.joined import Joined
 from fishfeat.images.scan import scan
-from fishfeat.images.sketches import compare, sketch, unit_descriptors
+from fishfeat.images.sketches import compare, read_sketch, sketch, unit_descriptors
 from fishfeat.pairs import Copies, CopyPair
 
 
@@ -127,6 +128,17 @@ def test_the_transform_leads_from_the_copys_pixels_to_the_originals():
     likeness = compare(sketch(original), sketch(crop))
     assert likeness.transform @ [0, 0, 1] == pytest.approx([40, 20], abs=1.5)
     assert likeness.transform @ [75, 55, 1] == pytest.approx([190, 130], abs=1.5)
+
+
+def test_the_transform_counts_in_pixels_of_the_file_however_it_was_decoded(tmp_path):
+    large = cv2.resize(photograph(3), (2400, 1800), interpolation=cv2.INTER_CUBIC)
+    crop = large[300:1500, 400:2000]
+    for name, rgb in (("large.jpg", large), ("crop.jpg", crop)):
+        Image.fromarray(rgb).save(tmp_path / name, quality=92)
+    likeness = compare(*(read_sketch(tmp_path / name) for name in ("large.jpg", "crop.jpg")))
+    assert likeness is not None
+    assert likeness.transform @ [0, 0, 1] == pytest.approx([400, 300], abs=12)
+    assert likeness.transform @ [1600, 1200, 1] == pytest.approx([2000, 1500], abs=12)
 
 
 def test_descriptors_of_the_mirrored_picture_need_no_mirrored_picture():
