@@ -184,7 +184,7 @@ def fit(
     ] = None,
     group_by: opt.GroupBy = None,
     group_pattern: opt.GroupPattern = None,
-    cv: Annotated[int, typer.Option(help="Number of folds.")] = 5,
+    cv: opt.Folds = 5,
     repeats: Annotated[int, typer.Option(min=1, help="Draw the folds again so often.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of folds and classifiers.")] = 0,
     test: Annotated[
@@ -209,6 +209,7 @@ def fit(
             "training groups: would more pictures help?",
         ),
     ] = False,
+    unknown: opt.Unknown = False,
     jobs: opt.Jobs = -1,
     backend: opt.Backend = None,
 ) -> None:
@@ -231,6 +232,7 @@ def fit(
             vote=vote,
             permute=permute,
             learning_curve=learning_curve,
+            unknown=unknown,
             jobs=jobs,
             backend=backend,
             on_run=on_run,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -140,6 +140,16 @@ Precision = Annotated[
     ),
 ]
 
+# A number or a word: the library tells them apart, and says what is wrong.
+Folds = Annotated[
+    Any,
+    typer.Option(
+        parser=str,
+        metavar="FOLDS|logo",
+        help="Number of folds, or logo: each group is left out in turn.",
+    ),
+]
+
 _MORE = "More than one fit"
 Search = Annotated[
     Optional[str],  # noqa: UP045
@@ -163,6 +173,16 @@ Permute = Annotated[
         min=0,
         metavar="N",
         help="Score each classifier on N shufflings of the labels too: that must give chance.",
+        rich_help_panel=_MORE,
+    ),
+]
+
+Unknown = Annotated[
+    bool,
+    typer.Option(
+        "--unknown",
+        help="Also leave each class out in turn: would the classifiers that --clf names (else "
+        "logreg) notice a species that they never saw?",
         rich_help_panel=_MORE,
     ),
 ]

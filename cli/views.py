@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.files import megabytes
-from fishfeat.records import ImageSet, Run
+from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.workspace import DatasetFolder
 
 from .output import OnProgress, Output
@@ -129,12 +129,12 @@ def fit_document(done: Fit) -> dict[str, Any]:
             name: {**chance._asdict(), "leaks": chance.leaks}
             for name, chance in done.chance.items()
         },
+        "unknown": [found.as_dict() for found in done.unknown],
     }
 
 
 def run_document(run: Run) -> dict[str, Any]:
     """One run: metrics by name, their intervals, folds, and the held-out test set's."""
-    held = run.holdout
     return {
         "clf": run.name,
         "split": run.split,
@@ -144,8 +144,15 @@ def run_document(run: Run) -> dict[str, Any]:
         "folds": run.folds,
         "seconds": run.seconds,
         "splits_digest": run.splits_digest,
-        "holdout": held and {"n": len(held.keys), **held.metrics, "intervals": held.intervals},
+        "holdout": _held_document(run.holdout),
+        "holdout_folds": _held_document(run.holdout_folds),
     }
+
+
+def _held_document(held: Holdout | None) -> dict[str, Any] | None:
+    if held is None:
+        return None
+    return {"n": len(held.keys), **held.metrics, "intervals": held.intervals}
 
 
 def show_fit(out: Output, done: Fit) -> None:
@@ -172,11 +179,13 @@ def show_leaderboard(out: Output, name: str, runs: Sequence[Run]) -> None:
     ranked = sorted(
         (run for run in runs if run.split == main), key=lambda run: -run.metrics[RANKED_BY]
     )
-    held = any(run.holdout for run in ranked)
-    columns = ["classifier", f"{main} accuracy", "95 %", "± folds", "balanced", "macro F1"]
+    held = max(0 if run.holdout is None else len(run.holdout.keys) for run in ranked)
+    over = "± groups" if ranked[0].leaves_groups_out else "± folds"
+    columns = ["classifier", f"{main} accuracy", "95 %", over, "balanced", "macro F1"]
     columns += ["random accuracy", "leak"] if main == "grouped" else []
-    columns += [*(["held-out test"] if held else []), "seconds"]
-    rows = [_leaderboard_row(run, random, main, held) for run in ranked]
+    columns += [f"held-out test, n = {held}", "mean of folds' models"] if held else []
+    columns += ["seconds"]
+    rows = [_leaderboard_row(run, random, main, held > 0) for run in ranked]
     out.table(f"{name}: {len(ranked[0].keys)} pictures out of fold", columns, rows)
 
 
@@ -194,16 +203,15 @@ def _leaderboard_row(run: Run, random: Mapping[str, Run], main: str, held: bool)
         leaked = random[run.name].metrics["accuracy"]
         row += [f"{leaked:.3f}", f"{leaked - run.metrics['accuracy']:+.3f}"]
     if held:
-        row.append(_held_out(run))
+        row += [_held_out(run.holdout), _held_out(run.holdout_folds)]
     return [*row, f"{sum(run.seconds.values()):.1f}"]
 
 
-def _held_out(run: Run) -> str:
-    if run.holdout is None:
+def _held_out(held: Holdout | None) -> str:
+    if held is None:
         return ""
-    low, high = run.holdout.intervals[RANKED_BY]
-    score = run.holdout.metrics[RANKED_BY]
-    return f"{score:.3f} ({low:.3f} to {high:.3f}) of {len(run.holdout.keys)}"
+    low, high = held.intervals[RANKED_BY]
+    return f"{held.metrics[RANKED_BY]:.3f} ({low:.3f} to {high:.3f})"
 
 
 def show_demo(out: Output, done: Demo) -> None:

@@ -134,16 +134,12 @@ class ImageSet:
         lost = np.isin(self.digest, list(reasons))
         if not lost.any():
             return self
+        columns = (self.keys, self.labels, self.n_bytes, self.mtime_ns, self.digest)
         rejected = tuple(
-            Rejected(
-                str(self.keys[i]),
-                reasons[str(self.digest[i])],
-                str(self.labels[i]),
-                int(self.n_bytes[i]),
-                int(self.mtime_ns[i]),
-                str(self.digest[i]),
+            Rejected(key, reasons[digest], label, n_bytes, mtime_ns, digest)
+            for key, label, n_bytes, mtime_ns, digest in zip(
+                *(column[lost].tolist() for column in columns), strict=True
             )
-            for i in np.flatnonzero(lost)
         )
         left = self.select(~lost, rejected=rejected)
         used = np.unique(left.y[left.y >= 0])
@@ -351,7 +347,10 @@ class Splits:
             if not np.array_equal(tested, self.rows):
                 raise SplitError("The folds must score every row once.")
             for train, test in folds:
-                if np.intersect1d(train, test).size or np.setdiff1d(train, self.rows).size:
+                # Quicker than sorting, as there may be thousands of folds.
+                allowed = np.bincount(self.rows, minlength=self.n_images) > 0
+                allowed[test] = False
+                if not allowed[train].all():
                     raise SplitError("A fold is trained on rows that are scored.")
 
     @property
@@ -404,8 +403,9 @@ class Run:
         Everything needed to run it again: parameters, features, splits.
     versions
         Versions of the packages that ran.
-    holdout
-        Scores of the held-out test set, or None.
+    holdout, holdout_folds
+        Scores of the held-out test set, by one fit on everything else and by the mean of the
+        folds' models; or None.
     """
 
     name: str
@@ -425,6 +425,7 @@ class Run:
     config: Mapping[str, Any]
     versions: Mapping[str, str]
     holdout: Holdout | None = None
+    holdout_folds: Holdout | None = None
 
     def __post_init__(self) -> None:
         _same_length(self, ("y",))
@@ -437,13 +438,23 @@ class Run:
             raise DataError(f"The scores of {self.name!r} are not all finite.")
 
     @property
+    def n_folds(self) -> int:
+        """Number of folds of each repeat."""
+        return int(self.fold.max()) + 1
+
+    @property
+    def leaves_groups_out(self) -> bool:
+        """Whether each fold is one group, so that its score is that of one group."""
+        n_groups = self.config.get("splits", {}).get("n_groups")
+        return self.split == "grouped" and n_groups == self.n_folds
+
+    @property
     def spread(self) -> dict[str, float]:
         """Standard deviation of each metric over all folds of all repeats."""
         if len(self.folds) < 2:
             return {}
-        shared = [name for name in self.metrics if all(name in fold for fold in self.folds)]
-        values = {name: [fold[name] for fold in self.folds] for name in shared}
-        return {name: float(np.std(found, ddof=1)) for name, found in values.items()}
+        shared = (name for name in self.metrics if all(name in fold for fold in self.folds))
+        return {name: float(np.std([f[name] for f in self.folds], ddof=1)) for name in shared}
 
     @property
     def mean_scores(self) -> Float:
@@ -466,10 +477,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """Scores of pictures that no fold has seen, from one fit on everything else.
-
-    `scores` is float64 (n_test, n_classes); `metrics` and `intervals` are as in `Run`.
-    """
+    """Scores float64 (n_test, n_classes) of pictures that are in no fold; the rest as in `Run`."""
 
     keys: Str
     y: Int

@@ -221,11 +221,8 @@ class DatasetFolder:
         folder = self.folder / "runs" / name
         write_arrays(folder / "arrays.npz", run_arrays(run))
         plain = {f.name: getattr(run, f.name) for f in fields(run) if f.name not in _ARRAYS}
-        if run.holdout is not None:
-            plain["holdout"] = {
-                "metrics": run.holdout.metrics,
-                "intervals": run.holdout.intervals,
-            }
+        for name, held in _held_out(run).items():
+            plain[name] = {"metrics": held.metrics, "intervals": held.intervals}
         write_json(folder / "run.json", plain)
         return folder
 
@@ -243,15 +240,22 @@ def _identity(run: Run) -> str:
 
 
 _ARRAYS = {"keys", "y", "class_names", "scores", "fold"}
+_HELD = ("holdout", "holdout_folds")
+_HELD_ARRAYS = ("keys", "y", "scores")
 
 
 def run_arrays(run: Run) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of a run by name, those of its held-out test set prefixed 'holdout_'."""
     arrays = {name: getattr(run, name) for name in _ARRAYS}
-    if run.holdout is not None:
-        arrays |= {f"holdout_{name}": getattr(run.holdout, name) for name in ("keys", "y")}
-        arrays["holdout_scores"] = run.holdout.scores
+    for prefix, held in _held_out(run).items():
+        arrays |= {f"{prefix}_{name}": getattr(held, name) for name in _HELD_ARRAYS}
     return arrays
+
+
+def _held_out(run: Run) -> dict[str, Holdout]:
+    """The scores of the held-out test set that there are, by the name of their field."""
+    found = {name: getattr(run, name) for name in _HELD}
+    return {name: held for name, held in found.items() if held is not None}
 
 
 def _load_run(folder: Path) -> Run:
@@ -261,13 +265,14 @@ def _load_run(folder: Path) -> Run:
             arrays = {name: npz[name] for name in npz.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise CacheError(f"{folder} cannot be read ({error}). Delete it and fit again.") from error
-    holdout = plain.pop("holdout", None)
-    held = {n: arrays.pop(f"holdout_{n}", None) for n in ("keys", "y", "scores")}
-    for scored in (plain, holdout) if holdout else (plain,):
+    # Runs of before know nothing of the folds' models.
+    told = {name: plain.pop(name) for name in _HELD if plain.get(name)}
+    held = {n: {a: arrays.pop(f"{n}_{a}") for a in _HELD_ARRAYS} for n in told}
+    for scored in (plain, *told.values()):
         scored["intervals"] = {name: tuple(ends) for name, ends in scored["intervals"].items()}
     plain["folds"] = tuple(plain["folds"])
     known = {name: plain[name] for name in plain if name not in ("protocol", "fishfeat")}
-    return Run(**known, **arrays, holdout=Holdout(**held, **holdout) if holdout else None)
+    return Run(**known | {n: Holdout(**held[n], **told[n]) for n in told}, **arrays)
 
 
 def _image_rows(images: ImageSet, half_read: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:

@@ -3,6 +3,7 @@ import inspect
 import io
 import json
 import logging
+import shutil
 import socket
 import subprocess
 import sys
@@ -252,6 +253,13 @@ def test_the_test_part_of_the_data_is_held_out_and_scored_once(run, tmp_path, dr
     document = run("--json", "fit", "--clf", "knn", "--cv", 3)
     assert document["n_images"] == 12
     assert document["runs"][0]["holdout"]["n"] == 12
+    assert document["runs"][0]["holdout_folds"]["n"] == 12
+    assert "mean of folds' models" in run(
+        "fit", "--clf", "knn", "--clf", "lda", "--cv", 3, "--vote"
+    )
+    page = Path(run("report").split("The page: ")[1].strip()).read_text()
+    assert page.count('data-label="Test, mean of folds"') == 3
+    assert "trained on all others and by the mean of the folds" in page
 
 
 def test_predict_names_pictures_and_gives_reasons(run, fish, tmp_path):
@@ -522,6 +530,44 @@ def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish
     run("fit", "--clf", "centroid", "--cv", 2)
     run("report")
     assert json.loads((folder / "report.json").read_text())["learning_curves"] == []
+
+
+def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
+    run, tmp_path, draw_folder, said
+):
+    fish = draw_folder(tmp_path / "data" / "fish", n=12)
+    shutil.copytree(fish / "bass", fish / "cod")
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    told = said("fit", "--clf", "centroid", "--cv", 3, "--unknown")
+    assert "noticed by centroid: of one picture" in told
+    document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--unknown")
+    (found,) = document["unknown"]
+    assert [one["name"] for one in found["classes"]] == ["bass", "bream", "cod"]
+    run("report")
+    folder = tmp_path / "cache" / "fish" / "report"
+    assert json.loads((folder / "report.json").read_text())["unknown"] == [found]
+    assert "noticed by centroid: of one picture" in (folder / "index.html").read_text()
+    run("fit", "--clf", "centroid", "--cv", 2)
+    run("report")
+    assert json.loads((folder / "report.json").read_text())["unknown"] == []
+    run("extract", "--drop", "cod")
+    assert "wants at least three; there are 2" in run("fit", "--unknown", code=1)
+
+
+def test_each_group_is_left_out_in_turn_beside_ten_random_folds(run, fish, said, monkeypatch):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    assert "± groups" in run("fit", "--clf", "centroid", "--cv", "logo")
+    told = said("fit", "--clf", "centroid", "--cv", "logo")
+    assert "Each of 12 groups is left out in turn: 12 fits of each classifier." in told
+    monkeypatch.setattr("fishfeat.stages.scores.MANY_FITS", 11)
+    told = said("fit", "--clf", "dummy", "--cv", "logo")
+    assert "12 fits of each classifier, where --cv 10 has ten." in told
+    document = run("--json", "fit", "--clf", "centroid", "--cv", "logo")
+    assert [len(one["folds"]) for one in document["runs"]] == [12, 10]
+    page = Path(run("report").split("The page: ")[1].strip()).read_text()
+    assert "without its own group (12 groups, each left out in turn)" in page
+    assert "Dealt out at random (10 folds)" in page
+    assert "got 'loo'" in run("fit", "--clf", "centroid", "--cv", "loo", code=1)
 
 
 def test_a_suggested_merge_is_taken_by_merge_and_goes_on_from_the_one_in_force(run, tmp_path):

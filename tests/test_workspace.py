@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import os
 import shutil
 import tempfile
@@ -335,19 +336,39 @@ HOLDOUT = Holdout(
 )
 
 
-@pytest.mark.parametrize("holdout", [None, HOLDOUT])
-def test_a_run_comes_back_to_the_last_bit(folder, holdout):
-    kept = run(holdout=holdout)
+OF_FOLDS = dataclasses.replace(HOLDOUT, scores=np.array([[1 / 3, 2 / 3]]))
+
+
+@pytest.mark.parametrize(
+    ("holdout", "of_folds"), [(None, None), (HOLDOUT, None), (HOLDOUT, OF_FOLDS), (None, OF_FOLDS)]
+)
+def test_a_run_comes_back_to_the_last_bit(folder, holdout, of_folds):
+    kept = run(holdout=holdout, holdout_folds=of_folds)
     folder.save_run(kept)
     (found,) = folder.load_runs()
-    for record, original in [(found, kept), (found.holdout, holdout)]:
+    both = [(found.holdout, holdout), (found.holdout_folds, of_folds)]
+    for record, original in [(found, kept), *both]:
         if original is not None:
             assert record.scores.tobytes() == original.scores.tobytes()
             for name in ("keys", "y", "metrics"):
                 assert list(getattr(record, name)) == list(getattr(original, name))
             assert record.intervals == original.intervals
-    assert (found.holdout is None) == (holdout is None)
-    assert_equal(dataclasses.replace(found, holdout=None), dataclasses.replace(kept, holdout=None))
+    assert [one is None for one, _ in both] == [original is None for _, original in both]
+    bare = [dataclasses.replace(one, holdout=None, holdout_folds=None) for one in (found, kept)]
+    assert_equal(*bare)
+
+
+def test_a_run_that_was_kept_before_there_were_scores_of_the_folds_is_read(folder):
+    file = folder.save_run(run(holdout=HOLDOUT, holdout_folds=OF_FOLDS)) / "run.json"
+    plain = json.loads(file.read_text())
+    del plain["holdout_folds"]
+    file.write_text(json.dumps(plain))
+    with np.load(file.with_name("arrays.npz")) as arrays:
+        kept = {name: arrays[name] for name in arrays.files if "folds" not in name}
+    np.savez_compressed(file.with_name("arrays.npz"), **kept)
+    (found,) = folder.load_runs()
+    assert found.holdout is not None
+    assert found.holdout_folds is None
 
 
 def test_a_run_replaces_the_same_run_of_before_whatever_parameters_were_found(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import Any
 
@@ -17,6 +18,8 @@ from fishfeat.records import Float, Fold, Int
 
 # No probability counts as less than this: its logarithm would outweigh all others.
 _LEAST = 1e-9
+# Held while warnings are silenced, as one thread's filters are all threads'.
+_FILTERS = threading.Lock()
 # The logarithms between which a sharpness is sought.
 _BOUNDS = (-7.0, 7.0)
 
@@ -45,7 +48,8 @@ def inner_folds(codes: Int, groups: Int | None, n_splits: int, *, seed: int = 0)
     if n_units.max() < n_splits or len(n_units) < 2:
         return []
     kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    with warnings.catch_warnings():  # a class may be smaller than the folds
+    # A class may be smaller than the folds. Folds run in threads, which share the filters.
+    with _FILTERS, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
         found = kind(n_splits, shuffle=True, random_state=seed).split(codes, codes, groups)
         folds = [Fold(train, test) for train, test in found]

@@ -29,7 +29,8 @@ _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")
 class FoldScores(NamedTuple):
     """What one fold gave: scores float64 (n_test, n_classes), their kind, seconds.
 
-    The note says what the classifier did in place of its usual way, `params` what it chose.
+    `holdout` are scores float64 (n_held_out, n_classes) of the rows that are in no fold. The note
+    says what the classifier did in place of its usual way, `params` what it chose.
     """
 
     scores: Float
@@ -37,6 +38,7 @@ class FoldScores(NamedTuple):
     n_classes_train: int
     seconds_fit: float
     seconds_predict: float
+    holdout: Float
     note: str = ""
     params: Mapping[str, Any] | None = None
 
@@ -77,7 +79,8 @@ def cross_validate(
     Returns
     -------
     Run
-        Out-of-fold scores and every metric computed from them.
+        Out-of-fold scores and every metric computed from them; of held-out rows the mean of what
+        the models of all folds of all repeats say.
 
     Raises
     ------
@@ -91,10 +94,13 @@ def cross_validate(
     model = fresh()
     folds = [fold for repeat in splits.repeats for fold in repeat]
     done: list[FoldScores] = []
-    grouped = splits.strategy == "grouped"
-    jobs = [delayed(_fit_fold)(fresh(), features, fold, grouped=grouped) for fold in folds]
-    for result in _results(jobs, n_jobs, searched=search is not None):
-        done.append(result)
+    held = np.zeros((len(splits.holdout), len(features.class_names)))
+    fit = partial(delayed(_fit_fold), grouped=splits.strategy == "grouped")
+    jobs = [fit(fresh(), features, fold, splits.holdout) for fold in folds]
+    for result in results_of(jobs, n_jobs, searched=search is not None):
+        # Summed at once: hundreds of folds would hold as many copies.
+        held += result.holdout / len(folds)
+        done.append(result._replace(holdout=held[:0]))
         if on_progress is not None:
             on_progress(len(done), len(folds))
     name = run_name(clf, search)
@@ -103,11 +109,11 @@ def cross_validate(
     config["notes"] = list(dict.fromkeys(result.note for result in done if result.note))[:1]
     for note in config["notes"]:
         log.warning("%s: %s", name, note)
-    return _run(features, name, splits, done, config)
+    return _run(features, name, splits, done, held, config)
 
 
-def _results(jobs: list[Any], n_jobs: int, *, searched: bool) -> Iterator[FoldScores]:
-    """What each fold gives, in order: by threads here, or by the workers that are lent.
+def results_of(jobs: list[Any], n_jobs: int, *, searched: bool = False) -> Iterator[Any]:
+    """What each delayed job gives, in order: by threads here, or by the workers that are lent.
 
     A search spreads its candidates, of which there are more than folds.
     """
@@ -131,15 +137,18 @@ def _check_splits(features: Features, splits: Splits) -> None:
         prove_disjoint(splits, features.groups, folds=splits.strategy == "grouped")
 
 
-def _fit_fold(model: Pipeline, features: Features, fold: Fold, *, grouped: bool) -> FoldScores:
+def _fit_fold(
+    model: Pipeline, features: Features, fold: Fold, holdout: Int, *, grouped: bool
+) -> FoldScores:
     start = time.perf_counter()
     fit_rows(model, features, fold.train, grouped=grouped)
     fitted = time.perf_counter()
     scores, kind = score_rows(model, features, fold.test)
     seconds = (fitted - start, time.perf_counter() - fitted)
+    held = score_rows(model, features, holdout)[0] if len(holdout) else scores[:0]
     note = getattr(model[-1], "note_", "")
     params = getattr(model[-1], "params_", None)
-    return FoldScores(scores, kind, len(model.classes_), *seconds, note, params)
+    return FoldScores(scores, kind, len(model.classes_), *seconds, held, note, params)
 
 
 def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = True) -> Pipeline:
@@ -174,8 +183,15 @@ def score_rows(model: Pipeline, features: Features, rows: Int) -> tuple[Float, s
 
 def score_holdout(model: Pipeline, features: Features, splits: Splits, *, seed: int = 0) -> Holdout:
     """Scores of the held-out rows by a model fitted on `splits.rows`."""
+    scores, kind = score_rows(model, features, splits.holdout)
+    return judge_holdout(features, splits, scores, kind, seed=seed)
+
+
+def judge_holdout(
+    features: Features, splits: Splits, scores: Float, kind: str, *, seed: int = 0
+) -> Holdout:
+    """What scores float64 (n_held_out, n_classes) of the held-out rows are worth."""
     rows = splits.holdout
-    scores, kind = score_rows(model, features, rows)
     y = features.y[rows]
     groups = None if features.groups is None else features.groups[rows]
     return Holdout(
@@ -192,10 +208,12 @@ def _run(
     clf: str,
     splits: Splits,
     results: list[FoldScores],
+    held: Float,
     config: Mapping[str, Any],
 ) -> Run:
     scores, fold = _gathered(features, splits, results)
     y, kind = features.y[splits.rows], results[0].score_kind
+    judge = partial(judge_holdout, features, splits, seed=splits.seed)
     groups = None if features.groups is None else features.groups[splits.rows]
     each = [evaluate(y, repeat, kind) for repeat in scores]
     return Run(
@@ -218,6 +236,7 @@ def _run(
         splits_digest=splits.digest,
         config=config,
         versions=versions(*_VERSIONS),
+        holdout_folds=judge(held, kind) if len(held) else None,
     )
 
 

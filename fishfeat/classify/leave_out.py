@@ -1,68 +1,25 @@
-"""Leave one group out, and leave one class out: a species that the classifier never saw."""
+"""Leave one class out: is a species that the classifier never saw noticed?"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+from joblib import delayed
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import LeaveOneGroupOut
 
-from fishfeat.classify.backends import one_blas_thread
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import fit_rows, score_rows
-from fishfeat.classify.splits import prove_disjoint
+from fishfeat.classify.crossval import describe_features, fit_rows, results_of, score_rows
 from fishfeat.errors import SplitError
-from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
+from fishfeat.records import Features, Fold, OnProgress, Splits
+
+# One fold of five is not trained on; of hundreds of small ones every fifth.
+EVERY = 5
 
 
-def leave_one_group_out(features: Features) -> Splits:
-    """As many folds as groups: each group is scored by what was fitted on all others.
-
-    Nothing is drawn, and most is trained on, at the price of one fit for each group.
-
-    Raises
-    ------
-    SplitError
-        No groups are known, or a fold would have a single class to train on.
-    """
-    if features.groups is None:
-        raise SplitError(
-            "No groups are known for these pictures. Say what belongs together with "
-            "--group-pattern REGEX or a group column in the CSV."
-        )
-    rows = np.flatnonzero(features.y >= 0)
-    if len(np.unique(features.groups[rows])) < 2:
-        raise SplitError("There is a single group: nothing is left to train on without it.")
-    found = LeaveOneGroupOut().split(rows, groups=features.groups[rows])
-    folds = tuple(Fold(rows[train], rows[test]) for train, test in found)
-    if any(len(np.unique(features.y[fold.train])) < 2 for fold in folds):
-        raise SplitError(
-            "Without one of the groups a single class is left to train on. Add pictures of other "
-            "groups, or leave classes out with --drop."
-        )
-    splits = Splits(
-        repeats=(folds,),
-        strategy="grouped",
-        seed=0,
-        n_images=len(features),
-        rows=rows,
-        grouping=features.grouping,
-        notes=tuple(_lonely(features, rows)),
-    )
-    prove_disjoint(splits, features.groups)
-    return splits
-
-
-def _lonely(features: Features, rows: Int) -> list[str]:
-    assert features.groups is not None
-    pairs = np.unique(np.stack([features.y[rows], features.groups[rows]]), axis=1)
-    n_groups = np.bincount(pairs[0], minlength=len(features.class_names))
-    names = features.class_names[n_groups == 1].tolist()
-    return [f"Only one group, so always wrong: {', '.join(names)}."] if names else []
-
-
-class Unknown(NamedTuple):
+class LeftOut(NamedTuple):
     """How well a class stands out to a classifier that never saw it.
 
     Attributes
@@ -73,15 +30,44 @@ class Unknown(NamedTuple):
         Its number of pictures.
     auroc
         How often a picture of a known class, not trained on either, is named with more confidence
-        than one of the class left out: 1 is always, 0.5 is no better than chance.
+        than one of the class left out: 1 is always, 0.5 is no better than chance. None where no
+        picture of a known class was kept out of training.
     taken_for
         The class that most of its pictures were taken for.
     """
 
     name: str
     n: int
-    auroc: float
+    auroc: float | None
     taken_for: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Whether a classifier is less sure of species that it never saw: each class in turn.
+
+    `auroc` is the mean over the classes.
+    """
+
+    clf: str
+    balanced: bool
+    seed: int
+    split: str
+    splits_digest: str
+    features: str
+    classes: tuple[LeftOut, ...]
+    auroc: float | None
+    seconds: float
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Unknown:
+        """The result whose fields JSON kept; other entries are passed over."""
+        fields = {name: content[name] for name in cls.__dataclass_fields__}
+        return cls(**fields | {"classes": tuple(LeftOut(*one) for one in fields["classes"])})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field by name, those of the classes too, for programs."""
+        return vars(self) | {"classes": [one._asdict() for one in self.classes]}
 
 
 def leave_one_class_out(
@@ -91,14 +77,16 @@ def leave_one_class_out(
     *,
     balanced: bool = False,
     seed: int = 0,
+    n_jobs: int = -1,
     on_progress: OnProgress | None = None,
-) -> list[Unknown]:
+) -> Unknown:
     """Leave each class out in turn, and see whether the classifier is less sure of it.
 
     Parameters
     ----------
-    features, clf, splits, balanced, seed
-        As `cross_validate`; the first fold says who is known and not trained on.
+    features, clf, splits, balanced, seed, n_jobs
+        As `cross_validate`; every fifth fold of the first repeat says who is known and not trained
+        on.
     on_progress
         Called with (done, total) classes.
 
@@ -107,28 +95,67 @@ def leave_one_class_out(
     SplitError
         There are fewer than three classes: without one there is nothing to tell apart.
     """
-    fold = splits.repeats[0][0]
+    start = time.perf_counter()
+    fold, grouped = known_fold(features, splits), splits.strategy == "grouped"
     classes = np.unique(features.y[splits.rows])
-    if len(classes) < 3:
-        raise SplitError(f"Leaving a class out wants at least three; there are {len(classes)}.")
-    found = []
-    for left_out in classes:
-        with one_blas_thread():
-            model = make_classifier(clf, balanced=balanced, seed=seed)
-            train = fold.train[features.y[fold.train] != left_out]
-            fit_rows(model, features, train, grouped=splits.strategy == "grouped")
-            known = fold.test[np.isin(features.y[fold.test], model.classes_)]
-            own = splits.rows[features.y[splits.rows] == left_out]
-            scores = [score_rows(model, features, rows)[0] for rows in (known, own)]
-        found.append(_unknown(features, int(left_out), *scores))
+    jobs = [delayed(_one)(features, clf, fold, int(c), grouped, balanced, seed) for c in classes]
+    found: list[LeftOut] = []
+    for one in results_of(jobs, n_jobs):
+        found.append(one)
         if on_progress is not None:
             on_progress(len(found), len(classes))
-    return found
+    known = [one.auroc for one in found if one.auroc is not None]
+    return Unknown(
+        clf=clf,
+        balanced=balanced,
+        seed=seed,
+        split=splits.strategy,
+        splits_digest=splits.digest,
+        features=describe_features(features)["description"],
+        classes=tuple(found),
+        auroc=float(np.mean(known)) if known else None,
+        seconds=time.perf_counter() - start,
+    )
 
 
-def _unknown(features: Features, left_out: int, known: Float, own: Float) -> Unknown:
-    is_known = np.repeat([1, 0], [len(known), len(own)])
-    confidence = np.concatenate([known.max(axis=1), own.max(axis=1)])
-    most = np.bincount(own.argmax(axis=1)).argmax()
-    name, taken_for = (str(features.class_names[c]) for c in (left_out, most))
-    return Unknown(name, len(own), float(roc_auc_score(is_known, confidence)), taken_for)
+def known_fold(features: Features, splits: Splits) -> Fold:
+    """Who is trained on and who not: whole folds, so that no group stands on both sides.
+
+    Raises
+    ------
+    SplitError
+        Fewer than three classes are left to train on.
+    """
+    known = np.sort(np.concatenate([fold.test for fold in splits.repeats[0][::EVERY]]))
+    fold = Fold(np.setdiff1d(splits.rows, known), known)
+    n = len(np.unique(features.y[fold.train]))
+    if n < 3:
+        raise SplitError(
+            f"--unknown leaves each class out and wants at least three; there are {n}."
+        )
+    return fold
+
+
+def _one(
+    features: Features,
+    clf: str,
+    fold: Fold,
+    left_out: int,
+    grouped: bool,
+    balanced: bool,
+    seed: int,
+) -> LeftOut:
+    y, rows = features.y, np.concatenate(fold)
+    train = fold.train[y[fold.train] != left_out]
+    model = make_classifier(clf, balanced=balanced, seed=seed)
+    fit_rows(model, features, train, grouped=grouped)
+    known, own = fold.test[np.isin(y[fold.test], model.classes_)], rows[y[rows] == left_out]
+    scores, _ = score_rows(model, features, own)
+    taken_for = np.bincount(scores.argmax(axis=1)).argmax()
+    auroc = None
+    if len(known):
+        sure, unsure = score_rows(model, features, known)[0].max(axis=1), scores.max(axis=1)
+        is_known = np.repeat([1, 0], [len(known), len(own)])
+        auroc = float(roc_auc_score(is_known, np.concatenate([sure, unsure])))
+    name, other = (str(features.class_names[c]) for c in (left_out, taken_for))
+    return LeftOut(name, len(own), auroc, other)

@@ -73,6 +73,8 @@ def permutation_check(
     """
     if n_shuffles < 1:
         raise DataError(f"--permute must be at least 1; got {n_shuffles}.")
+    # What is held out plays no part in it.
+    splits = dataclasses.replace(splits, holdout=splits.holdout[:0])
     rng = np.random.default_rng(seed)
     scores, lows = [], []
     for done in range(1, n_shuffles + 1):

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
 from fishfeat.errors import SplitError, shortened
 from fishfeat.records import Features, Fold, Int, Splits
 
 Strategy = Literal["grouped", "random"]
 Asked = Literal["auto", Strategy]
+# In place of a number of folds: each group is scored by what was fitted on all others.
+LOGO = "logo"
 
 
 def make_splits(
     features: Features,
     *,
-    n_splits: int = 5,
+    n_splits: int | str = 5,
     repeats: int = 1,
     seed: int = 0,
     strategy: Asked = "auto",
@@ -32,7 +35,8 @@ def make_splits(
     features
         What is to be split: its labels, groups and parts.
     n_splits
-        Number of folds.
+        Number of folds, or 'logo' to leave each group out in turn: nothing is drawn and most is
+        trained on, at the price of one fit for each group.
     repeats
         How often the folds are drawn again, with seeds `seed`, `seed` + 1, ...
     seed
@@ -48,9 +52,9 @@ def make_splits(
     SplitError
         Too few classes, pictures or groups for the folds, or parts that share groups.
     """
-    if repeats < 1:
-        raise SplitError(f"--repeats must be at least 1; got {repeats}.")
+    n_folds = parse_folds(n_splits)
     chosen = _strategy(features, strategy)
+    _check_asked(features, chosen, n_folds, repeats)
     labelled = np.flatnonzero(features.y >= 0)
     _check_classes(features, labelled)
     holdout, origin = _holdout(features, labelled, seed, test)
@@ -60,7 +64,7 @@ def make_splits(
     seeds = range(seed, seed + repeats)
     splits = Splits(
         repeats=tuple(
-            _folds(features, groups, rows, n_splits, s, option=f"--cv {n_splits}") for s in seeds
+            _folds(features, groups, rows, n_folds, s, option=f"--cv {n_splits}") for s in seeds
         ),
         strategy=chosen,
         seed=seed,
@@ -69,11 +73,30 @@ def make_splits(
         rows=rows,
         holdout=holdout,
         holdout_origin=origin,
-        notes=tuple(_notes(features, rows, holdout, groups, n_splits)),
+        notes=tuple(_notes(features, rows, holdout, groups, n_folds)),
     )
     if features.groups is not None:
         prove_disjoint(splits, features.groups, folds=chosen == "grouped")
     return splits
+
+
+def parse_folds(n_splits: int | str) -> int | None:
+    """Number of folds, '5' or 5; None for 'logo', which has as many as there are groups.
+
+    Raises
+    ------
+    SplitError
+        It is neither.
+    """
+    if n_splits == LOGO:
+        return None
+    try:
+        return int(n_splits)
+    except ValueError:
+        raise SplitError(
+            f"--cv takes a number of folds (5) or {LOGO} (each group is left out in turn); got "
+            f"{n_splits!r}."
+        ) from None
 
 
 def prove_disjoint(splits: Splits, groups: Int, *, folds: bool = True) -> None:
@@ -81,22 +104,40 @@ def prove_disjoint(splits: Splits, groups: Int, *, folds: bool = True) -> None:
     pairs = [(splits.rows, splits.holdout)]
     if folds:
         pairs += [(fold.train, fold.test) for repeat in splits.repeats for fold in repeat]
+    found, codes = np.unique(groups, return_inverse=True)
     for train, test in pairs:
-        shared = np.intersect1d(groups[train], groups[test])
-        if len(shared):
-            raise SplitError(f"{len(shared)} groups stand on both sides of a split.")
+        sides = np.zeros((2, len(found)), bool)
+        sides[0, codes[train]] = sides[1, codes[test]] = True
+        if n := int(sides.all(axis=0).sum()):
+            raise SplitError(f"{n} groups stand on both sides of a split.")
 
 
 def _strategy(features: Features, strategy: Asked) -> Strategy:
     if strategy not in (allowed := ("auto", *get_args(Strategy))):
         raise SplitError(f"The strategy must be one of {', '.join(allowed)}; got {strategy!r}.")
     if strategy == "grouped" and features.groups is None:
-        raise SplitError(
-            "No groups are known for these pictures. Say what belongs together with "
-            "--group-pattern REGEX or a group column in the CSV."
-        )
+        raise SplitError(_NO_GROUPS)
     known = features.groups is not None and strategy != "random"
     return "grouped" if known else "random"
+
+
+_NO_GROUPS = (
+    "No groups are known for these pictures. Say what belongs together with --group-by: "
+    "'pattern:fish_(\\d+)_' (a pattern of your own), column, folder:N, time:SECONDS or duplicates."
+)
+
+
+def _check_asked(features: Features, strategy: Strategy, n_folds: int | None, repeats: int) -> None:
+    if repeats < 1:
+        raise SplitError(f"--repeats must be at least 1; got {repeats}.")
+    if n_folds is None and strategy == "random":
+        why = _NO_GROUPS if features.groups is None else "Random folds take a number."
+        raise SplitError(f"--cv {LOGO} leaves groups out. {why}")
+    if n_folds is None and repeats > 1:
+        raise SplitError(
+            f"--cv {LOGO} draws nothing, so {repeats} repeats would all be the same: leave out "
+            "--repeats, or take a number of folds."
+        )
 
 
 def _check_classes(features: Features, rows: Int) -> None:
@@ -112,21 +153,34 @@ def _check_classes(features: Features, rows: Int) -> None:
 
 
 def _check_counts(
-    features: Features, rows: Int, groups: Int | None, n_splits: int, *, option: str
+    features: Features, rows: Int, groups: Int | None, n_folds: int | None, *, option: str
 ) -> None:
     """Folds need at least one class with as many groups, or the folds are not stratified at all."""
     unit = "pictures" if groups is None else "groups"
     largest = max(_units_of(features, rows, groups, c) for c in np.unique(features.y[rows]))
     if largest < 2:
+        wide = "" if groups is None else ", or look whether the groups are too wide (--group-by)"
         raise SplitError(
             f"{option}: no class has two {unit}, so none can be trained on and scored. Add "
-            f"pictures{'' if groups is None else ', or look whether the groups are too wide'}."
+            f"pictures, merge classes ({_MERGE}){wide}."
         )
-    if not 2 <= n_splits <= largest:
+    if n_folds is not None and not 2 <= n_folds <= largest:
         raise SplitError(
-            f"{option} asks for {n_splits} folds; with at most {largest} {unit} in a class there "
-            f"can be 2 to {largest}."
+            f"{option} asks for {n_folds} folds; with at most {largest} {unit} in a class there "
+            f"can be 2 to {largest}. {_fewer(option, largest, groups)}, add pictures, or merge "
+            f"classes ({_MERGE})."
         )
+
+
+_MERGE = "`fishfeat extract --merge FILE`"
+_RARE = f"merge such classes ({_MERGE}) or leave them out (`--drop NAME`)"
+
+
+def _fewer(option: str, most: int, groups: Int | None) -> str:
+    """What to take in place of an option that asks for too many folds."""
+    if option.startswith("--test"):
+        return f"Hold out a share of {np.ceil(100 / most) / 100:g} or more"
+    return f"Take --cv {min(most, 5)}{'' if groups is None else f' or --cv {LOGO}'}"
 
 
 def _units_of(features: Features, rows: Int, groups: Int | None, c: int) -> int:
@@ -136,46 +190,73 @@ def _units_of(features: Features, rows: Int, groups: Int | None, c: int) -> int:
 
 
 def _folds(
-    features: Features, groups: Int | None, rows: Int, n_splits: int, seed: int, *, option: str
+    features: Features,
+    groups: Int | None,
+    rows: Int,
+    n_folds: int | None,
+    seed: int,
+    *,
+    option: str,
 ) -> tuple[Fold, ...]:
-    _check_counts(features, rows, groups, n_splits, option=option)
+    _check_counts(features, rows, groups, n_folds, option=option)
     y = features.y
-    with warnings.catch_warnings():  # classes smaller than the folds stand in the notes
-        warnings.filterwarnings("ignore", message="The least populated class")
-        if groups is None:
-            splitter: Any = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
-        else:
-            splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
-        found = splitter.split(rows, y[rows], None if groups is None else groups[rows])
-        folds = [Fold(rows[train], rows[test]) for train, test in found]
-    if any(len(np.unique(y[fold.train])) < 2 or not len(fold.test) for fold in folds):
+    found = _dealt(y[rows], None if groups is None else groups[rows], n_folds, seed)
+    folds = [Fold(rows[train], rows[test]) for train, test in found]
+    if any(_is_one_class(y[fold.train]) or not len(fold.test) for fold in folds):
+        other = "" if n_folds is None else "take fewer folds or another --seed, "
         raise SplitError(
-            f"{option}: one of {n_splits} folds has a single class to train on, or nothing to "
-            "score. Take fewer folds, another --seed, or leave rare classes out with --drop."
+            f"{option}: one of {len(folds)} folds has a single class to train on, or nothing to "
+            f"score, as classes have too few {'pictures' if groups is None else 'groups'}: {other}"
+            f"add pictures, {_RARE}."
         )
     return tuple(folds)
 
 
+def _is_one_class(y: Int) -> bool:
+    return not (y != y[:1]).any()
+
+
+def _dealt(y: Int, groups: Int | None, n_folds: int | None, seed: int) -> Iterable[tuple[Int, Int]]:
+    """Positions to train on and to score: of stratified folds, or of each group in turn."""
+    if n_folds is None:
+        return LeaveOneGroupOut().split(y, groups=groups)  # type: ignore[no-any-return]
+    kind: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
+    with warnings.catch_warnings():  # classes smaller than the folds stand in the notes
+        warnings.filterwarnings("ignore", message="The least populated class")
+        return list(kind(n_folds, shuffle=True, random_state=seed).split(y, y, groups))
+
+
 def _notes(
-    features: Features, rows: Int, holdout: Int, groups: Int | None, n_splits: int
+    features: Features, rows: Int, holdout: Int, groups: Int | None, n_folds: int | None
 ) -> list[str]:
-    """What the reader of the scores should know of rare classes."""
-    unit = "picture" if groups is None else "group"
+    """What the reader of the scores should know of rare classes, and what can be done."""
+    unit, names = "picture" if groups is None else "group", features.class_names
     n_units = {c: _units_of(features, rows, groups, c) for c in np.unique(features.y[rows])}
-    few = [f"{features.class_names[c]} ({n})" for c, n in n_units.items() if 1 < n < n_splits]
-    single = [str(features.class_names[c]) for c, n in n_units.items() if n == 1]
-    unseen = features.class_names[np.setdiff1d(features.y[holdout], features.y[rows])]
+    few = {c: n for c, n in n_units.items() if 1 < n < (n_folds or 2)}
+    single = [str(names[c]) for c, n in n_units.items() if n == 1]
+    unseen = names[np.setdiff1d(features.y[holdout], features.y[rows])]
     notes = []
     if few:
-        notes.append(f"Fewer {unit}s than folds, so not scored in every fold: {', '.join(few)}.")
+        logo = "" if groups is None else f" or --cv {LOGO} (each group in turn)"
+        listed = _few([f"{names[c]} ({n})" for c, n in few.items()])
+        notes.append(
+            f"Fewer {unit}s than folds, so not scored in every fold: {listed}. Add pictures, take "
+            f"--cv {min(few.values())}{logo}, {_RARE}."
+        )
     if single:
         notes.append(
-            f"Only one {unit}, so never trained on when scored, and always wrong: "
-            f"{', '.join(single)}. Add pictures, or leave the class out with --drop."
+            f"Only one {unit}, so never trained on when scored, and always wrong: {_few(single)}. "
+            f"No folds mend it: add pictures, {_RARE}."
         )
     if len(unseen):
         notes.append(f"Only in the held-out pictures, so never trained on: {', '.join(unseen)}.")
     return notes
+
+
+def _few(names: list[str], *, most: int = 12) -> str:
+    """The first names, and how many more there are: the page marks them all."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 # --- held out -------------------------------------------------------------------------------

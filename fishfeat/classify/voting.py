@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from fishfeat.classify.crossval import judge_holdout
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
 from fishfeat.errors import DataError, SplitError
-from fishfeat.records import Float, Int, Run
+from fishfeat.records import Features, Float, Holdout, Run, Splits
 
 NAME = "vote"
 
@@ -57,25 +58,25 @@ class SoftVote(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return predicted
 
 
-def vote(runs: Sequence[Run], *, groups: Int | None = None, seed: int = 0) -> Run:
+def vote(features: Features, runs: Sequence[Run], splits: Splits) -> Run:
     """The run of the mean of the runs' out-of-fold probabilities; nothing is fitted.
+
+    Of held-out rows it has the mean of what the voters' folds say.
 
     Parameters
     ----------
+    features, splits
+        What the runs were fitted on.
     runs
-        At least two, on the same splits, with probabilities.
-    groups
-        int64 (n_images,) of the runs' rows, for the intervals; or None.
-    seed
-        Seed of the intervals.
+        At least two, on these splits, with probabilities.
 
     Raises
     ------
     SplitError, DataError
-        The runs are of different splits, fewer than two, or without probabilities.
+        The runs are of other splits, fewer than two, or without probabilities.
     """
-    _check(runs)
-    first = runs[0]
+    _check(runs, splits)
+    first, groups = runs[0], None if features.groups is None else features.groups[splits.rows]
     scores = np.mean([run.scores for run in runs], axis=0)
     each = [evaluate(first.y, repeat, "proba") for repeat in scores]
     voters = [run.name for run in runs]
@@ -85,18 +86,28 @@ def vote(runs: Sequence[Run], *, groups: Int | None = None, seed: int = 0) -> Ru
         name=NAME,
         scores=scores,
         metrics={name: float(np.mean([m[name] for m in each])) for name in each[0]},
-        intervals=bootstrap_intervals(first.y, scores, "proba", groups=groups, seed=seed),
+        intervals=bootstrap_intervals(first.y, scores, "proba", groups=groups, seed=splits.seed),
         folds=tuple(_fold(runs, scores, i) for i in range(len(first.folds))),
         seconds={name: sum(run.seconds[name] for run in runs) for name in first.seconds},
         config={k: v for k, v in first.config.items() if k != "chance"} | own,
         holdout=None,
+        holdout_folds=_held_out(features, runs, splits),
     )
 
 
-def _check(runs: Sequence[Run]) -> None:
+def _held_out(features: Features, runs: Sequence[Run], splits: Splits) -> Holdout | None:
+    """The mean of the voters' folds' models on the held-out rows; None where none are."""
+    scores = [run.holdout_folds.scores for run in runs if run.holdout_folds is not None]
+    if not scores:
+        return None
+    mean: Float = np.mean(scores, axis=0)
+    return judge_holdout(features, splits, mean, "proba", seed=splits.seed)
+
+
+def _check(runs: Sequence[Run], splits: Splits) -> None:
     if len(runs) < 2:
         raise DataError(f"--vote wants at least two classifiers; got {len(runs)}. Name --clf more.")
-    if len({run.splits_digest for run in runs}) > 1:
+    if {run.splits_digest for run in runs} != {splits.digest}:
         raise SplitError("Only runs on the same folds can vote. Fit them together.")
     without = [run.name for run in runs if run.score_kind != "proba"]
     if without:

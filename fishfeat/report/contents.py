@@ -7,10 +7,12 @@ from typing import NamedTuple
 
 from fishfeat.classify.compare import Evidence
 from fishfeat.classify.curve import Curve
+from fishfeat.classify.leave_out import Unknown
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.records import ImageSet
 from fishfeat.report.compare import Standing
 from fishfeat.report.findings import Findings
+from fishfeat.report.folds import Dealt
 from fishfeat.report.gallery import Gallery, View
 from fishfeat.report.thumbs import Thumbs
 
@@ -19,8 +21,9 @@ class Contents(NamedTuple):
     """Everything that is shown.
 
     `standings` is the leaderboard, best first; `views` are all runs in the order of the page, the
-    ranked ones first; `shown` are the galleries of each run by its slug; `far` is how far each run
-    is behind the best, by label, and `pairs` how far each is behind each that is better.
+    ranked ones first; `shown` are the galleries of each run by its slug; `folds` says how each kind
+    of splits deals the classes; `far` is how far each run is behind the best, by label, and `pairs`
+    how far each is behind each that is better.
     """
 
     standings: Sequence[Standing]
@@ -29,8 +32,10 @@ class Contents(NamedTuple):
     shown: Mapping[str, Sequence[Gallery]]
     found: Findings
     curves: Sequence[Curve]
+    unknown: Sequence[Unknown]
     feature_map: FeatureMap | None
     thumbs: Thumbs
+    folds: Sequence[Dealt]
     far: Mapping[str, Evidence]
     pairs: Mapping[tuple[str, str], Evidence]
 

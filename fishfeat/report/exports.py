@@ -1,4 +1,4 @@
-"""CSV files beside the page: suspects, copies, suggested merges, confusion matrices."""
+"""CSV files beside the page: folds, suspects, copies, suggested merges, confusion matrices."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from fishfeat.report.findings import Repeats, Suspects, group_label
 from fishfeat.report.gallery import View
 from fishfeat.report.tables import confusion_of
 from fishfeat.report.text import shown
+
+# In place of a fold, of pictures that no fold holds.
+HELD_OUT = "held out"
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -53,6 +56,32 @@ def copies_csv(repeats: Repeats) -> str:
         for key in one.keys
     ]
     return csv_text(["set", "path", "labels_of_the_set", "groups_of_the_set"], rows)
+
+
+def folds_csv(views: Sequence[View]) -> str:
+    """One row for each picture that was scored: the fold, from 1, of each repeat of each split."""
+    images, best = views[0].images, views[0].run
+    columns = [fold + 1 for view in views for fold in view.run.fold]
+    held = [] if best.holdout is None else np.searchsorted(images.keys, best.holdout.keys).tolist()
+    rows = [*zip(views[0].rows.tolist(), *(column.tolist() for column in columns), strict=True)]
+    rows += [(row, *[HELD_OUT] * len(columns)) for row in held]
+    labels, known = images.labels, images.groups is not None
+    return csv_text(
+        ["path", "label", *(["group"] if known else []), *_fold_names(views)],
+        (
+            [images.keys[i], labels[i], *([group_label(images, i)] if known else []), *folds]
+            for i, *folds in sorted(rows, key=lambda row: row[0])
+        ),
+    )
+
+
+def _fold_names(views: Sequence[View]) -> list[str]:
+    """'grouped fold', or 'grouped fold, repeat 2' where there are several."""
+    return [
+        f"{view.run.split} fold" + (f", repeat {r + 1}" if len(view.run.fold) > 1 else "")
+        for view in views
+        for r in range(len(view.run.fold))
+    ]
 
 
 def merges_csv(table: Mapping[str, str]) -> str:

@@ -79,6 +79,7 @@ def _listed(contents: Contents) -> dict[str, Any]:
         "baseline": tables.baseline(standings),
         "classes": tables.class_rows(images, typical_pictures(contents.views[0])),
         "n_groups": None if images.groups is None else len(np.unique(images.groups)),
+        "folds": contents.folds,
         "sizes": tables.sizes(images),
         "parts": tables.part_counts(images),
         "n_unlabelled": int((images.y < 0).sum()),
@@ -90,6 +91,7 @@ def _listed(contents: Contents) -> dict[str, Any]:
             {"curve": curve, "chart": charts.curve_chart(curve), "verdict": story.worth_more(curve)}
             for curve in contents.curves
         ],
+        "unknown": [{"found": one, "verdict": story.noticed(one)} for one in contents.unknown],
         "feature_map": contents.feature_map,
     }
 
@@ -129,6 +131,7 @@ def _run_page(view: View, shown: Sequence[Gallery], drawn: Mapping[str, bytes]) 
         "confusion_png": png,
         "mistakes": tables.mistakes(matrix, names, n=8 if small else 12),
         "n_wrong": int((~view.right).sum()),
+        "folds": tables.fold_rows(view.run),
         "class_scores": tables.class_scores(view),
         "galleries": shown,
         "reliability": charts.reliability(view.run),

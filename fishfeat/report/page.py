@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fishfeat.classify.curve import Curve
+from fishfeat.classify.leave_out import Unknown
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.errors import CacheError
@@ -27,6 +28,7 @@ from fishfeat.report.compare import (
 )
 from fishfeat.report.contents import Contents, confusion_png
 from fishfeat.report.findings import Findings, look
+from fishfeat.report.folds import dealt, first_of_each_split
 from fishfeat.report.gallery import View, galleries
 from fishfeat.report.html import render
 from fishfeat.report.summary import summary
@@ -41,6 +43,7 @@ def write_report(
     title: str | None = None,
     feature_map: FeatureMap | None = None,
     curves: Sequence[Curve] = (),
+    unknown: Sequence[Unknown] = (),
     merge: Mapping[str, str] | None = None,
     copies: Sequence[CopyPair] = (),
     group_matrix: bool = False,
@@ -63,6 +66,8 @@ def write_report(
         Where each picture lies on a plane; None leaves the map out.
     curves
         Learning curves on the folds of the runs.
+    unknown
+        How sure classifiers are of classes that they never saw, on the folds of the runs.
     merge
         The class that each class of the files is now, where a merge is in force: a suggested merge
         is written on top of it.
@@ -94,7 +99,7 @@ def write_report(
     found = look(views[: len(standings)], merge, copies)
     thumbs = small_thumbnails(images, _wanted(views, images, found), on_progress=on_progress)
     drawn = _draw(standings, views, images)
-    tables_beside = _tables(views[: len(standings)], found, group_matrix=group_matrix)
+    tables_beside = _tables(views, len(standings), found, group_matrix=group_matrix)
     contents = Contents(
         standings,
         views,
@@ -102,8 +107,10 @@ def write_report(
         shown,
         found,
         curves,
+        unknown,
         feature_map,
         thumbs,
+        folds=[dealt(view) for view in first_of_each_split(views)],
         far=behind(standings, images),
         pairs=every_pair(standings, images),
     )
@@ -141,16 +148,18 @@ def _wanted(views: Sequence[View], images: ImageSet, found: Findings) -> list[in
     return most_wanted(images, [*suspects, *wrong])
 
 
-def _tables(ranked: Sequence[View], found: Findings, *, group_matrix: bool) -> dict[str, str]:
+def _tables(
+    views: Sequence[View], n_ranked: int, found: Findings, *, group_matrix: bool
+) -> dict[str, str]:
     """CSV files by name; only those that have something to say."""
-    made: dict[str, str] = {}
+    made = {"folds.csv": exports.folds_csv(first_of_each_split(views))}
     if found.suspects is not None and found.suspects.found:
         made["suspects.csv"] = exports.suspects_csv(found.suspects)
     if found.repeats.sets:
         made["identical.csv"] = exports.copies_csv(found.repeats)
     if found.merges:
         made["merges.csv"] = exports.merges_csv(found.merge_table)
-    for view in ranked if group_matrix else ():
+    for view in views[:n_ranked] if group_matrix else ():
         made |= exports.group_matrices(view)
     return made
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fishfeat.classify.compare import Evidence
 from fishfeat.classify.curve import Curve
+from fishfeat.classify.leave_out import Unknown
 from fishfeat.classify.metrics import RANKED_BY, per_class
 from fishfeat.records import ImageSet, Run
 from fishfeat.report.compare import Standing, entry, leak
@@ -19,6 +20,8 @@ LEVEL = "95\N{NO-BREAK SPACE}%"
 FEW_GROUPS = 10
 WEAK_RECALL = 0.7
 SMALL_GAIN = 0.01
+# Shares of pairs from which on a species never seen is mostly noticed, and below which hardly.
+NOTICED, UNNOTICED = 0.9, 0.6
 
 
 def headline(standings: Sequence[Standing], images: ImageSet) -> str:
@@ -65,14 +68,17 @@ def n_groups(run: Run, images: ImageSet) -> int | None:
 
 def protocol(run: Run, images: ImageSet) -> str:
     """How the run was scored, in one plain sentence."""
-    n_repeats, n_folds = len(run.fold), int(run.fold.max()) + 1
+    scored = f"Each of {count(len(run.keys), 'picture')} was scored only by classifiers trained "
+    n_repeats, n_folds = len(run.fold), run.n_folds
+    if run.leaves_groups_out:
+        alone = f"without its own group ({n_folds:,} groups, each left out in turn)"
+        return f"{scored}{alone}{_held_out(run)}."
     repeated = "" if n_repeats == 1 else f", repeated {n_repeats} times"
     seed = entry(run.config, "splits", "seed")
     seeded = "" if seed is None else f", seed {seed}"
     return (
-        f"Each of {count(len(run.keys), 'picture')} was scored only by classifiers trained "
-        f"without its own fold ({n_folds} folds{repeated}{seeded}), with {_dealt(run, images)}"
-        f"{_held_out(run)}."
+        f"{scored}without its own fold ({n_folds} folds{repeated}{seeded}), with "
+        f"{_dealt(run, images)}{_held_out(run)}."
     )
 
 
@@ -89,7 +95,9 @@ def _held_out(run: Run) -> str:
         return ""
     drawn = entry(run.config, "splits", "holdout_origin") == "drawn"
     origin = "drawn before" if drawn else "set apart as the test part of the data set"
-    return f"; {count(len(run.holdout.keys), 'further picture')}, {origin}, were scored once"
+    n = count(len(run.holdout.keys), "further picture")
+    folds = "" if run.holdout_folds is None else " and by the mean of the folds' classifiers"
+    return f"; {n}, {origin}, were scored once, by a classifier trained on all others{folds}"
 
 
 def meaning(run: Run, images: ImageSet) -> str:
@@ -134,6 +142,27 @@ def worth_more(curve: Curve) -> str:
     return f"{gained}: whether more pictures would help cannot be told from these."
 
 
+def noticed(found: Unknown) -> str:
+    """Whether a classifier would notice a species that it never saw."""
+    told = {one: one.auroc for one in found.classes if one.auroc is not None}
+    if found.auroc is None:
+        return f"Whether {found.clf} would notice a species it never saw cannot be told from these."
+    least = min(told, key=told.__getitem__)
+    return (
+        f"A species that it never saw is {_how_often(found.auroc)} noticed by {found.clf}: of one "
+        "picture of a known species and one of a species left out of training, it is surer of the "
+        f"known one in {100 * found.auroc:.0f} of 100 pairs (chance: 50; mean over {len(told)} "
+        f"species), least for {least.name} ({100 * told[least]:.0f}), which it takes for "
+        f"{least.taken_for}."
+    )
+
+
+def _how_often(auroc: float) -> str:
+    if auroc >= NOTICED:
+        return "mostly"
+    return "hardly" if auroc < UNNOTICED else "not reliably"
+
+
 def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     """What forbids to take the scores at their face value; often nothing."""
     run = standings[0].run
@@ -143,8 +172,8 @@ def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:
         return [
             "No groups are known for these pictures. If several show the same animal or are "
             "copies of one photograph, they stand on both sides of the split: every score here is "
-            "too good, and every interval too narrow. Name the groups with --group-pattern or a "
-            "group column and fit again."
+            "too good, and every interval too narrow. Say what belongs together with --group-by (a "
+            "pattern in the names, a column, a folder, bursts or near-copies) and fit again."
         ]
     return [
         f"Groups are known ({integer(n_groups(run, images))}), yet these runs were split at "
@@ -162,11 +191,13 @@ def leak_story(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     assert worth is not None
     verdict = "may be chance" if worth.may_be_chance else "is what the leak is worth, not skill"
     random = percent_sign(first.random.metrics[RANKED_BY])
+    n_random = first.random.n_folds
+    folds = "" if n_random == first.run.n_folds else f" ({n_random} folds)"
     return [
         "Pictures of one group, such as the frames of one swimming fish, look so alike that a "
         "classifier which has trained on one recognises the next without knowing the species; the "
         "grouped score keeps them together and so says what to expect of a fish never seen before.",
-        f"Dealt out at random, the same pictures seem to give {first.label} {random}: the "
+        f"Dealt out at random{folds}, the same pictures seem to give {first.label} {random}: the "
         f"difference of {points(worth.value)} points ({points(worth.low)} to "
         f"{points(worth.high)}) {verdict}.",
     ]

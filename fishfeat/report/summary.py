@@ -12,7 +12,7 @@ from fishfeat.classify.compare import Evidence
 from fishfeat.classify.curve import Curve
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.classify.projection import FeatureMap
-from fishfeat.records import ImageSet, Run
+from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.report.charts import reliability
 from fishfeat.report.compare import Standing, entry, leak
 from fishfeat.report.contents import Contents
@@ -49,6 +49,10 @@ def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
             "digest": best.splits_digest,
             "n_groups": n_groups(best, images),
         },
+        "folds": [
+            one._asdict() | {"classes": [of._asdict() for of in one.classes]}
+            for one in contents.folds
+        ],
         "ranked_by": RANKED_BY,
         "leaderboard": [_standing(standing, images, contents.far) for standing in standings],
         "comparisons": [
@@ -70,6 +74,7 @@ def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
             "table": found.merge_table,
         },
         "learning_curves": [_curve(curve) for curve in contents.curves],
+        "unknown": [found.as_dict() for found in contents.unknown],
         "map": _map(contents.feature_map),
         "cost": _cost(views),
         "files": list(files),
@@ -146,7 +151,8 @@ def _run(view: View, galleries: Sequence[Gallery]) -> dict[str, Any]:
         "metrics": run.metrics,
         "intervals": run.intervals,
         "spread": run.spread,
-        "holdout": _holdout(run),
+        "holdout": _holdout(run.holdout),
+        "holdout_folds": _holdout(run.holdout_folds),
         "folds": run.folds,
         "confusion": confusion_of(view),
         "reliability": _reliability(run),
@@ -166,10 +172,9 @@ def _reliability(run: Run) -> dict[str, Any] | None:
     return {"expected_error": found.error, "bins": [one._asdict() for one in found.bins]}
 
 
-def _holdout(run: Run) -> dict[str, Any] | None:
-    if run.holdout is None:
+def _holdout(held: Holdout | None) -> dict[str, Any] | None:
+    if held is None:
         return None
-    held = run.holdout
     return {"n_images": len(held.keys), "metrics": held.metrics, "intervals": held.intervals}
 
 

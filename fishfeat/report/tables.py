@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from fishfeat.report.text import listed
 
 MAX_HTML_CLASSES = 30
 N_MISTAKES = 8
+MAX_FOLDS = 20
 STRONGEST_SHADE = 55
 
 
@@ -184,6 +185,23 @@ def class_scores(view: View) -> list[ClassScore]:
     columns = [found[name].tolist() for name in ("support", "recall", "precision", "f1")]
     names = [str(name) for name in run.class_names]
     return [ClassScore(*row) for row in zip(names, *columns, strict=True)]
+
+
+def fold_rows(run: Run) -> list[dict[str, Any]]:
+    """Each fold of each repeat; of many the smallest, the median and the largest of each column."""
+    if len(run.folds) <= MAX_FOLDS:
+        return [dict(fold) for fold in run.folds]
+    columns = {
+        name: [fold[name] for fold in run.folds]
+        for name in run.folds[0]
+        if all(isinstance(fold.get(name), int | float) for fold in run.folds)
+    }
+    kinds: dict[str, Callable[[Any], Any]]
+    kinds = {"smallest": min, "median": np.median, "largest": max}
+    return [
+        {"of": kind} | {name: float(of(values)) for name, values in columns.items()}
+        for kind, of in kinds.items()
+    ]
 
 
 def baseline(standings: Sequence[Standing]) -> dict[str, float]:

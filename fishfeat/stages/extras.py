@@ -1,15 +1,16 @@
-"""What the page shows beside the runs and `report` does not compute: the map, learning curves."""
+"""What the page shows beside the runs and `report` does not compute: the map, curves, unknowns."""
 
 from __future__ import annotations
 
 import logging
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fishfeat.classify.curve import Curve
+from fishfeat.classify.leave_out import Unknown
 from fishfeat.classify.projection import FeatureMap, check_method, feature_map
 from fishfeat.errors import FishfeatError
 from fishfeat.files import json_digest, read_json, safe_name, write_arrays, write_json
@@ -20,6 +21,8 @@ from fishfeat.stages.features import load_features
 from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
+Extra = TypeVar("Extra", Curve, Unknown)
+_PLACES = {Curve: "curves", Unknown: "unknown"}
 
 
 # --- the map ----------------------------------------------------------------------------------
@@ -90,23 +93,23 @@ def _kept_map(path: Path, key: str) -> FeatureMap | None:
     )
 
 
-# --- learning curves --------------------------------------------------------------------------
+# --- learning curves, unknown species ----------------------------------------------------------
 
 
-def save_curve(folder: DatasetFolder, curve: Curve) -> Path:
-    """Keep a curve, replacing that of the same classifier on the same folds."""
-    identity = json_digest([curve.clf, curve.balanced, curve.splits_digest, curve.features])
-    path = folder.folder / "curves" / f"{safe_name(curve.clf)}-{identity[:8]}.json"
-    points = [list(point) for point in curve.points]
-    write_json(path, vars(curve) | {"points": points})
+def save_extra(folder: DatasetFolder, made: Curve | Unknown) -> Path:
+    """Keep a result, replacing that of the same classifier on the same folds."""
+    identity = json_digest([made.clf, made.balanced, made.splits_digest, made.features])
+    file = f"{safe_name(made.clf)}-{identity[:8]}.json"
+    path = folder.folder / _PLACES[type(made)] / file
+    write_json(path, vars(made))
     return path
 
 
-def curves_in_force(folder: DatasetFolder, runs: list[Run]) -> list[Curve]:
-    """The kept curves that were drawn on the folds of `runs`."""
+def extras_in_force(folder: DatasetFolder, kind: type[Extra], runs: list[Run]) -> list[Extra]:
+    """The kept results of one kind that are of the folds of `runs`."""
     in_force = {run.splits_digest for run in runs}
-    kept = map(read_json, sorted((folder.folder / "curves").glob("*.json")))
-    return [Curve.from_json(one) for one in kept if one["splits_digest"] in in_force]
+    kept = map(read_json, sorted((folder.folder / _PLACES[kind]).glob("*.json")))
+    return [kind.from_json(one) for one in kept if one["splits_digest"] in in_force]
 
 
 # --- merging ----------------------------------------------------------------------------------

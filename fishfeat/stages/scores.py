@@ -14,16 +14,24 @@ import numpy as np
 from fishfeat.classify.backends import spread
 from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS, make_classifier
 from fishfeat.classify.crossval import cross_validate, score_holdout
+from fishfeat.classify.curve import Curve
 from fishfeat.classify.curve import learning_curve as draw_curve
+from fishfeat.classify.leave_out import Unknown, known_fold, leave_one_class_out
 from fishfeat.classify.permutation import Chance, permutation_check
 from fishfeat.classify.search import Budget, parse_budget
-from fishfeat.classify.splits import make_splits
+from fishfeat.classify.splits import make_splits, parse_folds
 from fishfeat.classify.voting import vote as vote_of
 from fishfeat.errors import DataError
 from fishfeat.images.signs import Sign
 from fishfeat.models import Model, fit_model, vote_model
 from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
-from fishfeat.stages.extras import curves_in_force, find_map, keep_map, merge_in_force, save_curve
+from fishfeat.stages.extras import (
+    extras_in_force,
+    find_map,
+    keep_map,
+    merge_in_force,
+    save_extra,
+)
 from fishfeat.stages.features import load_features
 from fishfeat.stages.groups import (
     asked_rules,
@@ -37,15 +45,18 @@ from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
 OnRun = Callable[[str, str], "OnProgress | None"]
-# Fitted dozens of times for a learning curve, so a fast one where none is named.
-CURVE_CLASSIFIER = "logreg"
+# Fitted dozens of times for a curve or unknown species, so a fast one where none is named.
+QUICK_CLASSIFIER = "logreg"
+# Random folds beside groups that are left out one by one.
+RANDOM_FOLDS = 10
+MANY_FITS = 500
 
 
 class Fit(NamedTuple):
     """What `fit_data` did: runs (for each classifier grouped, then random), models and signs.
 
-    `chance` is what each classifier scored on shuffled labels, where that was asked for; the signs
-    are of groups that nobody named.
+    `chance` is what each classifier scored on shuffled labels and `unknown` how it takes species
+    that it never saw, where that was asked for; the signs are of groups that nobody named.
     """
 
     folder: DatasetFolder
@@ -55,6 +66,7 @@ class Fit(NamedTuple):
     models: list[Path]
     chance: dict[str, Chance]
     signs: list[Sign]
+    unknown: list[Unknown]
 
 
 class _How(NamedTuple):
@@ -82,7 +94,7 @@ def fit_data(
     clf: Sequence[str] = (),
     group_by: Sequence[str] | None = None,
     group_pattern: str | None = None,
-    cv: int = 5,
+    cv: int | str = 5,
     repeats: int = 1,
     seed: int = 0,
     test: float | None = None,
@@ -91,6 +103,7 @@ def fit_data(
     vote: bool = False,
     permute: int = 0,
     learning_curve: bool = False,
+    unknown: bool = False,
     jobs: int = -1,
     backend: str | None = None,
     on_run: OnRun | None = None,
@@ -108,7 +121,7 @@ def fit_data(
         What belongs together, as in `scan`, and also 'duplicates', 'auto' and 'none'; None as
         before.
     cv, repeats, seed, test
-        `n_splits` and so on of `make_splits`.
+        `n_splits` and so on of `make_splits`; beside 'logo' the random folds are 10.
     balanced
         Weigh classes inversely to their frequency.
     search
@@ -121,6 +134,9 @@ def fit_data(
     learning_curve
         Also score the named classifiers (logreg where none is named) on ever more of the training
         groups and keep the curve for the page.
+    unknown
+        Also leave each class out in turn and keep whether the named classifiers (logreg where none
+        is named) are less sure of what they never saw.
     jobs
         Folds at once.
     backend
@@ -147,16 +163,19 @@ def fit_data(
     if asked is not None or not is_settled(folder, images, features):
         _, features, signs = settle_groups(folder, images, features, on_compare=on_compare)
     log.info("Data set: %s. Features: %s.", folder.name, features.spec.describe())
-    draw = partial(make_splits, features, n_splits=cv, repeats=repeats, seed=seed, test=test)
-    both = [draw()]
-    if both[0].strategy == "grouped":
-        both.append(draw(strategy="random"))
+    both = _both_splits(features, cv, repeats=repeats, seed=seed, test=test)
     _say_splits(features, both[0], silent=any(r.kind == "none" for r in known_rules(folder)))
+    if unknown:
+        known_fold(features, both[0])  # what cannot be done is said before anything is fitted
     how = _How(balanced, seed, jobs, budget, permute, on_run)
+    quick = list(dict.fromkeys(clf)) or [QUICK_CLASSIFIER]
     with spread(backend):
         done = [_fit_one(folder, features, both, name, how) for name in names]
-        for name in (clf or (CURVE_CLASSIFIER,)) if learning_curve else ():
+        for name in quick if learning_curve else ():
             _keep_curve(folder, features, both[0], name, how)
+        left_out = [
+            _keep_unknown(folder, features, both[0], name, how) for name in quick if unknown
+        ]
     chance = {one.runs[0].name: one.chance for one in done if one.chance is not None}
     if vote:
         done.append(_vote(folder, features, both, done, seed))
@@ -164,7 +183,7 @@ def fit_data(
     folder.update(splits=[splits.digest for splits in both])
     runs = [run for one in done for run in one.runs]
     paths = [folder.models / one.model.name for one in done]
-    return Fit(folder, features, both[0], runs, paths, chance, signs)
+    return Fit(folder, features, both[0], runs, paths, chance, signs, left_out)
 
 
 def _names(clf: Sequence[str], vote: bool) -> list[str]:
@@ -175,6 +194,24 @@ def _names(clf: Sequence[str], vote: bool) -> list[str]:
     if vote and len(names) < 2:
         raise DataError(f"--vote wants at least two classifiers; got {names[0]}. Name --clf more.")
     return names
+
+
+def _both_splits(features: Features, cv: int | str, **how: Any) -> list[Splits]:
+    """What is ranked by and, where that is grouped, random folds to hold it against."""
+    ranked = make_splits(features, n_splits=cv, **how)
+    if ranked.strategy == "random":
+        return [ranked]
+    if parse_folds(cv) is None:
+        largest = int(np.bincount(features.y[ranked.rows]).max())
+        n = ranked.n_folds
+        cv = min(RANDOM_FOLDS, largest)
+        log.log(
+            logging.WARNING if n > MANY_FITS else logging.INFO,
+            "Each of %d groups is left out in turn: %d fits of each classifier%s. The random folds "
+            "beside them are %d.",
+            *(n, n, ", where --cv 10 has ten" if n > MANY_FITS else "", cv),
+        )
+    return [ranked, make_splits(features, n_splits=cv, strategy="random", **how)]
 
 
 def _say_splits(features: Features, splits: Splits, *, silent: bool) -> None:
@@ -243,10 +280,8 @@ def _vote(
     seed: int,
 ) -> _Done:
     """One more run on each kind of splits, and one more model, of those that were fitted."""
-    groups = None if features.groups is None else features.groups[both[0].rows]
     runs = [
-        vote_of([one.runs[i] for one in done], groups=groups, seed=splits.seed)
-        for i, splits in enumerate(both)
+        vote_of(features, [one.runs[i] for one in done], splits) for i, splits in enumerate(both)
     ]
     model = vote_model([one.model for one in done])
     return _Done(_kept(folder, features, both[0], runs, model, seed), model)
@@ -278,8 +313,21 @@ def _keep_curve(
     progress = how.on_run(clf, "learning curve") if how.on_run else None
     draw = partial(draw_curve, features, clf, splits, balanced=how.balanced, seed=how.seed)
     curve = draw(n_jobs=how.jobs, on_progress=progress)
-    save_curve(folder, curve)
+    save_extra(folder, curve)
     log.info("%s", worth_more(curve))
+
+
+def _keep_unknown(
+    folder: DatasetFolder, features: Features, splits: Splits, clf: str, how: _How
+) -> Unknown:
+    from fishfeat.report.story import noticed
+
+    progress = how.on_run(clf, "unknown species") if how.on_run else None
+    leave_out = partial(leave_one_class_out, balanced=how.balanced, seed=how.seed)
+    found = leave_out(features, clf, splits, n_jobs=how.jobs, on_progress=progress)
+    save_extra(folder, found)
+    log.info("%s", noticed(found))
+    return found
 
 
 def runs_in_force(folder: DatasetFolder) -> list[Run]:
@@ -327,7 +375,8 @@ def report_data(
         folder.load_images(),
         folder.report,
         feature_map=find_map(folder, map_method),
-        curves=curves_in_force(folder, runs),
+        curves=extras_in_force(folder, Curve, runs),
+        unknown=extras_in_force(folder, Unknown, runs),
         merge=merge_in_force(folder),
         copies=copies.pairs if copies else (),
         group_matrix=group_matrix,

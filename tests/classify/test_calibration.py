@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from joblib import Parallel, delayed
 from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.svm import LinearSVC
@@ -103,3 +104,11 @@ def test_random_folds_are_calibrated_on_random_folds(leaky: Features) -> None:
     for strategy in ("grouped", "random"):
         run = cross_validate(leaky, "svc", make_splits(leaky, strategy=strategy))
         assert run.metrics["ece"] < 0.12
+
+
+def test_folds_in_threads_silence_the_same_warning_at_once() -> None:
+    """One thread's end must not bring back the warning in the midst of another's folds."""
+    codes = np.repeat([0, 1, 2], [40, 40, 2])
+    jobs = (delayed(inner_folds)(codes, None, 5, seed=seed) for seed in range(400))
+    found = Parallel(n_jobs=8, prefer="threads")(jobs)
+    assert all(len(folds) == 5 for folds in found)

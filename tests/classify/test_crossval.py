@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from joblib import Parallel, parallel_config
+from sklearn.pipeline import Pipeline
 
+from fishfeat.classify import backends
+from fishfeat.classify import crossval as module
 from fishfeat.classify.classifiers import make_classifier
 from fishfeat.classify.crossval import cross_validate, fit_rows, score_holdout, score_rows
+from fishfeat.classify.curve import learning_curve
+from fishfeat.classify.leave_out import leave_one_class_out
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.splits import make_splits
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import plain
 from fishfeat.models import fit_model
-from fishfeat.records import Features, Run, Splits
+from fishfeat.records import Features, Holdout, Int, Run, Splits
 
 MakeFeatures = Callable[..., Features]
 # The quick ones, of both kinds of scores.
@@ -261,6 +268,89 @@ def test_the_holdout_has_no_part_in_the_folds(memorised: tuple[Features, Splits]
     before = cross_validate(features, "svc", splits, n_jobs=1)
     after = cross_validate(dataclasses.replace(features, X=X, y=y), "svc", splits, n_jobs=1)
     np.testing.assert_array_equal(before.scores, after.scores)
+
+
+@pytest.mark.parametrize("n_splits", [3, "logo"])
+def test_the_mean_of_the_folds_models_is_that_computed_by_hand(
+    n_splits: int | str, make_features: MakeFeatures
+) -> None:
+    """A class of one group, so that some folds' models have not seen it."""
+    features = make_features((10, 10, 1), class_effect=0.6)
+    repeats = 1 if n_splits == "logo" else 2
+    splits = make_splits(features, n_splits=n_splits, repeats=repeats, test=0.2, seed=3)
+    held = cross_validate(features, "logreg", splits).holdout_folds
+    assert held is not None
+    by_hand, unseen = np.zeros((len(splits.holdout), 3)), 0
+    for train, _ in (fold for folds in splits.repeats for fold in folds):
+        model = make_classifier("logreg").fit(features.X[train], features.y[train])
+        by_hand[:, model.classes_] += model.predict_proba(features.X[splits.holdout])
+        unseen += len(model.classes_) < 3
+    by_hand /= repeats * splits.n_folds
+    assert unseen
+    np.testing.assert_allclose(held.scores, by_hand, atol=1e-6)
+    np.testing.assert_array_equal(held.keys, features.keys[splits.holdout])
+    assert held.metrics == evaluate(features.y[splits.holdout], held.scores, "proba")
+    assert features.groups is not None
+    groups = features.groups[splits.holdout]
+    assert held.intervals == bootstrap_intervals(
+        held.y, held.scores[None], "proba", groups=groups, seed=splits.seed
+    )
+
+
+def test_no_fold_is_trained_on_what_is_held_out(
+    memorised: tuple[Features, Splits], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, splits = memorised
+    trained: list[Int] = []
+    real = module.fit_rows
+
+    def spy(model: Pipeline, features: Features, rows: Int, *, grouped: bool) -> Pipeline:
+        trained.append(rows)
+        return real(model, features, rows, grouped=grouped)
+
+    monkeypatch.setattr(module, "fit_rows", spy)
+    held = cross_validate(features, "knn", splits, n_jobs=1).holdout_folds
+    assert len(trained) == splits.n_folds
+    assert not set(np.concatenate(trained)) & set(splits.holdout)
+    assert held is not None
+    low, high = held.intervals["accuracy"]
+    assert low < 0.5 < high
+
+
+def test_where_nothing_is_held_out_the_folds_say_nothing_of_it(leaky: Features) -> None:
+    assert cross_validate(leaky, "centroid", make_splits(leaky)).holdout_folds is None
+
+
+@contextlib.contextmanager
+def other_processes() -> Iterator[None]:
+    """As `spread` does it, with the processes that joblib itself has."""
+    with parallel_config("loky", n_jobs=2), Parallel() as pool:
+        token = backends._lent.set(pool)
+        try:
+            yield
+        finally:
+            backends._lent.reset(token)
+
+
+def test_what_other_processes_score_comes_back(make_features: MakeFeatures) -> None:
+    features = make_features((8, 8, 8), class_effect=0.5)
+    splits = make_splits(features, n_splits=3, test=0.2)
+
+    def held() -> Holdout:
+        found = cross_validate(features, "lda", splits).holdout_folds
+        assert found is not None
+        return found
+
+    def rest() -> list[Any]:
+        curve = learning_curve(features, "lda", splits)
+        unknown = leave_one_class_out(features, "lda", splits)
+        return [dataclasses.replace(one, seconds=0.0) for one in (curve, unknown)]
+
+    here, rest_here = held(), rest()
+    with other_processes():
+        there, rest_there = held(), rest()
+    np.testing.assert_allclose(here.scores, there.scores, atol=1e-12)
+    assert rest_here == rest_there
 
 
 # --- refused ----------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
+from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS
+from fishfeat.classify.compare import compare
+from fishfeat.classify.crossval import cross_validate
 from fishfeat.classify.splits import make_splits, prove_disjoint
 from fishfeat.errors import SplitError
 from fishfeat.records import BackboneSpec, Features, Fold, Splits
@@ -253,9 +256,13 @@ def test_more_folds_than_pictures_are_refused() -> None:
 
 
 def test_more_folds_than_groups_are_refused(make_features: MakeFeatures) -> None:
-    with pytest.raises(SplitError, match=r"--cv 5 asks for 5 folds; .* 4 groups .* 2 to 4"):
+    with pytest.raises(
+        SplitError, match=r"--cv 5 asks for 5 folds; .* 4 groups .* 2 to 4\. Take --cv 4 or"
+    ):
         make_splits(make_features((4, 3)))
-    with pytest.raises(SplitError, match=r"--test 0\.1 asks for 10 folds; .* 6 groups"):
+    with pytest.raises(
+        SplitError, match=r"--test 0\.1 asks for 10 folds; .* 6 groups .* share of 0\.17"
+    ):
         make_splits(make_features((6, 6)), test=0.1)
 
 
@@ -288,8 +295,80 @@ def test_options_that_mean_nothing_are_refused(
 
 
 def test_grouped_folds_without_groups_are_refused_with_a_cure(leaky: Features) -> None:
-    with pytest.raises(SplitError, match="--group-pattern"):
+    with pytest.raises(SplitError, match="--group-by"):
         make_splits(dataclasses.replace(leaky, groups=None), strategy="grouped")
+
+
+# --- each group in turn -----------------------------------------------------------------------
+
+
+def test_logo_leaves_each_group_out_in_turn(make_features: MakeFeatures) -> None:
+    features = make_features((4, 4, 1), class_effect=3)
+    splits = make_splits(features, n_splits="logo")
+    assert features.groups is not None
+    assert (splits.n_folds, splits.strategy) == (9, "grouped")
+    for train, test in splits.repeats[0]:
+        assert len(np.unique(features.groups[test])) == 1
+        assert len(train) + len(test) == len(features)
+    (note,) = splits.notes
+    assert note.startswith("Only one group, so never trained on when scored")
+    assert "cod" in note
+    run = cross_validate(features, "lda", splits)
+    assert (run.predicted == run.y)[run.y != 2].mean() > 0.9
+
+
+def test_hundreds_of_folds_of_one_class_each_are_scored_without_a_warning(
+    make_features: MakeFeatures,
+) -> None:
+    features = make_features((40, 40, 40, 5, 5, 5, 5), group_of=2)
+    run, other = (
+        cross_validate(features, clf, make_splits(features, n_splits="logo"))
+        for clf in ("centroid", "lda")
+    )
+    assert len(run.folds) == 140
+    assert all(np.isfinite(list(run.spread.values())))
+    assert 0 <= (compare(run, other, groups=features.groups).p_folds or 0) <= 1
+
+
+def test_logo_respects_what_is_held_out(make_features: MakeFeatures) -> None:
+    features = make_features((10, 10))
+    assert features.groups is not None
+    splits, folds = (make_splits(features, n_splits=n, test=0.2) for n in ("logo", 5))
+    np.testing.assert_array_equal(splits.holdout, folds.holdout)
+    assert splits.n_folds == len(np.unique(features.groups[splits.rows])) == 16
+    assert not set(features.groups[splits.holdout]) & set(features.groups[splits.rows])
+
+
+@pytest.mark.parametrize(
+    ("case", "options"),
+    [
+        ("No groups are known", {}),
+        ("no class has two groups", {}),
+        ("a single class to train on", {}),
+        ("draws nothing, so 2 repeats", {"repeats": 2}),
+        ("leaves groups out", {"strategy": "random"}),
+    ],
+)
+def test_what_cannot_be_left_out_is_said(
+    case: str, options: dict[str, Any], make_features: MakeFeatures
+) -> None:
+    features = make_features((3, 3))
+    assert features.groups is not None
+    of_one = np.where(features.y == 0, 0, features.groups)
+    groups = {
+        "No groups are known": None,
+        "no class has two groups": np.zeros(24, np.int64),
+        "a single class to train on": of_one,
+    }.get(case, features.groups)
+    with pytest.raises(SplitError, match=case):
+        make_splits(dataclasses.replace(features, groups=groups), n_splits="logo", **options)
+
+
+def test_a_number_of_folds_may_be_text_and_another_word_is_refused(leaky: Features) -> None:
+    assert make_splits(leaky, n_splits="4").digest == make_splits(leaky, n_splits=4).digest
+    expected = r"--cv takes a number of folds \(5\) or logo \(.*\); got 'loo'"
+    with pytest.raises(SplitError, match=expected):
+        make_splits(leaky, n_splits="loo")
 
 
 # --- rare classes -----------------------------------------------------------------------------
@@ -302,6 +381,10 @@ def test_rare_classes_are_noted_and_the_others_not(make_features: MakeFeatures) 
     assert single.startswith("Only one group, so never trained on when scored")
     assert "cod." in single
     assert "bass" not in few + single
+    for choice in ("--cv 3 or --cv logo", "--merge FILE", "--drop NAME"):
+        assert choice in few
+    assert "No folds mend it" in single
+    assert "--drop NAME" in single
 
 
 def test_nothing_is_noted_where_every_class_has_enough(leaky: Features) -> None:
@@ -310,9 +393,27 @@ def test_nothing_is_noted_where_every_class_has_enough(leaky: Features) -> None:
 
 def test_without_groups_pictures_are_counted(make_features: MakeFeatures) -> None:
     features = dataclasses.replace(make_features((8, 1), group_of=4), groups=None)
-    assert make_splits(features, n_splits=5).notes == (
-        "Fewer pictures than folds, so not scored in every fold: bream (4).",
-    )
+    (note,) = make_splits(features, n_splits=5).notes
+    assert note.startswith("Fewer pictures than folds, so not scored in every fold: bream (4). Add")
+    assert "--cv 4, merge" in note
+    assert "logo" not in note
+
+
+def test_hundreds_of_rare_classes_are_no_endless_note() -> None:
+    y = np.concatenate([np.repeat([0, 1], 10), np.repeat(np.arange(2, 40), 3)])
+    (note,) = make_splits(labelled(y)).notes
+    assert "fish13 (3) and 26 more. Add" in note
+
+
+@pytest.mark.parametrize("groups", [(8, 2, 1), (8, 8, 1, 1), (2, 2)])
+@pytest.mark.parametrize("clf", DEFAULT_CLASSIFIERS)
+def test_classes_of_few_groups_are_fitted_all_the_same(
+    clf: str, groups: tuple[int, ...], make_features: MakeFeatures
+) -> None:
+    features = make_features(groups, group_of=2)
+    for n_splits in (2, min(5, max(groups)), "logo"):
+        run = cross_validate(features, clf, make_splits(features, n_splits=n_splits), n_jobs=1)
+        assert np.isfinite(run.metrics["accuracy"])
 
 
 def test_a_class_that_stands_only_in_the_test_part_is_noted(parted: Features) -> None:

@@ -15,7 +15,7 @@ from fishfeat.classify.splits import make_splits
 from fishfeat.classify.voting import SoftVote, vote
 from fishfeat.errors import DataError, ModelError, SplitError
 from fishfeat.models import fit_model, vote_model
-from fishfeat.records import Features, Run
+from fishfeat.records import Features, Run, Splits
 
 MakeFeatures = Callable[..., Features]
 VOTERS = ("svc", "lda", "centroid")
@@ -27,25 +27,46 @@ def features(make_features: MakeFeatures) -> Features:
 
 
 @pytest.fixture(scope="module")
-def runs(features: Features) -> list[Run]:
-    splits = make_splits(features, repeats=2, n_splits=3)
+def splits(features: Features) -> Splits:
+    return make_splits(features, repeats=2, n_splits=3, test=0.2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def runs(features: Features, splits: Splits) -> list[Run]:
     return [cross_validate(features, clf, splits) for clf in VOTERS]
 
 
-def test_the_vote_is_the_mean_of_the_probabilities(features: Features, runs: list[Run]) -> None:
+def test_the_vote_is_the_mean_of_the_probabilities(
+    features: Features, runs: list[Run], splits: Splits
+) -> None:
+    assert features.groups is not None
     tested = dataclasses.replace(runs[0], config={**runs[0].config, "chance": {"leaks": False}})
-    run = vote([tested, *runs[1:]], groups=features.groups)
+    run = vote(features, [tested, *runs[1:]], splits)
     assert "chance" not in run.config  # it is that of one voter
     np.testing.assert_allclose(run.scores, sum(r.scores for r in runs) / 3)
     each = [evaluate(run.y, scores, "proba") for scores in run.scores]
     assert run.metrics["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in each]))
-    assert run.intervals == bootstrap_intervals(run.y, run.scores, "proba", groups=features.groups)
+    groups = features.groups[splits.rows]
+    assert run.intervals == bootstrap_intervals(run.y, run.scores, "proba", groups=groups, seed=1)
     assert run.config["voters"] == list(VOTERS)
     assert run.splits_digest == runs[0].splits_digest
 
 
-def test_each_fold_of_the_vote_is_that_of_its_rows(runs: list[Run]) -> None:
-    run = vote(runs)
+def test_of_held_out_rows_the_vote_is_the_mean_of_what_the_voters_folds_say(
+    features: Features, runs: list[Run], splits: Splits
+) -> None:
+    held = vote(features, runs, splits).holdout_folds
+    assert held is not None
+    said = [run.holdout_folds.scores for run in runs if run.holdout_folds is not None]
+    np.testing.assert_allclose(held.scores, sum(said) / 3)
+    np.testing.assert_array_equal(held.keys, features.keys[splits.holdout])
+    assert held.metrics == evaluate(held.y, held.scores, "proba")
+
+
+def test_each_fold_of_the_vote_is_that_of_its_rows(
+    features: Features, runs: list[Run], splits: Splits
+) -> None:
+    run = vote(features, runs, splits)
     assert len(run.folds) == 6
     for row in run.folds:
         own = run.fold[row["repeat"]] == row["fold"]
@@ -78,14 +99,14 @@ def test_a_vote_survives_joblib(features: Features, tmp_path) -> None:
     np.testing.assert_array_equal(model.predict(features.X), again.predict(features.X))
 
 
-def test_what_cannot_vote_is_refused(features: Features, runs: list[Run]) -> None:
+def test_what_cannot_vote_is_refused(features: Features, runs: list[Run], splits: Splits) -> None:
     with pytest.raises(DataError, match="at least two"):
-        vote(runs[:1])
+        vote(features, runs[:1], splits)
     other = dataclasses.replace(runs[1], splits_digest="0" * 64)
     with pytest.raises(SplitError, match="same folds"):
-        vote([runs[0], other])
+        vote(features, [runs[0], other], splits)
     with pytest.raises(DataError, match="lda give no probabilities"):
-        vote([runs[0], dataclasses.replace(runs[1], score_kind="decision")])
+        vote(features, [runs[0], dataclasses.replace(runs[1], score_kind="decision")], splits)
     models = [fit_model(features, "lda"), fit_model(features, "centroid")]
     with pytest.raises(ModelError, match="same features"):
         vote_model([models[0], dataclasses.replace(models[1], fingerprint="0" * 64)])

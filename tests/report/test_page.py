@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from fishfeat.classify.curve import Curve, CurvePoint
+from fishfeat.classify.leave_out import LeftOut, Unknown
 from fishfeat.errors import DataError, SplitError
 from fishfeat.pairs import CopyPair
 from fishfeat.records import Rejected
 from fishfeat.report.page import write_report
-from fishfeat.report.story import worth_more
+from fishfeat.report.story import noticed, worth_more
 
 HOSTILE = [
     "<script>alert(1)<.png",
@@ -61,7 +62,7 @@ def test_png_files_and_the_page_lie_side_by_side(written):
     confusion = {f"confusion-{n}.png" for n in ("svc-grouped", "rf-grouped", "svc-random")}
     assert written.name == "index.html"
     plots = confusion | {"leaderboard.png", "class_counts.png"}
-    assert names == plots | {"index.html", "report.json", "suspects.csv"}
+    assert names == plots | {"index.html", "report.json", "suspects.csv", "folds.csv"}
     assert all((written.parent / n).read_bytes().startswith(b"\x89PNG") for n in confusion)
 
 
@@ -312,6 +313,16 @@ def test_the_page_says_what_the_score_means(pond, page, make_images, make_run, t
     assert "of animals never seen before expect less" in other.text
 
 
+def test_many_folds_are_summed_up_on_the_page(make_images, make_run, tmp_path, read_page):
+    images = make_images(60)
+    for n_folds, rows in ((20, "Each fold of each repeat"), (21, "the largest of 21 folds")):
+        run = make_run(images, split="random", n_folds=n_folds)
+        text = read_page(write_report([run], images, tmp_path / str(n_folds))).text
+        assert rows in text
+    found = json.loads((tmp_path / "21" / "report.json").read_text())
+    assert len(found["runs"][0]["folds"]) == 21
+
+
 def test_a_learning_curve_says_whether_more_pictures_would_help():
     def verdict(gain, low, high):
         points = tuple(CurvePoint(s, 60 * s, 20 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
@@ -323,3 +334,30 @@ def test_a_learning_curve_says_whether_more_pictures_would_help():
     assert "would hardly help" in verdict(0.001, -0.004, 0.006)
     assert "cannot be told" in verdict(0.02, -0.02, 0.06)
     assert verdict(0.03, 0.01, 0.05).startswith("From 10 to 20 pictures of each class lda gained")
+
+
+def strangers(*auroc):
+    rows = (LeftOut(f"fish {i}", 9, one, "cod") for i, one in enumerate(auroc))
+    known = [one for one in auroc if one is not None]
+    mean = np.mean(known) if known else None
+    return Unknown("lda", False, 0, "grouped", "d", "nano", tuple(rows), mean, 1.0)
+
+
+def test_it_is_said_whether_a_species_never_seen_would_be_noticed():
+    said = noticed(strangers(0.95, 0.99, 0.9))
+    assert said.startswith("A species that it never saw is mostly noticed by lda: ")
+    assert "in 95 of 100 pairs (chance: 50; mean over 3 species), least for fish 2 (90)" in said
+    assert " is not reliably noticed " in noticed(strangers(0.95, 0.5, 0.8))
+    assert " is hardly noticed " in noticed(strangers(0.5, 0.5, 0.6))
+    assert "mean over 2 species" in noticed(strangers(0.9, None, 0.9))
+    assert "cannot be told" in noticed(strangers(None, None, None))
+
+
+def test_species_left_out_stand_in_a_table_of_their_own(make_images, make_run, tmp_path, read_page):
+    images = make_images()
+    found = strangers(0.9, None, 0.875)
+    text = read_page(write_report([make_run(images)], images, tmp_path, unknown=[found])).text
+    section = text[text.index("Would it notice a species that it never saw?") :]
+    assert noticed(found) in section
+    assert "fish 2987.5" in section.replace("\n", "")
+    assert "fish 19–cod" in section.replace("\n", "")

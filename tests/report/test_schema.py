@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fishfeat.classify.curve import Curve, CurvePoint
+from fishfeat.classify.leave_out import LeftOut, Unknown
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.records import Rejected
 from fishfeat.report.page import write_report
@@ -32,26 +33,39 @@ def full(make_images, make_run, hold_out, tmp_path_factory):
     sure = np.full(60, 0.9)
     held = hold_out(images, range(60, 66))
     runs = [
-        make_run(rest, "svc", wrong=range(0, 40, 3), margin=sure, holdout=held),
+        make_run(rest, "svc", wrong=range(0, 40, 3), margin=sure, holdout=held, holdout_folds=held),
         make_run(rest, "rf", wrong=range(0, 50, 2), margin=sure),
         make_run(rest, "knn", wrong=range(0, 50, 4), score_kind="decision"),
         make_run(rest, "svc", wrong=[3], split="random"),
     ]
     points = tuple(CurvePoint(s, 30 * s, 10 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
     curve = Curve("svc", False, 0, "grouped", "d", "nano", points, 0.0, -0.1, 0.1, 1.5)
+    classes = tuple(LeftOut(n, 20, a, "cod") for n, a in (("bream", 0.9), ("dab", None)))
+    strangers = Unknown("svc", False, 0, "grouped", "d", "nano", (*classes, *classes), 0.9, 2.5)
     xy = np.random.default_rng(0).normal(size=(66, 2))
     laid_out = FeatureMap(images.keys, xy, "pca", 0.4, "nano")
     folder = tmp_path_factory.mktemp("full")
-    write_report(runs, images, folder, feature_map=laid_out, curves=[curve], group_matrix=True)
+    write_report(
+        runs,
+        images,
+        folder,
+        feature_map=laid_out,
+        curves=[curve],
+        unknown=[strangers],
+        group_matrix=True,
+    )
     return folder
 
 
 def test_a_full_report_follows_the_schema(validator, full):
     found = json.loads((full / "report.json").read_text())
     validator.validate(found)
-    for name in ("suspects", "identical", "learning_curves", "map", "rejected", "comparisons"):
+    for name in ("suspects", "identical", "learning_curves", "unknown", "map", "rejected"):
         assert found[name], name
     assert found["merges"]["steps"]
+    assert found["comparisons"]
+    (held,) = (one for one in found["runs"] if one["holdout_folds"])
+    assert held["holdout"] == held["holdout_folds"]
     assert found["leaderboard"][1]["behind"]["p_holm"] <= 1
     assert {path.name for path in full.iterdir()} == {"index.html", "report.json", *found["files"]}
 
@@ -63,7 +77,7 @@ def test_a_bare_report_follows_the_schema(validator, make_images, make_run, tmp_
     found = json.loads((tmp_path / "report.json").read_text())
     validator.validate(found)
     assert found["map"] is None
-    assert found["learning_curves"] == []
+    assert found["learning_curves"] == found["unknown"] == []
 
 
 def test_the_schema_refuses_what_is_missing_mistyped_or_unknown(validator, full):
