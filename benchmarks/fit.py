@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
 import fishfeat as ff
+from fishfeat.classify.crossval import validate_and_fit
 from fishfeat.records import Features, Splits
 
 BACKBONE = "mobilenetv2_100.tf2_in1k"
@@ -104,9 +105,7 @@ def plain_accuracy(features: Features, clf: str, splits: Splits, jobs: int, seed
 
 def our_way(features: Features, clf: str, both: list[Splits], jobs: int) -> float:
     """The same with fishfeat."""
-    runs = [ff.cross_validate(features, clf, splits, n_jobs=jobs) for splits in both]
-    ff.fit_model(features, clf)
-    return runs[0].metrics["accuracy"]
+    return validate_and_fit(features, clf, both, n_jobs=jobs).runs[0].metrics["accuracy"]
 
 
 def speed(features: Features, names: list[str], jobs: int) -> None:

@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 
 import fishfeat as ff
+from fishfeat.classify.crossval import validate_and_fit
+from fishfeat.models import model_of
 from fishfeat.records import BackboneSpec, Features, ImageSet, Run, Splits
 from fishfeat.workspace import DatasetFolder
 
@@ -86,8 +88,8 @@ def images_of(features: Features, root: Path) -> ImageSet:
 
 def fit(features: Features, clf: str, both: list[Splits], jobs: int, to: Path) -> list[Run]:
     """What the fit stage does for one classifier."""
-    runs = [ff.cross_validate(features, clf, splits, n_jobs=jobs) for splits in both]
-    model = ff.fit_model(features, clf)
+    runs, pipeline = validate_and_fit(features, clf, both, n_jobs=jobs)
+    model = model_of(pipeline, features, clf, both[0].rows)
     model.save(to / "models" / model.name)
     for run in runs:
         DatasetFolder(to).save_run(run)

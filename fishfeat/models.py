@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
 import numpy as np
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 
 from fishfeat.classify.backends import one_blas_thread
 from fishfeat.classify.crossval import describe_features, fit_rows, score_rows
@@ -175,6 +175,20 @@ def fit_model(
     unfitted = make_model(clf, search=search, balanced=balanced, seed=seed)
     with one_blas_thread():
         pipeline = fit_rows(unfitted, features, rows)
+    return model_of(pipeline, features, clf, rows, balanced=balanced, seed=seed, search=search)
+
+
+def model_of(
+    pipeline: Pipeline,
+    features: Features,
+    clf: str,
+    rows: Int,
+    *,
+    balanced: bool = False,
+    seed: int = 0,
+    search: Budget | None = None,
+) -> Model:
+    """The model of a pipeline that was fitted on `rows` int64 (n_rows,) of the features."""
     chosen = {"search": str(search), "params": pipeline[-1].params_} if search else {}
     _, kind = score_rows(pipeline, features, rows[:1])
     return Model(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,22 +91,83 @@ def cross_validate(
     DataError
         The classifier is not known, or cannot learn from as few pictures as a fold has.
     """
+    same: dict[str, Any] = {"balanced": balanced, "seed": seed, "search": search}
+    jobs = _fold_jobs(features, clf, splits, **same)
+    with closing(results_of(jobs, n_jobs, searched=search is not None)) as results:
+        return _collected(features, clf, splits, results, on_progress, **same)
+
+
+class Fitted(NamedTuple):
+    """The runs of one classifier on each of some splits, and its pipeline fitted on other rows."""
+
+    runs: list[Run]
+    pipeline: Pipeline
+
+
+def validate_and_fit(
+    features: Features,
+    clf: str,
+    several: Sequence[Splits],
+    *,
+    balanced: bool = False,
+    seed: int = 0,
+    n_jobs: int = -1,
+    search: Budget | None = None,
+    on_run: Callable[[Splits], OnProgress | None] = lambda splits: None,
+) -> Fitted:
+    """`cross_validate` on each of several splits, and fit on `rows` of the first, all at once.
+
+    As one queue of fits no core waits for the last fold of one before the next begins.
+
+    Parameters
+    ----------
+    features, clf, balanced, seed, n_jobs, search
+        As `cross_validate`.
+    several
+        Splits of these features.
+    on_run
+        Called with each of the splits when its folds have their turn; gives its progress callback.
+    """
+    same: dict[str, Any] = {"balanced": balanced, "seed": seed, "search": search}
+    by_splits = [_fold_jobs(features, clf, splits, **same) for splits in several]
+    # The largest first, so that it is not what all wait for at the end.
+    whole = delayed(fit_rows)(make_model(clf, **same), features, several[0].rows)
+    jobs = [whole, *chain.from_iterable(by_splits)]
+    with closing(results_of(jobs, n_jobs, searched=search is not None)) as results:
+        pipeline = next(results)
+        runs = [_collected(features, clf, s, results, on_run(s), **same) for s in several]
+    return Fitted(runs, pipeline)
+
+
+def _fold_jobs(features: Features, clf: str, splits: Splits, **how: Any) -> list[Any]:
     _check_splits(features, splits)
-    fresh = partial(make_model, clf, search=search, balanced=balanced, seed=seed)
-    model = fresh()
-    folds = [fold for repeat in splits.repeats for fold in repeat]
+    fit = partial(delayed(_fit_fold), grouped=splits.strategy == "grouped")
+    folds = chain.from_iterable(splits.repeats)
+    return [fit(make_model(clf, **how), features, fold, splits.holdout) for fold in folds]
+
+
+def _collected(
+    features: Features,
+    clf: str,
+    splits: Splits,
+    results: Iterator[FoldScores],
+    on_progress: OnProgress | None,
+    *,
+    search: Budget | None,
+    **how: Any,
+) -> Run:
+    """The run of the next results, as many as there are folds."""
+    n = splits.n_folds * len(splits.repeats)
     done: list[FoldScores] = []
     held = np.zeros((len(splits.holdout), len(features.class_names)))
-    fit = partial(delayed(_fit_fold), grouped=splits.strategy == "grouped")
-    jobs = [fit(fresh(), features, fold, splits.holdout) for fold in folds]
-    for result in results_of(jobs, n_jobs, searched=search is not None):
+    for result in islice(results, n):
         # Summed at once: hundreds of folds would hold as many copies.
-        held += result.holdout / len(folds)
+        held += result.holdout / n
         done.append(result._replace(holdout=held[:0]))
         if on_progress is not None:
-            on_progress(len(done), len(folds))
+            on_progress(len(done), n)
     name = run_name(clf, search)
-    config = _config(features, name, model, splits, balanced=balanced, seed=seed)
+    config = _config(features, name, make_model(clf, search=search, **how), splits, **how)
     config |= {"search": str(search)} if search else {}
     config["notes"] = list(dict.fromkeys(result.note for result in done if result.note))[:1]
     for note in config["notes"]:
@@ -112,7 +175,9 @@ def cross_validate(
     return _run(features, name, splits, done, held, config)
 
 
-def results_of(jobs: list[Any], n_jobs: int, *, searched: bool = False) -> Iterator[Any]:
+def results_of(
+    jobs: list[Any], n_jobs: int, *, searched: bool = False
+) -> Generator[Any, None, None]:
     """What each delayed job gives, in order: by threads here, or by the workers that are lent.
 
     A search spreads its candidates, of which there are more than folds.

@@ -13,7 +13,7 @@ import numpy as np
 
 from fishfeat.classify.backends import spread
 from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS, make_classifier
-from fishfeat.classify.crossval import cross_validate, score_holdout
+from fishfeat.classify.crossval import score_holdout, validate_and_fit
 from fishfeat.classify.curve import Curve
 from fishfeat.classify.curve import learning_curve as draw_curve
 from fishfeat.classify.leave_out import Unknown, known_fold, leave_one_class_out
@@ -23,7 +23,7 @@ from fishfeat.classify.splits import make_splits, parse_folds
 from fishfeat.classify.voting import vote as vote_of
 from fishfeat.errors import DataError
 from fishfeat.images.signs import Sign
-from fishfeat.models import Model, fit_model, vote_model
+from fishfeat.models import Model, model_of, vote_model
 from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.extras import (
     extras_in_force,
@@ -236,18 +236,19 @@ def _fit_one(
     folder: DatasetFolder, features: Features, both: Sequence[Splits], clf: str, how: _How
 ) -> _Done:
     """The runs of one classifier, and its model fitted on all rows that are not held out."""
-    same: dict[str, Any] = {"balanced": how.balanced, "seed": how.seed}
-    runs = []
-    for splits in both:
-        progress = how.on_run(clf, splits.strategy) if how.on_run else None
-        validate = partial(cross_validate, features, clf, splits, search=how.search, **same)
-        runs.append(validate(n_jobs=how.jobs, on_progress=progress))
+    same: dict[str, Any] = {"balanced": how.balanced, "seed": how.seed, "search": how.search}
+
+    def on_run(splits: Splits) -> OnProgress | None:
+        return how.on_run(clf, splits.strategy) if how.on_run else None
+
+    fitted = validate_and_fit(features, clf, both, n_jobs=how.jobs, on_run=on_run, **same)
+    runs = fitted.runs
     chance = _on_shuffled(features, both[0], clf, how) if how.permute else None
     if chance is not None:
         runs[0] = dataclasses.replace(
             runs[0], config={**runs[0].config, "chance": chance._asdict()}
         )
-    model = fit_model(features, clf, rows=both[0].rows, search=how.search, **same)
+    model = model_of(fitted.pipeline, features, clf, both[0].rows, **same)
     return _Done(_kept(folder, features, both[0], runs, model, how.seed), model, chance)
 
 

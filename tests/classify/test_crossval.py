@@ -17,7 +17,13 @@ from sklearn.pipeline import Pipeline
 from fishfeat.classify import backends
 from fishfeat.classify import crossval as module
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import cross_validate, fit_rows, score_holdout, score_rows
+from fishfeat.classify.crossval import (
+    cross_validate,
+    fit_rows,
+    score_holdout,
+    score_rows,
+    validate_and_fit,
+)
 from fishfeat.classify.curve import learning_curve
 from fishfeat.classify.leave_out import leave_one_class_out
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
@@ -156,6 +162,32 @@ def test_progress_counts_every_fold(features: Features, splits: Splits) -> None:
         features, "centroid", splits, on_progress=lambda done, total: seen.append((done, total))
     )
     assert seen == [(i, 10) for i in range(1, 11)]
+
+
+def test_several_splits_and_the_model_at_once_are_what_each_is_alone(
+    features: Features, splits: Splits, run: Run
+) -> None:
+    random = make_splits(features, strategy="random", test=0.2)
+    told: dict[str, list[int]] = {"grouped": [], "random": []}
+    fitted = validate_and_fit(
+        features,
+        "logreg",
+        [splits, random],
+        n_jobs=2,
+        on_run=lambda of: lambda done, total: told[of.strategy].append(done * 100 + total),
+    )
+    alone = cross_validate(features, "logreg", random)
+    for found, expected in zip(fitted.runs, [run, alone], strict=True):
+        np.testing.assert_array_equal(found.scores, expected.scores)
+        assert (found.metrics, found.intervals) == (expected.metrics, expected.intervals)
+        assert found.splits_digest == expected.splits_digest
+        np.testing.assert_array_equal(found.holdout_folds.scores, expected.holdout_folds.scores)
+    model = fit_model(features, "logreg", rows=splits.rows)
+    np.testing.assert_array_equal(
+        fitted.pipeline.predict_proba(features.X), model.pipeline.predict_proba(features.X)
+    )
+    assert told["grouped"] == [100 * i + 10 for i in range(1, 11)]
+    assert told["random"] == [100 * i + 5 for i in range(1, 6)]
 
 
 def test_balanced_and_seed_reach_the_classifier(features: Features, splits: Splits) -> None:
