@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fishfeat.errors import DataError
 from fishfeat.records import Float, Int
 
 
@@ -100,10 +102,23 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for turn, n_rounds in enumerate(self._rounds()):
             at = turn % len(data)
             data[at].set_base_margin(margin)
-            booster = xgboost.train(self._params(turn), data[at], n_rounds)
+            booster = self._trained(turn, data[at], n_rounds)
             margin = booster.predict(data[at], output_margin=True)
             turns.append((at, booster))
         return turns
+
+    def _trained(self, turn: int, data: Any, n_rounds: int) -> Any:
+        import xgboost
+
+        booster = xgboost.train(self._params(turn), data, n_rounds)
+        # XGBoost goes on without a GPU that is not there.
+        used = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
+        if used.partition(":")[0] != self.device.partition(":")[0]:
+            raise DataError(
+                f"XGBoost was to run on {self.device!r} and took {used!r}: no such device is "
+                "found. Set device='cpu'."
+            )
+        return booster
 
     def _rounds(self) -> list[int]:
         full, rest = divmod(self.n_estimators, self.rounds_per_turn)

@@ -131,7 +131,7 @@ def validate_and_fit(
     same: dict[str, Any] = {"balanced": balanced, "seed": seed, "search": search}
     by_splits = [_fold_jobs(features, clf, splits, **same) for splits in several]
     # The largest first, so that it is not what all wait for at the end.
-    whole = delayed(fit_rows)(make_model(clf, **same), features, several[0].rows)
+    whole = delayed(_fit_whole)(partial(make_model, clf, **same), features, several[0].rows)
     jobs = [whole, *chain.from_iterable(by_splits)]
     with closing(results_of(jobs, n_jobs, searched=search is not None)) as results:
         pipeline = next(results)
@@ -143,7 +143,9 @@ def _fold_jobs(features: Features, clf: str, splits: Splits, **how: Any) -> list
     _check_splits(features, splits)
     fit = partial(delayed(_fit_fold), grouped=splits.strategy == "grouped")
     folds = chain.from_iterable(splits.repeats)
-    return [fit(make_model(clf, **how), features, fold, splits.holdout) for fold in folds]
+    # Made where it is fitted: a fitted forest is large, and a job is kept until all are done.
+    fresh = partial(make_model, clf, **how)
+    return [fit(fresh, features, fold, splits.holdout) for fold in folds]
 
 
 def _collected(
@@ -202,11 +204,15 @@ def _check_splits(features: Features, splits: Splits) -> None:
         prove_disjoint(splits, features.groups, folds=splits.strategy == "grouped")
 
 
+def _fit_whole(fresh: Callable[[], Pipeline], features: Features, rows: Int) -> Pipeline:
+    return fit_rows(fresh(), features, rows)
+
+
 def _fit_fold(
-    model: Pipeline, features: Features, fold: Fold, holdout: Int, *, grouped: bool
+    fresh: Callable[[], Pipeline], features: Features, fold: Fold, holdout: Int, *, grouped: bool
 ) -> FoldScores:
     start = time.perf_counter()
-    fit_rows(model, features, fold.train, grouped=grouped)
+    model = fit_rows(fresh(), features, fold.train, grouped=grouped)
     fitted = time.perf_counter()
     scores, kind = score_rows(model, features, fold.test)
     seconds = (fitted - start, time.perf_counter() - fitted)

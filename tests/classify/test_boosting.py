@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from fishfeat.classify.boosting import BoostedTrees
+from fishfeat.errors import DataError
 from fishfeat.records import Features
 
 MakeFeatures = Callable[..., Features]
@@ -39,3 +41,13 @@ def test_more_rounds_fit_closer(make_features: MakeFeatures) -> None:
         for n in (5, 50)
     )
     assert many.mean() > few.mean() + 0.1
+
+
+@pytest.mark.filterwarnings("ignore:[\\s\\S]*GPU")
+def test_a_device_that_is_not_there_is_refused(
+    make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    features = make_features()
+    with pytest.raises(DataError, match=r"'cuda' and took 'cpu'.*Set device='cpu'"):
+        BoostedTrees(n_estimators=4, device="cuda").fit(features.X, features.y)

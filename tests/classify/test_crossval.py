@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from joblib import Parallel, parallel_config
 from sklearn.pipeline import Pipeline
 
-from fishfeat.classify import backends
+from fishfeat.classify import backends, search
 from fishfeat.classify import crossval as module
 from fishfeat.classify.classifiers import make_classifier
 from fishfeat.classify.crossval import (
@@ -188,6 +190,27 @@ def test_several_splits_and_the_model_at_once_are_what_each_is_alone(
     )
     assert told["grouped"] == [100 * i + 10 for i in range(1, 11)]
     assert told["random"] == [100 * i + 5 for i in range(1, 6)]
+
+
+def test_the_model_of_a_fold_is_let_go_once_it_has_scored(
+    features: Features, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Pipeline]] = []
+    alive: list[int] = []
+
+    def make(*args: Any, **kwargs: Any) -> Pipeline:
+        model = search.make_model(*args, **kwargs)
+        made.append(weakref.ref(model))
+        return model
+
+    def count(done: int, total: int) -> None:
+        gc.collect()
+        alive.append(sum(one() is not None for one in made))
+
+    monkeypatch.setattr(module, "make_model", make)
+    cross_validate(features, "centroid", splits, n_jobs=1, on_progress=count)
+    assert len(made) >= len(alive) == 10
+    assert max(alive) <= 1
 
 
 def test_balanced_and_seed_reach_the_classifier(features: Features, splits: Splits) -> None:
