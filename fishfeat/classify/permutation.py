@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fishfeat.classify.crossval import cross_validate
+from fishfeat.classify.search import Budget
 from fishfeat.errors import DataError
 from fishfeat.records import Features, Int, OnProgress, Splits
 
@@ -51,14 +53,15 @@ def permutation_check(
     balanced: bool = False,
     seed: int = 0,
     n_jobs: int = -1,
+    search: Budget | None = None,
     on_progress: OnProgress | None = None,
 ) -> Chance:
     """Cross-validate on shuffled labels, on the folds that the scores come from.
 
     Parameters
     ----------
-    features, clf, splits, balanced, n_jobs
-        As `cross_validate`.
+    features, clf, splits, balanced, n_jobs, search
+        As `cross_validate`; a search is done anew for every shuffling.
     n_shuffles
         How often the labels are shuffled.
     seed
@@ -75,11 +78,13 @@ def permutation_check(
         raise DataError(f"--permute must be at least 1; got {n_shuffles}.")
     # What is held out plays no part in it.
     splits = dataclasses.replace(splits, holdout=splits.holdout[:0])
+    same: dict[str, Any] = {"balanced": balanced, "seed": seed, "search": search}
+    validate = partial(cross_validate, n_jobs=n_jobs, **same)
     rng = np.random.default_rng(seed)
     scores, lows = [], []
     for done in range(1, n_shuffles + 1):
         shuffled = dataclasses.replace(features, y=shuffle_labels(features, splits.rows, rng))
-        run = cross_validate(shuffled, clf, splits, balanced=balanced, seed=seed, n_jobs=n_jobs)
+        run = validate(shuffled, clf, splits)
         scores.append(run.metrics[SCORE])
         lows.append(run.intervals[SCORE][0])
         if on_progress is not None:

@@ -262,6 +262,7 @@ def _on_shuffled(features: Features, splits: Splits, clf: str, how: _How) -> Cha
         balanced=how.balanced,
         seed=how.seed,
         n_jobs=how.jobs,
+        search=how.search,
         on_progress=how.on_run(clf, "shuffled") if how.on_run else None,
     )
     if chance.leaks:

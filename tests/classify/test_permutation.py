@@ -11,6 +11,7 @@ import pytest
 
 from fishfeat.classify import crossval
 from fishfeat.classify.permutation import Chance, permutation_check, shuffle_labels
+from fishfeat.classify.search import Budget, Searched
 from fishfeat.classify.splits import make_splits
 from fishfeat.errors import DataError
 from fishfeat.records import Features
@@ -26,6 +27,23 @@ def test_grouped_folds_score_shuffled_labels_at_chance(clf: str, leaky: Features
     assert len(set(found.shuffled)) == 4
     assert not found.leaks
     assert np.mean(found.shuffled) == pytest.approx(0.25, abs=0.1)
+
+
+def test_a_search_is_done_anew_on_shuffled_labels(
+    leaky: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+    fit = Searched.fit
+
+    def look(self: Searched, X: Any, y: Any, groups: Any = None) -> Searched:
+        seen.append(np.asarray(y).tobytes())
+        return fit(self, X, y, groups)
+
+    monkeypatch.setattr(Searched, "fit", look)
+    budget = Budget(trials=3)
+    found = permutation_check(leaky, "knn", make_splits(leaky), n_shuffles=2, search=budget)
+    assert len(set(seen)) == len(seen) == 2 * 5
+    assert np.mean(found.shuffled) == pytest.approx(0.25, abs=0.12)
 
 
 @pytest.mark.parametrize("clf", QUICK)
