@@ -1,4 +1,4 @@
-"""Folds and candidates on the workers of a Dask or Ray cluster, through joblib's backends."""
+"""Where fits run: in threads here, or on the workers of a Dask or Ray cluster, through joblib."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import contextlib
 import importlib
 import importlib.util
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
 from fishfeat.errors import DataError, MissingExtraError, did_you_mean
+from fishfeat.records import OnProgress
 
 log = logging.getLogger("fishfeat")
+T = TypeVar("T")
 # Each backend's packages.
 BACKENDS = {"dask": ("dask", "distributed"), "ray": ("ray",)}
 _lent: ContextVar[Parallel | None] = ContextVar("lent", default=None)
@@ -26,6 +28,29 @@ def n_lent() -> int:
     """How many workers there are beside this process; 0 outside `spread`, and on a worker."""
     pool = _lent.get()
     return pool.n_jobs if pool else 0
+
+
+def results_of(
+    jobs: list[Any], n_jobs: int, *, searched: bool = False
+) -> Generator[Any, None, None]:
+    """What each delayed job gives, in order: by threads here, or by the workers that are lent.
+
+    A search spreads its candidates, of which there are more than folds.
+    """
+    if n_lent():
+        yield from in_turn(jobs) if searched else on_workers(jobs)
+        return
+    with one_blas_thread():
+        # Threads: the heavy parts release the interpreter lock, and nothing is copied.
+        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
+
+
+def counted(results: Iterator[T], total: int, on_progress: OnProgress | None) -> Iterator[T]:
+    """Pass `results` on, and tell how many there were."""
+    for done, result in enumerate(results, start=1):
+        if on_progress is not None:
+            on_progress(done, total)
+        yield result
 
 
 def on_workers(jobs: Sequence[Any]) -> list[Any]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.pipeline import Pipeline
 
-from fishfeat.classify.backends import in_turn, n_lent, on_workers, one_blas_thread
+from fishfeat.classify.backends import counted, results_of
 from fishfeat.classify.calibration import class_scores
 from fishfeat.classify.classifiers import fit_pipeline
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
@@ -162,12 +162,10 @@ def _collected(
     n = splits.n_folds * len(splits.repeats)
     done: list[FoldScores] = []
     held = np.zeros((len(splits.holdout), len(features.class_names)))
-    for result in islice(results, n):
+    for result in counted(islice(results, n), n, on_progress):
         # Summed at once: hundreds of folds would hold as many copies.
         held += result.holdout / n
         done.append(result._replace(holdout=held[:0]))
-        if on_progress is not None:
-            on_progress(len(done), n)
     name = run_name(clf, search)
     config = _config(features, name, make_model(clf, search=search, **how), splits, **how)
     config |= {"search": str(search)} if search else {}
@@ -175,21 +173,6 @@ def _collected(
     for note in config["notes"]:
         log.warning("%s: %s", name, note)
     return _run(features, name, splits, done, held, config)
-
-
-def results_of(
-    jobs: list[Any], n_jobs: int, *, searched: bool = False
-) -> Generator[Any, None, None]:
-    """What each delayed job gives, in order: by threads here, or by the workers that are lent.
-
-    A search spreads its candidates, of which there are more than folds.
-    """
-    if n_lent():
-        yield from in_turn(jobs) if searched else on_workers(jobs)
-        return
-    with one_blas_thread():
-        # Threads: the heavy parts release the interpreter lock, and nothing is copied.
-        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
 
 
 def _check_splits(features: Features, splits: Splits) -> None:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import delayed
 
+from fishfeat.classify.backends import counted, results_of
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import describe_features, fit_rows, results_of, score_rows
+from fishfeat.classify.crossval import describe_features, fit_rows, score_rows
 from fishfeat.classify.metrics import evaluate, paired_interval
 from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
 
@@ -88,12 +89,8 @@ def learning_curve(
     groups = features.groups if splits.strategy == "grouped" else None
     folds = [(fold, _ranks(features, fold.train, groups, seed)) for fold in splits.repeats[0]]
     jobs = [(Fold(fold.train[ranks < s], fold.test)) for s in shares for fold, ranks in folds]
-    scored: list[Float] = []
     fits = [delayed(_score)(features, clf, fold, balanced, seed) for fold in jobs]
-    for scores in results_of(fits, n_jobs):
-        scored.append(scores)
-        if on_progress is not None:
-            on_progress(len(scored), len(jobs))
+    scored = list(counted(results_of(fits, n_jobs), len(jobs), on_progress))
     n = len(folds)
     by_share = [(jobs[i : i + n], scored[i : i + n]) for i in range(0, len(jobs), n)]
     rights = [_right(features, splits, *of) for of in by_share]

@@ -10,8 +10,9 @@ import numpy as np
 from joblib import delayed
 from sklearn.metrics import roc_auc_score
 
+from fishfeat.classify.backends import counted, results_of
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import describe_features, fit_rows, results_of, score_rows
+from fishfeat.classify.crossval import describe_features, fit_rows, score_rows
 from fishfeat.errors import SplitError
 from fishfeat.records import Features, Fold, OnProgress, Splits
 
@@ -99,11 +100,7 @@ def leave_one_class_out(
     fold, grouped = known_fold(features, splits), splits.strategy == "grouped"
     classes = np.unique(features.y[splits.rows])
     jobs = [delayed(_one)(features, clf, fold, int(c), grouped, balanced, seed) for c in classes]
-    found: list[LeftOut] = []
-    for one in results_of(jobs, n_jobs):
-        found.append(one)
-        if on_progress is not None:
-            on_progress(len(found), len(classes))
+    found = list(counted(results_of(jobs, n_jobs), len(classes), on_progress))
     known = [one.auroc for one in found if one.auroc is not None]
     return Unknown(
         clf=clf,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,12 +78,11 @@ def permutation_check(
     # What is held out plays no part in it.
     splits = dataclasses.replace(splits, holdout=splits.holdout[:0])
     same: dict[str, Any] = {"balanced": balanced, "seed": seed, "search": search}
-    validate = partial(cross_validate, n_jobs=n_jobs, **same)
     rng = np.random.default_rng(seed)
     scores, lows = [], []
     for done in range(1, n_shuffles + 1):
         shuffled = dataclasses.replace(features, y=shuffle_labels(features, splits.rows, rng))
-        run = validate(shuffled, clf, splits)
+        run = cross_validate(shuffled, clf, splits, n_jobs=n_jobs, **same)
         scores.append(run.metrics[SCORE])
         lows.append(run.intervals[SCORE][0])
         if on_progress is not None:
