@@ -44,9 +44,12 @@ Float32 = NDArray[np.float32]
 N_NEIGHBOURS = 10
 N_WORDS = 2048
 PROFILE_DIM = 512
-MIN_ALIKE = 0.2  # cosine of two profiles below which a pair is not looked at
+# A pair is looked at where its profiles or its features have at least this cosine.
+MIN_ALIKE, MIN_NEAR = 0.2, 0.7
 _VOCABULARY_PICTURES = 500
 _BLOCK = 1024  # rows of a block of the similarity matrix
+_ROUNDS = 5  # in which sets of copies are looked beyond
+_OUTSIDE = 3  # neighbours of each picture outside its set
 _CHUNK = 256  # pairs verified before those already joined are passed over
 _KEPT = 8_000  # greys in memory, about 80 kB each
 _SEED = 0
@@ -61,10 +64,13 @@ class Candidates(NamedTuple):
         int64 (n_pairs, 2): rows of the image set, the smaller first.
     cosine
         float32 (n_pairs,): of the centred features; NaN where there are none.
+    seen
+        int64 (n_seen, 2): these pairs and those that were candidates before.
     """
 
     pairs: Int
     cosine: Float32
+    seen: Int
 
 
 def find_copies(
@@ -99,17 +105,30 @@ def find_copies(
     rows.sort()
     book = SketchBook(images)
     profiles = _profiles(book, rows, on_progress)
-    candidates = _candidates(rows, profiles, None if X is None else X[rows], n_neighbours)
+    spaces = [profiles] if X is None else [profiles, centred(X[rows])]
+    candidates = _candidates(rows, spaces, n_neighbours)
     n_compared = 0
-    for chunk, cosine, found in _verified(book, candidates, joined, on_progress):
-        n_compared += len(found)
-        for (i, j), near, likeness in zip(chunk, cosine, found, strict=True):
-            if likeness is not None and likeness.is_copy:
-                joined.join(int(i), int(j))
-                pairs.append(_pair(images, int(i), int(j), float(near), likeness))
+    for _ in range(_ROUNDS):
+        n_known = len(pairs)
+        for chunk, cosine, found in _verified(book, candidates, joined, on_progress):
+            n_compared += len(found)
+            pairs += _joined(images, joined, chunk, cosine, found)
+        if len(pairs) == n_known:
+            break
+        candidates = _beyond(rows, spaces, joined, n_neighbours, candidates.seen)
     if book.n_lost:
         log.warning("%d pictures could not be read again for --group-by duplicates.", book.n_lost)
     return Copies(len(images), n_compared, tuple(pairs))
+
+
+def _joined(
+    images: ImageSet, joined: Joined, pairs: Int, cosine: Float32, found: list[Likeness | None]
+) -> Iterator[CopyPair]:
+    """Join the pairs that are copies."""
+    for (i, j), near, likeness in zip(pairs, cosine, found, strict=True):
+        if likeness is not None and likeness.is_copy:
+            joined.join(int(i), int(j))
+            yield _pair(images, int(i), int(j), float(near), likeness)
 
 
 def verify_pairs(images: ImageSet, pairs: Int, cosine: Float32) -> tuple[CopyPair, ...]:
@@ -271,7 +290,9 @@ def _histogram(local: Local | None, words: Float32) -> tuple[Int, Float32]:
 # --- candidates -----------------------------------------------------------------------------
 
 
-def nearest(V: Float32, *, k: int, rows: Int | None = None) -> tuple[Int, Float32]:
+def nearest(
+    V: Float32, *, k: int, rows: Int | None = None, apart: Int | None = None
+) -> tuple[Int, Float32]:
     """The `k` nearest other rows by cosine: int64 and float32 (n_rows, k), nearest first.
 
     Parameters
@@ -281,15 +302,19 @@ def nearest(V: Float32, *, k: int, rows: Int | None = None) -> tuple[Int, Float3
     rows
         int64 (n_rows,): the rows whose neighbours are wanted; None is all. The matrix of cosines
         is made in blocks: 100,000 rows need 400 MB of it at a time.
+    apart
+        int64 (n,): rows of the same number are no neighbours, and have a cosine of -inf where there
+        are too few others; None is each by itself.
     """
     rows = np.arange(len(V)) if rows is None else rows
+    apart = np.arange(len(V)) if apart is None else apart
     k = min(k, len(V) - 1)
     index = np.empty((len(rows), k), np.int64)
     cosine = np.empty((len(rows), k), np.float32)
     for start in range(0, len(rows), _BLOCK):
         own = rows[start : start + _BLOCK]
         block = V[own] @ V.T
-        block[np.arange(len(own)), own] = -np.inf
+        block[apart[own][:, None] == apart] = -np.inf
         near = np.argpartition(-block, max(k - 1, 0), axis=1)[:, :k]
         values = np.take_along_axis(block, near, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
@@ -308,19 +333,42 @@ def _unit(V: Float32) -> Float32:
     return unit
 
 
-def _candidates(rows: Int, profiles: Float32, X: Float32 | None, k: int) -> Candidates:
+def _candidates(rows: Int, spaces: Sequence[Float32], k: int) -> Candidates:
     """Neighbours by profile and by feature; the nearest of every picture come first."""
+    none = np.empty((0, 2), np.int64)
     if len(rows) < 2:
-        return Candidates(np.empty((0, 2), np.int64), np.empty(0, np.float32))
-    V = None if X is None else centred(X)
-    ranked = [_ranked(profiles, k), *([] if V is None else [_ranked(V, k)])]
+        return Candidates(none, np.empty(0, np.float32), none)
+    ranked = [_ranked(V, k) for V in spaces]
+    return _merged(rows, spaces, ranked, none)
+
+
+def _beyond(rows: Int, spaces: Sequence[Float32], joined: Joined, k: int, seen: Int) -> Candidates:
+    """For each set of copies the pictures outside that are most like one of them.
+
+    Where there are more copies of a photograph than neighbours were looked at, all neighbours may
+    be of one corner of it, and what shows the other corner is never compared.
+    """
+    copies = np.array([joined.root(i) for i in rows.tolist()])
+    ranked = [_ranked_beyond(V, copies, k) for V in spaces]
+    return _merged(rows, spaces, ranked, seen)
+
+
+def _merged(
+    rows: Int, spaces: Sequence[Float32], ranked: Sequence[tuple[Int, Int]], seen: Int
+) -> Candidates:
+    """The pairs of each space in the order of their ranks, once each, none that were seen."""
     pairs, rank = (np.concatenate(parts) for parts in zip(*ranked, strict=True))
-    order = np.argsort(rank, kind="stable")
-    _, first = np.unique(pairs[order], axis=0, return_index=True)
-    pairs = pairs[order][np.sort(first)]
-    pairs = pairs[_cosines(profiles, pairs) >= MIN_ALIKE]
-    cosine = np.full(len(pairs), np.nan, np.float32) if V is None else _cosines(V, pairs)
-    return Candidates(rows[pairs], cosine)
+    pairs = pairs[np.argsort(rank, kind="stable")]
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    pairs = pairs[np.sort(first)]
+    code = np.array([rows[-1] + 1, 1])
+    pairs = pairs[~np.isin(rows[pairs] @ code, seen @ code)]
+    known = len(spaces) > 1
+    cosine = _cosines(spaces[-1], pairs) if known else np.full(len(pairs), np.nan, np.float32)
+    # Pictures with few local features have profiles that say little.
+    alike = (_cosines(spaces[0], pairs) >= MIN_ALIKE) | (cosine >= MIN_NEAR)
+    pairs, cosine = pairs[alike], cosine[alike]
+    return Candidates(rows[pairs], cosine, np.concatenate([seen, rows[pairs]]))
 
 
 def _ranked(V: Float32, k: int) -> tuple[Int, Int]:
@@ -329,6 +377,21 @@ def _ranked(V: Float32, k: int) -> tuple[Int, Int]:
     mine = np.repeat(np.arange(len(V)), index.shape[1])
     rank = np.tile(np.arange(index.shape[1]), len(V))
     return np.sort(np.stack([mine, index.ravel()], axis=1), axis=1), rank
+
+
+def _ranked_beyond(V: Float32, copies: Int, k: int) -> tuple[Int, Int]:
+    """As `_ranked`, for each set of copies its `k` nearest pairs that lead out of it."""
+    _, of, n = np.unique(copies, return_inverse=True, return_counts=True)
+    own = np.flatnonzero(n[of] > 1)
+    index, cosine = nearest(V, k=_OUTSIDE, rows=own, apart=of)
+    mine, others, near = np.repeat(own, index.shape[1]), index.ravel(), cosine.ravel()
+    order = np.lexsort((-near, of[mine]))
+    order = order[np.isfinite(near[order])]
+    starts = np.flatnonzero(np.diff(of[mine[order]], prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    kept = order[rank < k]
+    pairs = np.sort(np.stack([mine[kept], others[kept]], axis=1), axis=1)
+    return pairs, rank[rank < k]
 
 
 def _cosines(V: Float32, pairs: Int) -> Float32:

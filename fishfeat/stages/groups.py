@@ -21,7 +21,7 @@ from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
 
-_LOOK = 1  # raised when copies or signs are found in another way, so that it is looked again
+_LOOK = 2  # raised when copies or signs are found in another way, so that it is looked again
 
 
 def asked_rules(group_by: Sequence[str] | None, group_pattern: str | None) -> list[str] | None:

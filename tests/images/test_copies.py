@@ -177,6 +177,32 @@ def test_copies_are_grouped_through_one_another_and_strangers_stay_alone(tmp_pat
     assert groups == {frozenset(k for k in pictures if f"/{n}-" in k) for n in (0, 1)}
 
 
+def test_more_copies_than_neighbours_of_two_ends_of_a_photograph_are_one_set(tmp_path):
+    """All neighbours of a picture of one end show that end; only looking beyond finds the other."""
+    wide = photograph(4, height=150, width=320)
+    ends = {"left": wide[:, :200], "right": wide[:, 40:240]}
+    pictures = {
+        f"a/{end}{i}.png": brightened(rgb, 1 + i / 20, i)
+        for end, rgb in ends.items()
+        for i in range(6)
+    }
+    pictures |= {f"b/other{i}.png": photograph(20 + i) for i in range(12)}
+    X = np.zeros((24, 16), np.float32)
+    X[:6, 0], X[6:12, 0], X[6:12, 1] = 1, 0.9, 0.4  # the ends are alike, each is more like itself
+    X[12:] = np.eye(12, 16, 2)
+    assert found(written(tmp_path, pictures), X=X, n_neighbours=2) == {
+        frozenset(key for key in pictures if key.startswith("a/"))
+    }
+
+
+def test_neighbours_may_be_sought_outside_a_set():
+    V = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 2]] + np.float32(0.1)
+    V /= np.linalg.norm(V, axis=1, keepdims=True)
+    index, cosine = nearest(V, k=2, rows=np.array([0]), apart=np.array([7, 7, 7, 8, 9]))
+    assert sorted(index[0].tolist()) == [3, 4]
+    assert np.isfinite(cosine).all()
+
+
 def test_two_looks_find_the_same(tmp_path):
     rgb = photograph(1)
     pictures = {f"fish/{i:02d}.png": make(rgb) for i, make in enumerate(COPIES.values())}
