@@ -242,6 +242,11 @@ def _by_folder(images: ImageSet, value: str) -> Grouping:
             f"{OPTION} folder:{n}: no picture lies in a folder below {images.root}, for example "
             f"{shortened(images.keys, n=1)}."
         )
+    if n > (deepest := max(map(len, folders))):
+        raise DataError(
+            f"{OPTION} folder:{n}: the deepest picture lies in {deepest} "
+            f"{'folder' if deepest == 1 else 'folders'} below {images.root}."
+        )
     kind = "outermost folder" if n == 1 else f"{n} outermost folders"
     return Grouping(names, [f"The {kind} of the path."])
 

@@ -206,6 +206,8 @@ def test_the_outermost_folders_group():
     grouped = group_images(images, ["folder:2"])
     assert len(together(grouped)) == 4
     assert grouped.group_name.tolist() == ["", "north/cod", "north/dab", "south/cod"]
+    with pytest.raises(DataError, match=r"folder:3: the deepest picture lies in 2 folders below"):
+        group_images(images, ["folder:3"])
 
 
 def test_rules_unite_and_chains_of_them_connect():
