@@ -129,7 +129,7 @@ def test_pictures_without_a_label_are_not_learned(features: Features) -> None:
 def test_nothing_to_learn_from_is_an_error_that_says_so(features: Features) -> None:
     with pytest.raises(DataError, match="cannot learn from 0 pictures of 0 classes"):
         fit_model(features, "svc", rows=np.empty(0, np.int64))
-    with pytest.raises(DataError, match="cannot learn from 6 pictures of 1 classes"):
+    with pytest.raises(DataError, match="cannot learn from 6 pictures of 1 class:"):
         fit_model(features, "svc", rows=np.flatnonzero(features.y == 0))
 
 
