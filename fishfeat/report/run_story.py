@@ -12,7 +12,7 @@ from fishfeat.report.text import count, interval, percent_sign
 if TYPE_CHECKING:  # it loads scikit-learn, which not everything that is said needs
     from fishfeat.classify.permutation import Chance
 
-AS_IT_COMES = "as it comes"
+USUAL = "its usual settings"
 AT_CHANCE = "near chance, as it should be; this does not tell whether siblings stand on both sides."
 ABOVE_CHANCE = "ABOVE CHANCE: answers have leaked into training."
 
@@ -34,7 +34,7 @@ def settings(params: Mapping[str, Any]) -> str:
     """'C = 0.3, prepare = PCA 128' of what a search chose."""
     # 'estimator__C' is the C of the classifier that calibration wraps.
     named = sorted((name.rpartition("__")[2], value) for name, value in params.items())
-    return ", ".join(f"{name} = {value}" for name, value in named) or AS_IT_COMES
+    return ", ".join(f"{name} = {value}" for name, value in named) or USUAL
 
 
 def chosen(run: Run) -> list[tuple[str, list[int]]]:
