@@ -93,7 +93,9 @@ class Output:
             table.add_column(escape(head), justify="right" if i else "left", no_wrap=True)
         for row in cells:
             table.add_row(*(escape(row[i]) for i in part))
-        self.out.print(table, width=width)
+        # What is no terminal has no width of its own; rich would take 80 columns.
+        console = self.out if self.out.is_terminal else Console(width=width, file=self.out.file)
+        console.print(table)
 
     def error(self, message: str) -> None:
         """Print an error on stderr."""

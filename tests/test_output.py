@@ -15,12 +15,12 @@ ROWS = [
 ]
 
 
-def printed(width, columns=COLUMNS, rows=ROWS):
-    """What a terminal of that width is sent."""
+def printed(width, columns=COLUMNS, rows=ROWS, terminal=True):
+    """What a terminal of that width is sent, or a file."""
     out = Output()
     file = io.StringIO()
     out.out = Console(
-        file=file, width=width, force_terminal=True, soft_wrap=True, color_system=None
+        file=file, width=width, force_terminal=terminal, soft_wrap=True, color_system=None
     )
     out.table("fish", columns, rows)
     return file.getvalue()
@@ -50,6 +50,13 @@ def test_one_table_where_it_fits_and_the_first_column_in_each_where_not():
 
 def test_what_fits_nowhere_is_told_line_by_line():
     assert "centroid-search\n  grouped accuracy: 0.844\n" in printed(20)
+
+
+def test_a_file_gets_one_wide_table_whatever_the_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    text = printed(60, terminal=False)
+    assert text == printed(160).replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert text.count("centroid-search") == 1
 
 
 def test_brackets_in_names_are_no_markup():

@@ -255,7 +255,7 @@ def _best_of_many(standings: Sequence[Standing]) -> list[str]:
         return []
     return [
         f"The best of {len(standings)} runs was chosen by the very score that is shown, so this "
-        "score is a little too good; fishfeat fit --test 0.15 holds out pictures that choose "
+        "score is a little too good; `fishfeat fit --test 0.15` holds out pictures that choose "
         "nothing."
     ]
 
