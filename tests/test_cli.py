@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fishfeat.errors import FishfeatError
+from fishfeat.errors import DataError, FishfeatError
 from fishfeat.files import safe_name
 from fishfeat_cli import main as cli
 
@@ -54,6 +54,34 @@ def test_the_three_commands_lead_from_a_folder_to_a_page(run, fish, tmp_path):
     page = run("report").split("The page: ")[1].strip()
     assert Path(page).is_file()
     assert (tmp_path / "cache" / "fish" / "report" / "report.json").is_file()
+
+
+def test_groups_that_cannot_be_split_are_not_remembered(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    before = run("--json", "fit", "--clf", "centroid", "--cv", 3)
+    told = run("fit", "--clf", "centroid", "--group-by", "folder:1", code=1)
+    assert "no class has two groups" in told
+    assert "The groups in force: " in told
+    after = run("--json", "fit", "--clf", "centroid", "--cv", 3)
+    assert after["runs"][0]["splits_digest"] == before["runs"][0]["splits_digest"]
+    assert run("--json", "inspect")["n_groups"] == 12
+
+
+def test_a_page_does_not_mix_runs_of_other_groups(run, fish, said):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("fit", "--clf", "centroid", "--clf", "knn", "--cv", 3)
+    run("fit", "--clf", "centroid", "--cv", 3, "--group-by", "none")
+    assert "as they are of other groups: 1 of 2 runs" in said("report")
+    run("extract", "--group-by", "folder:1")
+    assert "are of other groups than those in force" in run("report", code=1)
+
+
+@pytest.mark.parametrize("jobs", [0, -5])
+def test_jobs_are_a_number_or_all_cores(jobs, run, fish):
+    run("extract", fish, *TINY)
+    assert f"or -1 for one a core; got {jobs}" in run(
+        "fit", "--clf", "dummy", "--jobs", jobs, code=1
+    )
 
 
 def test_fit_prints_one_json_document(run, fish):
@@ -207,7 +235,7 @@ def test_fit_takes_rules_united_and_keeps_them(run, copied):
 
 def test_a_leak_nobody_named_is_said_and_auto_mends_it(run, said, copied):
     told = said("extract", copied, *TINY)
-    assert "Near-copies, in a sample" in told
+    assert "have one at least" in told
     assert "--group-by 'duplicates' mends it" in told
     assert "would have a sibling in training" in said("fit", "--clf", "dummy", "--cv", 3)
     silenced = said("fit", "--clf", "dummy", "--cv", 3, "--group-by", "none")
@@ -490,6 +518,17 @@ def test_the_signs_of_groups_are_named_in_json(run, fish):
     assert sign.keys() == {"rule", "n_groups", "n_looked_at", "leak"}
     assert sign["rule"] == r"pattern:fish_(\d+)_"
     assert run("--json", "fit", "--clf", "dummy", "--cv", 3)["signs"][0] == sign
+
+
+def test_a_check_that_cannot_be_made_costs_no_scores(run, fish, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise DataError("A fold has one class.")
+
+    monkeypatch.setattr("fishfeat.stages.scores.permutation_check", refuse)
+    run("extract", fish, *TINY)
+    document = run("--json", "fit", "--clf", "knn", "--cv", 3, "--permute", 2)
+    assert document["chance"] == {}
+    assert len(document["runs"]) == 1
 
 
 def test_wrong_budgets_and_lonely_votes_are_refused_before_anything_is_fitted(run, fish):

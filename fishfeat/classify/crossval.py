@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -19,7 +20,7 @@ from fishfeat.classify.calibration import class_scores
 from fishfeat.classify.classifiers import fit_pipeline
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.search import Budget, make_model, run_name
-from fishfeat.classify.splits import prove_disjoint
+from fishfeat.classify.splits import partition_digest, prove_disjoint
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import versions
 from fishfeat.records import Features, Float, Fold, Holdout, Int, OnProgress, Run, Splits
@@ -219,8 +220,14 @@ def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = 
         inner = getattr(model[-1], "estimator", model[-1])
         raise DataError(
             f"{type(inner).__name__} cannot learn from {len(rows)} pictures of {n_classes} "
-            f"classes: {error} Add pictures, or take another classifier with --clf."
+            f"{'class' if n_classes == 1 else 'classes'}: {_plain(error)}. Add pictures, or take "
+            "another classifier with --clf."
         ) from error
+
+
+def _plain(error: Exception) -> str:
+    """What a library says, with 2 in place of np.int64(2)."""
+    return re.sub(r"np\.\w+\(([^)]*)\)", r"\1", str(error)).rstrip(".")
 
 
 def score_rows(model: Pipeline, features: Features, rows: Int) -> tuple[Float, str]:
@@ -367,6 +374,7 @@ def _describe_splits(features: Features, splits: Splits) -> dict[str, Any]:
         "n_folds": splits.n_folds,
         "n_repeats": len(splits.repeats),
         "n_groups": None if groups is None else len(np.unique(groups[splits.rows])),
+        "groups": partition_digest(groups, splits.rows),
         "n_test": len(splits.holdout),
         "holdout_origin": splits.holdout_origin,
         "grouping": splits.grouping,

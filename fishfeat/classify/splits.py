@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
 from fishfeat.errors import SplitError, shortened
+from fishfeat.files import json_digest
 from fishfeat.records import Features, Fold, Int, Splits
 
 Strategy = Literal["grouped", "random"]
@@ -62,10 +63,9 @@ def make_splits(
     _check_classes(features, rows)
     groups = features.groups if chosen == "grouped" else None
     seeds = range(seed, seed + repeats)
+    option = f"--cv {n_splits}" + (f" beside --test {test:g}" if test else "")
     splits = Splits(
-        repeats=tuple(
-            _folds(features, groups, rows, n_folds, s, option=f"--cv {n_splits}") for s in seeds
-        ),
+        repeats=tuple(_folds(features, groups, rows, n_folds, s, option=option) for s in seeds),
         strategy=chosen,
         seed=seed,
         grouping=features.grouping if chosen == "grouped" else "",
@@ -88,7 +88,7 @@ def parse_folds(n_splits: int | str) -> int | None:
     SplitError
         It is neither.
     """
-    if n_splits == LOGO:
+    if str(n_splits).lower() == LOGO:
         return None
     try:
         return int(n_splits)
@@ -162,18 +162,33 @@ def _check_counts(
         wide = "" if groups is None else ", or look whether the groups are too wide (--group-by)"
         raise SplitError(
             f"{option}: no class has two {unit}, so none can be trained on and scored. Add "
-            f"pictures, merge classes ({_MERGE}){wide}."
+            f"pictures, merge classes ({_MERGE}){wide}.{_in_force(features, groups)}"
         )
-    if n_folds is not None and not 2 <= n_folds <= largest:
+    if n_folds is not None and n_folds < 2:
+        raise SplitError(f"{option}: at least 2 folds are needed to train and to score.")
+    if n_folds is not None and n_folds > largest:
         raise SplitError(
             f"{option} asks for {n_folds} folds; with at most {largest} {unit} in a class there "
             f"can be 2 to {largest}. {_fewer(option, largest, groups)}, add pictures, or merge "
-            f"classes ({_MERGE})."
+            f"classes ({_MERGE}).{_in_force(features, groups)}"
         )
 
 
+def _in_force(features: Features, groups: Int | None) -> str:
+    known = groups is not None and features.grouping
+    return f" The groups in force: {features.grouping.rstrip('.')}." if known else ""
+
+
+def partition_digest(groups: Int | None, rows: Int) -> str:
+    """SHA-256 of which of `rows` stand together, whatever their groups are called; '' for none."""
+    if groups is None:
+        return ""
+    _, first, codes = np.unique(groups[rows], return_index=True, return_inverse=True)
+    return json_digest(np.argsort(np.argsort(first))[codes].tolist())
+
+
 _MERGE = "`fishfeat extract --merge FILE`"
-_RARE = f"merge such classes ({_MERGE}) or leave them out (`--drop NAME`)"
+_RARE = f"merge such classes ({_MERGE}) or leave them out (`fishfeat extract --drop NAME`)"
 
 
 def _fewer(option: str, most: int, groups: Int | None) -> str:

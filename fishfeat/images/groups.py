@@ -65,16 +65,23 @@ def _parsed(text: str) -> Rule:
     wrong = kind not in FORMS or (bool(value) and ":" not in FORMS[kind])
     if wrong or (not value and FORMS[kind].startswith(f"{kind}:")):
         raise DataError(
-            f"{OPTION} must be one of {', '.join(FORMS.values())}; got {text!r}."
-            f"{did_you_mean(kind, FORMS) if kind not in FORMS else ''}"
+            f"{OPTION} must be one of {', '.join(FORMS.values())}; got '{text}'.{_meant(text)}"
         )
     if kind == "folder" and not (value.isdecimal() and int(value) > 0):
         raise DataError(f"{OPTION} folder:N takes a number from 1; got {text!r}.")
     if kind == "time" and not _is_positive(value):
         raise DataError(f"{OPTION} time:SECONDS takes a number above 0; got {text!r}.")
     if kind == "pattern":
-        compiled(value, option="--group-pattern")
+        compiled(value, option=f"{OPTION} pattern:")
     return Rule(kind, value)
+
+
+def _meant(text: str) -> str:
+    """A hint at the rule that was meant, where there is one."""
+    if set(text) & set("()[]\\"):
+        return f" Did you mean 'pattern:{text}'?"
+    kind = text.partition(":")[0]
+    return "" if kind in FORMS else did_you_mean(kind, FORMS)
 
 
 def _is_positive(text: str) -> bool:
@@ -85,10 +92,14 @@ def _is_positive(text: str) -> bool:
 
 
 def encode_groups(names: Sequence[str]) -> Int:
-    """Number the group names, int64 (n_images,); a picture without one ('') is its own group."""
-    unique = [name or f"\0{i}" for i, name in enumerate(names)]
-    codes: Int = np.unique(np.array(unique, dtype=object), return_inverse=True)[1].astype(np.int64)
-    return codes
+    """Number the group names, int64 (n_images,); a picture without one ('') is its own group.
+
+    The first picture's group is 0, the next new one 1: what is drawn by these numbers hangs on
+    which pictures are together, not on what the groups are called.
+    """
+    code: dict[str, int] = {}
+    unique = (name or f"\0{i}" for i, name in enumerate(names))
+    return np.array([code.setdefault(name, len(code)) for name in unique], np.int64)
 
 
 class Grouping(NamedTuple):
@@ -195,14 +206,14 @@ def _called(names: list[str]) -> str:
 
 
 def _by_pattern(images: ImageSet, pattern: str) -> Grouping:
-    regex = compiled(pattern, option="--group-pattern")
+    regex = compiled(pattern, option=f"{OPTION} pattern:")
     found = [regex.search(str(key)) for key in images.keys]
     # A NUL stands in no path, so joined names cannot be mistaken for one another.
     parts = [m.groups("") or (m.group(0),) if m else () for m in found]
     names = ["\0".join(part) if any(part) else "" for part in parts]
     if not any(names):
         raise DataError(
-            f"--group-pattern {pattern!r} matches none of {len(images)} paths, for example "
+            f"{OPTION} 'pattern:{pattern}' matches none of {len(images)} paths, for example "
             f"{shortened(images.keys, n=1)}. It is searched in the path below {images.root}."
         )
     alone = names.count("")
@@ -230,6 +241,11 @@ def _by_folder(images: ImageSet, value: str) -> Grouping:
         raise DataError(
             f"{OPTION} folder:{n}: no picture lies in a folder below {images.root}, for example "
             f"{shortened(images.keys, n=1)}."
+        )
+    if n > (deepest := max(map(len, folders))):
+        raise DataError(
+            f"{OPTION} folder:{n}: the deepest picture lies in {deepest} "
+            f"{'folder' if deepest == 1 else 'folders'} below {images.root}."
         )
     kind = "outermost folder" if n == 1 else f"{n} outermost folders"
     return Grouping(names, [f"The {kind} of the path."])

@@ -38,7 +38,8 @@ class Sign(NamedTuple):
     rule
         What --group-by would take: 'pattern:fish_(\\d+)_'.
     n_groups
-        Groups of more than one picture among those looked at.
+        Groups of more than one picture among those looked at; of near-copies the pictures that
+        have one.
     n_looked_at
         Number of pictures looked at.
     leak
@@ -52,14 +53,15 @@ class Sign(NamedTuple):
 
     def __str__(self) -> str:
         kind, _, value = self.rule.partition(":")
+        n, of = self.n_groups, f"{self.n_looked_at} pictures"
         found = {
-            "pattern": f"What '{value}' finds in the names repeats",
-            "time": f"EXIF capture times: shots of one camera within {value} s",
-            "duplicates": "Near-copies, in a sample of pictures and their nearest neighbours",
+            "pattern": f"What '{value}' finds in the names repeats: {n} groups of several in {of}",
+            "time": f"Shots of one camera within {value} s (EXIF): {n} bursts in {of}",
+            "duplicates": f"Near-copies: {n} of {of} in a sample have one at least",
         }[kind]
         least = "at least " if kind == "duplicates" else ""
         return (
-            f"{found}: {self.n_groups} groups in {self.n_looked_at} pictures. In a random split "
+            f"{found}. In a random split "
             f"{least}{self.leak:.0%} of the test pictures would have a sibling in training: "
             f"{OPTION} '{self.rule}' mends it."
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fishfeat.errors import FishfeatError
 from fishfeat.files import json_digest
 from fishfeat.images.copies import N_NEIGHBOURS, find_copies
 from fishfeat.images.groups import Rule, group_by_column, group_images, parse_rules
@@ -57,6 +59,18 @@ def regroup(folder: DatasetFolder, asked: Sequence[str]) -> None:
     folder.save_images(images)
     options = folder.state().get("options", {}) | {"group_by": list(asked)}
     folder.update(options={name: value for name, value in options.items() if value})
+
+
+@contextlib.contextmanager
+def restored_on_failure(folder: DatasetFolder) -> Iterator[None]:
+    """Groups with which nothing can be split are not remembered: what was in force before stays."""
+    images, options = folder.load_images(), folder.state().get("options", {})
+    try:
+        yield
+    except FishfeatError:
+        folder.save_images(images)
+        folder.update(options=options)
+        raise
 
 
 def _as_listed(folder: DatasetFolder, rules: Sequence[Rule]) -> ImageSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +20,12 @@ from fishfeat.classify.curve import learning_curve as draw_curve
 from fishfeat.classify.leave_out import Unknown, known_fold, leave_one_class_out
 from fishfeat.classify.permutation import Chance, permutation_check
 from fishfeat.classify.search import Budget, parse_budget
-from fishfeat.classify.splits import make_splits, parse_folds
+from fishfeat.classify.splits import make_splits, parse_folds, partition_digest
 from fishfeat.classify.voting import vote as vote_of
 from fishfeat.errors import DataError
 from fishfeat.images.signs import Sign
 from fishfeat.models import Model, model_of, vote_model
-from fishfeat.records import Features, OnProgress, PathLike, Run, Splits
+from fishfeat.records import Features, ImageSet, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.extras import (
     extras_in_force,
     find_map,
@@ -38,6 +39,7 @@ from fishfeat.stages.groups import (
     is_settled,
     known_rules,
     regroup,
+    restored_on_failure,
     settle_groups,
 )
 from fishfeat.stages.pictures import current_dataset
@@ -56,7 +58,8 @@ class Fit(NamedTuple):
     """What `fit_data` did: runs (for each classifier grouped, then random), models and signs.
 
     `chance` is what each classifier scored on shuffled labels and `unknown` how it takes species
-    that it never saw, where that was asked for; the signs are of groups that nobody named.
+    that it never saw, as `curves`, where that was asked for; the signs are of groups that nobody
+    named.
     """
 
     folder: DatasetFolder
@@ -66,6 +69,7 @@ class Fit(NamedTuple):
     models: list[Path]
     chance: dict[str, Chance]
     signs: list[Sign]
+    curves: list[Curve]
     unknown: list[Unknown]
 
 
@@ -152,18 +156,16 @@ def fit_data(
         For each classifier the run on grouped folds and, to show what a leak would be worth, one
         on random folds; only the latter where no groups are known.
     """
+    if jobs == 0 or jobs < -1:
+        raise DataError(f"--jobs is a number of folds at once, or -1 for one a core; got {jobs}.")
     names = _names(clf, vote)
     budget = parse_budget(search) if search else None
     folder = current_dataset(cache)
     asked = asked_rules(group_by, group_pattern)
-    if asked is not None:
-        regroup(folder, asked)
-    features, images = load_features(folder), folder.load_images()
-    signs: list[Sign] = []
-    if asked is not None or not is_settled(folder, images, features):
-        _, features, signs = settle_groups(folder, images, features, on_compare=on_compare)
-    log.info("Data set: %s. Features: %s.", folder.name, features.spec.describe())
-    both = _both_splits(features, cv, repeats=repeats, seed=seed, test=test)
+    with restored_on_failure(folder) if asked is not None else nullcontext():
+        features, signs = _grouped_features(folder, asked, on_compare)
+        log.info("Data set: %s. Features: %s.", folder.name, features.spec.describe())
+        both = _both_splits(features, cv, repeats=repeats, seed=seed, test=test)
     _say_splits(features, both[0], silent=any(r.kind == "none" for r in known_rules(folder)))
     if unknown:
         known_fold(features, both[0])  # what cannot be done is said before anything is fitted
@@ -171,8 +173,9 @@ def fit_data(
     quick = list(dict.fromkeys(clf)) or [QUICK_CLASSIFIER]
     with spread(backend):
         done = [_fit_one(folder, features, both, name, how) for name in names]
-        for name in quick if learning_curve else ():
-            _keep_curve(folder, features, both[0], name, how)
+        curves = [
+            _keep_curve(folder, features, both[0], name, how) for name in quick if learning_curve
+        ]
         left_out = [
             _keep_unknown(folder, features, both[0], name, how) for name in quick if unknown
         ]
@@ -183,7 +186,20 @@ def fit_data(
     folder.update(splits=[splits.digest for splits in both])
     runs = [run for one in done for run in one.runs]
     paths = [folder.models / one.model.name for one in done]
-    return Fit(folder, features, both[0], runs, paths, chance, signs, left_out)
+    return Fit(folder, features, both[0], runs, paths, chance, signs, curves, left_out)
+
+
+def _grouped_features(
+    folder: DatasetFolder, asked: Sequence[str] | None, on_compare: OnProgress | None
+) -> tuple[Features, list[Sign]]:
+    """The features last extracted, with the groups that are asked for or in force."""
+    if asked is not None:
+        regroup(folder, asked)
+    features, images = load_features(folder), folder.load_images()
+    if asked is None and is_settled(folder, images, features):
+        return features, []
+    _, features, signs = settle_groups(folder, images, features, on_compare=on_compare)
+    return features, signs
 
 
 def _names(clf: Sequence[str], vote: bool) -> list[str]:
@@ -252,9 +268,27 @@ def _fit_one(
     return _Done(_kept(folder, features, both[0], runs, model, how.seed), model, chance)
 
 
-def _on_shuffled(features: Features, splits: Splits, clf: str, how: _How) -> Chance:
-    """The score on shuffled labels, with a warning where it is better than guessing."""
-    chance = permutation_check(
+def _on_shuffled(features: Features, splits: Splits, clf: str, how: _How) -> Chance | None:
+    """The score on shuffled labels, with a warning where it is better than guessing.
+
+    None where they cannot be learnt, as when a shuffling leaves a fold a single class.
+    """
+    try:
+        chance = _checked(features, splits, clf, how)
+    except DataError as error:
+        log.warning("--permute is left out for %s: %s", clf, error)
+        return None
+    if chance.leaks:
+        log.warning(
+            "%s scores %.3f balanced accuracy on shuffled labels, where guessing gives %.3f: what "
+            "it is asked about has leaked into training. Look at the groups.",
+            *(clf, np.mean(chance.shuffled), chance.chance),
+        )
+    return chance
+
+
+def _checked(features: Features, splits: Splits, clf: str, how: _How) -> Chance:
+    return permutation_check(
         features,
         clf,
         splits,
@@ -265,13 +299,6 @@ def _on_shuffled(features: Features, splits: Splits, clf: str, how: _How) -> Cha
         search=how.search,
         on_progress=how.on_run(clf, "shuffled") if how.on_run else None,
     )
-    if chance.leaks:
-        log.warning(
-            "%s scores %.3f balanced accuracy on shuffled labels, where guessing gives %.3f: what "
-            "it is asked about has leaked into training. Look at the groups.",
-            *(clf, np.mean(chance.shuffled), chance.chance),
-        )
-    return chance
 
 
 def _vote(
@@ -309,7 +336,7 @@ def _kept(
 
 def _keep_curve(
     folder: DatasetFolder, features: Features, splits: Splits, clf: str, how: _How
-) -> None:
+) -> Curve:
     from fishfeat.report.story import worth_more
 
     progress = how.on_run(clf, "learning curve") if how.on_run else None
@@ -317,6 +344,7 @@ def _keep_curve(
     curve = draw(n_jobs=how.jobs, on_progress=progress)
     save_extra(folder, curve)
     log.info("%s", worth_more(curve))
+    return curve
 
 
 def _keep_unknown(
@@ -347,6 +375,27 @@ def runs_in_force(folder: DatasetFolder) -> list[Run]:
     return runs
 
 
+def _of_these_groups(folder: DatasetFolder, runs: list[Run], images: ImageSet) -> list[Run]:
+    """The runs whose intervals were drawn by the groups in force, lest a page mixes two kinds."""
+
+    def digest(run: Run) -> str:
+        return partition_digest(images.groups, np.flatnonzero(np.isin(images.keys, run.keys)))
+
+    # Runs of before do not say by which groups.
+    own = [run for run in runs if run.config["splits"].get("groups", digest(run)) == digest(run)]
+    if not own:
+        raise DataError(
+            f"The scores of {folder.name!r} are of other groups than those in force "
+            f"({images.grouping.rstrip('.') or 'none'}): run `fishfeat fit` again."
+        )
+    if len(own) < len(runs):
+        log.warning(
+            "Left out, as they are of other groups: %d of %d runs. Fit them again.",
+            *(len(runs) - len(own), len(runs)),
+        )
+    return own
+
+
 def report_data(
     *,
     cache: PathLike = "cache",
@@ -371,10 +420,11 @@ def report_data(
 
     folder = current_dataset(cache)
     log.info("Data set: %s.", folder.name)
-    runs, copies = runs_in_force(folder), folder.load_copies()
+    images, copies = folder.load_images(), folder.load_copies()
+    runs = _of_these_groups(folder, runs_in_force(folder), images)
     page = write_report(
         runs,
-        folder.load_images(),
+        images,
         folder.report,
         feature_map=find_map(folder, map_method),
         curves=extras_in_force(folder, Curve, runs),

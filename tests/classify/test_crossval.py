@@ -29,7 +29,7 @@ from fishfeat.classify.crossval import (
 from fishfeat.classify.curve import learning_curve
 from fishfeat.classify.leave_out import leave_one_class_out
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
-from fishfeat.classify.splits import make_splits
+from fishfeat.classify.splits import make_splits, partition_digest
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import plain
 from fishfeat.models import fit_model
@@ -142,6 +142,7 @@ def test_the_run_says_what_was_done(features: Features, splits: Splits, run: Run
         "n_folds": 5,
         "n_repeats": 2,
         "n_groups": len(np.unique(groups[splits.rows])),
+        "groups": partition_digest(groups, splits.rows),
         "n_test": len(splits.holdout),
         "holdout_origin": "drawn",
         "grouping": "by name",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS
 from fishfeat.classify.compare import compare
 from fishfeat.classify.crossval import cross_validate
-from fishfeat.classify.splits import make_splits, prove_disjoint
+from fishfeat.classify.splits import make_splits, partition_digest, prove_disjoint
 from fishfeat.errors import SplitError
 from fishfeat.records import BackboneSpec, Features, Fold, Splits
 
@@ -273,8 +273,16 @@ def test_classes_of_one_group_each_are_refused(make_features: MakeFeatures) -> N
 
 @pytest.mark.parametrize("n_splits", [-1, 0, 1])
 def test_fewer_than_two_folds_are_refused(n_splits: int, leaky: Features) -> None:
-    with pytest.raises(SplitError, match=f"--cv {n_splits} asks"):
+    with pytest.raises(SplitError, match=f"--cv {n_splits}: at least 2 folds are needed"):
         make_splits(leaky, n_splits=n_splits)
+
+
+def test_the_same_groups_by_other_names_have_one_digest() -> None:
+    rows = np.array([0, 1, 3, 4])
+    one, other = np.array([5, 5, 9, 2, 5]), np.array([1, 1, 0, 7, 1])
+    assert partition_digest(one, rows) == partition_digest(other, rows)
+    assert partition_digest(one, rows) != partition_digest(np.array([5, 2, 9, 2, 5]), rows)
+    assert partition_digest(None, rows) == ""
 
 
 @pytest.mark.parametrize(

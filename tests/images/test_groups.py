@@ -114,13 +114,13 @@ def test_a_pattern_that_finds_nothing_at_all_is_refused_with_an_example(pattern)
     with pytest.raises(DataError) as caught:
         group_by_pattern(in_folders("cod/1.jpg", "dab/2.jpg"), pattern)
     assert str(caught.value) == (
-        f"--group-pattern {pattern!r} matches none of 2 paths, for example 'cod/1.jpg' and 1 more. "
-        "It is searched in the path below /data/fish."
+        f"--group-by 'pattern:{pattern}' matches none of 2 paths, for example 'cod/1.jpg' and 1 "
+        "more. It is searched in the path below /data/fish."
     )
 
 
 def test_an_invalid_pattern_is_answered_with_its_fault():
-    with pytest.raises(DataError, match=r"--group-pattern 'fish_\(' is not a valid"):
+    with pytest.raises(DataError, match=r"--group-by pattern: 'fish_\(' is not a valid"):
         group_by_pattern(in_folders("cod/1.jpg"), "fish_(")
 
 
@@ -168,12 +168,13 @@ def test_the_name_of_a_group_is_what_the_pattern_found():
         (["patern:x"], "must be one of pattern:REGEX, .*; got 'patern:x'. Did you mean pattern"),
         (["pattern"], "must be one of pattern:REGEX, .*; got 'pattern'"),
         (["duplicates:3"], "must be one of .*; got 'duplicates:3'"),
+        ([r"fish_(\d+)_"], r"got 'fish_\(\\d\+\)_'\. Did you mean 'pattern:fish_\(\\d\+\)_'\?"),
         (["folder:0"], "folder:N takes a number from 1; got 'folder:0'"),
         (["folder:x"], "folder:N takes a number from 1"),
         (["time:-1"], "time:SECONDS takes a number above 0"),
         (["time:soon"], "time:SECONDS takes a number above 0"),
         (["time:nan"], "time:SECONDS takes a number above 0"),
-        (["pattern:("], r"--group-pattern '\(' is not a valid regular expression"),
+        (["pattern:("], r"--group-by pattern: '\(' is not a valid regular expression"),
         (["none", "duplicates"], "none stands alone; got --group-by none --group-by duplicates"),
         (["auto", "folder:1"], "auto stands alone"),
         (["column:a", "column:b"], "takes one column"),
@@ -182,6 +183,11 @@ def test_the_name_of_a_group_is_what_the_pattern_found():
 def test_a_rule_that_cannot_be_is_answered_with_what_can(rules, message):
     with pytest.raises(DataError, match=message):
         parse_rules(rules)
+
+
+def test_groups_are_numbered_by_their_pictures_and_not_by_their_names():
+    assert encode_groups(["z", "a", "", "z", ""]).tolist() == [0, 1, 2, 0, 3]
+    assert encode_groups(["a", "z", "", "a", ""]).tolist() == [0, 1, 2, 0, 3]
 
 
 def test_a_rule_is_what_was_written_and_counts_once():
@@ -200,6 +206,8 @@ def test_the_outermost_folders_group():
     grouped = group_images(images, ["folder:2"])
     assert len(together(grouped)) == 4
     assert grouped.group_name.tolist() == ["", "north/cod", "north/dab", "south/cod"]
+    with pytest.raises(DataError, match=r"folder:3: the deepest picture lies in 2 folders below"):
+        group_images(images, ["folder:3"])
 
 
 def test_rules_unite_and_chains_of_them_connect():
