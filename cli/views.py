@@ -117,6 +117,8 @@ def many(n: int, noun: str, plural: str = "") -> str:
 
 def fit_document(done: Fit) -> dict[str, Any]:
     """The runs of one fit as one document."""
+    from fishfeat.report.summary import curve_entry
+
     return {
         "dataset": done.folder.name,
         "features": done.features.spec.describe(),
@@ -131,6 +133,7 @@ def fit_document(done: Fit) -> dict[str, Any]:
             name: {**chance._asdict(), "leaks": chance.leaks}
             for name, chance in done.chance.items()
         },
+        "curves": [curve_entry(curve) for curve in done.curves],
         "unknown": [found.as_dict() for found in done.unknown],
     }
 

@@ -591,6 +591,17 @@ def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish
     assert json.loads((folder / "report.json").read_text())["learning_curves"] == []
 
 
+def test_a_learning_curve_stands_in_the_json_of_fit_as_in_that_of_the_report(run, fish, tmp_path):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--learning-curve")
+    (curve,) = document["curves"]
+    assert curve["points"][-1].keys() >= {"share", "n_train", "per_class", "accuracy"}
+    run("report")
+    report = json.loads((tmp_path / "cache" / "fish" / "report" / "report.json").read_text())
+    assert report["learning_curves"] == [curve]
+    assert run("--json", "fit", "--clf", "centroid", "--cv", 3)["curves"] == []
+
+
 def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
     run, tmp_path, draw_folder, said
 ):
