@@ -349,6 +349,19 @@ def test_the_unsure_are_for_a_person_only_where_they_are_worse(
     assert "worth the eyes of a person" not in said([2, 40], "chance")
 
 
+def test_one_suspect_is_one_and_its_two_numbers_are_named(
+    make_images, make_run, tmp_path, read_page
+):
+    images = make_images(60)
+    runs = [make_run(images, n, wrong=[7], margin=np.full(60, 0.9)) for n in ("svc", "rf")]
+    text = read_page(write_report(runs, images, tmp_path)).text
+    gap = "\N{NO-BREAK SPACE}"
+    assert "gives 1 picture another class than the given one" in text
+    assert f"probability: given 3.3{gap}%, seems 93.3{gap}%; other runs that agree: 1 of 1" in text
+    assert "for the 1 comparison made" in text
+    assert not re.search(r"\b1 (pictures|comparisons|files|pairs|sets|groups|folds)\b", text)
+
+
 def test_the_merge_file_is_said_to_lie_beside_the_page(make_images, make_run, tmp_path, read_page):
     images = make_images(90, groups_of=1)
     wrong = np.flatnonzero(images.y == 0)[:10]
