@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -26,6 +27,7 @@ from rich.text import Text
 from fishfeat.files import plain
 from fishfeat.report.text import shown
 
+WIDE = 160  # columns of text, where what is printed is no terminal
 OnProgress = Callable[[int, int], None]
 
 
@@ -67,13 +69,32 @@ class Output:
         """Print a table; columns after the first are aligned right."""
         if self.as_json:
             return
-        table = Table(title=printable(title), title_justify="left", title_style="bold")
-        for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
-        for row in rows:
-            table.add_row(*(escape(printable(str(cell))) for cell in row))
-        # A terminal that is too narrow must not cut figures off.
-        console = self.out if self.out.is_terminal else Console(width=160, highlight=False)
+        self.out.print(Text(printable(title), style="bold"))
+        cells = [[printable(str(cell)) for cell in row] for row in rows]
+        width = self.out.width if self.out.is_terminal else WIDE
+        for part in fitting(columns, cells, width=width):
+            self._part(columns, cells, part, width=width)
+
+    def _part(
+        self,
+        columns: Sequence[str],
+        cells: Sequence[Sequence[str]],
+        part: Sequence[int],
+        *,
+        width: int,
+    ) -> None:
+        """Some columns as a table, or line by line where even two of them are too wide."""
+        if _wide(_widths(columns, cells, part)) > width:
+            for row in cells:
+                self.say("\n  ".join([row[0], *(f"{columns[i]}: {row[i]}" for i in part[1:])]))
+            return
+        table = Table()
+        for i, head in zip(part, _heads(columns, cells, part, width=width), strict=True):
+            table.add_column(escape(head), justify="right" if i else "left", no_wrap=True)
+        for row in cells:
+            table.add_row(*(escape(row[i]) for i in part))
+        # What is no terminal has no width of its own; rich would take 80 columns.
+        console = self.out if self.out.is_terminal else Console(width=width, file=self.out.file)
         console.print(table)
 
     def error(self, message: str) -> None:
@@ -127,3 +148,60 @@ class _LogHandler(logging.Handler):
 def printable(text: str) -> str:
     """Text that any terminal takes: undecodable bytes and control characters as escapes."""
     return "\n".join(shown(line) for line in text.split("\n"))
+
+
+# --- tables that fit ------------------------------------------------------------------------
+
+
+def fitting(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int
+) -> list[list[int]]:
+    """Which columns stand together in tables no wider than `width`, the first in each of them.
+
+    Figures are never cut and never broken: a column is as wide as its widest cell.
+    """
+    parts = [[0]]
+    for i in range(1, len(columns)):
+        if len(parts[-1]) > 1 and _wide(_widths(columns, cells, [*parts[-1], i])) > width:
+            parts.append([0])
+        parts[-1].append(i)
+    return parts
+
+
+def _widths(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], part: Sequence[int]
+) -> list[int]:
+    return [_width(columns[i], [row[i] for row in cells]) for i in part]
+
+
+def _width(column: str, cells: Sequence[str]) -> int:
+    """Cells stand on one line; a heading is broken between its words."""
+    return max(map(cell_len, [*column.split(), *cells]), default=0)
+
+
+def _wide(widths: Sequence[int]) -> int:
+    """A table with these columns: a line and two spaces for each, and the last line."""
+    return sum(widths) + 3 * len(widths) + 1
+
+
+def _heads(
+    columns: Sequence[str], cells: Sequence[Sequence[str]], part: Sequence[int], *, width: int
+) -> list[str]:
+    """The headings of a table; broken between words where they would be too wide."""
+    widths = _widths(columns, cells, part)
+    whole = [max(n, cell_len(columns[i])) for i, n in zip(part, widths, strict=True)]
+    if _wide(whole) <= width:
+        return [columns[i] for i in part]
+    return [_folded(columns[i], n) for i, n in zip(part, widths, strict=True)]
+
+
+def _folded(text: str, width: int) -> str:
+    """The words on lines of no more than `width`."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if cell_len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)

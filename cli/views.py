@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.files import megabytes
 from fishfeat.records import Holdout, ImageSet, Run
+from fishfeat.report.run_story import held_out, on_shuffled, searched
 from fishfeat.workspace import DatasetFolder
 
 from .output import OnProgress, Output
@@ -51,13 +52,14 @@ def show_images(out: Output, folder: DatasetFolder, images: ImageSet) -> None:
         )
         for c in document["classes"]
     ]
-    title = f"{folder.name}: {len(images)} pictures, {len(rows)} classes"
+    counts = (many(len(images), "picture"), many(len(rows), "class", "classes"))
+    title = f"{folder.name}: {', '.join(counts)}"
     out.table(title, ("class", "pictures", "groups", "median size"), rows)
     same = document["identical"]
     if same["repeated"]:
         out.say(
-            f"{same['repeated']} files repeat the bytes of another; "
-            f"{same['under_several_labels']} pictures stand under several labels."
+            f"Files that repeat the bytes of another: {same['repeated']}; "
+            f"pictures under several labels: {same['under_several_labels']}."
         )
     say_rejected(out, images)
 
@@ -66,7 +68,7 @@ def say_rejected(out: Output, images: ImageSet, *, most: int = 10) -> None:
     """The files that could not be used, each with its reason."""
     lost = images.rejected
     if lost:
-        out.say(f"{len(lost)} files could not be used (all in images.csv):")
+        out.say(f"{many(len(lost), 'file')} could not be used (all in images.csv):")
     for one in lost[:most]:
         out.say(f"  {one.key}: {one.reason}")
     if len(lost) > most:
@@ -89,7 +91,7 @@ def show_extraction(out: Output, done: Extraction) -> None:
             "n_classes": len(images.class_names),
             "n_groups": None if images.groups is None else len(set(images.groups.tolist())),
             "grouping": images.grouping,
-            "signs": done.signs,
+            "signs": [sign._asdict() for sign in done.signs],
             "rejected": [{"path": lost.key, "reason": lost.reason} for lost in images.rejected],
         }
     )
@@ -115,13 +117,15 @@ def many(n: int, noun: str, plural: str = "") -> str:
 
 def fit_document(done: Fit) -> dict[str, Any]:
     """The runs of one fit as one document."""
+    from fishfeat.report.summary import curve_entry
+
     return {
         "dataset": done.folder.name,
         "features": done.features.spec.describe(),
         "n_images": len(done.splits.rows),
         "n_test": len(done.splits.holdout),
         "grouping": done.splits.grouping,
-        "signs": done.signs,
+        "signs": [sign._asdict() for sign in done.signs],
         "notes": done.splits.notes,
         "runs": [run_document(run) for run in done.runs],
         "models": done.models,
@@ -129,6 +133,7 @@ def fit_document(done: Fit) -> dict[str, Any]:
             name: {**chance._asdict(), "leaks": chance.leaks}
             for name, chance in done.chance.items()
         },
+        "curves": [curve_entry(curve) for curve in done.curves],
         "unknown": [found.as_dict() for found in done.unknown],
     }
 
@@ -158,13 +163,12 @@ def _held_document(held: Holdout | None) -> dict[str, Any] | None:
 def show_fit(out: Output, done: Fit) -> None:
     """The leaderboard: honest figure first, what the leak was worth beside it."""
     out.document(fit_document(done))
-    show_leaderboard(out, done.folder.name, done.runs)
+    show_leaderboard(out, done)
+    for run in done.runs:
+        if run.split == done.splits.strategy and searched(run, run.name):
+            out.say(searched(run, run.name))
     for name, chance in done.chance.items():
-        low, high = min(chance.shuffled), max(chance.shuffled)
-        out.say(
-            f"{name} on shuffled labels: balanced accuracy {low:.3f} to {high:.3f}, "
-            f"guessing {chance.chance:.3f}: {'A LEAK' if chance.leaks else 'no leak'}."
-        )
+        out.say(on_shuffled(name, chance))
     if done.splits.strategy == "grouped":
         out.say(
             "grouped: no group stands on both sides of a fold; this is the figure to believe.\n"
@@ -172,52 +176,64 @@ def show_fit(out: Output, done: Fit) -> None:
         )
 
 
-def show_leaderboard(out: Output, name: str, runs: Sequence[Run]) -> None:
-    """One row for each classifier, best first."""
-    main = "grouped" if any(run.split == "grouped" for run in runs) else "random"
-    random = {run.name: run for run in runs if run.split == "random"}
+def show_leaderboard(out: Output, done: Fit) -> None:
+    """One row for each classifier, best first; what is held out stands in a table of its own."""
+    main = "grouped" if any(run.split == "grouped" for run in done.runs) else "random"
+    random = {run.name: run for run in done.runs if run.split == "random"}
     ranked = sorted(
-        (run for run in runs if run.split == main), key=lambda run: -run.metrics[RANKED_BY]
+        (run for run in done.runs if run.split == main), key=lambda run: -run.metrics[RANKED_BY]
     )
-    held = max(0 if run.holdout is None else len(run.holdout.keys) for run in ranked)
     over = "± groups" if ranked[0].leaves_groups_out else "± folds"
-    columns = ["classifier", f"{main} accuracy", "95 %", over, "balanced", "macro F1"]
+    columns = ["classifier", f"{main} accuracy", "95 %"]
     columns += ["random accuracy", "leak"] if main == "grouped" else []
-    columns += [f"held-out test, n = {held}", "mean of folds' models"] if held else []
-    columns += ["seconds"]
-    rows = [_leaderboard_row(run, random, main, held > 0) for run in ranked]
-    out.table(f"{name}: {len(ranked[0].keys)} pictures out of fold", columns, rows)
+    columns += ["balanced", "macro F1", over, "seconds"]
+    rows = [_leaderboard_row(run, random, main) for run in ranked]
+    title = f"{done.folder.name}: {many(len(ranked[0].keys), 'picture')} out of fold"
+    out.table(title, columns, rows)
+    _show_held_out(out, done, ranked)
 
 
-def _leaderboard_row(run: Run, random: Mapping[str, Run], main: str, held: bool) -> list[str]:
-    low, high = run.intervals["accuracy"]
-    row = [
-        run.name,
-        f"{run.metrics['accuracy']:.3f}",
-        f"{low:.3f} to {high:.3f}",
-        f"{run.spread[RANKED_BY]:.3f}",
-        f"{run.metrics['balanced_accuracy']:.3f}",
-        f"{run.metrics['macro_f1']:.3f}",
-    ]
+def _leaderboard_row(run: Run, random: Mapping[str, Run], main: str) -> list[str]:
+    row = [run.name, *_score(run.metrics, run.intervals)]
     if main == "grouped":
         leaked = random[run.name].metrics["accuracy"]
         row += [f"{leaked:.3f}", f"{leaked - run.metrics['accuracy']:+.3f}"]
-    if held:
-        row += [_held_out(run.holdout), _held_out(run.holdout_folds)]
-    return [*row, f"{sum(run.seconds.values()):.1f}"]
+    rest = (run.metrics["balanced_accuracy"], run.metrics["macro_f1"], run.spread[RANKED_BY])
+    return [*row, *(f"{value:.3f}" for value in rest), f"{sum(run.seconds.values()):.1f}"]
 
 
-def _held_out(held: Holdout | None) -> str:
+def _score(
+    metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
+) -> tuple[str, str]:
+    low, high = intervals[RANKED_BY]
+    return f"{metrics[RANKED_BY]:.3f}", f"{low:.3f}–{high:.3f}"
+
+
+def _show_held_out(out: Output, done: Fit, ranked: Sequence[Run]) -> None:
+    """The scores on the held-out pictures, and that of the best run in words."""
+    if not len(done.splits.holdout):
+        return
+    groups = done.features.groups
+    n_groups = None if groups is None else len(set(groups[done.splits.holdout].tolist()))
+    rows = [[run.name, _held_score(run.holdout), _held_score(run.holdout_folds)] for run in ranked]
+    columns = ("classifier", "fitted on all others (95 %)", "mean of folds' models (95 %)")
+    inside = "" if n_groups is None else f" in {many(n_groups, 'group')}"
+    title = f"Held out: {many(len(done.splits.holdout), 'picture')}{inside}, scored once"
+    out.table(title, columns, rows)
+    out.say(held_out(ranked[0], ranked[0].name, n_groups))
+
+
+def _held_score(held: Holdout | None) -> str:
     if held is None:
         return ""
-    low, high = held.intervals[RANKED_BY]
-    return f"{held.metrics[RANKED_BY]:.3f} ({low:.3f} to {high:.3f})"
+    score, ends = _score(held.metrics, held.intervals)
+    return f"{score} ({ends})"
 
 
 def show_demo(out: Output, done: Demo) -> None:
     """The leaderboard and where the page lies."""
     out.document(fit_document(done.fit) | {"report": done.page})
-    show_leaderboard(out, done.fit.folder.name, done.fit.runs)
+    show_leaderboard(out, done.fit)
     out.say(f"The page: {done.page}")
 
 
@@ -261,7 +277,9 @@ def show_info(out: Output, document: Mapping[str, Any]) -> None:
         ]
         columns = ("features", "pictures", "length", "backbone", "size")
         out.table(f"{dataset['dataset']}{mark} ({dataset['root']})", columns, rows)
-        out.say(f"{dataset['n_runs']} runs; models: {', '.join(dataset['models']) or 'none'}")
+        out.say(
+            f"{many(dataset['n_runs'], 'run')}; models: {', '.join(dataset['models']) or 'none'}"
+        )
     if not document["datasets"]:
         out.say(f"{document['cache']} holds no data set yet.")
 
@@ -278,7 +296,9 @@ def show_verified(out: Output, document: Mapping[str, Any]) -> None:
             for f in dataset["files"]
         ]
         columns = ("features", "state", "vectors", "missing", "left out", "vanished")
-        out.table(f"{dataset['dataset']}: {dataset['n_images']} pictures", columns, rows)
+        n = dataset["n_images"]
+        listed = "no list of pictures" if n is None else many(n, "picture")
+        out.table(f"{dataset['dataset']}: {listed}", columns, rows)
         for fault in dataset["faults"]:
             out.say(fault)
         for file in dataset["files"]:
@@ -292,13 +312,13 @@ def _say_checked(out: Output, file: Mapping[str, Any]) -> None:
         out.say(f"{file['file']}: {fault}")
     if file["n_missing"]:
         out.say(
-            f"{file['file']}: {file['n_missing']} pictures are not embedded yet: "
-            f"`{file['command']}` embeds them."
+            f"{file['file']}: not embedded yet: {many(file['n_missing'], 'picture')}; "
+            f"`{file['command']}` mends it."
         )
     if file["n_vanished"]:
         out.say(
-            f"{file['file']}: {file['n_vanished']} vectors are of pictures that are gone or have "
-            "changed: `fishfeat info --prune` drops them."
+            f"{file['file']}: of pictures that are gone or have changed: "
+            f"{many(file['n_vanished'], 'vector')}; `fishfeat info --prune` drops them."
         )
 
 
@@ -307,7 +327,7 @@ def show_pruned(out: Output, document: Mapping[str, Any]) -> None:
     out.document(document)
     for file in document["files"]:
         out.say(
-            f"{file['file']}: {file['n_rows']} vectors of vanished pictures dropped, "
+            f"{file['file']}: {many(file['n_rows'], 'vector')} of vanished pictures dropped, "
             f"{megabytes(file['n_bytes'])} freed."
         )
     if not document["files"]:

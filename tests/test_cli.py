@@ -3,6 +3,7 @@ import inspect
 import io
 import json
 import logging
+import re
 import shutil
 import socket
 import subprocess
@@ -327,7 +328,7 @@ def test_info_verifies_and_prunes(run, fish, tmp_path):
     (file,) = run("--json", "info", "--verify")["datasets"][0]["files"]
     assert (file["n_rows"], file["n_vanished"], file["faults"]) == (24, 1, [])
     assert "`fishfeat info --prune` drops them" in run("info", "--verify")
-    assert "1 vectors of vanished pictures dropped" in run("info", "--prune")
+    assert "1 vector of vanished pictures dropped" in run("info", "--prune")
     assert run("--json", "info", "--prune")["files"][0]["n_rows"] == 0
     Path(done["file"]).write_bytes(b"no HDF5")
     assert run("--json", "info", "--verify", code=1)["sound"] is False
@@ -497,7 +498,26 @@ def test_fit_searches_votes_and_shuffles_when_asked(run, fish):
     picture = sorted((fish / "bass").glob("*.png"))[0]
     named = run("--json", "predict", picture, "--model", "vote")
     assert named["predictions"][0]["label"] == "bass"
-    assert "on shuffled labels: balanced accuracy" in run("fit", "--clf", "knn", "--permute", 2)
+    told = run("fit", "--clf", "knn", "--cv", 3, "--permute", 2, "--search", "2")
+    assert "knn-search on shuffled labels: balanced accuracy" in told
+    assert "no leak" not in told
+    assert told.count("Settings that the search chose for knn-search, with how many of 3") == 1
+
+
+def test_held_out_scores_stand_in_a_table_and_a_sentence_of_their_own(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    table = run("fit", "--clf", "centroid", "--clf", "dummy", "--cv", 3, "--test", "0.25")
+    assert "Held out: 6 pictures in 3 groups, scored once" in table
+    said = r"On 6 held-out pictures \(3 groups\), which had no part in choosing, centroid names \d"
+    assert re.search(said, table)
+    assert "eld out" not in run("fit", "--clf", "dummy", "--cv", 3)
+
+
+def test_the_signs_of_groups_are_named_in_json(run, fish):
+    (sign,) = run("--json", "extract", fish, *TINY)["signs"]
+    assert sign.keys() == {"rule", "n_groups", "n_looked_at", "leak"}
+    assert sign["rule"] == r"pattern:fish_(\d+)_"
+    assert run("--json", "fit", "--clf", "dummy", "--cv", 3)["signs"][0] == sign
 
 
 def test_a_check_that_cannot_be_made_costs_no_scores(run, fish, monkeypatch):
@@ -569,6 +589,17 @@ def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish
     run("fit", "--clf", "centroid", "--cv", 2)
     run("report")
     assert json.loads((folder / "report.json").read_text())["learning_curves"] == []
+
+
+def test_a_learning_curve_stands_in_the_json_of_fit_as_in_that_of_the_report(run, fish, tmp_path):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--learning-curve")
+    (curve,) = document["curves"]
+    assert curve["points"][-1].keys() >= {"share", "n_train", "per_class", "accuracy"}
+    run("report")
+    report = json.loads((tmp_path / "cache" / "fish" / "report" / "report.json").read_text())
+    assert report["learning_curves"] == [curve]
+    assert run("--json", "fit", "--clf", "centroid", "--cv", 3)["curves"] == []
 
 
 def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(

@@ -11,6 +11,7 @@ from fishfeat.classify.curve import Curve
 from fishfeat.classify.reliability import Reliability, calibration_error
 from fishfeat.classify.reliability import reliability as binned
 from fishfeat.records import Run
+from fishfeat.report.text import count
 
 WIDTH, HEIGHT = 320, 220
 LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 34
@@ -45,7 +46,7 @@ class Chart(NamedTuple):
 
 
 def curve_chart(curve: Curve) -> Chart:
-    """Accuracy against pictures of each class, the latter on a scale of doublings."""
+    """Accuracy against pictures a class, the latter on a scale of doublings."""
     x = np.log2([point.per_class for point in curve.points])
     low, high = min(p.low for p in curve.points), max(p.high for p in curve.points)
     low, high = np.floor(low * 10) / 10, np.ceil(high * 10) / 10
@@ -57,7 +58,7 @@ def curve_chart(curve: Curve) -> Chart:
             up(point.low),
             up(point.high),
             4,
-            f"{point.per_class:.0f} pictures of each class: {100 * point.accuracy:.1f} %",
+            f"{point.per_class:.0f} pictures a class, on average: {100 * point.accuracy:.1f} %",
         )
         for at, point in zip(x, curve.points, strict=True)
     ]
@@ -111,8 +112,8 @@ def _reliability_chart(bins: Sequence[Bin]) -> Chart:
             up(one.accuracy),
             up(one.confidence),
             round(3 + 6 * (one.n / most) ** 0.5, 2),
-            f"{one.n} pictures, {100 * one.confidence:.0f} % sure, "
-            f"{100 * one.accuracy:.0f} % right",
+            f"{count(one.n, 'picture')}: {100 * one.confidence:.0f} % probability on average, "
+            f"{100 * one.accuracy:.0f} % named rightly",
         )
         for one in bins
     ]

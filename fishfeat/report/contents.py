@@ -23,7 +23,8 @@ class Contents(NamedTuple):
     `standings` is the leaderboard, best first; `views` are all runs in the order of the page, the
     ranked ones first; `shown` are the galleries of each run by its slug; `folds` says how each kind
     of splits deals the classes; `far` is how far each run is behind the best, by label, and `pairs`
-    how far each is behind each that is better.
+    how far each is behind each that is better; `copies_file` is the list of near-copies, seen from
+    the page, '' where there is none.
     """
 
     standings: Sequence[Standing]
@@ -38,6 +39,7 @@ class Contents(NamedTuple):
     folds: Sequence[Dealt]
     far: Mapping[str, Evidence]
     pairs: Mapping[tuple[str, str], Evidence]
+    copies_file: str
 
     @property
     def ranked(self) -> Sequence[View]:

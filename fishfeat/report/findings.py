@@ -10,6 +10,7 @@ import numpy as np
 from fishfeat.classify.merging import Merge, suggested_merges
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.classify.noise import suspects
+from fishfeat.images.joined import Joined
 from fishfeat.pairs import CopyPair
 from fishfeat.records import ImageSet, Int
 from fishfeat.report.compare import always_most_frequent
@@ -250,11 +251,34 @@ class NearCopy(NamedTuple):
 
 
 def near_copies(pairs: Sequence[CopyPair], images: ImageSet) -> list[NearCopy]:
-    """The pairs of listed pictures that were told by their pixels, the weakest evidence first."""
+    """The pairs of listed pictures that were told by their pixels, most doubtful first.
+
+    Those of two labels are, then those of the weakest evidence.
+    """
     row = {key: i for i, key in enumerate(images.keys.tolist())}
     told = [p for p in pairs if p.how == "pixels" and p.key in row and p.other in row]
-    weakest = sorted(told, key=lambda p: (p.correlation, p.key, p.other))
-    return [NearCopy((row[pair.key], row[pair.other]), pair) for pair in weakest]
+    found = [NearCopy((row[pair.key], row[pair.other]), pair) for pair in told]
+    return sorted(found, key=lambda one: (_one_label(one, images), *_weakness(one.pair)))
+
+
+def _one_label(one: NearCopy, images: ImageSet) -> bool:
+    first, other = images.y[list(one.rows)]
+    return bool(first == other)
+
+
+def _weakness(pair: CopyPair) -> tuple[float, str, str]:
+    return pair.correlation, pair.key, pair.other
+
+
+def near_sets(near: Sequence[NearCopy], images: ImageSet) -> tuple[int, int]:
+    """Number of sets of connected near-copies, and of those under several labels."""
+    sets = Joined(len(images))
+    for one in near:
+        sets.join(*one.rows)
+    labels: dict[int, set[int]] = {}
+    for row in {row for one in near for row in one.rows}:
+        labels.setdefault(sets.root(row), set()).add(int(images.y[row]))
+    return len(labels), sum(len(of) > 1 for of in labels.values())
 
 
 class Findings(NamedTuple):
@@ -272,6 +296,7 @@ class Findings(NamedTuple):
     before: float
     largest: float
     near: list[NearCopy]
+    near_sets: tuple[int, int]
 
 
 def look(
@@ -286,6 +311,7 @@ def look(
     best = ranked[0]
     merges = merge_steps(best)
     known = in_force or {str(name): str(name) for name in best.run.class_names}
+    near = near_copies(copies, best.images)
     return Findings(
         find_suspects(ranked),
         find_repeats(best.images),
@@ -293,5 +319,6 @@ def look(
         merges,
         merge_table(merges, known),
         *unmerged(best),
-        near_copies(copies, best.images),
+        near,
+        near_sets(near, best.images),
     )

@@ -142,7 +142,7 @@ class _Kind(NamedTuple):
     one_of_each: str = "group"
 
 
-_WRONG = _Kind("sure_and_wrong", "Sure and wrong", 12, "None: every mistake was an unsure one.")
+_WRONG = _Kind("sure_and_wrong", "Sure and wrong", 12, "None: what it is sure of is right.")
 _UNSURE = _Kind("unsure", "Unsure", 12, "None: no margin is smaller than the others.")
 _RIGHT = _Kind("sure_and_right", "Sure and right", 12, "None.", "class")
 _ONLY_RIGHT = _Kind(

@@ -5,19 +5,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fishfeat.classify.metrics import RANKED_BY
 from fishfeat.files import plain, version
-from fishfeat.report import charts, explore, story, tables, text
+from fishfeat.report import charts, explore, run_story, story, tables, text
 from fishfeat.report.compare import leak
 from fishfeat.report.contents import Contents, confusion_png
 from fishfeat.report.findings import N_NEAR_COPIES
+from fishfeat.report.folds import ClassFolds
 from fishfeat.report.gallery import Gallery, View, data_uri, thumbnails, typical_pictures
 
 
@@ -86,7 +88,9 @@ def _listed(contents: Contents) -> dict[str, Any]:
         "n_ranked": len(standings),
         "feature_costs": tables.feature_costs(runs),
         "versions": tables.version_rows(runs),
+        "scored": _scored(contents),
         "found": contents.found,
+        "copies_file": contents.copies_file,
         "curves": [
             {"curve": curve, "chart": charts.curve_chart(curve), "verdict": story.worth_more(curve)}
             for curve in contents.curves
@@ -94,6 +98,13 @@ def _listed(contents: Contents) -> dict[str, Any]:
         "unknown": [{"found": one, "verdict": story.noticed(one)} for one in contents.unknown],
         "feature_map": contents.feature_map,
     }
+
+
+def _scored(contents: Contents) -> dict[str, ClassFolds]:
+    """What the folds score of each class, by name; empty where they score all there is."""
+    if contents.views[0].run.holdout is None:
+        return {}
+    return {one.name: one for one in contents.folds[0].classes}
 
 
 def _shown(contents: Contents, drawn: Mapping[str, bytes]) -> dict[str, Any]:
@@ -135,6 +146,8 @@ def _run_page(view: View, shown: Sequence[Gallery], drawn: Mapping[str, bytes]) 
         "class_scores": tables.class_scores(view),
         "galleries": shown,
         "reliability": charts.reliability(view.run),
+        "chosen": run_story.chosen(view.run),
+        "shuffled": run_story.shuffled(view.run, view.label),
     }
 
 
@@ -153,6 +166,9 @@ def _environment() -> Environment:
         "plain_json": _plain_json,
         "metric_text": _metric_text,
         "metric_interval": _metric_interval,
+        "counted": text.count,
+        "settings": run_story.settings,
+        "coded": coded,
     }
     environment.globals |= {
         "RANKED_BY": RANKED_BY,
@@ -164,6 +180,12 @@ def _environment() -> Environment:
         "p_value": text.p_value,
     }
     return environment
+
+
+def coded(sentence: str) -> Markup:
+    """Escaped, with what stands between backticks as code."""
+    safe = str(escape(text.shown(sentence)))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", safe))
 
 
 def _metric_text(value: float, name: str) -> str:

@@ -113,6 +113,7 @@ def write_report(
         folds=[dealt(view) for view in first_of_each_split(views)],
         far=behind(standings, images),
         pairs=every_pair(standings, images),
+        copies_file="../copies.csv" if (folder.parent / "copies.csv").is_file() else "",
     )
     files = [*drawn, *tables_beside]
     _forget(folder, set(files))

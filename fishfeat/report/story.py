@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,10 +10,11 @@ import numpy as np
 from fishfeat.classify.compare import Evidence
 from fishfeat.classify.curve import Curve
 from fishfeat.classify.leave_out import Unknown
-from fishfeat.classify.metrics import RANKED_BY, per_class
-from fishfeat.records import ImageSet, Run
-from fishfeat.report.compare import Standing, entry, leak
-from fishfeat.report.gallery import View
+from fishfeat.classify.metrics import RANKED_BY, paired_interval, per_class
+from fishfeat.records import Float, Holdout, ImageSet, Run
+from fishfeat.report.compare import Standing, always_most_frequent, entry, leak
+from fishfeat.report.gallery import Mask, View
+from fishfeat.report.run_story import held_out
 from fishfeat.report.text import count, integer, interval, listed, percent_sign, points, sentence
 from fishfeat.report.thumbs import Thumbs
 
@@ -30,10 +32,12 @@ def headline(standings: Sequence[Standing], images: ImageSet) -> str:
     score = percent_sign(best.run.metrics[RANKED_BY])
     ends = interval(best.run.intervals.get(RANKED_BY))
     sure = f" ({LEVEL} interval {ends})" if ends else ""
-    return (
+    first = (
         f"{_best_of(standings)} names {score} of the pictures rightly{sure}, measured on "
         f"{extent(best.run, images)}{_novelty(best.run)}."
     )
+    groups = None if best.run.holdout is None else n_groups(best.run.holdout, images)
+    return f"{first} {held_out(best.run, best.label, groups)}".strip()
 
 
 def _best_of(standings: Sequence[Standing]) -> str:
@@ -58,8 +62,8 @@ def _classes(run: Run) -> str:
     return count(len(np.unique(run.y)), "class", plural="classes")
 
 
-def n_groups(run: Run, images: ImageSet) -> int | None:
-    """Number of groups among the run's pictures; None where groups are not known."""
+def n_groups(run: Run | Holdout, images: ImageSet) -> int | None:
+    """Number of groups among the pictures that were scored; None where groups are not known."""
     if images.groups is None:
         return None
     rows = np.isin(images.keys, run.keys)
@@ -131,15 +135,27 @@ def worth_more(curve: Curve) -> str:
     """Whether more pictures would help, by what the last doubling brought."""
     half, whole = curve.points[-2:]
     gained = (
-        f"From {half.per_class:.0f} to {whole.per_class:.0f} pictures of each class {curve.clf} "
-        f"gained {points(curve.gain)} points ({points(curve.gain_low)} to "
+        f"From {half.per_class:.0f} to {whole.per_class:.0f} pictures a class, on average, "
+        f"{curve.clf} gained {points(curve.gain)} points ({points(curve.gain_low)} to "
         f"{points(curve.gain_high)})"
     )
+    why = _untold(curve)
     if curve.gain_low > 0:
         return f"{gained}: more pictures of new groups would probably help further."
-    if curve.gain_high < SMALL_GAIN:
+    if curve.gain_high < SMALL_GAIN and not why:
         return f"{gained}: more pictures of the same kind would hardly help."
-    return f"{gained}: whether more pictures would help cannot be told from these."
+    return f"{gained}: whether more pictures would help cannot be told from these{why}."
+
+
+def _untold(curve: Curve) -> str:
+    """Why a small gain says nothing; '' where it does."""
+    if np.isclose(curve.gain_low, curve.gain_high):
+        return ", as no picture was named otherwise than before"
+    n_classes = curve.points[-1].n_train / curve.points[-1].per_class
+    # A mean over folds: it is whole where each fold learns as many classes.
+    if not np.isclose(n_classes, round(n_classes)):
+        return ", as some class stands in a single group and so is not learnt in every fold"
+    return ""
 
 
 def noticed(found: Unknown) -> str:
@@ -205,8 +221,22 @@ def leak_story(standings: Sequence[Standing], images: ImageSet) -> list[str]:
 
 def trust(view: View, standings: Sequence[Standing], far: Mapping[str, Evidence]) -> list[str]:
     """What to trust and what not, by the best run; `far` is how far the others are behind it."""
-    sentences = [*_ranking(standings, far), *_best_of_many(standings), *_sureness(view)]
-    return [*sentences, *_weak_classes(view), *_few_groups(view)]
+    sentences = [*_no_skill(view), *_ranking(standings, far), *_best_of_many(standings)]
+    return [*sentences, *_sureness(view), *_weak_classes(view), *_few_groups(view)]
+
+
+def _no_skill(view: View) -> list[str]:
+    """Whether the score is not surely above that of always naming the largest class."""
+    run, base = view.run, always_most_frequent(view.run)[RANKED_BY]
+    score = run.metrics[RANKED_BY]
+    if min(run.intervals.get(RANKED_BY, (score,))) > base:
+        return []
+    largest = run.class_names[np.bincount(run.y).argmax()]
+    verdict = "no better" if score <= base else "not surely better"
+    return [
+        f"Always naming the largest class, {largest}, would name {percent_sign(base)} rightly: "
+        f"{view.label} is {verdict} than that."
+    ]
 
 
 def _ranking(standings: Sequence[Standing], far: Mapping[str, Evidence]) -> list[str]:
@@ -225,20 +255,35 @@ def _best_of_many(standings: Sequence[Standing]) -> list[str]:
         return []
     return [
         f"The best of {len(standings)} runs was chosen by the very score that is shown, so this "
-        "score is a little too good; fishfeat fit --test 0.15 holds out pictures that choose "
+        "score is a little too good; `fishfeat fit --test 0.15` holds out pictures that choose "
         "nothing."
     ]
 
 
 def _sureness(view: View) -> list[str]:
     sure, right = view.sure, view.right
-    if sure.all():
+    if sure.all() or not _worse_where_unsure(view):
         return []
     return [
         f"Of the three quarters of the pictures that {view.label} is surest of, "
         f"{percent_sign(right[sure].mean())} are named rightly; of the other quarter "
         f"{percent_sign(right[~sure].mean())}: those are worth the eyes of a person."
     ]
+
+
+def _worse_where_unsure(view: View) -> bool:
+    """Whether the unsure pictures are more often wrong, beyond chance."""
+
+    def share(of: Mask) -> Float:
+        """A value for each picture whose mean is the share of `of` that was named rightly."""
+        mean = view.right[of].mean()
+        # About the mean, as how many of a group are sure varies when groups are drawn again.
+        values: Float = mean + of * (view.right - mean) / of.mean()
+        return values
+
+    groups = None if view.images.groups is None else view.groups
+    low, _ = paired_interval(share(view.sure), share(~view.sure), groups=groups)
+    return low > 0
 
 
 def _weak_classes(view: View) -> list[str]:
@@ -278,5 +323,28 @@ def split_notes(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     config = standings[0].run.config
     grouping = str(entry(config, "splits", "grouping", default="")) or images.grouping
     notes = [str(note) for note in entry(config, "splits", "notes", default=())]
-    origin = [f"Groups: {grouping}"] if grouping and images.groups is not None else []
+    origin = [_together(grouping)] if grouping and images.groups is not None else []
     return [sentence(note) for note in [*origin, *notes]]
+
+
+# How the rules name what they found, and how that reads in a list.
+_REWORDED = {
+    r"What '(.*?)' finds in the path\.": (
+        r"Pictures in whose paths `\1` finds the same belong together."
+    ),
+    r"Near-copies: (\d+) of (\d+) pictures have one, verified\.": (
+        r"Near-copies belong together, each verified by laying one picture on the other: \1 of \2 "
+        r"pictures have one."
+    ),
+    r"The (CSV's .*? column|.*?outermost folders?)( of the path)?\.": (
+        r"Pictures belong together by the \1\2."
+    ),
+}
+
+
+def _together(grouping: str) -> str:
+    """What belongs together, in sentences that stand alone."""
+    text = grouping
+    for pattern, reworded in _REWORDED.items():
+        text = re.sub(pattern, reworded, text)
+    return f"Groups: {text}" if text == grouping else text

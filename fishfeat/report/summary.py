@@ -73,7 +73,7 @@ def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
             "steps": [step._asdict() for step in found.merges],
             "table": found.merge_table,
         },
-        "learning_curves": [_curve(curve) for curve in contents.curves],
+        "learning_curves": [curve_entry(curve) for curve in contents.curves],
         "unknown": [found.as_dict() for found in contents.unknown],
         "map": _map(contents.feature_map),
         "cost": _cost(views),
@@ -93,7 +93,8 @@ def _suspects(suspects: Suspects) -> dict[str, Any]:
     return {"run": suspects.label, "n_other_runs": suspects.n_others, "found": listed}
 
 
-def _curve(curve: Curve) -> dict[str, Any]:
+def curve_entry(curve: Curve) -> dict[str, Any]:
+    """A curve by the names of its fields."""
     return {**vars(curve), "points": [point._asdict() for point in curve.points]}
 
 
@@ -151,8 +152,8 @@ def _run(view: View, galleries: Sequence[Gallery]) -> dict[str, Any]:
         "metrics": run.metrics,
         "intervals": run.intervals,
         "spread": run.spread,
-        "holdout": _holdout(run.holdout),
-        "holdout_folds": _holdout(run.holdout_folds),
+        "holdout": _holdout(run.holdout, view.images),
+        "holdout_folds": _holdout(run.holdout_folds, view.images),
         "folds": run.folds,
         "confusion": confusion_of(view),
         "reliability": _reliability(run),
@@ -172,10 +173,11 @@ def _reliability(run: Run) -> dict[str, Any] | None:
     return {"expected_error": found.error, "bins": [one._asdict() for one in found.bins]}
 
 
-def _holdout(held: Holdout | None) -> dict[str, Any] | None:
+def _holdout(held: Holdout | None, images: ImageSet) -> dict[str, Any] | None:
     if held is None:
         return None
-    return {"n_images": len(held.keys), "metrics": held.metrics, "intervals": held.intervals}
+    counts = {"n_images": len(held.keys), "n_groups": n_groups(held, images)}
+    return counts | {"metrics": held.metrics, "intervals": held.intervals}
 
 
 def _pictures(gallery: Gallery) -> dict[str, Any]:

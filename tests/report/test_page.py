@@ -11,8 +11,9 @@ from fishfeat.classify.leave_out import LeftOut, Unknown
 from fishfeat.errors import DataError, SplitError
 from fishfeat.pairs import CopyPair
 from fishfeat.records import Rejected
+from fishfeat.report.compare import Standing
 from fishfeat.report.page import write_report
-from fishfeat.report.story import noticed, worth_more
+from fishfeat.report.story import noticed, split_notes, worth_more
 
 HOSTILE = [
     "<script>alert(1)<.png",
@@ -231,6 +232,161 @@ def test_held_out_scores_stand_in_the_leaderboard(
         "6 further pictures, set apart as the test part of the data set, were scored once"
         in page.text
     )
+    assert (
+        "On 6 held-out pictures (3 groups), which had no part in choosing, svc names "
+        "100.0\N{NO-BREAK SPACE}% rightly."
+    ) in page.text
+    tiles = page.text[: page.text.index("Protocol.")].split()
+    assert tiles[-1] == "run1"
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["runs"][0]["holdout"]["n_groups"] == 3
+
+
+def test_the_classes_say_how_many_groups_the_folds_score(
+    make_images, make_run, hold_out, tmp_path, read_page
+):
+    images = make_images()
+    run = make_run(images.select(np.arange(24)), holdout=hold_out(images, range(24, 30)))
+    text = "".join(read_page(write_report([run], images, tmp_path / "held")).text.split("\n"))
+    assert "bream10 (8)5 (4)" in text
+    assert "In brackets: how many of them the folds score" in text
+    whole = read_page(write_report([make_run(images)], images, tmp_path / "whole")).text
+    assert "bream105" in "".join(whole.split("\n"))
+    assert "In brackets: how many" not in whole
+
+
+def test_the_tile_counts_the_runs_that_the_headline_counts(page):
+    assert "the best of 2 runs" in page.text
+    assert page.text[: page.text.index("Protocol.")].split()[-1] == "runs2"
+
+
+def test_what_the_search_chose_stands_with_the_run(make_images, make_run, tmp_path, read_page):
+    images = make_images()
+    plain = make_run(images)
+    chosen = ({"estimator__C": 0.3, "prepare": "PCA 128"}, {}, {"prepare": "PCA 128"})
+    other = ({"prepare": "PCA 128"}, {}, {"prepare": "PCA 128"})
+    for n, params in enumerate((chosen, other)):
+        folds = tuple(dict(f) | {"params": p} for f, p in zip(plain.folds, params, strict=True))
+        run = dataclasses.replace(plain, folds=folds)
+        text = read_page(write_report([run], images, tmp_path / str(n))).text
+        assert "Settings that the search chose" in text
+        assert "its usual settings in 1 of 3 folds" in text
+        said = "C = 0.3, prepare = PCA 128 in 1 of 3 folds"
+        assert (said in text) == (params is chosen)
+        assert ("prepare = PCA 128 in 2 of 3 folds" in text) == (params is other)
+    bare = read_page(write_report([plain], images, tmp_path / "bare")).text
+    assert "search chose" not in bare
+
+
+@pytest.mark.parametrize(("low", "leaks"), [(0.3, False), (0.4, True)])
+def test_the_score_on_shuffled_labels_stands_with_the_run(
+    low, leaks, make_images, make_run, tmp_path, read_page
+):
+    images = make_images()
+    run = make_run(images)
+    chance = {"chance": 1 / 3, "shuffled": [0.31, 0.45], "low": low}
+    run = dataclasses.replace(run, config={**run.config, "chance": chance})
+    text = read_page(write_report([run], images, tmp_path)).text
+    assert "svc on shuffled labels: balanced accuracy 0.310 to 0.450, guessing 0.333: " in text
+    assert ("ABOVE CHANCE: answers have leaked into training." in text) == leaks
+    assert ("this does not tell whether siblings stand on both sides" in text) != leaks
+    assert "no leak" not in text
+
+
+def test_commands_in_sentences_are_code_and_nothing_else_is_markup(
+    make_images, make_run, tmp_path, read_page
+):
+    images = make_images(notes=("`fishfeat extract --drop <b>NAME</b>` and <u>one</u> ` alone",))
+    path = write_report([make_run(images)], images, tmp_path)
+    assert "<code>fishfeat extract --drop &lt;b&gt;NAME&lt;/b&gt;</code> and" in path.read_text()
+    page = read_page(path)
+    assert not {"b", "u"} & {tag for tag, attrs in page.tags if not attrs}
+    assert "` alone" in page.text
+
+
+def test_how_groups_were_found_reads_as_a_sentence(make_images, make_run):
+    def said(grouping):
+        images = make_images(6, grouping=grouping)
+        run = make_run(images, config={}, n_folds=2)
+        return split_notes([Standing("svc", run, None)], images)
+
+    assert said(r"What 'fish_(\d+)_' finds in the path.") == [
+        r"Pictures in whose paths `fish_(\d+)_` finds the same belong together."
+    ]
+    (near,) = said("Near-copies: 5 of 6 pictures have one, verified. 1 pictures do not match.")
+    assert near.startswith("Near-copies belong together, each verified")
+    assert near.endswith("5 of 6 pictures have one. 1 pictures do not match.")
+    assert said("The outermost folder of the path.") == [
+        "Pictures belong together by the outermost folder of the path."
+    ]
+    assert said("Every tank by itself") == ["Groups: Every tank by itself."]
+
+
+def test_a_classifier_that_knows_nothing_is_said_to(make_images, make_run, tmp_path, read_page):
+    images = make_images()
+
+    def said(name, n_right):
+        run = make_run(images, wrong=range(n_right, 30))
+        return read_page(write_report([run], images, tmp_path / name)).text
+
+    naming = "Always naming the largest class, bream, would name 33.3\N{NO-BREAK SPACE}% rightly"
+    assert f"{naming}: svc is no better than that." in said("poor", 10)
+    assert "Always naming" not in said("good", 28)
+
+
+def test_the_unsure_are_for_a_person_only_where_they_are_worse(
+    make_images, make_run, tmp_path, read_page
+):
+    images = make_images(80)
+    first, last = range(0, 12), range(68, 80)  # margins rise from the first to the last
+
+    def said(wrong, name):
+        run = make_run(images, wrong=wrong)
+        return read_page(write_report([run], images, tmp_path / name)).text
+
+    assert "worth the eyes of a person" in said(first, "unsure")
+    assert "worth the eyes of a person" not in said(last, "sure")
+    assert "worth the eyes of a person" not in said([2, 40], "chance")
+
+
+def test_one_suspect_is_one_and_its_two_numbers_are_named(
+    make_images, make_run, tmp_path, read_page
+):
+    images = make_images(60)
+    runs = [make_run(images, n, wrong=[7], margin=np.full(60, 0.9)) for n in ("svc", "rf")]
+    text = read_page(write_report(runs, images, tmp_path)).text
+    gap = "\N{NO-BREAK SPACE}"
+    assert "gives 1 picture another class than the given one" in text
+    assert f"probability: given 3.3{gap}%, seems 93.3{gap}%; other runs that agree: 1 of 1" in text
+    assert "for the 1 comparison made" in text
+    assert not re.search(r"\b1 (pictures|comparisons|files|pairs|sets|groups|folds)\b", text)
+
+
+def test_the_merge_file_is_said_to_lie_beside_the_page(make_images, make_run, tmp_path, read_page):
+    images = make_images(90, groups_of=1)
+    wrong = np.flatnonzero(images.y == 0)[:10]
+    run = make_run(images, wrong=wrong, margin=np.full(90, 0.9))
+    text = read_page(write_report([run], images, tmp_path)).text
+    assert "--merge PATH, with the path of merges.csv, which lies beside this page" in text
+    assert "--merge merges.csv" not in text
+
+
+def test_the_list_of_near_copies_is_linked_where_it_lies(
+    make_images, make_run, tmp_path, read_page
+):
+    images = make_images()
+    keys = images.keys.tolist()
+    pairs = [CopyPair(keys[a], keys[b], "pixels", 9, 7, 0.5, 0.99) for a, b in ((0, 1), (1, 2))]
+    run, folder = make_run(images), tmp_path / "report"
+    page = read_page(write_report([run], images, folder, copies=pairs))
+    assert "../copies.csv" not in page.attributes("href")
+    assert "2 pairs of pictures, in 1 set:" in page.text
+    assert "1 set joins pictures of several classes" in page.text
+    (tmp_path / "copies.csv").write_text("path\n")
+    page = read_page(write_report([run], images, folder, copies=pairs[:1]))
+    assert "../copies.csv" in page.attributes("href")
+    assert "1 pair of pictures, in 1 set:" in page.text
+    assert "No set joins pictures of several classes" in page.text
 
 
 def test_many_classes_show_the_matrix_as_a_picture(make_images, make_run, tmp_path, read_page):
@@ -333,7 +489,9 @@ def test_a_learning_curve_says_whether_more_pictures_would_help():
     assert "would probably help" in verdict(0.03, 0.01, 0.05)
     assert "would hardly help" in verdict(0.001, -0.004, 0.006)
     assert "cannot be told" in verdict(0.02, -0.02, 0.06)
-    assert verdict(0.03, 0.01, 0.05).startswith("From 10 to 20 pictures of each class lda gained")
+    assert verdict(0.03, 0.01, 0.05).startswith(
+        "From 10 to 20 pictures a class, on average, lda gained"
+    )
 
 
 def strangers(*auroc):
