@@ -94,12 +94,11 @@ def _is_positive(text: str) -> bool:
 def encode_groups(names: Sequence[str]) -> Int:
     """Number the group names, int64 (n_images,); a picture without one ('') is its own group.
 
-    The first picture's group is 0, the next new one 1: what is drawn by these numbers hangs on
-    which pictures are together, not on what the groups are called.
+    In the order of their names, so that folds are those that scikit-learn draws by the names.
     """
-    code: dict[str, int] = {}
-    unique = (name or f"\0{i}" for i, name in enumerate(names))
-    return np.array([code.setdefault(name, len(code)) for name in unique], np.int64)
+    unique = [name or f"\0{i}" for i, name in enumerate(names)]
+    codes: Int = np.unique(np.array(unique, dtype=object), return_inverse=True)[1].astype(np.int64)
+    return codes
 
 
 class Grouping(NamedTuple):

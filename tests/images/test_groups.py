@@ -185,11 +185,6 @@ def test_a_rule_that_cannot_be_is_answered_with_what_can(rules, message):
         parse_rules(rules)
 
 
-def test_groups_are_numbered_by_their_pictures_and_not_by_their_names():
-    assert encode_groups(["z", "a", "", "z", ""]).tolist() == [0, 1, 2, 0, 3]
-    assert encode_groups(["a", "z", "", "a", ""]).tolist() == [0, 1, 2, 0, 3]
-
-
 def test_a_rule_is_what_was_written_and_counts_once():
     texts = [r"pattern:a:(\d)", "column", "column", "folder:2", "time:1.5", "duplicates"]
     assert [str(rule) for rule in parse_rules(texts)] == list(dict.fromkeys(texts))
