@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fishfeat.classify.calibration import inner_folds, sharpened, sharpness
 from fishfeat.records import Float, Fold, Int
 
-
 MANY = 8_000  # pictures of a part, above which fewer than five are not split again
 
 
