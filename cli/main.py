@@ -45,7 +45,7 @@ def configure(
         Path, typer.Option(envvar="FISHFEAT_CACHE", help="Where everything is kept.")
     ] = Path("cache"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No messages, no bars.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only, no bars.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")

@@ -39,7 +39,7 @@ class Output:
     as_json
         One JSON document on stdout instead of tables.
     quiet
-        No messages and no bars.
+        No messages but warnings, and no bars.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -52,7 +52,7 @@ class Output:
         """Print the library's messages on stderr."""
         logger = logging.getLogger("fishfeat")
         logger.handlers = [_LogHandler(self.err)]
-        logger.setLevel(logging.ERROR if self.quiet else logging.INFO)
+        logger.setLevel(logging.WARNING if self.quiet else logging.INFO)
         logger.propagate = False
 
     def document(self, content: Mapping[str, Any]) -> None:

@@ -84,6 +84,13 @@ def test_jobs_are_a_number_or_all_cores(jobs, run, fish):
     )
 
 
+def test_quiet_silences_no_warning(run, fish, said):
+    run("extract", fish, *TINY)
+    told = said("-q", "fit", "--clf", "dummy", "--cv", 3)
+    assert "No groups are known" in told
+    assert "Data set:" not in told
+
+
 def test_fit_prints_one_json_document(run, fish):
     run("extract", fish, *TINY, "--group-pattern", PAIRS)
     document = run("--json", "fit", "--clf", "svc", "--clf", "dummy", "--cv", 3)
