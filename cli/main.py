@@ -212,6 +212,7 @@ def fit(
     unknown: opt.Unknown = False,
     jobs: opt.Jobs = -1,
     backend: opt.Backend = None,
+    device: opt.TreesDevice = "cpu",
 ) -> None:
     """Cross-validate classifiers on the cached features and keep the fitted models."""
     from fishfeat.stages.scores import fit_data
@@ -235,6 +236,7 @@ def fit(
             unknown=unknown,
             jobs=jobs,
             backend=backend,
+            device=device,
             on_run=on_run,
             on_compare=compared,
         )

@@ -189,6 +189,10 @@ Unknown = Annotated[
 
 _MACHINE = "Machine"
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=_MACHINE)]
+TreesDevice = Annotated[
+    str,
+    typer.Option(metavar="cpu|cuda", help="Where xgb grows its trees.", rich_help_panel=_MACHINE),
+]
 Compute = Annotated[
     str,
     typer.Option(

@@ -84,6 +84,16 @@ def test_jobs_are_a_number_or_all_cores(jobs, run, fish):
     )
 
 
+@pytest.mark.filterwarnings("ignore:[\\s\\S]*GPU")
+def test_a_gpu_that_is_not_there_is_said(run, fish, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    run("extract", fish, *TINY)
+    told = run("fit", "--clf", "xgb", "--cv", 3, "--device", "cuda", code=1)
+    assert "no such device is found. Leave out --device" in told
+    told = run("fit", "--clf", "xgb", "--device", "gpu", code=1)
+    assert "--device takes cpu, cuda or cuda:N; got 'gpu'" in told
+
+
 def test_quiet_silences_no_warning(run, fish, said):
     run("extract", fish, *TINY)
     told = said("-q", "fit", "--clf", "dummy", "--cv", 3)

@@ -1,4 +1,4 @@
-"""Where fits run: in threads here, or on the workers of a Dask or Ray cluster, through joblib."""
+"""Where fits run: in threads here or on a cluster's workers, through joblib; on which device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import re
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -58,7 +59,7 @@ def on_workers(jobs: Sequence[Any]) -> list[Any]:
     pool = _lent.get()
     if pool is None:
         return list(in_turn(jobs))
-    found: list[Any] = pool(delayed(_alone)(*job) for job in jobs)
+    found: list[Any] = pool(delayed(_alone)(device_in_use(), *job) for job in jobs)
     return found
 
 
@@ -67,10 +68,37 @@ def in_turn(jobs: Sequence[Any]) -> Iterator[Any]:
     return (function(*args, **kwargs) for function, args, kwargs in jobs)
 
 
-def _alone(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _alone(device: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A call in a process of its own, which knows nothing of this one's limits."""
-    with one_blas_thread():
+    with one_blas_thread(), on_device(device):
         return function(*args, **kwargs)
+
+
+# No context variable: the threads that fit are not born within the context.
+_device = ["cpu"]
+
+
+def device_in_use() -> str:
+    """Where boosted trees are grown now: 'cpu', 'cuda' or 'cuda:N'."""
+    return _device[-1]
+
+
+@contextlib.contextmanager
+def on_device(device: str) -> Iterator[None]:
+    """Within it boosted trees are grown on `device`: 'cpu', 'cuda' or 'cuda:N'.
+
+    Raises
+    ------
+    DataError
+        It is none of these.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise DataError(f"--device takes cpu, cuda or cuda:N; got {device!r}.")
+    _device.append(device)
+    try:
+        yield
+    finally:
+        _device.pop()
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:

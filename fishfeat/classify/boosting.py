@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fishfeat.classify.backends import device_in_use
 from fishfeat.errors import DataError
 from fishfeat.records import Float, Int
 
@@ -35,7 +36,7 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     block_columns
         About how many columns make a block.
     max_depth, learning_rate, subsample, max_bin, random_state, n_jobs, device
-        As `xgboost.XGBClassifier`.
+        As `xgboost.XGBClassifier`; a device that is None is that of `backends.on_device`.
 
     Attributes
     ----------
@@ -58,7 +59,7 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         max_bin: int = 64,
         random_state: int = 0,
         n_jobs: int = 1,
-        device: str = "cpu",
+        device: str | None = None,
     ) -> None:
         self.class_weight = class_weight
         self.n_estimators = n_estimators
@@ -110,13 +111,14 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _trained(self, turn: int, data: Any, n_rounds: int) -> Any:
         import xgboost
 
-        booster = xgboost.train(self._params(turn), data, n_rounds)
+        wanted = self.device or device_in_use()
+        booster = xgboost.train(self._params(turn) | {"device": wanted}, data, n_rounds)
         # XGBoost goes on without a GPU that is not there.
         used = json.loads(booster.save_config())["learner"]["generic_param"]["device"]
-        if used.partition(":")[0] != self.device.partition(":")[0]:
+        if used.partition(":")[0] != wanted.partition(":")[0]:
             raise DataError(
-                f"XGBoost was to run on {self.device!r} and took {used!r}: no such device is "
-                "found. Set device='cpu'."
+                f"XGBoost was to run on {wanted!r} and took {used!r}: no such device is found. "
+                "Leave out --device."
             )
         return booster
 
@@ -134,7 +136,6 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "subsample": self.subsample,
             "max_bin": self.max_bin,
             "nthread": self.n_jobs,
-            "device": self.device,
             "seed": self.random_state * 10_007 + turn,
         }
 

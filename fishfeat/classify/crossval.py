@@ -15,7 +15,7 @@ import numpy as np
 from joblib import delayed
 from sklearn.pipeline import Pipeline
 
-from fishfeat.classify.backends import counted, results_of
+from fishfeat.classify.backends import counted, device_in_use, results_of
 from fishfeat.classify.calibration import class_scores
 from fishfeat.classify.classifiers import fit_pipeline
 from fishfeat.classify.metrics import bootstrap_intervals, evaluate
@@ -342,6 +342,7 @@ def _config(
         "clf": clf,
         "balanced": balanced,
         "seed": seed,
+        "device": device_in_use(),
         "params": plain_params(model),
         "features": describe_features(features),
         "splits": _describe_splits(features, splits),

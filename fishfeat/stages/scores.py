@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fishfeat.classify.backends import spread
+from fishfeat.classify.backends import on_device, spread
 from fishfeat.classify.classifiers import DEFAULT_CLASSIFIERS, make_classifier
 from fishfeat.classify.crossval import score_holdout, validate_and_fit
 from fishfeat.classify.curve import Curve
@@ -110,6 +110,7 @@ def fit_data(
     unknown: bool = False,
     jobs: int = -1,
     backend: str | None = None,
+    device: str = "cpu",
     on_run: OnRun | None = None,
     on_compare: OnProgress | None = None,
 ) -> Fit:
@@ -145,6 +146,8 @@ def fit_data(
         Folds at once.
     backend
         Where the folds run, as `fishfeat.classify.backends.spread`; None is here.
+    device
+        Where xgb grows its trees: 'cpu', 'cuda' or 'cuda:N'.
     on_run
         Called with (classifier, split) before each run; gives its progress callback.
     on_compare
@@ -171,7 +174,7 @@ def fit_data(
         known_fold(features, both[0])  # what cannot be done is said before anything is fitted
     how = _How(balanced, seed, jobs, budget, permute, on_run)
     quick = list(dict.fromkeys(clf)) or [QUICK_CLASSIFIER]
-    with spread(backend):
+    with spread(backend), on_device(device):
         done = [_fit_one(folder, features, both, name, how) for name in names]
         curves = [
             _keep_curve(folder, features, both[0], name, how) for name in quick if learning_curve

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+import xgboost
 
+from fishfeat.classify.backends import device_in_use, on_device
 from fishfeat.classify.boosting import BoostedTrees
+from fishfeat.classify.crossval import cross_validate
+from fishfeat.classify.splits import make_splits
 from fishfeat.errors import DataError
 from fishfeat.records import Features
 
@@ -49,5 +54,31 @@ def test_a_device_that_is_not_there_is_refused(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     features = make_features()
-    with pytest.raises(DataError, match=r"'cuda' and took 'cpu'.*Set device='cpu'"):
+    with pytest.raises(DataError, match=r"'cuda' and took 'cpu'.*Leave out --device"):
         BoostedTrees(n_estimators=4, device="cuda").fit(features.X, features.y)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_the_device_in_use_reaches_the_threads_that_fit(
+    n_jobs: int, make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    train = xgboost.train
+
+    def look(params: dict[str, Any], *args: Any) -> Any:
+        asked.append(params["device"])
+        return train(params | {"device": "cpu"}, *args)
+
+    monkeypatch.setattr(xgboost, "train", look)
+    features = make_features()
+    splits = make_splits(features, n_splits=2)
+    with on_device("cuda:0"), pytest.raises(DataError, match="'cuda:0' and took 'cpu'"):
+        cross_validate(features, "xgb", splits, n_jobs=n_jobs)
+    assert set(asked) == {"cuda:0"}
+    assert device_in_use() == "cpu"
+
+
+def test_another_device_is_refused() -> None:
+    message = "--device takes cpu, cuda or cuda:N; got 'gpu'"
+    with pytest.raises(DataError, match=message), on_device("gpu"):
+        pass
