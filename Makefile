@@ -9,7 +9,7 @@ demo: .venv/installed
 
 test: .venv/installed-dev
 	-@sh tools/get_browser.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check cli fishfeat tests benchmarks tools && $(BIN)/mypy
