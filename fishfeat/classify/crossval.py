@@ -367,6 +367,20 @@ def describe_features(features: Features) -> dict[str, Any]:
     }
 
 
+def what_was_asked(
+    features: Features, clf: str, splits: Splits, *, balanced: bool, seed: int
+) -> dict[str, Any]:
+    """Of which classifier, features and folds a result is that is no run."""
+    return {
+        "clf": clf,
+        "balanced": balanced,
+        "seed": seed,
+        "split": splits.strategy,
+        "splits_digest": splits.digest,
+        "features": features.spec.describe(),
+    }
+
+
 def _describe_splits(features: Features, splits: Splits) -> dict[str, Any]:
     groups = features.groups
     return {

@@ -12,7 +12,7 @@ from joblib import delayed
 
 from fishfeat.classify.backends import counted, results_of
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import describe_features, fit_rows, score_rows
+from fishfeat.classify.crossval import fit_rows, score_rows, what_was_asked
 from fishfeat.classify.metrics import evaluate, paired_interval
 from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
 
@@ -101,12 +101,7 @@ def learning_curve(
     ]
     low, high = paired_interval(rights[-1], rights[-2], groups=unit)
     return Curve(
-        clf=clf,
-        balanced=balanced,
-        seed=seed,
-        split=splits.strategy,
-        splits_digest=splits.digest,
-        features=describe_features(features)["description"],
+        **what_was_asked(features, clf, splits, balanced=balanced, seed=seed),
         points=tuple(points),
         gain=points[-1].accuracy - points[-2].accuracy,
         gain_low=low,

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from fishfeat.classify.backends import counted, results_of
 from fishfeat.classify.classifiers import make_classifier
-from fishfeat.classify.crossval import describe_features, fit_rows, score_rows
+from fishfeat.classify.crossval import fit_rows, score_rows, what_was_asked
 from fishfeat.errors import SplitError
 from fishfeat.records import Features, Fold, OnProgress, Splits
 
@@ -103,12 +103,7 @@ def leave_one_class_out(
     found = list(counted(results_of(jobs, n_jobs), len(classes), on_progress))
     known = [one.auroc for one in found if one.auroc is not None]
     return Unknown(
-        clf=clf,
-        balanced=balanced,
-        seed=seed,
-        split=splits.strategy,
-        splits_digest=splits.digest,
-        features=describe_features(features)["description"],
+        **what_was_asked(features, clf, splits, balanced=balanced, seed=seed),
         classes=tuple(found),
         auroc=float(np.mean(known)) if known else None,
         seconds=time.perf_counter() - start,

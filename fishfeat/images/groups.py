@@ -163,7 +163,7 @@ def group_by_column(images: ImageSet, names: Sequence[str]) -> ImageSet:
         images,
         groups=encode_groups(names),
         group_name=np.array(names, str),
-        grouping="The CSV's group column.",
+        grouping="Pictures belong together by the CSV's group column.",
     )
 
 
@@ -216,7 +216,7 @@ def _by_pattern(images: ImageSet, pattern: str) -> Grouping:
             f"{shortened(images.keys, n=1)}. It is searched in the path below {images.root}."
         )
     alone = names.count("")
-    sentences = [f"What '{pattern}' finds in the path."]
+    sentences = [f"Pictures in whose paths `{pattern}` finds the same belong together."]
     if alone:
         sentences.append(f"{alone} pictures do not match it; each is a group of its own.")
     return Grouping(names, sentences)
@@ -229,7 +229,8 @@ def _by_column(images: ImageSet, name: str) -> Grouping:
             f"{OPTION} {Rule('column', name)}: no picture has an entry in a {column}. Give a CSV "
             "that has it, or group the pictures by something else."
         )
-    return Grouping(images.group_name.tolist(), [f"The CSV's {name or 'group'} column."])
+    said = f"Pictures belong together by the CSV's {name or 'group'} column."
+    return Grouping(images.group_name.tolist(), [said])
 
 
 def _by_folder(images: ImageSet, value: str) -> Grouping:
@@ -247,7 +248,7 @@ def _by_folder(images: ImageSet, value: str) -> Grouping:
             f"{'folder' if deepest == 1 else 'folders'} below {images.root}."
         )
     kind = "outermost folder" if n == 1 else f"{n} outermost folders"
-    return Grouping(names, [f"The {kind} of the path."])
+    return Grouping(names, [f"Pictures belong together by the {kind} of the path."])
 
 
 def _by_time(images: ImageSet, value: str) -> Grouping:
@@ -274,7 +275,8 @@ def _duplicates(images: ImageSet, copies: Copies | None) -> Grouping:
         )
     names = copy_groups(images, copies)
     n = sum(map(bool, names))
-    return Grouping(names, [f"Near-copies: {n} of {len(images)} pictures have one, verified."])
+    how = "Near-copies belong together, each verified by laying one picture on the other"
+    return Grouping(names, [f"{how}: {n} of {len(images)} pictures have one."])
 
 
 _FINDERS: dict[str, Callable[[ImageSet, str], Grouping]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -323,28 +322,5 @@ def split_notes(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     config = standings[0].run.config
     grouping = str(entry(config, "splits", "grouping", default="")) or images.grouping
     notes = [str(note) for note in entry(config, "splits", "notes", default=())]
-    origin = [_together(grouping)] if grouping and images.groups is not None else []
+    origin = [grouping] if grouping and images.groups is not None else []
     return [sentence(note) for note in [*origin, *notes]]
-
-
-# How the rules name what they found, and how that reads in a list.
-_REWORDED = {
-    r"What '(.*?)' finds in the path\.": (
-        r"Pictures in whose paths `\1` finds the same belong together."
-    ),
-    r"Near-copies: (\d+) of (\d+) pictures have one, verified\.": (
-        r"Near-copies belong together, each verified by laying one picture on the other: \1 of \2 "
-        r"pictures have one."
-    ),
-    r"The (CSV's .*? column|.*?outermost folders?)( of the path)?\.": (
-        r"Pictures belong together by the \1\2."
-    ),
-}
-
-
-def _together(grouping: str) -> str:
-    """What belongs together, in sentences that stand alone."""
-    text = grouping
-    for pattern, reworded in _REWORDED.items():
-        text = re.sub(pattern, reworded, text)
-    return f"Groups: {text}" if text == grouping else text

@@ -77,7 +77,9 @@ def test_what_the_pattern_finds_groups_the_pictures():
         frozenset({"cod/fish_1_a.jpg", "cod/fish_1_b.jpg"}),
         frozenset({"dab/fish_2_a.jpg"}),
     }
-    assert grouped.grouping == r"What 'fish_(\d+)_' finds in the path."
+    assert grouped.grouping == (
+        r"Pictures in whose paths `fish_(\d+)_` finds the same belong together."
+    )
     assert grouped.keys is images.keys
 
 
@@ -214,7 +216,8 @@ def test_rules_unite_and_chains_of_them_connect():
         frozenset({"cod/3_c.jpg"}),
     }
     assert grouped.group_name.tolist() == ["1 + 2 + cod/1_b.jpg"] * 3 + ["3"]
-    assert "finds in the path. Near-copies: 2 of 4 pictures have one" in grouped.grouping
+    assert "finds the same belong together. Near-copies belong together" in grouped.grouping
+    assert "2 of 4 pictures have one." in grouped.grouping
 
 
 def test_names_of_two_rules_are_never_mistaken_for_one_another():

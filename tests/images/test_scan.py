@@ -108,7 +108,7 @@ def test_a_csv_gives_labels_groups_and_parts(tmp_path):
     assert images.part.tolist() == ["train", "train", "train", "test"]
     assert images.groups[1] == images.groups[3]
     assert len(set(images.groups.tolist())) == 3
-    assert images.grouping == "The CSV's group column."
+    assert images.grouping == "Pictures belong together by the CSV's group column."
 
 
 def test_a_csv_may_name_files_that_are_not_there(tmp_path):
@@ -191,7 +191,7 @@ def test_group_pattern_groups_and_replaces_the_groups_of_a_csv(tmp_path):
     (tmp_path / "set.csv").write_text("path,label,group\na_1.png,x,7\na_2.png,x,8\nb_1.png,y,7\n")
     images = scan(tmp_path / "set.csv", group_pattern="^(.)_")
     assert images.groups.tolist() == [0, 0, 1]
-    assert images.grouping == "What '^(.)_' finds in the path."
+    assert images.grouping == "Pictures in whose paths `^(.)_` finds the same belong together."
 
 
 # --- files that cannot be used ----------------------------------------------------------------

@@ -304,22 +304,13 @@ def test_commands_in_sentences_are_code_and_nothing_else_is_markup(
     assert "` alone" in page.text
 
 
-def test_how_groups_were_found_reads_as_a_sentence(make_images, make_run):
-    def said(grouping):
-        images = make_images(6, grouping=grouping)
-        run = make_run(images, config={}, n_folds=2)
-        return split_notes([Standing("svc", run, None)], images)
-
-    assert said(r"What 'fish_(\d+)_' finds in the path.") == [
-        r"Pictures in whose paths `fish_(\d+)_` finds the same belong together."
-    ]
-    (near,) = said("Near-copies: 5 of 6 pictures have one, verified. 1 pictures do not match.")
-    assert near.startswith("Near-copies belong together, each verified")
-    assert near.endswith("5 of 6 pictures have one. 1 pictures do not match.")
-    assert said("The outermost folder of the path.") == [
-        "Pictures belong together by the outermost folder of the path."
-    ]
-    assert said("Every tank by itself") == ["Groups: Every tank by itself."]
+def test_how_groups_were_found_stands_among_the_notes(make_images, make_run, tmp_path, read_page):
+    grouping = r"Pictures in whose paths `fish_(\d+)_` finds the same belong together."
+    images = make_images(6, grouping=grouping)
+    run = make_run(images, config={}, n_folds=2)
+    assert split_notes([Standing("svc", run, None)], images) == [grouping]
+    page = read_page(write_report([run], images, tmp_path))
+    assert r"Pictures in whose paths fish_(\d+)_ finds the same" in page.text
 
 
 def test_a_classifier_that_knows_nothing_is_said_to(make_images, make_run, tmp_path, read_page):
