@@ -267,7 +267,7 @@ def test_a_number_in_the_names_is_said_and_auto_groups_by_it(run, said, fish):
     told = said("extract", fish, *TINY)
     assert r"--group-by 'pattern:fish_(\d+)_' mends it" in told
     assert run("--json", "extract", "--group-by", "auto")["n_groups"] == 12
-    assert run("--json", "inspect")["grouping"].startswith(r"What 'fish_(\d+)_' finds")
+    assert r"`fish_(\d+)_` finds the same" in run("--json", "inspect")["grouping"]
 
 
 def test_duplicates_before_there_are_features_say_when_they_are_looked_for(run, said, copied):
