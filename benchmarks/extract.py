@@ -29,11 +29,11 @@ from timm.data import create_transform, resolve_model_data_config
 from torch.utils.data import DataLoader, Dataset
 
 import fishfeat as ff
-from fishfeat.features import choose as choosing
+from fishfeat.features import autotune as choosing
 from fishfeat.features.backbones import Backbone
-from fishfeat.features.commit import committed, open_sinks
-from fishfeat.features.local import Engine, Item, embed, n_cores, read_item, threads
-from fishfeat.features.ways import Runner
+from fishfeat.features.engines.local import Engine, Item, embed, n_cores, read_item, threads
+from fishfeat.features.runtimes import Runner
+from fishfeat.features.writing import committed, open_sinks
 from fishfeat.workspace import DatasetFolder
 
 NETWORKS = ("mobilenetv2_100", "resnet50", "densenet121", "vit_small_patch16_224")

@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier
 
 import fishfeat as ff
-from fishfeat.classify.crossval import validate_and_fit
+from fishfeat.classify.validation.cross_validation import validate_and_fit
 from fishfeat.records import Features, Splits
 
 BACKBONE = "mobilenetv2_100.tf2_in1k"

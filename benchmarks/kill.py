@@ -31,17 +31,17 @@ from PIL import Image
 
 from fishfeat.features.cache import FeatureCache, FeatureWriter
 from fishfeat.records import Features
-from fishfeat.stages.features import load_features
-from fishfeat.stages.use import verify_cache
+from fishfeat.stages.extract import load_features
+from fishfeat.stages.predict import verify_cache
 from fishfeat.workspace import DatasetFolder, Workspace
 from fishfeat_cli.main import app
 
 # Loaded before the first fork: torch and timm, and what commands import when they run.
 HEAVY = (
-    "fishfeat.features.choose",
-    "fishfeat.features.commit",
+    "fishfeat.features.autotune",
+    "fishfeat.features.writing",
     "fishfeat.images.scan",
-    "fishfeat_cli.views",
+    "fishfeat_cli.render",
 )
 NETWORKS = ("random:test_resnet", "random:test_efficientnet", "random:test_vit")
 
@@ -119,7 +119,7 @@ def start(arguments: Sequence[str], memo: Memo) -> int:
 def _run(arguments: Sequence[str], memo: Memo) -> None:
     import torch
 
-    from fishfeat.features import commit
+    from fishfeat.features import writing as commit
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     torch.set_num_threads(1)  # threads of the parent do not live on in a fork

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import fishfeat as ff
-from fishfeat.classify.crossval import validate_and_fit
+from fishfeat.classify.validation.cross_validation import validate_and_fit
 from fishfeat.models import model_of
 from fishfeat.records import BackboneSpec, Features, ImageSet, Run, Splits
 from fishfeat.workspace import DatasetFolder

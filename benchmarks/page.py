@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fishfeat.classify.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.projection import FeatureMap
+from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.records import ImageSet, Run
-from fishfeat.report.gallery import thumbnails
-from fishfeat.report.page import write_report
+from fishfeat.report.content.galleries import thumbnails
+from fishfeat.report.output.page import write_report
 
 SIZE = (240, 180)
 GROUP_OF = 4

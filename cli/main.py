@@ -13,8 +13,8 @@ from fishfeat.errors import FishfeatError
 from fishfeat.files import version
 
 from . import options as opt
-from . import views
-from .output import Output
+from . import render
+from .console import Output
 
 app = typer.Typer(
     name="fishfeat",
@@ -60,16 +60,16 @@ def configure(
 @app.command()
 def demo() -> None:
     """The whole story on the embedded pictures, offline: extract, fit, report."""
-    from fishfeat.stages.use import run_demo
+    from fishfeat.stages.predict import run_demo
 
     out = Global.output
     with (
         out.bar("Listing", "files") as scanned,
         out.bar("Embedding", "images") as embedded,
-        views.fit_bars(out) as on_run,
+        render.fit_bars(out) as on_run,
     ):
         done = run_demo(cache=Global.cache, on_scan=scanned, on_embed=embedded, on_run=on_run)
-    views.show_demo(out, done)
+    render.show_demo(out, done)
 
 
 @app.command()
@@ -85,7 +85,7 @@ def inspect(
     group_pattern: opt.GroupPattern = None,
 ) -> None:
     """List a data set: classes, sizes, groups, unreadable files, identical pictures."""
-    from fishfeat.stages.pictures import list_images
+    from fishfeat.stages.inspect import list_images
 
     out = Global.output
     with out.bar("Listing", "files") as on_progress:
@@ -102,7 +102,7 @@ def inspect(
             group_pattern=group_pattern,
             on_progress=on_progress,
         )
-    views.show_images(out, folder, images)
+    render.show_images(out, folder, images)
 
 
 @app.command()
@@ -130,7 +130,7 @@ def extract(
     workers: opt.Workers = None,
 ) -> None:
     """Embed every picture once; what is in the cache already is not embedded again."""
-    from fishfeat.stages.features import extract_data
+    from fishfeat.stages.extract import extract_data
 
     out = Global.output
     with (
@@ -169,7 +169,7 @@ def extract(
             on_embed=embedded,
             on_compare=compared,
         )
-    views.show_extraction(out, done)
+    render.show_extraction(out, done)
 
 
 @app.command()
@@ -215,10 +215,10 @@ def fit(
     device: opt.TreesDevice = "cpu",
 ) -> None:
     """Cross-validate classifiers on the cached features and keep the fitted models."""
-    from fishfeat.stages.scores import fit_data
+    from fishfeat.stages.fit import fit_data
 
     out = Global.output
-    with views.fit_bars(out) as on_run, out.bar("Comparing", "pairs") as compared:
+    with render.fit_bars(out) as on_run, out.bar("Comparing", "pairs") as compared:
         done = fit_data(
             cache=Global.cache,
             clf=clf or (),
@@ -240,7 +240,7 @@ def fit(
             on_run=on_run,
             on_compare=compared,
         )
-    views.show_fit(out, done)
+    render.show_fit(out, done)
 
 
 @app.command()
@@ -264,7 +264,7 @@ def report(
     ] = False,
 ) -> None:
     """Write the page: data, splits, leaderboard, confusions, pictures, costs."""
-    from fishfeat.stages.scores import report_data
+    from fishfeat.stages.fit import report_data
 
     with Global.output.bar("Thumbnails", "pictures") as on_progress:
         folder, page = report_data(
@@ -288,11 +288,11 @@ def predict(
     ] = None,
 ) -> None:
     """Name new pictures with a kept model: CSV on stdout, or JSON."""
-    from fishfeat.stages.use import predict_images
+    from fishfeat.stages.predict import predict_images
 
     out = Global.output
     found = predict_images(images, cache=Global.cache, model=model)
-    views.show_predictions(out, found)
+    render.show_predictions(out, found)
 
 
 @app.command()
@@ -320,19 +320,19 @@ def info(
     ] = False,
 ) -> None:
     """What the cache folder holds: data sets, features, runs, models."""
-    from fishfeat.stages.use import describe_cache, prune_data, verify_cache
+    from fishfeat.stages.predict import describe_cache, prune_data, verify_cache
 
     if verify and prune:
         raise typer.BadParameter("--verify and --prune are two commands: first one, then the other")
     if prune:
-        views.show_pruned(Global.output, prune_data(Global.cache))
+        render.show_pruned(Global.output, prune_data(Global.cache))
     elif verify:
         found = verify_cache(Global.cache)
-        views.show_verified(Global.output, found)
+        render.show_verified(Global.output, found)
         if not found["sound"]:
             raise typer.Exit(1)
     else:
-        views.show_info(Global.output, describe_cache(Global.cache))
+        render.show_info(Global.output, describe_cache(Global.cache))
 
 
 def main() -> Any:

@@ -10,33 +10,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fishfeat.classify.crossval import cross_validate
-    from fishfeat.classify.curve import learning_curve
     from fishfeat.classify.projection import feature_map
-    from fishfeat.classify.splits import make_splits
+    from fishfeat.classify.validation.cross_validation import cross_validate
+    from fishfeat.classify.validation.learning_curve import learning_curve
+    from fishfeat.classify.validation.splits import make_splits
     from fishfeat.features.backbones import load_backbone
     from fishfeat.features.extract import extract
     from fishfeat.features.specs import make_spec
-    from fishfeat.images.copies import find_copies
-    from fishfeat.images.groups import group_images
+    from fishfeat.images.grouping.near_duplicates import find_copies
+    from fishfeat.images.grouping.rules import group_images
     from fishfeat.images.scan import scan
     from fishfeat.models import fit_model, load_model
-    from fishfeat.report.page import write_report
+    from fishfeat.report.output.page import write_report
 
 _HOME = {
-    "cross_validate": "fishfeat.classify.crossval",
+    "cross_validate": "fishfeat.classify.validation.cross_validation",
     "extract": "fishfeat.features.extract",
     "feature_map": "fishfeat.classify.projection",
-    "find_copies": "fishfeat.images.copies",
+    "find_copies": "fishfeat.images.grouping.near_duplicates",
     "fit_model": "fishfeat.models",
-    "group_images": "fishfeat.images.groups",
-    "learning_curve": "fishfeat.classify.curve",
+    "group_images": "fishfeat.images.grouping.rules",
+    "learning_curve": "fishfeat.classify.validation.learning_curve",
     "load_backbone": "fishfeat.features.backbones",
     "load_model": "fishfeat.models",
     "make_spec": "fishfeat.features.specs",
-    "make_splits": "fishfeat.classify.splits",
+    "make_splits": "fishfeat.classify.validation.splits",
     "scan": "fishfeat.images.scan",
-    "write_report": "fishfeat.report.page",
+    "write_report": "fishfeat.report.output.page",
 }
 
 __all__ = [

@@ -14,11 +14,11 @@ import joblib
 import numpy as np
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from fishfeat.classify.backends import one_blas_thread
-from fishfeat.classify.crossval import describe_features, fit_rows, score_rows
-from fishfeat.classify.metrics import margin
-from fishfeat.classify.search import Budget, make_model, run_name
-from fishfeat.classify.voting import NAME, SoftVote
+from fishfeat.classify.parallel import one_blas_thread
+from fishfeat.classify.statistics.metrics import margin
+from fishfeat.classify.validation.cross_validation import describe_features, fit_rows, score_rows
+from fishfeat.classify.validation.ensemble import NAME, SoftVote
+from fishfeat.classify.validation.search import Budget, make_model, run_name
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
 from fishfeat.records import BackboneSpec, Features, Float, Int, Str
@@ -115,9 +115,9 @@ class Model:
         ModelError
             The backbone's weights or preprocessing are not those that the model was fitted with.
         """
+        from fishfeat.features.autotune import choose
         from fishfeat.features.backbones import load_backbone
-        from fishfeat.features.choose import choose
-        from fishfeat.features.local import Item, embed
+        from fishfeat.features.engines.local import Item, embed
 
         backbone = backbone or load_backbone(self.spec)
         self.check_backbone(backbone.fingerprint)

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0,
     "files": 0,
-    "pairs": 0,
     "records": 0,
     "workspace": 0,
+    "demo": 1,
     "images": 1,
     "features": 2,
     "classify": 2,
@@ -109,7 +109,7 @@ for command in [c.name or c.callback.__name__ for c in app.registered_commands]:
     assert loaded_by(code) == set()
 
 
-@pytest.mark.parametrize("module", ["fishfeat.stages.scores", "fishfeat.report.page"])
+@pytest.mark.parametrize("module", ["fishfeat.stages.fit", "fishfeat.report.output.page"])
 def test_fit_and_report_load_no_torch(module):
     assert loaded_by(f"import {module}").isdisjoint({"torch", "torchvision", "timm", "xgboost"})
 

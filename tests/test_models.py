@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishfeat.classify.metrics import margin
+from fishfeat.classify.statistics.metrics import margin
 from fishfeat.errors import DataError, ModelError
 from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.extract import extract

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fishfeat.classify.crossval import cross_validate
-from fishfeat.classify.splits import make_splits
+from fishfeat.classify.validation.cross_validation import cross_validate
+from fishfeat.classify.validation.splits import make_splits
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.extract import extract
 from fishfeat.images.scan import scan

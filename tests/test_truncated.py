@@ -18,7 +18,7 @@ from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.decode import HOPELESS, TRUNCATED, TruncatedImage, UnreadableImage, decode
 from fishfeat.images.scan import scan
-from fishfeat.stages.features import load_features
+from fishfeat.stages.extract import load_features
 from fishfeat.workspace import Workspace
 from fishfeat_cli import main as cli
 

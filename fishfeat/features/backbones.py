@@ -24,7 +24,7 @@ from fishfeat.features import hub
 from fishfeat.features.pooling import embedder, specs_of_layers
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.specs import DEFAULT_BACKBONE, EMBEDDED, make_spec
-from fishfeat.features.views import check_views
+from fishfeat.features.tta import check_views
 from fishfeat.records import BackboneSpec
 
 RANDOM_SEED = 0

@@ -19,8 +19,8 @@ from fishfeat.workspace import DatasetFolder, Workspace
 
 if TYPE_CHECKING:  # torch is loaded only when something has to be embedded
     from fishfeat.features.backbones import Backbone
-    from fishfeat.features.local import Batch
-    from fishfeat.features.ways import Way
+    from fishfeat.features.engines.local import Batch
+    from fishfeat.features.runtimes import Way
 
 log = logging.getLogger("fishfeat")
 _RATE_SECONDS = 2.0
@@ -57,7 +57,7 @@ def extract(
     cache
         The cache folder.
     compute, batch_size, workers
-        As `fishfeat.features.choose.choose`.
+        As `fishfeat.features.autotune.choose`.
     device
         'cpu', 'cuda', 'mps' or 'auto'.
     allow_truncated
@@ -153,7 +153,7 @@ def _on_device(
     backbone: Backbone | BackboneSpec, specs: Sequence[BackboneSpec], device: str
 ) -> Backbone:
     from fishfeat.features.backbones import load_backbone
-    from fishfeat.features.local import best_device
+    from fishfeat.features.engines.local import best_device
 
     if isinstance(backbone, BackboneSpec):
         backbone = load_backbone(backbone, layers=[spec.layer for spec in specs])
@@ -176,11 +176,11 @@ def _embed(
 ) -> dict[str, str]:
     """Embed the digests `missing` into the files; returns digest -> reason of those that failed.
 
-    `how` is compute, batch_size and workers of `fishfeat.features.choose.choose`.
+    `how` is compute, batch_size and workers of `fishfeat.features.autotune.choose`.
     """
-    from fishfeat.features.choose import choose
-    from fishfeat.features.commit import committed, open_sinks
-    from fishfeat.features.local import Item, embed
+    from fishfeat.features.autotune import choose
+    from fishfeat.features.engines.local import Item, embed
+    from fishfeat.features.writing import committed, open_sinks
 
     lacking = {digest for digests in missing.values() for digest in digests}
     rows = _first_of_each(images)
@@ -212,7 +212,7 @@ def _embed(
 
 def _begun(folder: DatasetFolder, backbone: Backbone) -> Way | None:
     """How the vectors that are there already were made; None where there are none."""
-    from fishfeat.features.ways import Way
+    from fishfeat.features.runtimes import Way
 
     for path in map(folder.features_file, backbone.specs):
         cache = FeatureCache(path) if path.exists() else None

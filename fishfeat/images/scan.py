@@ -13,9 +13,9 @@ import numpy as np
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
-from fishfeat.images.groups import Rule, group_by_column, group_images, parse_rules
+from fishfeat.images.grouping.rules import Rule, group_by_column, group_images, parse_rules
 from fishfeat.images.labels import chosen, clean_names, merged, read_merge
-from fishfeat.images.listing import Entry, Listing, list_data
+from fishfeat.images.sources.listing import Entry, Listing, list_data
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, Rejected
 
 _CHUNK = 64

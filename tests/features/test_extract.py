@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 
 from fishfeat.errors import BackboneError, CacheError
-from fishfeat.features import local
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache, select_features
+from fishfeat.features.engines import local
 from fishfeat.features.extract import _forecast, extract
+from fishfeat.features.runtimes import make_way, prepare
 from fishfeat.features.specs import make_spec
-from fishfeat.features.ways import make_way, prepare
 from fishfeat.images.scan import scan
 from fishfeat.workspace import Workspace
 

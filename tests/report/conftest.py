@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fishfeat.classify.metrics import evaluate
+from fishfeat.classify.statistics.metrics import evaluate
 from fishfeat.records import Holdout, ImageSet, Run
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}

@@ -1,0 +1,91 @@
+"""The photograph: a creature is laid into a scene, lit and photographed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from fishfeat.demo.anatomy import Species
+from fishfeat.demo.creature import Layer, painted, random_pose
+from fishfeat.demo.noise_fields import Field, Gen, blurred, clip, down_and_right
+from fishfeat.demo.scenes import SCENES, Scene
+
+SUPERSAMPLING = 2
+
+
+def draw_scene(species: Species, gen: Gen, *, size: tuple[int, int]) -> Image.Image:
+    """Draw one individual in one scene.
+
+    The picture is square, `SUPERSAMPLING` times finer than the frame and larger than it, so that a
+    frame of ``size`` cut from its middle is full whatever the angle.
+
+    Parameters
+    ----------
+    species
+        What to draw.
+    gen
+        The only source of chance; an individual and its scene are a function of it.
+    size
+        Width and height in pixels of the frame that will be cut.
+
+    Returns
+    -------
+    Image.Image
+        RGB, `scene_side` pixels wide and high.
+    """
+    side = scene_side(size)
+    frame = (size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING)
+    weights = np.array(species.haunts) / sum(species.haunts)
+    scene = SCENES[gen.choice(len(SCENES), p=weights)](gen, side)
+    pose = random_pose(species, gen, side=side, frame=frame, tilt=scene.tilt)
+    animal = painted(species, pose, gen=gen, side=side)
+    picture = _composed(scene, animal, gen) * np.array(species.light, np.float32)
+    return _photographed(_exposed(picture, gen), gen)
+
+
+def scene_side(size: tuple[int, int]) -> int:
+    """Return the side of the square scene from which any turned frame can be cut."""
+    return 2 * math.ceil(SUPERSAMPLING * math.hypot(*size) / 2 + 2)
+
+
+def _composed(scene: Scene, animal: Layer, gen: Gen) -> Field:
+    """Lay the animal into the scene: its shadow under it, light and fog over it."""
+    rgb, light = scene.rgb, animal.rgb
+    if scene.shadow:
+        rgb = rgb * (1 - scene.shadow * _cast_shadow(animal.alpha, gen))[..., None]
+    if scene.light is not None:
+        light = light * (0.4 + 0.6 * scene.light)[..., None]
+    veil = scene.rgb.mean(axis=(0, 1)) * animal.alpha[..., None]
+    light = light + scene.fog * (veil - light)
+    composed: Field = rgb * (1 - animal.alpha)[..., None] + light
+    return composed
+
+
+def _cast_shadow(alpha: Field, gen: Gen) -> Field:
+    side = alpha.shape[0]
+    shift = side // 55
+    moved = np.roll(alpha, (shift, int(gen.integers(-shift, shift + 1))), axis=(0, 1))
+    return blurred(moved, side / 70)
+
+
+def _exposed(rgb: Field, gen: Gen) -> Field:
+    """Give the picture its light: colour cast, uneven lamp, contrast, vignette."""
+    cast = gen.normal(1, 0.03, 3) * gen.uniform(0.93, 1.07)
+    down, right = (field - 0.5 for field in down_and_right(rgb.shape[0]))
+    lamp = 1 + gen.normal(0, 0.1) * right + gen.normal(0, 0.1) * down
+    lamp = lamp - gen.uniform(0.2, 0.8) * (right * right + down * down)
+    rgb = clip(rgb * lamp[..., None] * cast.astype(np.float32), 0, 1.4)
+    rgb = rgb ** gen.uniform(0.95, 1.05)
+    return rgb - 0.12 * clip(rgb - 0.8, 0, None)
+
+
+def _photographed(rgb: Field, gen: Gen) -> Image.Image:
+    """Add what a camera adds: blur and noise."""
+    side = rgb.shape[0]
+    picture = Image.fromarray((clip(rgb, 0, 1) * 255).astype(np.uint8))
+    if gen.random() < 0.5:
+        picture = picture.filter(ImageFilter.GaussianBlur(gen.uniform(0.3, 0.9) * side / 400))
+    noise = gen.normal(0, gen.uniform(0.5, 3), (side, side, 1))
+    return Image.fromarray(clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8))

@@ -1,0 +1,200 @@
+"""Put groups in force: those that were asked for, or say what speaks for some where none were."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fishfeat.errors import FishfeatError
+from fishfeat.files import json_digest
+from fishfeat.images.grouping.hints import Sign, find_signs
+from fishfeat.images.grouping.near_duplicates import N_NEIGHBOURS, find_copies
+from fishfeat.images.grouping.rules import Rule, group_by_column, group_images, parse_rules
+from fishfeat.images.sources.listing import list_data
+from fishfeat.records import Features, ImageSet, OnProgress
+from fishfeat.records.near_duplicates import Copies
+from fishfeat.workspace import DatasetFolder
+
+log = logging.getLogger("fishfeat")
+
+_LOOK = 2  # raised when copies or signs are found in another way, so that it is looked again
+
+
+def asked_rules(group_by: Sequence[str] | None, group_pattern: str | None) -> list[str] | None:
+    """Both options as rules; None where neither is given, [] where an empty one forgets."""
+    if group_by is None and group_pattern is None:
+        return None
+    texts = [*(group_by or ()), *([f"pattern:{group_pattern}"] if group_pattern else [])]
+    return [str(rule) for rule in parse_rules([text for text in texts if text])]
+
+
+def known_rules(folder: DatasetFolder) -> tuple[Rule, ...]:
+    """The rules in force of a data set; none where nothing was asked for."""
+    return parse_rules(folder.state().get("options", {}).get("group_by", ()))
+
+
+def group_listed(folder: DatasetFolder, images: ImageSet, rules: Sequence[Rule]) -> ImageSet:
+    """Groups that need no features; of copies those that were found before."""
+    if _is_auto(rules):
+        found = folder.state().get("signs", {}).get("found", ())
+        rules = parse_rules([sign["rule"] for sign in found])
+    copies = folder.load_copies()
+    ready = [rule for rule in rules if rule.kind != "duplicates" or copies is not None]
+    return group_images(images, ready, copies=copies)
+
+
+def regroup(folder: DatasetFolder, asked: Sequence[str]) -> None:
+    """Ask for other groups: `asked` as rules, none for those that the data set brings itself.
+
+    Groups that need features are put in force by `settle_groups`.
+    """
+    rules = parse_rules(asked)
+    images = group_listed(folder, _as_listed(folder, rules), rules)
+    folder.save_images(images)
+    options = folder.state().get("options", {}) | {"group_by": list(asked)}
+    folder.update(options={name: value for name, value in options.items() if value})
+
+
+@contextlib.contextmanager
+def restored_on_failure(folder: DatasetFolder) -> Iterator[None]:
+    """Groups with which nothing can be split are not remembered: what was in force before stays."""
+    images, options = folder.load_images(), folder.state().get("options", {})
+    try:
+        yield
+    except FishfeatError:
+        folder.save_images(images)
+        folder.update(options=options)
+        raise
+
+
+def _as_listed(folder: DatasetFolder, rules: Sequence[Rule]) -> ImageSet:
+    """The pictures with the groups of the CSV's column, where the data set is one that has it."""
+    images, data = folder.load_images(), Path(folder.state()["data"])
+    column = next((rule.value for rule in rules if rule.kind == "column"), "")
+    names = [""] * len(images)
+    if data.is_file():
+        listed = {entry.key: entry.group for entry in list_data(data, group_column=column).entries}
+        names = [listed.get(key, "") for key in images.keys.tolist()]
+    plain = dataclasses.replace(images, groups=None, group_name=None, grouping="")
+    return group_by_column(plain, names)
+
+
+def is_settled(folder: DatasetFolder, images: ImageSet, features: Features) -> bool:
+    """Whether the groups in force are those of these very pictures and features."""
+    kinds = {rule.kind for rule in known_rules(folder)}
+    if images.groups is None or "auto" in kinds:
+        return False
+    looked = folder.state().get("copies", {}).get("key")
+    return "duplicates" not in kinds or looked == _look_key(images, features)
+
+
+class Settled(NamedTuple):
+    """The pictures and features with the groups in force, and the signs, where any were wanted."""
+
+    images: ImageSet
+    features: Features
+    signs: list[Sign]
+
+
+def settle_groups(
+    folder: DatasetFolder,
+    images: ImageSet,
+    features: Features,
+    *,
+    on_compare: OnProgress | None = None,
+) -> Settled:
+    """Put the groups of `known_rules` in force, in `images.csv` and in the features.
+
+    Where nothing was asked for and the data set brings no groups of its own, what speaks for some
+    is said; 'none' silences that, and 'auto' uses what was found.
+    """
+    rules = known_rules(folder)
+    unnamed = not rules and images.groups is None
+    signs = _signs(folder, images, features) if unnamed or _is_auto(rules) else []
+    if unnamed:
+        _say_signs(signs)
+    if _is_auto(rules):
+        rules = _chosen(signs)
+    copies = None
+    if any(rule.kind == "duplicates" for rule in rules):
+        copies = _copies(folder, images, features, on_compare)
+    if rules:
+        listed, images = images, group_images(images, rules, copies=copies)
+        if not _same_groups(listed, images):
+            folder.save_images(images)
+    return Settled(images, _regrouped(features, images), signs)
+
+
+def _same_groups(a: ImageSet, b: ImageSet) -> bool:
+    same = (np.array_equal(getattr(a, name), getattr(b, name)) for name in ("groups", "group_name"))
+    return a.grouping == b.grouping and all(same)
+
+
+def _is_auto(rules: Sequence[Rule]) -> bool:
+    return [rule.kind for rule in rules] == ["auto"]
+
+
+def _chosen(signs: Sequence[Sign]) -> tuple[Rule, ...]:
+    """The rules of the signs; 'none' where there are none."""
+    if not signs:
+        log.info("--group-by auto: no number repeats in the names, and no bursts or copies found.")
+        return (Rule("none"),)
+    log.info("--group-by auto takes %s.", ", ".join(sign.rule for sign in signs))
+    return parse_rules([sign.rule for sign in signs])
+
+
+def _say_signs(signs: Sequence[Sign]) -> None:
+    for sign in signs:
+        log.warning("%s", sign)
+    if signs:
+        log.warning("--group-by auto takes what was found; --group-by none says there is nothing.")
+
+
+def _regrouped(features: Features, images: ImageSet) -> Features:
+    """The features with the groups of `images`, which hold all of its keys."""
+    rows = np.searchsorted(images.keys, features.keys)
+    groups = None if images.groups is None else images.groups[rows]
+    return dataclasses.replace(features, groups=groups, grouping=images.grouping)
+
+
+# --- what was looked for before is not looked for again -------------------------------------
+
+
+def _look_key(images: ImageSet, features: Features) -> str:
+    """Digest of what a look depends on: which pictures, and which features."""
+    seen = [images.keys, images.digest, features.keys, features.spec.key, features.fingerprint]
+    return json_digest([_LOOK, N_NEIGHBOURS, *seen])
+
+
+def _copies(
+    folder: DatasetFolder, images: ImageSet, features: Features, on_compare: OnProgress | None
+) -> Copies:
+    key = _look_key(images, features)
+    known = folder.load_copies()
+    if known is not None and folder.state()["copies"].get("key") == key:
+        return known
+    embedded = images.select(np.isin(images.keys, features.keys))
+    copies = find_copies(embedded, features.X, on_progress=on_compare)
+    folder.save_copies(copies, key=key, features=features.spec.to_json())
+    log.info(
+        "Near-copies: %d pairs verified of %d compared; each stands in %s.",
+        *(len(copies.pairs), copies.n_compared, folder.copies_csv),
+    )
+    return copies
+
+
+def _signs(folder: DatasetFolder, images: ImageSet, features: Features) -> list[Sign]:
+    key = json_digest([_look_key(images, features), images.labels])
+    noted: dict[str, Any] = folder.state().get("signs", {})
+    if noted.get("key") != key:
+        embedded = images.select(np.isin(images.keys, features.keys))
+        found = find_signs(embedded, features.X)
+        noted = {"key": key, "found": [sign._asdict() for sign in found]}
+        folder.update(signs=noted)
+    return [Sign(**sign) for sign in noted["found"]]

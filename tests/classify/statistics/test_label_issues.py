@@ -1,0 +1,64 @@
+"""Wrong labels that were planted are found, and hard pictures are not suspected for being hard."""
+
+import numpy as np
+import pytest
+
+from fishfeat.classify.statistics.label_issues import class_thresholds, suspects
+
+
+def sure_of(classes, *, n_classes=3, p=0.9):
+    """Probabilities that give `p` to one class each and the rest to the others alike."""
+    proba = np.full((len(classes), n_classes), (1 - p) / (n_classes - 1))
+    proba[np.arange(len(classes)), classes] = p
+    return proba
+
+
+def test_planted_wrong_labels_are_found_and_nothing_else():
+    rng = np.random.default_rng(0)
+    true = rng.integers(3, size=300)
+    given = true.copy()
+    planted = rng.choice(300, size=12, replace=False)
+    given[planted] = (true[planted] + 1) % 3
+    logits = 4 * np.eye(3)[true] + rng.normal(size=(300, 3))
+    proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    rows, seems = suspects(given, proba)
+    assert len(set(planted) & set(rows)) >= 10
+    assert len(set(rows) - set(planted)) <= 3
+    hits = np.isin(rows, planted)
+    np.testing.assert_array_equal(seems[hits], true[rows[hits]])
+
+
+def test_the_least_probable_label_comes_first():
+    y = np.array([0] * 10 + [1] * 10)
+    proba = sure_of(np.repeat([0, 1], 10), n_classes=2, p=0.8)
+    proba[3], proba[5] = [0.05, 0.95], [0.15, 0.85]
+    assert suspects(y, proba)[0].tolist() == [3, 5]
+
+
+def test_a_hard_class_is_not_suspected_for_being_unsure():
+    """A picture of the hard class leans to the easy one, but less than the easy one's own do."""
+    y = np.array([0] * 20 + [1] * 20)
+    proba = np.vstack([np.tile([0.95, 0.05], (20, 1)), np.tile([0.55, 0.45], (20, 1))])
+    assert (proba[20:].argmax(axis=1) != 1).all()
+    assert suspects(y, proba)[0].size == 0
+
+
+def test_a_class_that_was_never_learnt_is_not_suspected():
+    y = np.array([0] * 10 + [1] * 10 + [2] * 4)
+    proba = np.pad(sure_of(np.repeat([0, 1], [14, 10]), n_classes=2), ((0, 0), (0, 1)))
+    proba[10:20] = sure_of([1] * 10, n_classes=2) @ np.eye(2, 3)
+    proba[20:] = [0.9, 0.1, 0.0]
+    assert np.isnan(class_thresholds(y, proba)[2])
+    assert suspects(y, proba)[0].size == 0
+
+
+def test_thresholds_are_the_mean_confidence_of_each_class_in_itself():
+    y = np.array([0, 0, 1])
+    proba = np.array([[0.9, 0.1], [0.5, 0.5], [0.4, 0.6]])
+    np.testing.assert_allclose(class_thresholds(y, proba), [0.7, 0.6])
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_perfect_answers_leave_no_suspect(n_classes):
+    y = np.arange(40) % n_classes
+    assert suspects(y, np.eye(n_classes)[y])[0].size == 0

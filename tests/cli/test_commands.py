@@ -1,0 +1,680 @@
+import csv
+import inspect
+import io
+import json
+import logging
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fishfeat.errors import DataError, FishfeatError
+from fishfeat.files import safe_name
+from fishfeat_cli import main as cli
+
+TINY = ["--backbone", "random:test_resnet", "--img-size", "32"]
+PAIRS = r"fish_(\d+)_"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command line in an empty folder; returns its result, JSON parsed where asked for."""
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+
+    def call(*args: object, code: int = 0):
+        result = runner.invoke(cli.app, [str(a) for a in args], catch_exceptions=True)
+        error = result.exception
+        if isinstance(error, FishfeatError):
+            assert code == 1, error
+            return str(error)
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout) if "--json" in args else result.stdout
+
+    return call
+
+
+@pytest.fixture
+def fish(tmp_path, draw_folder) -> Path:
+    return draw_folder(tmp_path / "data" / "fish", n=12)
+
+
+def test_the_three_commands_lead_from_a_folder_to_a_page(run, fish, tmp_path):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    table = run("fit", "--clf", "centroid", "--cv", 3)
+    assert "grouped accuracy" in table
+    assert "random accuracy" in table
+    page = run("report").split("The page: ")[1].strip()
+    assert Path(page).is_file()
+    assert (tmp_path / "cache" / "fish" / "report" / "report.json").is_file()
+
+
+def test_groups_that_cannot_be_split_are_not_remembered(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    before = run("--json", "fit", "--clf", "centroid", "--cv", 3)
+    told = run("fit", "--clf", "centroid", "--group-by", "folder:1", code=1)
+    assert "no class has two groups" in told
+    assert "The groups in force: " in told
+    after = run("--json", "fit", "--clf", "centroid", "--cv", 3)
+    assert after["runs"][0]["splits_digest"] == before["runs"][0]["splits_digest"]
+    assert run("--json", "inspect")["n_groups"] == 12
+
+
+def test_a_page_does_not_mix_runs_of_other_groups(run, fish, said):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("fit", "--clf", "centroid", "--clf", "knn", "--cv", 3)
+    run("fit", "--clf", "centroid", "--cv", 3, "--group-by", "none")
+    assert "as they are of other groups: 1 of 2 runs" in said("report")
+    run("extract", "--group-by", "folder:1")
+    assert "are of other groups than those in force" in run("report", code=1)
+
+
+@pytest.mark.parametrize("jobs", [0, -5])
+def test_jobs_are_a_number_or_all_cores(jobs, run, fish):
+    run("extract", fish, *TINY)
+    assert f"or -1 for one a core; got {jobs}" in run(
+        "fit", "--clf", "dummy", "--jobs", jobs, code=1
+    )
+
+
+@pytest.mark.filterwarnings("ignore:[\\s\\S]*GPU")
+def test_a_gpu_that_is_not_there_is_said(run, fish, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    run("extract", fish, *TINY)
+    told = run("fit", "--clf", "xgb", "--cv", 3, "--device", "cuda", code=1)
+    assert "no such device is found. Leave out --device" in told
+    told = run("fit", "--clf", "xgb", "--device", "gpu", code=1)
+    assert "--device takes cpu, cuda or cuda:N; got 'gpu'" in told
+
+
+def test_quiet_silences_no_warning(run, fish, said):
+    run("extract", fish, *TINY)
+    told = said("-q", "fit", "--clf", "dummy", "--cv", 3)
+    assert "No groups are known" in told
+    assert "Data set:" not in told
+
+
+def test_fit_prints_one_json_document(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    document = run("--json", "fit", "--clf", "svc", "--clf", "dummy", "--cv", 3)
+    assert document["dataset"] == "fish"
+    assert [(r["clf"], r["split"]) for r in document["runs"]] == [
+        ("svc", "grouped"),
+        ("svc", "random"),
+        ("dummy", "grouped"),
+        ("dummy", "random"),
+    ]
+    for one in document["runs"]:
+        assert {"accuracy", "balanced_accuracy", "macro_f1", "macro_precision"} <= one.keys()
+        assert 0 <= one["accuracy"] <= 1
+        assert len(one["folds"]) == 3
+        low, high = one["intervals"]["accuracy"]
+        assert low <= one["accuracy"] <= high
+
+
+@pytest.mark.parametrize(
+    ("command", "keys"),
+    [
+        (["extract"], {"dataset", "n_images", "n_embedded", "dim", "rejected", "file"}),
+        (["inspect"], {"dataset", "n_images", "classes", "identical", "rejected"}),
+        (["report"], {"dataset", "report"}),
+        (["info"], {"datasets", "current"}),
+        (["backbones", "densenet121"], {"backbones"}),
+    ],
+)
+def test_every_command_prints_json_when_asked(run, fish, command, keys):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "dummy", "--cv", 3)
+    assert keys <= run("--json", *command).keys()
+
+
+def test_a_second_extract_needs_no_words_and_embeds_nothing(run, fish):
+    first = run("--json", "extract", fish, *TINY, "--group-pattern", PAIRS)
+    second = run("--json", "extract")
+    assert (first["n_embedded"], second["n_embedded"]) == (24, 0)
+    assert second["n_groups"] == first["n_groups"] == 12
+    assert second["file"] == first["file"]
+
+
+def test_an_empty_option_forgets_the_last_one(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS, "--drop", "bream")
+    assert run("--json", "inspect")["classes"][0]["n_groups"] == 6
+    document = run("--json", "inspect", "--group-pattern", "", "--drop", "")
+    assert document["n_groups"] is None
+    assert len(document["classes"]) == 2
+
+
+def test_labels_change_without_embedding_anything_again(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    (tmp_path / "merge.csv").write_text("class,group\nbass,any\nbream,any\n")
+    document = run("--json", "extract", "--merge", tmp_path / "merge.csv")
+    assert (document["n_embedded"], document["n_classes"]) == (0, 1)
+
+
+def test_fit_takes_a_group_pattern_of_its_own_and_keeps_it(run, fish):
+    run("extract", fish, *TINY)
+    assert {r["split"] for r in run("--json", "fit", "--clf", "dummy")["runs"]} == {"random"}
+    document = run("--json", "fit", "--clf", "dummy", "--cv", 3, "--group-pattern", PAIRS)
+    assert {r["split"] for r in document["runs"]} == {"grouped", "random"}
+    assert run("--json", "extract")["n_groups"] == 12
+
+
+@pytest.fixture
+def copied(tmp_path) -> Path:
+    """Two classes of eight blurred pictures with a mirrored crop of each; no name tells."""
+    rng = np.random.default_rng(0)
+    for label in ("bass", "bream"):
+        (tmp_path / "data" / "copied" / label).mkdir(parents=True)
+        for n in range(8):
+            small = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
+            picture = small.resize((160, 120), Image.Resampling.BICUBIC)
+            crop = picture.crop((8, 6, 156, 114)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            for kind, copy in (("left", picture), ("right", crop)):
+                copy.save(tmp_path / "data" / "copied" / label / f"{'abcdefgh'[n]}-{kind}.png")
+    return tmp_path / "data" / "copied"
+
+
+@pytest.fixture
+def said():
+    """What a command line says on stderr."""
+
+    def call(*args: object) -> str:
+        result = CliRunner().invoke(cli.app, [str(a) for a in args])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return " ".join(result.stderr.split())
+
+    return call
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_duplicates_are_grouped_with_their_evidence_and_nothing_is_embedded_again(
+    run, copied, tmp_path
+):
+    assert run("--json", "extract", copied, *TINY)["n_groups"] is None
+    done = run("--json", "extract", "--group-by", "duplicates")
+    assert (done["n_embedded"], done["n_groups"]) == (0, 16)
+    images = rows_of(tmp_path / "cache" / "copied" / "images.csv")
+    group = {row["path"]: (row["group"], row["group_name"]) for row in images}
+    for path in group:
+        assert group[path] == group[path.replace("left", "right")]
+    assert group["bass/a-left.png"][1] == "bass/a-left.png"
+    pairs = rows_of(tmp_path / "cache" / "copied" / "copies.csv")
+    assert len(pairs) == 16
+    for pair in pairs:
+        assert {pair["path"][:6], pair["mirrored"], pair["how"]} == {
+            pair["other"][:6],
+            "yes",
+            "pixels",
+        }
+        assert int(pair["inliers"]) >= 6
+        assert float(pair["correlation"]) >= 0.98
+        assert -1 <= float(pair["cosine"]) <= 1
+        assert len(pair["transform"].split()) == 6
+
+
+def test_copies_that_were_found_are_not_looked_for_again(run, copied, tmp_path, monkeypatch):
+    from fishfeat.stages import grouping as groups
+
+    first = run("--json", "extract", copied, *TINY, "--group-by", "duplicates")
+    real, looks = groups.find_copies, []
+    monkeypatch.setattr(groups, "find_copies", lambda *a, **k: looks.append(a) or real(*a, **k))
+    assert run("--json", "extract")["n_groups"] == first["n_groups"] == 16
+    assert {r["split"] for r in run("--json", "fit", "--clf", "dummy", "--cv", 3)["runs"]} == {
+        "grouped",
+        "random",
+    }
+    assert run("--json", "inspect")["n_groups"] == 16
+    assert looks == []
+    (copied / "bass" / "h-right.png").unlink()
+    assert run("--json", "extract")["n_groups"] == 16
+    assert len(looks) == 1
+
+
+def test_fit_takes_rules_united_and_keeps_them(run, copied):
+    run("extract", copied, *TINY)
+    rules = ["--group-by", "duplicates", "--group-by", r"pattern:/([abc])-"]
+    run("fit", "--clf", "dummy", "--cv", 3, *rules)
+    # a, b and c of both classes belong together by name, the others to their copies.
+    assert run("--json", "extract")["n_groups"] == 13
+    assert run("--json", "inspect", "--group-by", "")["n_groups"] is None
+
+
+def test_a_leak_nobody_named_is_said_and_auto_mends_it(run, said, copied):
+    told = said("extract", copied, *TINY)
+    assert "have one at least" in told
+    assert "--group-by 'duplicates' mends it" in told
+    assert "would have a sibling in training" in said("fit", "--clf", "dummy", "--cv", 3)
+    silenced = said("fit", "--clf", "dummy", "--cv", 3, "--group-by", "none")
+    assert "sibling" not in silenced
+    assert "No groups are known" not in silenced
+    assert "sibling" not in said("extract")
+    assert "auto takes duplicates" in said("fit", "--clf", "dummy", "--cv", 3, "--group-by", "auto")
+    assert run("--json", "inspect")["n_groups"] == 16
+
+
+def test_a_number_in_the_names_is_said_and_auto_groups_by_it(run, said, fish):
+    told = said("extract", fish, *TINY)
+    assert r"--group-by 'pattern:fish_(\d+)_' mends it" in told
+    assert run("--json", "extract", "--group-by", "auto")["n_groups"] == 12
+    assert r"`fish_(\d+)_` finds the same" in run("--json", "inspect")["grouping"]
+
+
+def test_duplicates_before_there_are_features_say_when_they_are_looked_for(run, said, copied):
+    told = said("inspect", copied, "--group-by", "duplicates")
+    assert "Near-copies are looked for once the pictures are embedded" in told
+    assert run("--json", "inspect")["n_groups"] is None
+    assert run("--json", "extract", *TINY)["n_groups"] == 16
+
+
+def test_a_csv_column_comes_back_when_the_rule_is_forgotten(run, fish, tmp_path):
+    keys = sorted(path.relative_to(tmp_path) for path in fish.rglob("*.png"))
+    rows = [f"{key.as_posix()},{key.parts[2]},boat{i % 8},{i % 6}" for i, key in enumerate(keys)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,boat,group", *rows]))
+    assert run("--json", "extract", "list.csv", *TINY)["n_groups"] == 6
+    fitted = ["--json", "fit", "--clf", "dummy", "--cv", 3]
+    run(*fitted, "--group-by", "column:boat")
+    assert run("--json", "inspect")["n_groups"] == 8
+    run(*fitted, "--group-by", "")
+    assert run("--json", "inspect")["n_groups"] == 6
+
+
+def test_the_test_part_of_the_data_is_held_out_and_scored_once(run, tmp_path, draw_folder):
+    data = tmp_path / "data"
+    for part in ("train", "test"):
+        draw_folder(data / part)
+    for path in (data / "test").glob("*/*.png"):  # other pictures than those of train
+        Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
+    run("extract", data, *TINY)
+    document = run("--json", "fit", "--clf", "knn", "--cv", 3)
+    assert document["n_images"] == 12
+    assert document["runs"][0]["holdout"]["n"] == 12
+    assert document["runs"][0]["holdout_folds"]["n"] == 12
+    assert "mean of folds' models" in run(
+        "fit", "--clf", "knn", "--clf", "lda", "--cv", 3, "--vote"
+    )
+    page = Path(run("report").split("The page: ")[1].strip()).read_text()
+    assert page.count('data-label="Test, mean of folds"') == 3
+    assert "trained on all others and by the mean of the folds" in page
+
+
+def test_predict_names_pictures_and_gives_reasons(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "knn", "--clf", "dummy", "--cv", 3)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    good = sorted((fish / "bass").glob("*.png"))[0]
+    rows = list(csv.DictReader(io.StringIO(run("predict", good, bad))))
+    assert rows[0]["label"] == "bass"
+    assert float(rows[0]["bass"]) > float(rows[0]["bream"])
+    assert rows[1]["label"] == ""
+    assert "not a picture" in rows[1]["reason"]
+    assert rows[1]["bass"] == rows[1]["margin"] == ""
+    assert "None of 1 pictures can be read" in run("predict", bad, code=1)
+    document = run("--json", "predict", good, "--model", "knn")
+    assert document["predictions"][0]["label"] == "bass"
+    message = run("predict", good, "--model", "knnn", code=1)
+    assert "keeps no models called 'knnn'" in message
+
+
+def test_predict_uses_the_best_honest_model_by_default(run, fish, caplog):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "dummy", "--clf", "knn", "--cv", 3)
+    caplog.set_level("INFO", "fishfeat")
+    found = run("--json", "predict", fish / "bream")
+    assert {p["label"] for p in found["predictions"]} == {"bream"}
+
+
+def test_info_verifies_and_prunes(run, fish, tmp_path):
+    assert "no data set yet" in run("info", "--verify")
+    done = run("--json", "extract", fish, *TINY)
+    assert "sound" in run("info", "--verify")
+    assert run("--json", "info", "--verify")["sound"] is True
+    sorted((fish / "bass").glob("*.png"))[0].unlink()
+    run("--json", "extract")
+    (file,) = run("--json", "info", "--verify")["datasets"][0]["files"]
+    assert (file["n_rows"], file["n_vanished"], file["faults"]) == (24, 1, [])
+    assert "`fishfeat info --prune` drops them" in run("info", "--verify")
+    assert "1 vector of vanished pictures dropped" in run("info", "--prune")
+    assert run("--json", "info", "--prune")["files"][0]["n_rows"] == 0
+    Path(done["file"]).write_bytes(b"no HDF5")
+    assert run("--json", "info", "--verify", code=1)["sound"] is False
+    assert "damaged and cannot be used" in run("info", "--verify", code=1)
+    run("info", "--verify", "--prune", code=2)
+
+
+def test_nothing_is_pruned_without_a_list_of_pictures(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    (tmp_path / "cache" / "fish" / "images.csv").unlink()
+    assert "No pictures are listed" in run("info", "--prune", code=1)
+    assert "No pictures are listed" in run("info", "--verify", code=1)
+
+
+def test_what_a_kill_left_is_swept_by_the_next_run(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = safe_name(socket.gethostname())
+    for folder in ("", "fish", "fish/features"):
+        (tmp_path / "cache" / folder / f".x.{gone.pid}@{host}.tmp").write_text("half")
+    run("extract")
+    assert list((tmp_path / "cache").rglob("*.tmp")) == []
+
+
+def test_features_that_are_not_complete_are_used_with_a_warning(run, fish, tmp_path, caplog):
+    from fishfeat.stages.extract import load_features
+    from fishfeat.workspace import Workspace
+
+    run("extract", fish, *TINY)
+    Image.new("RGB", (9, 9), "red").save(fish / "bass" / "new.png")
+    run("inspect")
+    logger = logging.getLogger("fishfeat")
+    logger.addHandler(caplog.handler)
+    assert len(load_features(Workspace(tmp_path / "cache").dataset("fish"))) == 24
+    logger.removeHandler(caplog.handler)
+    assert "1 of 25 pictures are not embedded yet: `fishfeat extract`" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["fit"], "run `fishfeat extract DATA` first"),
+        (["report"], "run `fishfeat extract DATA` first"),
+        (["predict", "x.png"], "run `fishfeat extract DATA` first"),
+        (["extract", "dat"], "no such folder or CSV file. Did you mean data?"),
+        (["extract", "data/fish", "--only", "bas"], "Did you mean bass?"),
+        (["extract", "data/fish", "--class-pattern", "("], "not a valid regular expression"),
+        (["extract", "data/fish", "--group-pattern", "zzz"], "matches none of 24 paths"),
+        (["extract", "data/fish", "--group-by", "foldr:1"], "Did you mean folder?"),
+        (["inspect", "data/fish", "--group-by", "time:9"], "says in its EXIF data when"),
+        (["inspect", "data/fish", "--group-by", "column"], "no picture has an entry in a column"),
+        (["extract", "data/fish", "-b", "mobilnetv2_100"], "Did you mean mobilenetv2_100"),
+        (["extract", "data/fish", "--resize", "squish"], "Did you mean squash?"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_message_with_its_cure(run, fish, args, message):
+    assert message in run(*args, code=1)
+
+
+def test_wrong_names_after_extract_say_what_there_is(run, fish):
+    run("extract", fish, *TINY)
+    assert "Did you mean svc?" in run("fit", "--clf", "svcc", code=1)
+    assert "can be 2 to" in run("fit", "--clf", "dummy", "--cv", 99, code=1)
+    assert "run `fishfeat fit` first" in run("report", code=1)
+
+
+def test_exit_codes_and_streams_of_the_real_program(tmp_path):
+    def call(*args: str):
+        code = "from fishfeat_cli.main import main; main()"
+        command = [sys.executable, "-c", code, *args]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    wrong, usage, fine = call("fit"), call("fitt"), call("--version")
+    assert (wrong.returncode, usage.returncode, fine.returncode) == (1, 2, 0)
+    assert wrong.stdout == ""
+    assert wrong.stderr.startswith("Error: ")
+    assert "Traceback" not in wrong.stderr
+    assert "Traceback" in call("--debug", "fit").stderr
+    assert fine.stdout.startswith("fishfeat ")
+
+
+def test_options_have_the_defaults_of_the_library():
+    from fishfeat.stages import extract as features
+    from fishfeat.stages import fit as scores
+
+    pairs = [(cli.fit, scores.fit_data), (cli.extract, features.extract_data)]
+    for command, function in pairs:
+        theirs = inspect.signature(function).parameters
+        for name, option in inspect.signature(command).parameters.items():
+            if name in theirs and option.default is not None:
+                assert option.default == theirs[name].default, name
+
+
+def test_the_demo_tells_the_whole_story_offline(run, tmp_path, monkeypatch):
+    from fishfeat import demo
+
+    real = demo.draw_demo
+    monkeypatch.setattr(
+        demo, "draw_demo", lambda folder: real(folder, n_originals=5, n_copies=2, size=(32, 24))
+    )
+    monkeypatch.setattr("fishfeat.stages.fit.DEFAULT_CLASSIFIERS", ("centroid",))
+    told = run("demo")
+    assert "grouped accuracy" in told
+    assert (tmp_path / "cache" / "demo" / "report" / "index.html").is_file()
+    assert "demo" in run("extract")  # what was used last is used next
+
+
+def test_predict_says_when_the_model_is_of_other_classes(run, fish):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "knn", "--cv", 3)
+    run("extract", "--merge", _merge(fish.parent))
+    picture = sorted((fish / "bass").glob("*.png"))[0]
+    code = "from fishfeat_cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", str(picture), "--model", "knn"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "run `fishfeat fit` again" in done.stderr
+
+
+def _merge(folder: Path) -> Path:
+    file = folder / "merge.csv"
+    file.write_text("class,group\nbass,sea bass\n")
+    return file
+
+
+def test_a_merge_file_is_found_again_from_another_folder(run, fish, tmp_path, monkeypatch):
+    _merge(tmp_path)
+    monkeypatch.setenv("FISHFEAT_CACHE", str(tmp_path / "cache"))
+    run("inspect", fish, "--merge", "merge.csv")
+    monkeypatch.chdir(fish)
+    names = [c["class"] for c in run("--json", "inspect")["classes"]]
+    assert names == ["bream", "sea bass"]
+
+
+def test_a_merge_table_of_python_is_remembered(fish, tmp_path):
+    from fishfeat.stages.inspect import list_images
+
+    for merge in ({"bass": "sea bass"}, None):
+        _, images = list_images(fish, cache=tmp_path / "cache", merge=merge)
+        assert images.class_names.tolist() == ["bream", "sea bass"]
+
+
+def test_a_balanced_model_stands_beside_the_plain_one(run, fish):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "knn", "--cv", 3)
+    run("fit", "--clf", "knn", "--cv", 3, "--balanced")
+    kept = run("--json", "info")["datasets"][0]["models"]
+    assert [name.split("-on-")[0] for name in kept] == ["knn-balanced", "knn"]
+    picture = sorted((fish / "bass").glob("*.png"))[0]
+    for name in ("knn", "knn-balanced"):
+        assert run("--json", "predict", picture, "--model", name)["model"].startswith(f"{name}-on-")
+
+
+def test_fit_searches_votes_and_shuffles_when_asked(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    more = ["--search", "2", "--vote", "--permute", 2]
+    document = run("--json", "fit", "--clf", "knn", "--clf", "lda", "--cv", 3, *more)
+    names = ["knn-search", "knn-search", "lda-search", "lda-search", "vote", "vote"]
+    assert [one["clf"] for one in document["runs"]] == names
+    assert all("params" in fold for fold in document["runs"][0]["folds"])
+    assert document["chance"]["knn-search"]["chance"] == 0.5
+    assert len(document["chance"]["lda-search"]["shuffled"]) == 2
+    assert Path(run("report").split("The page: ")[1].strip()).is_file()
+    picture = sorted((fish / "bass").glob("*.png"))[0]
+    named = run("--json", "predict", picture, "--model", "vote")
+    assert named["predictions"][0]["label"] == "bass"
+    told = run("fit", "--clf", "knn", "--cv", 3, "--permute", 2, "--search", "2")
+    assert "knn-search on shuffled labels: balanced accuracy" in told
+    assert "no leak" not in told
+    assert told.count("Settings that the search chose for knn-search, with how many of 3") == 1
+
+
+def test_held_out_scores_stand_in_a_table_and_a_sentence_of_their_own(run, fish):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    table = run("fit", "--clf", "centroid", "--clf", "dummy", "--cv", 3, "--test", "0.25")
+    assert "Held out: 6 pictures in 3 groups, scored once" in table
+    said = r"On 6 held-out pictures \(3 groups\), which had no part in choosing, centroid names \d"
+    assert re.search(said, table)
+    assert "eld out" not in run("fit", "--clf", "dummy", "--cv", 3)
+
+
+def test_the_signs_of_groups_are_named_in_json(run, fish):
+    (sign,) = run("--json", "extract", fish, *TINY)["signs"]
+    assert sign.keys() == {"rule", "n_groups", "n_looked_at", "leak"}
+    assert sign["rule"] == r"pattern:fish_(\d+)_"
+    assert run("--json", "fit", "--clf", "dummy", "--cv", 3)["signs"][0] == sign
+
+
+def test_a_check_that_cannot_be_made_costs_no_scores(run, fish, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise DataError("A fold has one class.")
+
+    monkeypatch.setattr("fishfeat.stages.fit.permutation_check", refuse)
+    run("extract", fish, *TINY)
+    document = run("--json", "fit", "--clf", "knn", "--cv", 3, "--permute", 2)
+    assert document["chance"] == {}
+    assert len(document["runs"]) == 1
+
+
+def test_wrong_budgets_and_lonely_votes_are_refused_before_anything_is_fitted(run, fish):
+    run("extract", fish, *TINY)
+    assert "--search takes a number" in run("fit", "--search", "soon", code=1)
+    assert "--vote wants at least two" in run("fit", "--clf", "knn", "--vote", code=1)
+
+
+def test_report_writes_the_map_that_fit_laid_out_and_matrices_on_request(run, fish, tmp_path):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("fit", "--clf", "centroid", "--cv", 3)
+    folder = tmp_path / "cache" / "fish"
+    laid_out = (folder / "maps" / "pca.npz").read_bytes()
+    run("report")
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert (report["map"]["method"], report["map"]["n_images"]) == ("pca", 24)
+    assert not list((folder / "report").glob("confusion-*.csv"))
+    run("report", "--group-matrix")
+    assert len(list((folder / "report").glob("confusion-centroid-grouped-by-*.csv"))) == 4
+    assert (folder / "maps" / "pca.npz").read_bytes() == laid_out
+    assert "must be one of pca, umap" in run("report", "--map", "ucap", code=1)
+
+
+def test_a_map_of_other_pictures_is_made_again_and_a_torn_one_too(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "centroid", "--cv", 3)
+    sorted((fish / "bass").glob("*.png"))[0].unlink()
+    run("extract")
+    run("fit", "--clf", "centroid", "--cv", 3)
+    run("report")
+    found = tmp_path / "cache" / "fish" / "report" / "report.json"
+    assert json.loads(found.read_text())["map"]["n_images"] == 23
+    kept = tmp_path / "cache" / "fish" / "maps" / "pca.npz"
+    kept.write_bytes(kept.read_bytes()[:200])
+    run("report")
+    assert json.loads(found.read_text())["map"]["n_images"] == 23
+
+
+def test_a_page_without_features_has_no_map_and_is_written_all_the_same(run, fish, tmp_path):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "centroid", "--cv", 3)
+    for path in (tmp_path / "cache" / "fish").rglob("*.h5"):
+        path.unlink()
+    (tmp_path / "cache" / "fish" / "maps" / "pca.npz").unlink()
+    run("report")
+    report = tmp_path / "cache" / "fish" / "report" / "report.json"
+    assert json.loads(report.read_text())["map"] is None
+
+
+def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish, tmp_path):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("fit", "--clf", "centroid", "--cv", 3, "--learning-curve")
+    run("report")
+    folder = tmp_path / "cache" / "fish" / "report"
+    (curve,) = json.loads((folder / "report.json").read_text())["learning_curves"]
+    assert (curve["clf"], curve["split"]) == ("centroid", "grouped")
+    assert "Would more pictures help?" in (folder / "index.html").read_text()
+    run("fit", "--clf", "centroid", "--cv", 2)
+    run("report")
+    assert json.loads((folder / "report.json").read_text())["learning_curves"] == []
+
+
+def test_a_learning_curve_stands_in_the_json_of_fit_as_in_that_of_the_report(run, fish, tmp_path):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--learning-curve")
+    (curve,) = document["curves"]
+    assert curve["points"][-1].keys() >= {"share", "n_train", "per_class", "accuracy"}
+    run("report")
+    report = json.loads((tmp_path / "cache" / "fish" / "report" / "report.json").read_text())
+    assert report["learning_curves"] == [curve]
+    assert run("--json", "fit", "--clf", "centroid", "--cv", 3)["curves"] == []
+
+
+def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
+    run, tmp_path, draw_folder, said
+):
+    fish = draw_folder(tmp_path / "data" / "fish", n=12)
+    shutil.copytree(fish / "bass", fish / "cod")
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    told = said("fit", "--clf", "centroid", "--cv", 3, "--unknown")
+    assert "noticed by centroid: of one picture" in told
+    document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--unknown")
+    (found,) = document["unknown"]
+    assert [one["name"] for one in found["classes"]] == ["bass", "bream", "cod"]
+    run("report")
+    folder = tmp_path / "cache" / "fish" / "report"
+    assert json.loads((folder / "report.json").read_text())["unknown"] == [found]
+    assert "noticed by centroid: of one picture" in (folder / "index.html").read_text()
+    run("fit", "--clf", "centroid", "--cv", 2)
+    run("report")
+    assert json.loads((folder / "report.json").read_text())["unknown"] == []
+    run("extract", "--drop", "cod")
+    assert "wants at least three; there are 2" in run("fit", "--unknown", code=1)
+
+
+def test_each_group_is_left_out_in_turn_beside_ten_random_folds(run, fish, said, monkeypatch):
+    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    assert "± groups" in run("fit", "--clf", "centroid", "--cv", "logo")
+    told = said("fit", "--clf", "centroid", "--cv", "logo")
+    assert "Each of 12 groups is left out in turn: 12 fits of each classifier." in told
+    monkeypatch.setattr("fishfeat.stages.fit.MANY_FITS", 11)
+    told = said("fit", "--clf", "dummy", "--cv", "logo")
+    assert "12 fits of each classifier, where --cv 10 has ten." in told
+    document = run("--json", "fit", "--clf", "centroid", "--cv", "logo")
+    assert [len(one["folds"]) for one in document["runs"]] == [12, 10]
+    page = Path(run("report").split("The page: ")[1].strip()).read_text()
+    assert "without its own group (12 groups, each left out in turn)" in page
+    assert "Dealt out at random (10 folds)" in page
+    assert "got 'loo'" in run("fit", "--clf", "centroid", "--cv", "loo", code=1)
+
+
+def test_a_suggested_merge_is_taken_by_merge_and_goes_on_from_the_one_in_force(run, tmp_path):
+    rng = np.random.default_rng(0)
+    hues = {"bass": 0, "bream": 0, "cod": 1, "dab": 2}  # bass and bream cannot be told apart
+    for name, hue in hues.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            grey = rng.integers(0, 60, (24, 24, 3), dtype=np.uint8)
+            grey[..., hue] += 150
+            Image.fromarray(grey).save(tmp_path / "data" / name / f"{i}.png")
+    (tmp_path / "merge.csv").write_text("class,becomes\ncod,flat\ndab,flat\n")
+    run("extract", tmp_path / "data", *TINY, "--merge", "merge.csv")
+    run("fit", "--clf", "lda", "--cv", 3)
+    run("report")
+    file = tmp_path / "cache" / "data" / "report" / "merges.csv"
+    rows = dict(csv.reader(file.read_text().splitlines()))
+    assert rows["cod"] == rows["dab"] == "flat"
+    assert rows["bass"] == rows["bream"] == "bass + bream"
+    run("extract", "--merge", file)
+    names = [c["class"] for c in run("--json", "inspect")["classes"]]
+    assert names == ["bass + bream", "flat"]

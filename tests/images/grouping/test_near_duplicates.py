@@ -1,0 +1,303 @@
+"""Near-copies: found whatever was done to them, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fishfeat.images.decode import read_image
+from fishfeat.images.grouping.joined import Joined
+from fishfeat.images.grouping.near_duplicates import centred, copy_groups, find_copies, nearest
+from fishfeat.images.grouping.registration import compare, read_sketch, sketch, unit_descriptors
+from fishfeat.images.scan import scan
+from fishfeat.records.near_duplicates import Copies, CopyPair
+
+
+def photograph(seed: int, *, height: int = 150, width: int = 200) -> np.ndarray:
+    """Something with as much to see as a photograph: blurred noise of several sizes."""
+    rng = np.random.default_rng(seed)
+    grey = np.zeros((height, width), np.float32)
+    for sigma in (2, 5, 12):
+        noise = rng.standard_normal((height, width)).astype(np.float32)
+        grey += cv2.normalize(cv2.GaussianBlur(noise, (0, 0), sigma), None, -1, 1, cv2.NORM_MINMAX)
+    grey = cv2.normalize(grey, None, 30, 220, cv2.NORM_MINMAX)
+    return np.repeat(grey[:, :, None], 3, axis=2).astype(np.uint8)
+
+
+def turned(rgb: np.ndarray, degrees: float) -> np.ndarray:
+    height, width = rgb.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    return cv2.warpAffine(rgb, matrix, (width, height))
+
+
+def recompressed(rgb: np.ndarray, quality: int) -> np.ndarray:
+    data = cv2.imencode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+def brightened(rgb: np.ndarray, gain: float, offset: float) -> np.ndarray:
+    return np.clip(rgb * gain + offset, 0, 255).astype(np.uint8)
+
+
+COPIES = {
+    "turned by 37 degrees": lambda rgb: turned(rgb, 37),
+    "turned by 180 degrees": lambda rgb: turned(rgb, 180),
+    "turned by 90 degrees": lambda rgb: np.rot90(rgb).copy(),
+    "mirrored": lambda rgb: rgb[:, ::-1].copy(),
+    "upside down": lambda rgb: rgb[::-1].copy(),
+    "mirrored and turned": lambda rgb: turned(rgb[:, ::-1].copy(), 200),
+    "cropped": lambda rgb: rgb[20:130, 40:190].copy(),
+    "half the size": lambda rgb: cv2.resize(rgb, None, fx=0.5, fy=0.5),
+    "twice the size": lambda rgb: cv2.resize(rgb, None, fx=2, fy=2),
+    "recompressed": lambda rgb: recompressed(rgb, 40),
+    "brighter": lambda rgb: brightened(rgb, 1.4, 20),
+    "darker": lambda rgb: brightened(rgb, 0.6, -10),
+}
+
+
+def written(folder: Path, pictures: dict[str, np.ndarray]) -> Path:
+    for key, rgb in pictures.items():
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / key), rgb[:, :, ::-1])
+    return folder
+
+
+def found(folder: Path, **options) -> set[frozenset[str]]:
+    """Groups of several pictures, as sets of keys."""
+    images = scan(folder)
+    groups: dict[str, set[str]] = {}
+    for key, name in zip(
+        images.keys.tolist(), copy_groups(images, find_copies(images, **options)), strict=True
+    ):
+        if name:
+            groups.setdefault(name, set()).add(key)
+    return {frozenset(keys) for keys in groups.values()}
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_a_copy_is_recognised_whatever_was_done_to_it(change):
+    original = photograph(1)
+    for first, second in (
+        (original, COPIES[change](original)),
+        (COPIES[change](original), original),
+    ):
+        likeness = compare(sketch(first), sketch(second))
+        assert likeness is not None
+        assert likeness.is_copy, likeness
+
+
+def test_different_pictures_are_no_copies():
+    sketches = [sketch(photograph(seed)) for seed in range(6)]
+    for i, a in enumerate(sketches):
+        for b in sketches[:i]:
+            likeness = compare(a, b)
+            assert likeness is None or not likeness.is_copy
+
+
+def test_two_animals_before_one_background_are_no_copies():
+    reef, one, other = (photograph(seed) for seed in (1, 2, 3))
+    with_one, with_other = reef.copy(), reef.copy()
+    with_one[50:100, 60:130] = one[50:100, 60:130]
+    with_other[50:100, 60:130] = other[50:100, 60:130]
+    likeness = compare(sketch(with_one), sketch(with_other))
+    assert likeness is not None
+    assert likeness.n_inliers > 30, "the background does match; only the pixels tell them apart"
+    assert not likeness.is_copy
+
+
+def test_pictures_that_share_only_an_edge_are_no_copies():
+    scene = photograph(4, height=150, width=400)
+    likeness = compare(sketch(scene[:, :240].copy()), sketch(scene[:, 170:].copy()))
+    assert likeness is None or not likeness.is_copy
+
+
+@pytest.mark.parametrize("rgb", [np.zeros((40, 40, 3), np.uint8), np.full((1, 1, 3), 9, np.uint8)])
+def test_pictures_with_nothing_in_them_are_compared_without_an_error(rgb):
+    assert compare(sketch(rgb), sketch(rgb)) is None
+
+
+def test_the_transform_leads_from_the_copys_pixels_to_the_originals():
+    original = photograph(5)
+    crop = cv2.resize(original[20:130, 40:190], None, fx=0.5, fy=0.5)
+    likeness = compare(sketch(original), sketch(crop))
+    assert likeness.transform @ [0, 0, 1] == pytest.approx([40, 20], abs=1.5)
+    assert likeness.transform @ [75, 55, 1] == pytest.approx([190, 130], abs=1.5)
+
+
+def test_the_transform_counts_in_pixels_of_the_file_however_it_was_decoded(tmp_path):
+    large = cv2.resize(photograph(3), (2400, 1800), interpolation=cv2.INTER_CUBIC)
+    crop = large[300:1500, 400:2000]
+    for name, rgb in (("large.jpg", large), ("crop.jpg", crop)):
+        Image.fromarray(rgb).save(tmp_path / name, quality=92)
+    likeness = compare(*(read_sketch(tmp_path / name) for name in ("large.jpg", "crop.jpg")))
+    assert likeness is not None
+    assert likeness.transform @ [0, 0, 1] == pytest.approx([400, 300], abs=12)
+    assert likeness.transform @ [1600, 1200, 1] == pytest.approx([2000, 1500], abs=12)
+
+
+def test_descriptors_of_the_mirrored_picture_need_no_mirrored_picture():
+    rgb = photograph(6)
+    a, b = sketch(rgb).local, sketch(rgb[:, ::-1].copy()).local
+    plain = (unit_descriptors(a) @ unit_descriptors(b).T).max(axis=1)
+    mirrored = (unit_descriptors(a) @ unit_descriptors(b, mirrored=True).T).max(axis=1)
+    assert np.median(mirrored) > 0.98
+    assert np.median(plain) < 0.95
+
+
+@pytest.mark.parametrize(
+    ("transform", "mirrored", "scale", "degrees"),
+    [
+        ((1, 0, 0, 0, 1, 0), False, 1, 0),
+        ((0, -2, 5, 2, 0, 5), False, 2, 90),
+        ((-1, 0, 9, 0, 1, 0), True, 1, 0),
+        ((0.5, 0, 0, 0, -0.5, 0), True, 0.5, 180),
+    ],
+)
+def test_a_pair_says_how_one_was_turned(transform, mirrored, scale, degrees):
+    pair = CopyPair("a", "b", "pixels", transform=transform)
+    assert (pair.mirrored, pair.scale) == (mirrored, pytest.approx(scale))
+    assert abs(pair.degrees) == pytest.approx(degrees)
+
+
+def test_copies_are_grouped_through_one_another_and_strangers_stay_alone(tmp_path):
+    originals = [photograph(seed) for seed in (11, 12)]
+    pictures = {
+        f"fish/{n}-{i:02d}.png": make(original)
+        for n, original in enumerate(originals)
+        for i, make in enumerate(COPIES.values())
+    }
+    alone = {f"fish/x{seed}.png": photograph(seed) for seed in range(20, 26)}
+    groups = found(written(tmp_path, pictures | alone))
+    assert groups == {frozenset(k for k in pictures if f"/{n}-" in k) for n in (0, 1)}
+
+
+def test_more_copies_than_neighbours_of_two_ends_of_a_photograph_are_one_set(tmp_path):
+    """All neighbours of a picture of one end show that end; only looking beyond finds the other."""
+    wide = photograph(4, height=150, width=320)
+    ends = {"left": wide[:, :200], "right": wide[:, 40:240]}
+    pictures = {
+        f"a/{end}{i}.png": brightened(rgb, 1 + i / 20, i)
+        for end, rgb in ends.items()
+        for i in range(6)
+    }
+    pictures |= {f"b/other{i}.png": photograph(20 + i) for i in range(12)}
+    X = np.zeros((24, 16), np.float32)
+    X[:6, 0], X[6:12, 0], X[6:12, 1] = 1, 0.9, 0.4  # the ends are alike, each is more like itself
+    X[12:] = np.eye(12, 16, 2)
+    assert found(written(tmp_path, pictures), X=X, n_neighbours=2) == {
+        frozenset(key for key in pictures if key.startswith("a/"))
+    }
+
+
+def test_neighbours_may_be_sought_outside_a_set():
+    V = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 2]] + np.float32(0.1)
+    V /= np.linalg.norm(V, axis=1, keepdims=True)
+    index, cosine = nearest(V, k=2, rows=np.array([0]), apart=np.array([7, 7, 7, 8, 9]))
+    assert sorted(index[0].tolist()) == [3, 4]
+    assert np.isfinite(cosine).all()
+
+
+def test_two_looks_find_the_same(tmp_path):
+    rgb = photograph(1)
+    pictures = {f"fish/{i:02d}.png": make(rgb) for i, make in enumerate(COPIES.values())}
+    images = scan(written(tmp_path, pictures))
+    assert str(find_copies(images)) == str(find_copies(images))
+
+
+def test_the_same_bytes_are_copies_without_a_look(tmp_path):
+    for name in ("a", "b", "c"):
+        written(tmp_path, {f"fish/{name}.png": np.full((9, 9, 3), 80, np.uint8)})
+    copies = find_copies(scan(tmp_path))
+    assert [(p.key, p.other, p.how) for p in copies.pairs] == [
+        ("fish/a.png", "fish/b.png", "bytes"),
+        ("fish/a.png", "fish/c.png", "bytes"),
+    ]
+    assert copies.n_compared == 0
+
+
+def test_a_picture_that_vanished_is_no_copy_and_no_error(tmp_path):
+    rgb = photograph(1)
+    images = scan(written(tmp_path, {f"fish/{n}.png": turned(rgb, 7 * n) for n in range(4)}))
+    images.path(3).unlink()
+    groups = copy_groups(images, find_copies(images))
+    assert groups == ["fish/0.png"] * 3 + [""]
+
+
+def test_features_give_the_cosine_of_the_evidence(tmp_path):
+    rgb = photograph(1)
+    images = scan(written(tmp_path, {f"fish/{n}.png": turned(rgb, 7 * n) for n in range(3)}))
+    X = np.array([[1, 0, 0], [1, 0.1, 0], [0, 0, 1]], np.float32)
+    V = dict(zip(images.keys.tolist(), centred(X), strict=True))
+    pairs = find_copies(images, X).pairs
+    assert len(pairs) >= 2
+    assert [p.cosine for p in pairs] == pytest.approx([V[p.key] @ V[p.other] for p in pairs])
+    assert all(np.isnan(p.cosine) for p in find_copies(images).pairs)
+
+
+def test_every_pair_is_progress(tmp_path):
+    images = scan(written(tmp_path, {f"fish/{n}.png": photograph(n) for n in range(5)}))
+    seen: list[tuple[int, int]] = []
+    find_copies(images, on_progress=lambda done, total: seen.append((done, total)))
+    assert (5, 5) in seen
+    assert all(done <= total for done, total in seen)
+
+
+@given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 5))
+def test_the_nearest_are_those_of_the_whole_matrix(n, k, seed):
+    V = centred(np.random.default_rng(seed).standard_normal((n, 8)).astype(np.float32))
+    index, cosine = nearest(V, k=k)
+    whole = V @ V.T
+    np.fill_diagonal(whole, -np.inf)
+    k = min(k, n - 1)
+    assert index.shape == cosine.shape == (n, k)
+    np.testing.assert_allclose(cosine, np.sort(whole, axis=1)[:, ::-1][:, :k], atol=1e-5)
+    assert not (index == np.arange(n)[:, None]).any()
+
+
+@given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30))
+def test_joined_rows_have_one_root_and_it_is_the_smallest(n, edges):
+    joined = Joined(n)
+    reach = np.eye(n, dtype=bool)
+    for i, j in ((i, j) for i, j in edges if max(i, j) < n):
+        joined.join(i, j)
+        reach[i, j] = reach[j, i] = True
+    for _ in range(n):
+        reach = (reach.astype(int) @ reach.astype(int)) > 0
+    assert [joined.root(i) for i in range(n)] == [int(np.flatnonzero(row)[0]) for row in reach]
+
+
+def test_pairs_of_pictures_that_are_gone_count_for_nothing(tmp_path):
+    images = scan(written(tmp_path, {f"fish/{n}.png": photograph(n) for n in range(2)}))
+    copies = Copies(3, 2, (CopyPair("fish/0.png", "fish/9.png", "pixels"),))
+    assert copy_groups(images, copies) == ["", ""]
+
+
+# --- real pictures --------------------------------------------------------------------------
+
+
+def test_real_photographs_turned_and_mirrored_are_found_again(shared, tmp_path):
+    files = sorted((shared / "data" / "imagenet-samples").glob("*/*"))[3:9]
+    pictures = {}
+    for n, file in enumerate(files):
+        rgb = read_image(file)
+        for i, degrees in enumerate((0, 70, 200)):
+            copy = turned(rgb[:, ::-1].copy() if i == 1 else rgb, degrees)
+            pictures[f"x/{n}-{i}.jpg"] = copy
+    groups = found(written(tmp_path, pictures))
+    assert groups == {frozenset(f"x/{n}-{i}.jpg" for i in range(3)) for n in range(6)}
+
+
+def test_different_real_fish_are_not_merged(shared):
+    fish = shared / "data" / "fish4knowledge-mini"
+    images = scan(fish, only=["Neoniphon sammara"])
+    images = images.select(np.arange(0, len(images), 3))
+    copies = find_copies(images)
+    assert copies.n_compared > 100
+    trajectory = [(p.key.split("_")[1], p.other.split("_")[1]) for p in copies.pairs]
+    assert all(one == other for one, other in trajectory)

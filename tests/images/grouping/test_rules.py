@@ -1,0 +1,398 @@
+"""Which pictures belong together."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fishfeat.errors import DataError
+from fishfeat.images.grouping.hints import find_signs, leak_of, name_sign
+from fishfeat.images.grouping.rules import (
+    encode_groups,
+    group_by_pattern,
+    group_images,
+    parse_rules,
+)
+from fishfeat.images.scan import scan
+from fishfeat.records import ImageSet
+from fishfeat.records.near_duplicates import Copies, CopyPair
+
+NAMES = st.one_of(
+    st.just(""),
+    st.sampled_from(["7", "07", "fish", "🐟", "\udcff", "a\nb"]),
+    st.text(st.characters(exclude_characters="\0"), max_size=5),
+)
+
+
+def image_set(labelled: dict[str, str], **changes) -> ImageSet:
+    keys = sorted(labelled)
+    labels = [labelled[key] for key in keys]
+    class_names = sorted(set(labels) - {""})
+    zeros = np.zeros(len(keys), np.int64)
+    return ImageSet(
+        name="fish",
+        root=Path("/data/fish"),
+        keys=np.array(keys, str),
+        y=np.array([class_names.index(x) if x else -1 for x in labels], np.int64),
+        class_names=np.array(class_names, str),
+        digest=np.array(["d"] * len(keys), str),
+        **dict.fromkeys(("n_bytes", "mtime_ns", "width", "height"), zeros),
+        **changes,
+    )
+
+
+def in_folders(*keys: str, **changes) -> ImageSet:
+    return image_set({key: key.split("/")[-2] for key in keys}, **changes)
+
+
+def together(images: ImageSet) -> set[frozenset[str]]:
+    """The groups as sets of keys."""
+    groups: dict[int, set[str]] = {}
+    for key, group in zip(images.keys.tolist(), images.groups.tolist(), strict=True):
+        groups.setdefault(group, set()).add(key)
+    return {frozenset(keys) for keys in groups.values()}
+
+
+@given(st.lists(NAMES, max_size=30))
+def test_equal_names_share_a_number_and_pictures_without_one_stand_alone(names):
+    codes = encode_groups(names)
+    assert (codes.shape, codes.dtype) == ((len(names),), np.int64)
+    for i, name in enumerate(names):
+        others = [j for j in range(len(names)) if j == i or (name and names[j] == name)]
+        assert np.flatnonzero(codes == codes[i]).tolist() == others
+
+
+@given(st.lists(NAMES, min_size=1, max_size=30))
+def test_numbers_run_from_zero_without_gaps(names):
+    codes = encode_groups(names)
+    assert set(codes.tolist()) == set(range(codes.max() + 1))
+
+
+def test_what_the_pattern_finds_groups_the_pictures():
+    images = in_folders("cod/fish_1_a.jpg", "cod/fish_1_b.jpg", "dab/fish_2_a.jpg")
+    grouped = group_by_pattern(images, r"fish_(\d+)_")
+    assert grouped.groups.dtype == np.int64
+    assert together(grouped) == {
+        frozenset({"cod/fish_1_a.jpg", "cod/fish_1_b.jpg"}),
+        frozenset({"dab/fish_2_a.jpg"}),
+    }
+    assert grouped.grouping == (
+        r"Pictures in whose paths `fish_(\d+)_` finds the same belong together."
+    )
+    assert grouped.keys is images.keys
+
+
+def test_without_a_group_the_whole_match_names_it():
+    images = in_folders("cod/a1_x.jpg", "cod/a1_y.jpg", "cod/a2_x.jpg")
+    assert len(together(group_by_pattern(images, r"a\d"))) == 2
+
+
+def test_several_groups_of_a_pattern_count_together_and_cannot_be_confused():
+    images = in_folders("cod/1_12_a.jpg", "cod/11_2_a.jpg", "cod/1_12_b.jpg")
+    assert together(group_by_pattern(images, r"(\d+)_(\d+)_")) == {
+        frozenset({"cod/1_12_a.jpg", "cod/1_12_b.jpg"}),
+        frozenset({"cod/11_2_a.jpg"}),
+    }
+
+
+def test_groups_that_were_there_are_replaced():
+    images = in_folders("cod/1_a.jpg", "cod/1_b.jpg", groups=np.array([5, 6]), grouping="CSV")
+    grouped = group_by_pattern(images, r"(\d)_")
+    assert grouped.groups.tolist() == [0, 0]
+    assert "CSV" not in grouped.grouping
+
+
+@pytest.mark.parametrize("pattern", [r"fish_(\d+)?", r"fish_(\d*)(\d*)", r"fish_(\d+)"])
+def test_pictures_in_which_nothing_is_found_stand_alone_and_are_counted(pattern):
+    images = in_folders("cod/fish_1.jpg", "cod/fish_x.jpg", "cod/fish_y.jpg")
+    grouped = group_by_pattern(images, pattern)
+    assert len(together(grouped)) == 3
+    assert grouped.grouping.endswith("2 pictures do not match it; each is a group of its own.")
+
+
+@pytest.mark.parametrize("pattern", ["frog_(.)", "(z*)", "(z)?(y)?", "z*"])
+def test_a_pattern_that_finds_nothing_at_all_is_refused_with_an_example(pattern):
+    with pytest.raises(DataError) as caught:
+        group_by_pattern(in_folders("cod/1.jpg", "dab/2.jpg"), pattern)
+    assert str(caught.value) == (
+        f"--group-by 'pattern:{pattern}' matches none of 2 paths, for example 'cod/1.jpg' and 1 "
+        "more. It is searched in the path below /data/fish."
+    )
+
+
+def test_an_invalid_pattern_is_answered_with_its_fault():
+    with pytest.raises(DataError, match=r"--group-by pattern: 'fish_\(' is not a valid"):
+        group_by_pattern(in_folders("cod/1.jpg"), "fish_(")
+
+
+def test_a_number_that_restarts_in_every_folder_is_noticed_and_the_advice_mends_it():
+    keys = ["set/cod/fish_1_a.jpg", "set/cod/fish_1_b.jpg", "set/dab/fish_1_a.jpg"]
+    images = in_folders(*keys, "set/eel/fish_2_a.jpg")
+    grouping = group_by_pattern(images, r"fish_(\d+)_").grouping
+    assert "1 groups hold pictures of several classes." in grouping
+    advised = re.search("into the pattern: '(.+)'", grouping)[1]
+    mended = group_by_pattern(images, advised)
+    assert frozenset(keys[:2]) in together(mended)
+    assert len(together(mended)) == 3
+    assert "several classes" not in mended.grouping
+
+
+def test_an_unlabelled_picture_in_a_group_is_no_second_class():
+    images = image_set({"cod/fish_1_a.jpg": "cod", "new/fish_1_b.jpg": ""})
+    grouped = group_by_pattern(images, r"fish_(\d+)_")
+    assert grouped.groups.tolist() == [0, 0]
+    assert "several classes" not in grouped.grouping
+
+
+def test_a_set_without_any_label_can_be_grouped():
+    images = image_set({"fish_1_a.jpg": "", "fish_1_b.jpg": ""})
+    assert group_by_pattern(images, r"fish_(\d+)_").groups.tolist() == [0, 0]
+
+
+def test_the_name_of_a_group_is_what_the_pattern_found():
+    images = in_folders("cod/fish_7_a.jpg", "cod/fish_7_b.jpg", "dab/other.jpg")
+    named = group_by_pattern(images, r"fish_(\d+)_")
+    assert named.group_name.tolist() == ["7", "7", ""]
+    assert group_by_pattern(images, r"(\w+)/(\w+)_\w\.").group_name.tolist() == [
+        "cod fish_7",
+        "cod fish_7",
+        "",
+    ]
+
+
+# --- rules ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (["patern:x"], "must be one of pattern:REGEX, .*; got 'patern:x'. Did you mean pattern"),
+        (["pattern"], "must be one of pattern:REGEX, .*; got 'pattern'"),
+        (["duplicates:3"], "must be one of .*; got 'duplicates:3'"),
+        ([r"fish_(\d+)_"], r"got 'fish_\(\\d\+\)_'\. Did you mean 'pattern:fish_\(\\d\+\)_'\?"),
+        (["folder:0"], "folder:N takes a number from 1; got 'folder:0'"),
+        (["folder:x"], "folder:N takes a number from 1"),
+        (["time:-1"], "time:SECONDS takes a number above 0"),
+        (["time:soon"], "time:SECONDS takes a number above 0"),
+        (["time:nan"], "time:SECONDS takes a number above 0"),
+        (["pattern:("], r"--group-by pattern: '\(' is not a valid regular expression"),
+        (["none", "duplicates"], "none stands alone; got --group-by none --group-by duplicates"),
+        (["auto", "folder:1"], "auto stands alone"),
+        (["column:a", "column:b"], "takes one column"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_answered_with_what_can(rules, message):
+    with pytest.raises(DataError, match=message):
+        parse_rules(rules)
+
+
+def test_a_rule_is_what_was_written_and_counts_once():
+    texts = [r"pattern:a:(\d)", "column", "column", "folder:2", "time:1.5", "duplicates"]
+    assert [str(rule) for rule in parse_rules(texts)] == list(dict.fromkeys(texts))
+
+
+def test_the_outermost_folders_group():
+    keys = ["north/cod/1.jpg", "north/dab/1.jpg", "south/cod/1.jpg", "alone.jpg"]
+    images = image_set(dict.fromkeys(keys, "x"))
+    assert together(group_images(images, ["folder:1"])) == {
+        frozenset(keys[:2]),
+        frozenset({keys[2]}),
+        frozenset({keys[3]}),
+    }
+    grouped = group_images(images, ["folder:2"])
+    assert len(together(grouped)) == 4
+    assert grouped.group_name.tolist() == ["", "north/cod", "north/dab", "south/cod"]
+    with pytest.raises(DataError, match=r"folder:3: the deepest picture lies in 2 folders below"):
+        group_images(images, ["folder:3"])
+
+
+def test_rules_unite_and_chains_of_them_connect():
+    images = in_folders("cod/1_a.jpg", "cod/1_b.jpg", "cod/2_b.jpg", "cod/3_c.jpg")
+    copies = Copies(4, 1, (CopyPair("cod/1_b.jpg", "cod/2_b.jpg", "pixels"),))
+    grouped = group_images(images, [r"pattern:(\d)_", "duplicates"], copies=copies)
+    assert together(grouped) == {
+        frozenset({"cod/1_a.jpg", "cod/1_b.jpg", "cod/2_b.jpg"}),
+        frozenset({"cod/3_c.jpg"}),
+    }
+    assert grouped.group_name.tolist() == ["1 + 2 + cod/1_b.jpg"] * 3 + ["3"]
+    assert "finds the same belong together. Near-copies belong together" in grouped.grouping
+    assert "2 of 4 pictures have one." in grouped.grouping
+
+
+def test_names_of_two_rules_are_never_mistaken_for_one_another():
+    images = in_folders("1/1_a.jpg", "1/2_b.jpg", "2/3_a.jpg", "2/4_b.jpg")
+    # The folder '1' and the number '1' are different things; united they join by folder only.
+    assert len(together(group_images(images, ["folder:1", r"pattern:(\d)_"]))) == 2
+
+
+def test_no_rule_leaves_the_groups_and_none_takes_them_away():
+    images = in_folders("cod/a.jpg", "cod/b.jpg", groups=np.array([5, 5]), grouping="CSV")
+    assert group_images(images, []) is images
+    without = group_images(images, ["none"])
+    assert (without.groups, without.group_name, without.grouping) == (None, None, "")
+
+
+@pytest.mark.parametrize("rule", ["duplicates", "auto"])
+def test_rules_that_need_features_say_where_they_work(rule):
+    with pytest.raises(DataError, match=f"--group-by {rule} .*`fishfeat extract`"):
+        group_images(in_folders("cod/a.jpg"), [rule])
+
+
+def test_a_column_of_the_csv_groups_by_its_name(tmp_path, draw_folder):
+    root = draw_folder(tmp_path / "fish", n=4)
+    keys = sorted(p.relative_to(tmp_path).as_posix() for p in root.rglob("*.png"))
+    rows = [f"{key},{key.split('/')[1]},boat{i % 2},{i}" for i, key in enumerate(keys)]
+    file = tmp_path / "list.csv"
+    file.write_text("\n".join(["path,label,Boat,group", *rows]))
+    assert len(together(scan(file))) == 8
+    assert len(together(scan(file, group_by=["column"]))) == 8
+    by_boat = scan(file, group_by=["column:boat"])
+    assert by_boat.group_name.tolist() == ["boat0", "boat1"] * 4
+    with pytest.raises(DataError, match=r"no such column. Did you mean boat\?"):
+        scan(file, group_by=["column:boot"])
+    with pytest.raises(DataError, match="no picture has an entry in a column group"):
+        scan(root, group_by=["column"])
+
+
+# --- capture times --------------------------------------------------------------------------
+
+
+def shoot(path: Path, when: str, *, camera: str = "A", fraction: str = "") -> None:
+    exif = Image.Exif()
+    exif[0x0110] = camera
+    inner = exif.get_ifd(0x8769)
+    inner[0x9003] = f"2024:05:01 {when}"
+    if fraction:
+        inner[0x9291] = fraction
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(str(path)) + sum(map(ord, path.name)))
+    pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+@pytest.fixture
+def shot(tmp_path) -> Path:
+    """A burst of three, a late one, another camera at the same time, and one without EXIF."""
+    root = tmp_path / "shot"
+    for name, when in {"a": "10:00:00", "b": "10:00:02", "c": "10:00:04", "d": "10:01:00"}.items():
+        shoot(root / "cod" / f"{name}.jpg", when)
+    shoot(root / "cod" / "e.jpg", "10:00:01", camera="B")
+    Image.new("RGB", (16, 16), "red").save(root / "cod" / "f.jpg")
+    return root
+
+
+def test_shots_of_one_camera_within_seconds_are_a_burst(shot):
+    images = scan(shot, group_by=["time:2"])
+    assert {frozenset(key[4] for key in keys) for keys in together(images)} == {
+        frozenset("abc"),
+        *(frozenset(one) for one in "def"),
+    }
+    assert images.group_name.tolist()[0] == "A 2024-05-01 10:00:00"
+    assert "1 pictures do not say when" in images.grouping
+    assert len(together(scan(shot, group_by=["time:1"]))) == 6
+
+
+def test_fractions_of_a_second_count(tmp_path):
+    for name, fraction in {"a": "10", "b": "40", "c": "95"}.items():
+        shoot(tmp_path / "cod" / f"{name}.jpg", "10:00:00", fraction=fraction)
+    images = scan(tmp_path, group_by=["time:0.4"])
+    assert images.groups.tolist() == [0, 0, 1]
+
+
+def test_pictures_that_do_not_say_when_are_refused_as_a_whole(folder):
+    with pytest.raises(DataError, match="none of 12 pictures says in its EXIF data when"):
+        scan(folder, group_by=["time:5"])
+
+
+# --- signs ----------------------------------------------------------------------------------
+
+
+def test_a_planted_number_is_found_and_its_rule_finds_the_groups():
+    keys = [
+        f"{c}/fish_{10 * n + k}_{i}.png"
+        for k, c in enumerate("ab")
+        for n in range(9)
+        for i in (1, 2)
+    ]
+    images = in_folders(*keys)
+    sign = name_sign(images)
+    assert sign.rule == r"pattern:fish_(\d+)_"
+    assert (sign.n_groups, sign.n_looked_at, sign.leak) == (18, 36, pytest.approx(0.8))
+    assert len(together(group_images(images, [sign.rule]))) == 18
+    assert "80% of the test pictures would have a sibling in training" in str(sign)
+    assert r"--group-by 'pattern:fish_(\d+)_' mends it" in str(sign)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        lambda c, n: f"{c}/fish_{n}.jpg",  # restarts in every folder
+        lambda c, n: f"{c}/fish_{n}_left.jpg",
+        lambda c, n: f"{c}/2024_fish_{100 * ord(c) + n}.jpg",  # the year of all
+        lambda c, n: f"{c}/{ord(c)}_{n}.jpg",  # the class itself
+        lambda c, n: f"{c}/{hex(7919 * (n + 50 * ord(c)) ** 3)[2:]}.jpg",  # like a digest
+        lambda c, n: f"{c}/{'abcdefghijklmnopqrstuvwxyz'[n]}.jpg",
+    ],
+)
+def test_numbers_that_say_nothing_are_no_sign(name):
+    assert name_sign(in_folders(*(name(c, n) for c in "abc" for n in range(20)))) is None
+
+
+def test_a_number_that_restarts_in_every_folder_counts_with_its_folder():
+    keys = [f"{c}/{c}{n}-{i}.png" for c in "ab" for n in range(6) for i in range(3)]
+    keys = [key.replace("/a", "/x").replace("/b", "/x") for key in keys]
+    images = in_folders(*keys)
+    sign = name_sign(images)
+    assert sign.rule == r"pattern:([^/]+)/x(\d+)-"
+    assert len(together(group_images(images, [sign.rule]))) == 12
+
+
+def test_a_burst_is_a_sign(shot):
+    (sign,) = find_signs(scan(shot))
+    assert (sign.rule, sign.n_groups, sign.n_looked_at) == ("time:10", 1, 6)
+
+
+def test_planted_copies_are_a_sign_and_different_pictures_are_none(tmp_path):
+    rng = np.random.default_rng(0)
+    for n in range(8):
+        small = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        picture = Image.fromarray(small).resize((160, 120), Image.Resampling.BICUBIC)
+        for place, copy in (("one", picture), ("two", picture.crop((8, 6, 156, 114)))):
+            (tmp_path / place).mkdir(exist_ok=True)
+            copy.save(tmp_path / place / f"{'abcdefgh'[n]}.png")
+    images = scan(tmp_path)
+    X = np.tile(np.eye(8, dtype=np.float32), (2, 1))  # a copy has its original's vector
+    (sign,) = find_signs(images, X)
+    assert (sign.rule, sign.n_groups, sign.leak) == ("duplicates", 16, pytest.approx(0.8))
+    alone = images.select(np.arange(8))
+    assert find_signs(alone, X[:8]) == []
+
+
+def test_the_leak_is_what_random_folds_do():
+    groups = np.repeat(np.arange(200), 3)
+    rng = np.random.default_rng(0)
+    seen = []
+    for _ in range(200):
+        fold = rng.integers(0, 5, len(groups))
+        test = fold == 0
+        seen.append(np.isin(groups[test], groups[~test]).mean())
+    assert leak_of(groups) == pytest.approx(np.mean(seen), abs=0.01)
+    assert leak_of(np.arange(5)) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "rules"),
+    [
+        ("fish4knowledge-mini", [r"pattern:fish_(\d+)_"]),
+        ("flowers-augmented", [r"pattern:image_(\d+)-"]),
+        ("imagenet-samples", []),
+    ],
+)
+def test_signs_in_the_names_of_real_pictures(shared, data, rules):
+    assert [sign.rule for sign in find_signs(scan(shared / "data" / data))] == rules

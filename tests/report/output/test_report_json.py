@@ -1,0 +1,101 @@
+"""report.json is what its schema says, whatever the report holds."""
+
+import copy
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+
+from fishfeat.classify.projection import FeatureMap
+from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
+from fishfeat.classify.validation.novelty import LeftOut, Unknown
+from fishfeat.records import Rejected
+from fishfeat.report.output.page import write_report
+from fishfeat.report.output.report_json import SCHEMA
+
+
+@pytest.fixture(scope="module")
+def validator():
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.fixture(scope="module")
+def full(make_images, make_run, hold_out, tmp_path_factory):
+    """A report that has something of everything."""
+    everything = make_images(66, rejected=(Rejected("a.png", "broken", "cod"),))
+    digest = everything.digest.copy()
+    digest[4] = digest[9]
+    images = make_images(66, digest=digest, rejected=everything.rejected)
+    rest = images.select(np.arange(60))
+    sure = np.full(60, 0.9)
+    held = hold_out(images, range(60, 66))
+    runs = [
+        make_run(rest, "svc", wrong=range(0, 40, 3), margin=sure, holdout=held, holdout_folds=held),
+        make_run(rest, "rf", wrong=range(0, 50, 2), margin=sure),
+        make_run(rest, "knn", wrong=range(0, 50, 4), score_kind="decision"),
+        make_run(rest, "svc", wrong=[3], split="random"),
+    ]
+    points = tuple(CurvePoint(s, 30 * s, 10 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
+    curve = Curve("svc", False, 0, "grouped", "d", "nano", points, 0.0, -0.1, 0.1, 1.5)
+    classes = tuple(LeftOut(n, 20, a, "cod") for n, a in (("bream", 0.9), ("dab", None)))
+    strangers = Unknown("svc", False, 0, "grouped", "d", "nano", (*classes, *classes), 0.9, 2.5)
+    xy = np.random.default_rng(0).normal(size=(66, 2))
+    laid_out = FeatureMap(images.keys, xy, "pca", 0.4, "nano")
+    folder = tmp_path_factory.mktemp("full")
+    write_report(
+        runs,
+        images,
+        folder,
+        feature_map=laid_out,
+        curves=[curve],
+        unknown=[strangers],
+        group_matrix=True,
+    )
+    return folder
+
+
+def test_a_full_report_follows_the_schema(validator, full):
+    found = json.loads((full / "report.json").read_text())
+    validator.validate(found)
+    for name in ("suspects", "identical", "learning_curves", "unknown", "map", "rejected"):
+        assert found[name], name
+    assert found["merges"]["steps"]
+    assert found["comparisons"]
+    (held,) = (one for one in found["runs"] if one["holdout_folds"])
+    assert held["holdout"] == held["holdout_folds"]
+    assert found["leaderboard"][1]["behind"]["p_holm"] <= 1
+    assert {path.name for path in full.iterdir()} == {"index.html", "report.json", *found["files"]}
+
+
+def test_a_bare_report_follows_the_schema(validator, make_images, make_run, tmp_path):
+    images = make_images(6, groups_of=None)
+    bare = make_run(images, config={}, intervals={}, folds=(), seconds={}, versions={})
+    write_report([bare], images, tmp_path)
+    found = json.loads((tmp_path / "report.json").read_text())
+    validator.validate(found)
+    assert found["map"] is None
+    assert found["learning_curves"] == found["unknown"] == []
+
+
+def test_the_schema_refuses_what_is_missing_mistyped_or_unknown(validator, full):
+    found = json.loads((full / "report.json").read_text())
+    for spoil in (
+        lambda d: d.pop("headline"),
+        lambda d: d.update(extra=1),
+        lambda d: d["leaderboard"][0].update(accuracy="93"),
+        lambda d: d["runs"][0]["confusion"][0].append(0.5),
+        lambda d: d["runs"][0]["per_class"][0].pop("recall"),
+        lambda d: d["suspects"]["found"][0].update(p_given=1.5),
+    ):
+        spoilt = copy.deepcopy(found)
+        spoil(spoilt)
+        assert not validator.is_valid(spoilt)
+
+
+def test_how_it_was_scored_is_a_sentence_and_the_protocol_a_number(full):
+    found = json.loads((full / "report.json").read_text())
+    assert found["how_scored"].startswith("Each of 60 pictures was scored only by")
+    assert found["protocol"] == 1
