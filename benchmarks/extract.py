@@ -1,4 +1,4 @@
-"""How fast `fishfeat extract` is, held against the plain loop on the same pictures in one run.
+"""How fast `fishfeat extract` is, held against the plain loop on the same images in one run.
 
     python benchmarks/extract.py --shared ../shared
 
@@ -49,7 +49,7 @@ WANTED = {
 
 @dataclass
 class Row:
-    """One network: pictures per second of each way, and what bounds them."""
+    """One network: images per second of each way, and what bounds them."""
 
     name: str
     plain: list[float] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Row:
 
 
 class Folder(Dataset):
-    """Pictures through Pillow and timm's transform."""
+    """Images through Pillow and timm's transform."""
 
     def __init__(self, paths: Sequence[str], transform: Callable[..., torch.Tensor]) -> None:
         self.paths, self.transform = paths, transform
@@ -72,16 +72,16 @@ class Folder(Dataset):
         return self.transform(Image.open(self.paths[i]).convert("RGB"))
 
 
-def make_pictures(shared: Path, folder: Path, n: int, size: tuple[int, int]) -> list[str]:
+def make_images(shared: Path, folder: Path, n: int, size: tuple[int, int]) -> list[str]:
     """JPEG files of one size, cut out of real photographs; large ones are laid out of many."""
     sources = sorted((shared / "data" / "imagenet-samples").glob("*/*"))
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     for i in range(n):
-        picture = _cut(sources[i % len(sources)], rng, size)
+        image = _cut(sources[i % len(sources)], rng, size)
         if size[0] > 1000:  # the detail of real photographs, which an enlarged one lacks
-            picture = Image.blend(picture, _tiled(sources, rng, size), 0.3)
-        picture.save(folder / f"{i:05d}.jpg", quality=92)
+            image = Image.blend(image, _tiled(sources, rng, size), 0.3)
+        image.save(folder / f"{i:05d}.jpg", quality=92)
     return [str(path) for path in sorted(folder.iterdir())]
 
 
@@ -131,7 +131,7 @@ def way(runner: Runner) -> dict[str, object]:
 
 
 def bound(backbone: Backbone, runner: Runner, items: Sequence[Item]) -> float:
-    """Pictures per second if decoding and network shared the cores without any loss."""
+    """Images per second if decoding and network shared the cores without any loss."""
     engine = Engine(backbone, runner)
     with threads(n_cores()) as pool:
         start = time.perf_counter()
@@ -144,26 +144,26 @@ def bound(backbone: Backbone, runner: Runner, items: Sequence[Item]) -> float:
         return len(items) / (decoding + time.perf_counter() - start)
 
 
-def choose(backbone: Backbone, items: Sequence[Item], *, openvino: bool) -> tuple[Runner, float]:
-    """The way that `extract` takes for very many pictures, and the seconds of the search."""
+def autotune(backbone: Backbone, items: Sequence[Item], *, openvino: bool) -> tuple[Runner, float]:
+    """The way that `extract` takes for very many images, and the seconds of the search."""
     real = choosing._plan
     if not openvino:
         choosing._plan = lambda *args: (each for each in real(*args) if each[0] != "openvino")
     start = time.perf_counter()
     try:
-        choice = choosing.choose(list(items) * (1 + 100_000 // len(items)), backbone)
+        choice = choosing.autotune(list(items) * (1 + 100_000 // len(items)), backbone)
     finally:
         choosing._plan = real
     return choice.runner, time.perf_counter() - start
 
 
 def measure(name: str, backbone: Backbone, paths: Sequence[str], *, rounds: int) -> Row:
-    """Let all ways take turns on the same pictures."""
+    """Let all ways take turns on the same images."""
     row = Row(name)
     items = [Item(path, hashlib.sha256(Path(path).read_bytes()).hexdigest()) for path in paths]
     runners = {}
     for kind, openvino in kinds():
-        runners[kind], row.search[kind] = choose(backbone, items, openvino=openvino)
+        runners[kind], row.search[kind] = autotune(backbone, items, openvino=openvino)
         row.ways[kind] = str(runners[kind].way)
         row.ours[kind], row.bound[kind] = [], []
     few = paths[: max(32, len(paths) // 4)]
@@ -210,7 +210,7 @@ def main() -> None:
     options = parser.parse_args()
     teacher = f"local-dir:{options.shared / 'backbones' / TEACHER}"
     with tempfile.TemporaryDirectory() as folder:
-        make = partial(make_pictures, options.shared)
+        make = partial(make_images, options.shared)
         small = make(Path(folder, "small"), options.images, (500, 375))
         for name in options.network or [*NETWORKS, "12 megapixels"]:
             paths, source = small, f"random:{name}"

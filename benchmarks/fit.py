@@ -36,35 +36,35 @@ BACKBONE = "mobilenetv2_100.tf2_in1k"
 SETS = {"fish4knowledge-mini": r"fish_(\d+)_", "flowers-augmented": r"image_(\d+)-"}
 
 
-def altered(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def altered(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """A crop of 80 to 100 %, mirrored half the time, brighter or darker."""
-    width, height = picture.size
+    width, height = image.size
     share = rng.uniform(0.8, 1.0)
     w, h = max(8, round(width * share)), max(8, round(height * share))
     left, top = rng.integers(0, width - w + 1), rng.integers(0, height - h + 1)
-    picture = picture.crop((left, top, left + w, top + h))
+    image = image.crop((left, top, left + w, top + h))
     if rng.random() < 0.5:
-        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return ImageEnhance.Brightness(picture).enhance(rng.uniform(0.75, 1.25))
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return ImageEnhance.Brightness(image).enhance(rng.uniform(0.75, 1.25))
 
 
 def draw_copies(source: Path, to: Path, copies: int) -> None:
-    """Each picture and some altered ones, under names that keep the trajectory."""
+    """Each image and some altered ones, under names that keep the trajectory."""
     rng = np.random.default_rng(0)
     for path in sorted(source.rglob("*.png")):
         folder = to / path.parent.name
         folder.mkdir(parents=True, exist_ok=True)
         with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-        picture.save(folder / f"{path.stem}_0.png")
+            image = opened.convert("RGB")
+        image.save(folder / f"{path.stem}_0.png")
         for copy in range(1, copies + 1):
-            altered(picture, rng).save(folder / f"{path.stem}_{copy}.png")
+            altered(image, rng).save(folder / f"{path.stem}_{copy}.png")
 
 
 def many_vectors(shared: Path, work: Path, copies: int) -> Features:
     """Real vectors of 237 fish: with 5 copies 6,012 of them.
 
-    Copies belong to the trajectory of their picture, so that the groups are true.
+    NearDuplicates belong to the trajectory of their image, so that the groups are true.
     """
     drawn = work / f"fish-and-{copies}-copies"
     if not drawn.is_dir():
@@ -96,7 +96,7 @@ def plain_way(features: Features, clf: str, both: list[Splits], jobs: int) -> fl
 
 
 def plain_accuracy(features: Features, clf: str, splits: Splits, jobs: int, seed: int = 0) -> float:
-    """Share of all pictures that is named rightly out of fold."""
+    """Share of all images that is named rightly out of fold."""
     X, y, folds = features.X, features.y, splits.repeats[0]
     with parallel_config("threading"):  # which fishfeat uses too, so that one clock sees all work
         scores = cross_validate(plain(clf, seed), X, y, cv=folds, n_jobs=jobs)["test_score"]
@@ -111,7 +111,7 @@ def our_way(features: Features, clf: str, both: list[Splits], jobs: int) -> floa
 def speed(features: Features, names: list[str], jobs: int) -> None:
     """Print seconds and accuracy of both ways."""
     both = [ff.make_splits(features, strategy=s) for s in ("grouped", "random")]
-    print(f"{len(features)} pictures, {features.dim} columns, {jobs} jobs\n")
+    print(f"{len(features)} images, {features.dim} columns, {jobs} jobs\n")
     print("| classifier | plain s | fishfeat s | times | CPU times | plain accuracy | fishfeat |")
     print("|---|---|---|---|---|---|---|")
     total = np.zeros((2, 2))
@@ -137,7 +137,7 @@ def row(name: str, seconds: np.ndarray) -> str:
 
 def accuracies(shared: Path, names: list[str], jobs: int, seeds: int) -> None:
     """Print the grouped accuracy of both ways, mean over seeds of folds and classifiers."""
-    print("| pictures | classifier | plain | fishfeat | difference of each seed |")
+    print("| images | classifier | plain | fishfeat | difference of each seed |")
     print("|---|---|---|---|---|")
     for name, pattern in SETS.items():
         images = ff.scan(shared / "data" / name, group_pattern=pattern)

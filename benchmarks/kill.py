@@ -61,7 +61,7 @@ class Tally:
     leftovers: int = 0
     # Seconds between the last counted row and the kill: what has to be done again.
     seconds_lost: list[float] = field(default_factory=list)
-    # Share of the pictures that the file held at each kill.
+    # Share of the images that the file held at each kill.
     progress: list[float] = field(default_factory=list)
 
 
@@ -88,8 +88,8 @@ class Memo:
         return Committed(*struct.unpack("qd", self._memory[:16]))
 
 
-def draw_pictures(folder: Path, n: int, *, seed: int = 0) -> Path:
-    """Small pictures of noise in two class folders, two copies among them."""
+def draw_images(folder: Path, n: int, *, seed: int = 0) -> Path:
+    """Small images of noise in two class folders, two copies among them."""
     rng = np.random.default_rng(seed)
     for i in range(n):
         path = folder / ("bass", "bream")[i % 2] / f"fish_{i // 3}_{i}.png"
@@ -167,10 +167,10 @@ def kill_runs(
     """
     for module in HEAVY:
         importlib.import_module(module)
-    data = draw_pictures(folder / "fish", n_images)
+    data = draw_images(folder / "fish", n_images)
     command = ["extract", str(data), "--backbone", network, "--img-size", "32"]
     # The fastest way is not the same each time, and only the same way gives the same bits.
-    command += ["--compute", "eager", "--precision", "fp32"]
+    command += ["--runtime", "eager", "--precision", "fp32"]
     command += ["--batch-size", str(batch_size), "--workers", "2"]
     command += ["--group-pattern", r"fish_(\w+)_"]
     memo = Memo()

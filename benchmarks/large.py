@@ -2,11 +2,11 @@
 
     python benchmarks/large.py [--clf svc rf xgb] [--jobs 2]
 
-The vectors are drawn (27,370 of 1,280 columns; 23 species of 16 to 12,112 pictures, as published;
+The vectors are drawn (27,370 of 1,280 columns; 23 species of 16 to 12,112 images, as published;
 8,725 trajectories): a latent vector of the species, one of the trajectory and noise, mapped to
 columns that are rarely negative, like those of a pooled network. Their accuracy means nothing.
 Everything that `fishfeat fit` and `report` do is done: grouped and random folds, intervals, the
-kept models, the files. There are no pictures, so the page has empty thumbnails.
+kept models, the files. There are no images, so the page has empty thumbnails.
 """
 
 from __future__ import annotations

@@ -50,10 +50,10 @@ def accuracy(images: object, backbone: Backbone, cache: str) -> float:
 
 
 @torch.inference_mode()
-def seconds(backbone: Backbone, pictures: torch.Tensor) -> float:
+def seconds(backbone: Backbone, images: torch.Tensor) -> float:
     """Time of one forward pass."""
     start = time.perf_counter()
-    backbone(pictures)
+    backbone(images)
     return time.perf_counter() - start
 
 

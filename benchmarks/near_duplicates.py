@@ -1,10 +1,10 @@
-"""How well near-copies are found: pairwise F1, precision and recall, and what features alone give.
+"""How well near-duplicates are found: pairwise F1, precision and recall, and what features alone give.
 
     python benchmarks/copies.py --shared ../shared
 
 Every set's truth is known: the number in the flowers' names, the trajectory in the fish's, and, for
-the copies that are made here, what they were made of. Beside `find_copies` (with and without the
-cached features) stands the plain way: pictures whose centred features have a cosine above a
+the copies that are made here, what they were made of. Beside `find_near_duplicates` (with and without the
+cached features) stands the plain way: images whose centred features have a cosine above a
 threshold are joined. Its threshold is the best of many *on that very set*, so it is flattered; ours
 is the same everywhere. Features are MobileNetV2's, once plain and once the mean over 12 rotations.
 
@@ -30,7 +30,11 @@ import fishfeat as ff
 from fishfeat.features.backbones import Backbone
 from fishfeat.images.decode import read_image
 from fishfeat.images.grouping.joined import Joined
-from fishfeat.images.grouping.near_duplicates import centred, copy_groups, find_copies
+from fishfeat.images.grouping.near_duplicates import (
+    centred,
+    find_near_duplicates,
+    near_duplicate_groups,
+)
 from fishfeat.images.grouping.rules import encode_groups
 from fishfeat.records import ImageSet
 
@@ -41,7 +45,7 @@ SAME_PHOTOGRAPH = ("0793", "0741")
 
 
 class Score(NamedTuple):
-    """Pairs of pictures that are together: how many rightly, of those found and of those there."""
+    """Pairs of images that are together: how many rightly, of those found and of those there."""
 
     precision: float
     recall: float
@@ -55,7 +59,7 @@ class Score(NamedTuple):
 
 
 class Set(NamedTuple):
-    """Pictures and, for each, the name of what it is a copy of."""
+    """Images and, for each, the name of what it is a copy of."""
 
     name: str
     images: ImageSet
@@ -66,7 +70,7 @@ class Set(NamedTuple):
 
 
 def turned(rgb: np.ndarray, degrees: float) -> np.ndarray:
-    """The picture turned about its middle, corners black."""
+    """The image turned about its middle, corners black."""
     height, width = rgb.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
     return cv2.warpAffine(rgb, matrix, (width, height), flags=cv2.INTER_LINEAR)
@@ -101,7 +105,7 @@ Maker = Callable[[np.ndarray, int, np.random.Generator], tuple[np.ndarray, int]]
 
 
 def copied(name: str, files: list[Path], make: Maker, folder: Path, seed: int) -> Set:
-    """Copies of each file, written below `folder`."""
+    """NearDuplicates of each file, written below `folder`."""
     rng = np.random.default_rng(seed)
     place = folder / name.replace(" ", "-") / "copies"
     place.mkdir(parents=True)
@@ -175,12 +179,12 @@ def by_threshold(one: Set, X: np.ndarray) -> Score:
 
 
 def by_copies(one: Set, X: np.ndarray | None) -> tuple[Score, int, float]:
-    """`find_copies`: its score, how many pairs it compared, and seconds."""
+    """`find_near_duplicates`: its score, how many pairs it compared, and seconds."""
     start = time.perf_counter()
-    copies = find_copies(one.images, X)
+    duplicates = find_near_duplicates(one.images, X)
     seconds = time.perf_counter() - start
-    groups = encode_groups(copy_groups(one.images, copies))
-    return score(one.truth, groups), copies.n_compared, seconds
+    groups = encode_groups(near_duplicate_groups(one.images, duplicates))
+    return score(one.truth, groups), duplicates.n_compared, seconds
 
 
 def views(images: ImageSet, backbone: Backbone, n: int) -> np.ndarray:
@@ -202,7 +206,7 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument("--views", action="store_true", help="Rotated views too (minutes).")
+    parser.add_argument("--tta", action="store_true", help="Rotated views too (minutes).")
     parser.add_argument("--only", default="", help="Sets with this in their names.")
     arguments = parser.parse_args()
     backbone = ff.load_backbone(f"local-dir:{arguments.shared / 'backbones' / BACKBONE}")
@@ -217,8 +221,8 @@ def main() -> None:
             if arguments.views:
                 V = views(one.images, backbone, N_VIEWS)
                 show(one, "12 rotations, best threshold", by_threshold(one, V))
-            show(one, "find_copies without features", *by_copies(one, None))
-            show(one, "find_copies with plain features", *by_copies(one, X))
+            show(one, "find_near_duplicates without features", *by_copies(one, None))
+            show(one, "find_near_duplicates with plain features", *by_copies(one, X))
 
 
 def show(one: Set, way: str, found: Score, n_compared: int | str = "", seconds: float = 0) -> None:

@@ -1,8 +1,8 @@
-"""How large the page of many pictures is, and how fast it opens.
+"""How large the page of many images is, and how fast it opens.
 
-    python benchmarks/page.py [--pictures 10000] [--classes 30] [--runs 6] [--grain 12]
+    python benchmarks/page.py [--images 10000] [--classes 30] [--runs 6] [--grain 12]
 
-Draws pictures with soft shapes and camera grain, makes up runs that err on a tenth of them, writes
+Draws images with soft shapes and camera grain, makes up runs that err on a tenth of them, writes
 the report, and opens it in a headless Chromium (with chromedriver and selenium). Beside it stands
 the plain way: the same page with every thumbnail at the size of the galleries' JPEGs.
 """
@@ -32,19 +32,19 @@ N_FOLDS = 5
 
 
 def draw(folder: Path, n: int, grain: float) -> list[str]:
-    """`n` JPEG pictures below `folder`; their names."""
+    """`n` JPEG images below `folder`; their names."""
     rng = np.random.default_rng(0)
     names = [f"fish_{i:06}.jpg" for i in range(n)]
     for name in names:
         soft = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8))
-        picture = np.asarray(soft.resize(SIZE, Image.Resampling.BICUBIC), float)
-        noisy = picture + rng.normal(scale=grain, size=picture.shape)
+        image = np.asarray(soft.resize(SIZE, Image.Resampling.BICUBIC), float)
+        noisy = image + rng.normal(scale=grain, size=image.shape)
         Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(folder / name, quality=88)
     return names
 
 
 def image_set(folder: Path, names: list[str], n_classes: int) -> ImageSet:
-    """The pictures, four to a group, the groups dealt to the classes in turn."""
+    """The images, four to a group, the groups dealt to the classes in turn."""
     n = len(names)
     groups = np.arange(n) // GROUP_OF
     digest = [hashlib.sha256(name.encode()).hexdigest() for name in names]
@@ -64,7 +64,7 @@ def image_set(folder: Path, names: list[str], n_classes: int) -> ImageSet:
 
 
 def made_up_run(images: ImageSet, name: str, seed: int) -> Run:
-    """Nine pictures of ten named rightly."""
+    """Nine images of ten named rightly."""
     rng = np.random.default_rng(seed)
     n, n_classes = len(images), len(images.class_names)
     logits = rng.normal(size=(n, n_classes))
@@ -96,7 +96,7 @@ def made_up_run(images: ImageSet, name: str, seed: int) -> Run:
 
 
 def opened(page: Path) -> dict[str, float]:
-    """Milliseconds until the page has loaded, until a cell's pictures show; megabytes of heap."""
+    """Milliseconds until the page has loaded, until a cell's images show; megabytes of heap."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -122,7 +122,7 @@ const button = document.querySelector('table.confusion button');
 button.click();
 const shown = document.querySelectorAll('dialog img').length;
 return {painted: paint ? paint.startTime : NaN, loaded: nav.loadEventEnd,
-  cell: performance.now() - start, pictures: shown,
+  cell: performance.now() - start, images: shown,
   heap: performance.memory.usedJSHeapSize / 1e6};
 """
 
@@ -130,7 +130,7 @@ return {painted: paint ? paint.startTime : NaN, loaded: nav.loadEventEnd,
 def main() -> None:
     """Draw, write, open, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--classes", type=int, default=30)
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--grain", type=float, default=12.0)
@@ -139,31 +139,31 @@ def main() -> None:
         measure(Path(folder), **vars(asked))
 
 
-def measure(folder: Path, *, pictures: int, classes: int, runs: int, grain: float) -> None:
+def measure(folder: Path, *, images: int, classes: int, runs: int, grain: float) -> None:
     """Print the table of one size."""
     data = folder / "data"
     data.mkdir()
-    images = image_set(data, draw(data, pictures, grain), classes)
+    images = image_set(data, draw(data, images, grain), classes)
     made = [made_up_run(images, f"run {i}", i) for i in range(runs)]
-    xy = np.random.default_rng(1).normal(size=(pictures, 2)) + 3 * np.eye(2)[images.y % 2]
+    xy = np.random.default_rng(1).normal(size=(images, 2)) + 3 * np.eye(2)[images.y % 2]
     laid_out = FeatureMap(images.keys, xy, "pca", 0.3, "made up")
     start = time.perf_counter()
     page = write_report(made, images, folder / "report", feature_map=laid_out)
     seconds = time.perf_counter() - start
     text = page.read_text()
     held = sum(map(bool, text.split('id="thumbs">')[1].split("</script>")[0].split("\n")))
-    row("pictures, classes, runs", f"{pictures:,}, {classes}, {runs}")
+    row("images, classes, runs", f"{images:,}, {classes}, {runs}")
     row("written in", f"{seconds:.1f} s")
     row("page", f"{page.stat().st_size / 1e6:.1f} MB")
     row("thumbnails held", f"{held:,}")
-    row("plain way", f"{plain_way(images, pictures):.1f} MB of gallery thumbnails")
+    row("plain way", f"{plain_way(images, images):.1f} MB of gallery thumbnails")
     if shutil.which("chromium") and shutil.which("chromedriver"):
         for name, value in opened(page).items():
             row(f"browser: {name}", f"{value:.0f}")
 
 
 def plain_way(images: ImageSet, n: int) -> float:
-    """Megabytes of the galleries' thumbnails of all pictures, from a sample of them."""
+    """Megabytes of the galleries' thumbnails of all images, from a sample of them."""
     rows = range(0, n, max(1, n // 200))
     sample = thumbnails(images, rows)
     mean: Any = np.mean([len(thumb.uri) for thumb in sample.values()])

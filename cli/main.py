@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="A folder of labelled pictures becomes an honest classifier: extract, fit, report.",
+    help="A folder of labelled images becomes an honest classifier: extract, fit, report.",
 )
 
 
@@ -59,7 +59,7 @@ def configure(
 
 @app.command()
 def demo() -> None:
-    """The whole story on the embedded pictures, offline: extract, fit, report."""
+    """The whole story on the embedded images, offline: extract, fit, report."""
     from fishfeat.stages.predict import run_demo
 
     out = Global.output
@@ -84,7 +84,7 @@ def inspect(
     group_by: opt.GroupBy = None,
     group_pattern: opt.GroupPattern = None,
 ) -> None:
-    """List a data set: classes, sizes, groups, unreadable files, identical pictures."""
+    """List a data set: classes, sizes, groups, unreadable files, identical images."""
     from fishfeat.stages.inspect import list_images
 
     out = Global.output
@@ -113,7 +113,7 @@ def extract(
     resize: opt.Resize = None,
     pool: opt.Pool = None,
     layer: opt.Layer = None,
-    views_: opt.Views = None,
+    tta: opt.TTA = None,
     precision: opt.Precision = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
@@ -125,11 +125,11 @@ def extract(
     group_pattern: opt.GroupPattern = None,
     allow_truncated: opt.AllowTruncated = None,
     device: opt.Device = "auto",
-    compute: opt.Compute = "auto",
+    runtime: opt.Runtime = "auto",
     batch_size: opt.BatchSize = None,
     workers: opt.Workers = None,
 ) -> None:
-    """Embed every picture once; what is in the cache already is not embedded again."""
+    """Embed every image once; what is in the cache already is not embedded again."""
     from fishfeat.stages.extract import extract_data
 
     out = Global.output
@@ -146,7 +146,7 @@ def extract(
                 "img_size": img_size,
                 "resize": resize,
                 "pool": pool,
-                "views": views_,
+                "tta": tta,
                 "precision": precision,
             },
             scan_options={
@@ -162,7 +162,7 @@ def extract(
             allow_truncated=allow_truncated,
             layers=layer or (),
             device=device,
-            compute=compute,
+            runtime=runtime,
             batch_size=batch_size,
             workers=workers,
             on_scan=scanned,
@@ -206,10 +206,10 @@ def fit(
         typer.Option(
             "--learning-curve",
             help="Also score the classifiers that --clf names (else logreg) on ever more of the "
-            "training groups: would more pictures help?",
+            "training groups: would more images help?",
         ),
     ] = False,
-    unknown: opt.Unknown = False,
+    novelty: opt.Novelty = False,
     jobs: opt.Jobs = -1,
     backend: opt.Backend = None,
     device: opt.TreesDevice = "cpu",
@@ -233,7 +233,7 @@ def fit(
             vote=vote,
             permute=permute,
             learning_curve=learning_curve,
-            unknown=unknown,
+            novelty=novelty,
             jobs=jobs,
             backend=backend,
             device=device,
@@ -263,10 +263,10 @@ def report(
         ),
     ] = False,
 ) -> None:
-    """Write the page: data, splits, leaderboard, confusions, pictures, costs."""
+    """Write the page: data, splits, leaderboard, confusions, images, costs."""
     from fishfeat.stages.fit import report_data
 
-    with Global.output.bar("Thumbnails", "pictures") as on_progress:
+    with Global.output.bar("Thumbnails", "images") as on_progress:
         folder, page = report_data(
             cache=Global.cache,
             map_method=map_method,
@@ -281,13 +281,13 @@ def report(
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Picture files or folders.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="Name of a kept model. Default: the one with the best accuracy."),
     ] = None,
 ) -> None:
-    """Name new pictures with a kept model: CSV on stdout, or JSON."""
+    """Name new images with a kept model: CSV on stdout, or JSON."""
     from fishfeat.stages.predict import predict_images
 
     out = Global.output
@@ -315,7 +315,7 @@ def info(
     prune: Annotated[
         bool,
         typer.Option(
-            "--prune", help="Drop the vectors of pictures that the data set last used has lost."
+            "--prune", help="Drop the vectors of images that the data set last used has lost."
         ),
     ] = False,
 ) -> None:

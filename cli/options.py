@@ -12,7 +12,7 @@ Data = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Argument(
         help="Folder of class folders, or CSV with path and label. "
-        "Default: the data set last used, else the embedded pictures.",
+        "Default: the data set last used, else the embedded images.",
         show_default=False,
     ),
 ]
@@ -54,7 +54,7 @@ GroupBy = Annotated[
     typer.Option(
         metavar="RULE",
         help="What belongs together and is never split: pattern:REGEX, column[:NAME], folder:N, "
-        "time:SECONDS (bursts), duplicates (near-copies), auto (what is found) or none; may be "
+        "time:SECONDS (bursts), duplicates (near-duplicates), auto (what is found) or none; may be "
         "repeated, and what any rule joins is joined.",
         rich_help_panel=_LABELS,
     ),
@@ -72,7 +72,7 @@ AllowTruncated = Annotated[
     Optional[bool],  # noqa: UP045
     typer.Option(
         "--allow-truncated/--no-allow-truncated",
-        help="Use pictures whose files end too soon as far as they go. Default: as the last time, "
+        help="Use images whose files end too soon as far as they go. Default: as the last time, "
         "else reject them.",
         show_default=False,
     ),
@@ -99,7 +99,7 @@ Resize = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         metavar="squash|pad|crop",
-        help="How a picture becomes square; squash keeps it whole. [default: squash]",
+        help="How an image becomes square; squash keeps it whole. [default: squash]",
         rich_help_panel=_BACKBONE,
     ),
 ]
@@ -120,10 +120,10 @@ Layer = Annotated[
         rich_help_panel=_BACKBONE,
     ),
 ]
-Views = Annotated[
+TTA = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--views",
+        "--tta",
         metavar="none|flip|d4|rotate:N",
         help="Average over views: the mirror image, the eight turns and mirrors of a square, or N "
         "turns round the circle. [default: none]",
@@ -177,10 +177,10 @@ Permute = Annotated[
     ),
 ]
 
-Unknown = Annotated[
+Novelty = Annotated[
     bool,
     typer.Option(
-        "--unknown",
+        "--novelty",
         help="Also leave each class out in turn: would the classifiers that --clf names (else "
         "logreg) notice a species that they never saw?",
         rich_help_panel=_MORE,
@@ -193,17 +193,17 @@ TreesDevice = Annotated[
     str,
     typer.Option(metavar="cpu|cuda", help="Where xgb grows its trees.", rich_help_panel=_MACHINE),
 ]
-Compute = Annotated[
+Runtime = Annotated[
     str,
     typer.Option(
         metavar="auto|eager|compile|openvino",
-        help="How the network runs; auto tries what pays for so many pictures.",
+        help="How the network runs; auto tries what pays for so many images.",
         rich_help_panel=_MACHINE,
     ),
 ]
 BatchSize = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Pictures at once; by default what fits.", rich_help_panel=_MACHINE),
+    typer.Option(min=1, help="Images at once; by default what fits.", rich_help_panel=_MACHINE),
 ]
 Workers = Annotated[
     Optional[int],  # noqa: UP045

@@ -34,7 +34,7 @@ def fit_bars(out: Output) -> Iterator[Callable[[str, str], OnProgress]]:
         yield on_run
 
 
-# --- pictures -------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------
 
 
 def show_images(out: Output, folder: DatasetFolder, images: ImageSet) -> None:
@@ -52,14 +52,14 @@ def show_images(out: Output, folder: DatasetFolder, images: ImageSet) -> None:
         )
         for c in document["classes"]
     ]
-    counts = (many(len(images), "picture"), many(len(rows), "class", "classes"))
+    counts = (many(len(images), "image"), many(len(rows), "class", "classes"))
     title = f"{folder.name}: {', '.join(counts)}"
-    out.table(title, ("class", "pictures", "groups", "median size"), rows)
+    out.table(title, ("class", "images", "groups", "median size"), rows)
     same = document["identical"]
     if same["repeated"]:
         out.say(
             f"Files that repeat the bytes of another: {same['repeated']}; "
-            f"pictures under several labels: {same['under_several_labels']}."
+            f"images under several labels: {same['under_several_labels']}."
         )
     say_rejected(out, images)
 
@@ -91,17 +91,17 @@ def show_extraction(out: Output, done: Extraction) -> None:
             "n_classes": len(images.class_names),
             "n_groups": None if images.groups is None else len(set(images.groups.tolist())),
             "grouping": images.grouping,
-            "signs": [sign._asdict() for sign in done.signs],
+            "hints": [hint._asdict() for hint in done.hints],
             "rejected": [{"path": lost.key, "reason": lost.reason} for lost in images.rejected],
         }
     )
     say_rejected(out, images)
     copies = len(images) - len(set(images.digest.tolist()))
     said = [
-        many(len(features), "picture"),
+        many(len(features), "image"),
         many(len(images.class_names), "class", "classes"),
         *([] if images.groups is None else [many(len(set(images.groups.tolist())), "group")]),
-        *([many(copies, "picture") + " the same as another"] if copies else []),
+        *([many(copies, "image") + " the same as another"] if copies else []),
         f"{features.dim} features each",
     ]
     out.say(f"{done.folder.name}: {', '.join(said)}; {done.n_new} embedded now. {path}")
@@ -125,7 +125,7 @@ def fit_document(done: Fit) -> dict[str, Any]:
         "n_images": len(done.splits.rows),
         "n_test": len(done.splits.holdout),
         "grouping": done.splits.grouping,
-        "signs": [sign._asdict() for sign in done.signs],
+        "hints": [hint._asdict() for hint in done.hints],
         "notes": done.splits.notes,
         "runs": [run_document(run) for run in done.runs],
         "models": done.models,
@@ -134,7 +134,7 @@ def fit_document(done: Fit) -> dict[str, Any]:
             for name, chance in done.chance.items()
         },
         "curves": [curve_entry(curve) for curve in done.curves],
-        "unknown": [found.as_dict() for found in done.unknown],
+        "novelty": [found.as_dict() for found in done.novelty],
     }
 
 
@@ -145,7 +145,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "split": run.split,
         **run.metrics,
         "intervals": run.intervals,
-        "spread": run.spread,
+        "std": run.std,
         "folds": run.folds,
         "seconds": run.seconds,
         "splits_digest": run.splits_digest,
@@ -172,7 +172,7 @@ def show_fit(out: Output, done: Fit) -> None:
     if done.splits.strategy == "grouped":
         out.say(
             "grouped: no group stands on both sides of a fold; this is the figure to believe.\n"
-            "random: siblings of the scored pictures are in training; the difference is the leak."
+            "random: siblings of the scored images are in training; the difference is the leak."
         )
 
 
@@ -188,7 +188,7 @@ def show_leaderboard(out: Output, done: Fit) -> None:
     columns += ["random accuracy", "leak"] if main == "grouped" else []
     columns += ["balanced", "macro F1", over, "seconds"]
     rows = [_leaderboard_row(run, random, main) for run in ranked]
-    title = f"{done.folder.name}: {many(len(ranked[0].keys), 'picture')} out of fold"
+    title = f"{done.folder.name}: {many(len(ranked[0].keys), 'image')} out of fold"
     out.table(title, columns, rows)
     _show_held_out(out, done, ranked)
 
@@ -198,7 +198,7 @@ def _leaderboard_row(run: Run, random: Mapping[str, Run], main: str) -> list[str
     if main == "grouped":
         leaked = random[run.name].metrics["accuracy"]
         row += [f"{leaked:.3f}", f"{leaked - run.metrics['accuracy']:+.3f}"]
-    rest = (run.metrics["balanced_accuracy"], run.metrics["macro_f1"], run.spread[RANKED_BY])
+    rest = (run.metrics["balanced_accuracy"], run.metrics["macro_f1"], run.std[RANKED_BY])
     return [*row, *(f"{value:.3f}" for value in rest), f"{sum(run.seconds.values()):.1f}"]
 
 
@@ -210,7 +210,7 @@ def _score(
 
 
 def _show_held_out(out: Output, done: Fit, ranked: Sequence[Run]) -> None:
-    """The scores on the held-out pictures, and that of the best run in words."""
+    """The scores on the held-out images, and that of the best run in words."""
     if not len(done.splits.holdout):
         return
     groups = done.features.groups
@@ -218,7 +218,7 @@ def _show_held_out(out: Output, done: Fit, ranked: Sequence[Run]) -> None:
     rows = [[run.name, _held_score(run.holdout), _held_score(run.holdout_folds)] for run in ranked]
     columns = ("classifier", "fitted on all others (95 %)", "mean of folds' models (95 %)")
     inside = "" if n_groups is None else f" in {many(n_groups, 'group')}"
-    title = f"Held out: {many(len(done.splits.holdout), 'picture')}{inside}, scored once"
+    title = f"Held out: {many(len(done.splits.holdout), 'image')}{inside}, scored once"
     out.table(title, columns, rows)
     out.say(held_out(ranked[0], ranked[0].name, n_groups))
 
@@ -275,7 +275,7 @@ def show_info(out: Output, document: Mapping[str, Any]) -> None:
             (f["file"], f["n_images"], f["dim"], f["features"], f"{f['megabytes']:.1f} MB")
             for f in dataset["features"]
         ]
-        columns = ("features", "pictures", "length", "backbone", "size")
+        columns = ("features", "images", "length", "backbone", "size")
         out.table(f"{dataset['dataset']}{mark} ({dataset['root']})", columns, rows)
         out.say(
             f"{many(dataset['n_runs'], 'run')}; models: {', '.join(dataset['models']) or 'none'}"
@@ -297,7 +297,7 @@ def show_verified(out: Output, document: Mapping[str, Any]) -> None:
         ]
         columns = ("features", "state", "vectors", "missing", "left out", "vanished")
         n = dataset["n_images"]
-        listed = "no list of pictures" if n is None else many(n, "picture")
+        listed = "no list of images" if n is None else many(n, "image")
         out.table(f"{dataset['dataset']}: {listed}", columns, rows)
         for fault in dataset["faults"]:
             out.say(fault)
@@ -312,12 +312,12 @@ def _say_checked(out: Output, file: Mapping[str, Any]) -> None:
         out.say(f"{file['file']}: {fault}")
     if file["n_missing"]:
         out.say(
-            f"{file['file']}: not embedded yet: {many(file['n_missing'], 'picture')}; "
+            f"{file['file']}: not embedded yet: {many(file['n_missing'], 'image')}; "
             f"`{file['command']}` mends it."
         )
     if file["n_vanished"]:
         out.say(
-            f"{file['file']}: of pictures that are gone or have changed: "
+            f"{file['file']}: of images that are gone or have changed: "
             f"{many(file['n_vanished'], 'vector')}; `fishfeat info --prune` drops them."
         )
 
@@ -327,7 +327,7 @@ def show_pruned(out: Output, document: Mapping[str, Any]) -> None:
     out.document(document)
     for file in document["files"]:
         out.say(
-            f"{file['file']}: {many(file['n_rows'], 'vector')} of vanished pictures dropped, "
+            f"{file['file']}: {many(file['n_rows'], 'vector')} of vanished images dropped, "
             f"{megabytes(file['n_bytes'])} freed."
         )
     if not document["files"]:

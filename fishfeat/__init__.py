@@ -1,4 +1,4 @@
-"""A folder of labelled pictures becomes an honest classifier.
+"""A folder of labelled images becomes an honest classifier.
 
 The names below are loaded when they are first used: importing the package loads neither torch nor
 scikit-learn.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fishfeat.features.backbones import load_backbone
     from fishfeat.features.extract import extract
     from fishfeat.features.specs import make_spec
-    from fishfeat.images.grouping.near_duplicates import find_copies
+    from fishfeat.images.grouping.near_duplicates import find_near_duplicates
     from fishfeat.images.grouping.rules import group_images
     from fishfeat.images.scan import scan
     from fishfeat.models import fit_model, load_model
@@ -27,7 +27,7 @@ _HOME = {
     "cross_validate": "fishfeat.classify.validation.cross_validation",
     "extract": "fishfeat.features.extract",
     "feature_map": "fishfeat.classify.projection",
-    "find_copies": "fishfeat.images.grouping.near_duplicates",
+    "find_near_duplicates": "fishfeat.images.grouping.near_duplicates",
     "fit_model": "fishfeat.models",
     "group_images": "fishfeat.images.grouping.rules",
     "learning_curve": "fishfeat.classify.validation.learning_curve",
@@ -43,7 +43,7 @@ __all__ = [
     "cross_validate",
     "extract",
     "feature_map",
-    "find_copies",
+    "find_near_duplicates",
     "fit_model",
     "group_images",
     "learning_curve",

@@ -13,7 +13,7 @@ class FishfeatError(Exception):
 
 
 class DataError(FishfeatError):
-    """Pictures, labels, CSV files or patterns that do not fit together."""
+    """Images, labels, CSV files or patterns that do not fit together."""
 
 
 class BackboneError(FishfeatError):

@@ -1,4 +1,4 @@
-"""Fitted models: fit on everything, keep, load, name new pictures, refuse a wrong backbone."""
+"""Fitted models: fit on everything, keep, load, name new images, refuse a wrong backbone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.statistics.metrics import margin
 from fishfeat.classify.validation.cross_validation import describe_features, fit_rows, score_rows
-from fishfeat.classify.validation.ensemble import NAME, SoftVote
+from fishfeat.classify.validation.ensemble import NAME, SoftVotingEnsemble
 from fishfeat.classify.validation.search import Budget, make_model, run_name
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
@@ -31,7 +31,7 @@ _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib", "torch", 
 
 
 class Prediction(NamedTuple):
-    """What a model says of one picture; `reason` is not '' where it could not be read.
+    """What a model says of one image; `reason` is not '' where it could not be read.
 
     `scores` float64 (n_classes,) are probabilities or decision values, as the model gives them;
     `margin` is the distance of the two best, 0 to 1: it ranks one model's answers, and is neither
@@ -47,7 +47,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A fitted pipeline with everything needed to use it on new pictures.
+    """A fitted pipeline with everything needed to use it on new images.
 
     Attributes
     ----------
@@ -101,12 +101,12 @@ class Model:
     def predict(
         self, paths: Sequence[str | os.PathLike[str]], *, backbone: Backbone | None = None
     ) -> list[Prediction]:
-        """Name new pictures, in the order given.
+        """Name new images, in the order given.
 
         Parameters
         ----------
         paths
-            Picture files.
+            Image files.
         backbone
             Loaded already; otherwise it is loaded by the model's own specification.
 
@@ -115,7 +115,7 @@ class Model:
         ModelError
             The backbone's weights or preprocessing are not those that the model was fitted with.
         """
-        from fishfeat.features.autotune import choose
+        from fishfeat.features.autotune import autotune
         from fishfeat.features.backbones import load_backbone
         from fishfeat.features.engines.local import Item, embed
 
@@ -124,7 +124,7 @@ class Model:
         names = [str(os.fspath(path)) for path in paths]
         found: dict[str, Prediction] = {}
         items = [Item(name, "") for name in dict.fromkeys(names)]
-        for batch in embed(items, backbone, runner=choose(items, backbone).runner):
+        for batch in embed(items, backbone, runner=autotune(items, backbone).runner):
             found |= self._predictions([item.path for item in batch.items], batch.X)
             found |= {item.path: self._unreadable(item.path, why) for item, why in batch.failed}
         return [found[name] for name in names]
@@ -170,7 +170,7 @@ def fit_model(
     seed: int = 0,
     search: Budget | None = None,
 ) -> Model:
-    """Fit a classifier on every labelled picture, or on `rows` int64 (n_rows,) of the features."""
+    """Fit a classifier on every labelled image, or on `rows` int64 (n_rows,) of the features."""
     rows = np.flatnonzero(features.y >= 0) if rows is None else rows
     unfitted = make_model(clf, search=search, balanced=balanced, seed=seed)
     with one_blas_thread():
@@ -208,12 +208,12 @@ def model_of(
     )
 
 
-def vote_model(models: Sequence[Model]) -> Model:
+def ensemble_model(models: Sequence[Model]) -> Model:
     """One model of several that were fitted on the same features: the mean of what they say."""
     first, voters = models[0], [model.clf for model in models]
     if len({(model.fingerprint, tuple(model.class_names.tolist())) for model in models}) > 1:
         raise ModelError("Only models of the same features and classes can vote together.")
-    pipeline = make_pipeline(SoftVote([model.pipeline for model in models]))
+    pipeline = make_pipeline(SoftVotingEnsemble([model.pipeline for model in models]))
     config = {**first.config, "voters": voters}
     return replace(first, clf=NAME, pipeline=pipeline, score_kind="proba", config=config)
 

@@ -22,9 +22,9 @@ SHARED = Path(os.environ.get("FISHFEAT_SHARED", Path(__file__).parents[2] / "sha
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real pictures and weights; the test is skipped where it is absent."""
+    """The folder of real images and weights; the test is skipped where it is absent."""
     if not (SHARED / "data").is_dir():
-        pytest.skip(f"no real pictures at {SHARED} (set FISHFEAT_SHARED)")
+        pytest.skip(f"no real images at {SHARED} (set FISHFEAT_SHARED)")
     return SHARED
 
 
@@ -49,7 +49,7 @@ def draw_folder() -> Callable[..., Path]:
 
 @pytest.fixture
 def folder(tmp_path: Path, draw_folder: Callable[..., Path]) -> Path:
-    """Two classes of six small pictures in three pairs each."""
+    """Two classes of six small images in three pairs each."""
     return draw_folder(tmp_path / "fish")
 
 

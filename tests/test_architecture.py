@@ -9,8 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {
+    "checks": 0,
     "errors": 0,
     "files": 0,
+    "options": 0,
     "records": 0,
     "workspace": 0,
     "demo": 1,

@@ -28,7 +28,7 @@ def backbone() -> Backbone:
 
 @pytest.fixture(scope="module")
 def pond(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of each class, told apart by their hue."""
+    """Six images of each class, told apart by their hue."""
     root = tmp_path_factory.mktemp("pond")
     rng = np.random.default_rng(0)
     for c, name in enumerate(CLASSES):
@@ -53,11 +53,11 @@ def model(features: Features) -> Model:
 @pytest.fixture
 def broken(tmp_path: Path) -> Path:
     path = tmp_path / "broken.jpg"
-    path.write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    path.write_bytes(b"\xff\xd8\xff\xe0 no image")
     return path
 
 
-def test_pictures_get_the_names_of_their_classes(
+def test_images_get_the_names_of_their_classes(
     model: Model, backbone: Backbone, pond: Path
 ) -> None:
     paths = [pond / name / f"{i}.png" for i in (4, 1) for name in CLASSES]
@@ -118,7 +118,7 @@ def test_classes_that_were_not_learned_are_never_the_answer(
     assert found[0].scores.argmin() == 1
 
 
-def test_pictures_without_a_label_are_not_learned(features: Features) -> None:
+def test_images_without_a_label_are_not_learned(features: Features) -> None:
     y = features.y.copy()
     y[:2] = -1
     model = fit_model(dataclasses.replace(features, y=y), "logreg")
@@ -127,16 +127,16 @@ def test_pictures_without_a_label_are_not_learned(features: Features) -> None:
 
 
 def test_nothing_to_learn_from_is_an_error_that_says_so(features: Features) -> None:
-    with pytest.raises(DataError, match="cannot learn from 0 pictures of 0 classes"):
+    with pytest.raises(DataError, match="cannot learn from 0 images of 0 classes"):
         fit_model(features, "svc", rows=np.empty(0, np.int64))
-    with pytest.raises(DataError, match="cannot learn from 6 pictures of 1 class:"):
+    with pytest.raises(DataError, match="cannot learn from 6 images of 1 class:"):
         fit_model(features, "svc", rows=np.flatnonzero(features.y == 0))
 
 
-# --- unreadable pictures ----------------------------------------------------------------------
+# --- unreadable images ----------------------------------------------------------------------
 
 
-def test_an_unreadable_picture_gets_its_reason_and_shifts_nothing(
+def test_an_unreadable_image_gets_its_reason_and_shifts_nothing(
     model: Model, backbone: Backbone, pond: Path, broken: Path
 ) -> None:
     good = [pond / name / "2.png" for name in CLASSES]
@@ -153,14 +153,14 @@ def test_an_unreadable_picture_gets_its_reason_and_shifts_nothing(
     assert (mixed[1].path, mixed[3].path) == (str(broken), str(broken.with_name("absent.png")))
 
 
-def test_nothing_but_unreadable_pictures_is_answered_too(
+def test_nothing_but_unreadable_images_is_answered_too(
     model: Model, backbone: Backbone, broken: Path
 ) -> None:
     found = model.predict([broken, broken], backbone=backbone)
     assert [bool(p.reason) for p in found] == [True, True]
 
 
-def test_a_picture_named_twice_is_answered_twice_and_none_not_at_all(
+def test_a_image_named_twice_is_answered_twice_and_none_not_at_all(
     model: Model, backbone: Backbone, pond: Path
 ) -> None:
     path = pond / "cod" / "0.png"

@@ -1,4 +1,4 @@
-"""The figures that the real pictures and the real backbone must give."""
+"""The figures that the real images and the real backbone must give."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def network(shared):
 
 @pytest.fixture(scope="module")
 def fish(shared, network, tmp_path_factory):
-    """All 1,002 pictures of fish4knowledge-mini, embedded."""
+    """All 1,002 images of fish4knowledge-mini, embedded."""
     images = scan(shared / "data" / "fish4knowledge-mini", group_pattern=r"fish_(\d+)_")
     return images, extract(images, load_backbone(network), cache=tmp_path_factory.mktemp("cache"))
 
@@ -41,12 +41,12 @@ def plain_vectors(images, network) -> np.ndarray:
     with torch.inference_mode():
         for start in range(0, len(images), 32):
             rows = range(start, min(start + 32, len(images)))
-            pictures = [transform(Image.open(images.path(i)).convert("RGB")) for i in rows]
-            found.append(model(torch.stack(pictures)).numpy())
+            images = [transform(Image.open(images.path(i)).convert("RGB")) for i in rows]
+            found.append(model(torch.stack(images)).numpy())
     return np.concatenate(found)
 
 
-def test_every_picture_is_embedded_and_no_trajectory_crosses_species(fish):
+def test_every_image_is_embedded_and_no_trajectory_crosses_species(fish):
     images, features = fish
     assert len(images) == len(features) == 1002
     assert len(np.unique(features.groups)) == 237

@@ -1,4 +1,4 @@
-"""--allow-truncated: half of a picture is used where it is asked for, and never unasked."""
+"""--allow-truncated: half of an image is used where it is asked for, and never unasked."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_of_a_progressive_jpeg_every_row_is_read_but_coarsely():
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "TIFF"])
-def test_half_a_picture_stands_upright(fmt):
+def test_half_a_image_stands_upright(fmt):
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(textured(), fmt, exif=exif)
@@ -74,7 +74,7 @@ def test_half_a_picture_stands_upright(fmt):
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP"])
-def test_a_whole_picture_is_the_same_with_and_without(fmt):
+def test_a_whole_image_is_the_same_with_and_without(fmt):
     data = encoded(textured(), fmt)
     assert np.array_equal(decode(data, allow_truncated=True), decode(data))
 
@@ -117,7 +117,7 @@ def test_threads_that_are_strict_stay_so_beside_threads_that_are_not():
 
 @pytest.fixture
 def data(folder):
-    """Twelve whole pictures and two halves, one of them with its header alone."""
+    """Twelve whole images and two halves, one of them with its header alone."""
     (folder / "bass" / "half.png").write_bytes(half(encoded(textured(1), "PNG")))
     (folder / "bream" / "header.png").write_bytes(encoded(textured(2), "PNG")[:50])
     return folder
@@ -162,11 +162,11 @@ def test_the_flag_brings_halves_in_is_remembered_and_when_dropped_they_go(run, d
     assert FeatureCache(folder.features_files()[0]).n_done == 13
 
 
-def test_half_read_pictures_are_counted_and_marked(run, data, tmp_path):
+def test_half_read_images_are_counted_and_marked(run, data, tmp_path):
     run("extract", data, *TINY, "--allow-truncated")
-    assert run("inspect")["notes"] == [f"1 picture is {NOTE}"]
+    assert run("inspect")["notes"] == [f"1 image is {NOTE}"]
     folder = Workspace(tmp_path / "cache").dataset("fish")
-    assert folder.load_images().notes == (f"1 picture is {NOTE}",)
+    assert folder.load_images().notes == (f"1 image is {NOTE}",)
     with open(folder.images_csv, newline="") as file:
         rows = {row["path"]: (row["status"], row["reason"]) for row in csv.DictReader(file)}
     assert rows["bass/half.png"] == ("half-read", TRUNCATED)
@@ -180,7 +180,7 @@ def test_a_message_says_how_many_are_half_read(data, tmp_path, caplog, monkeypat
     monkeypatch.setattr(logging.getLogger("fishfeat"), "propagate", True)
     caplog.set_level("INFO", "fishfeat")
     extract(scan(data), SPEC, cache=tmp_path / "cache", allow_truncated=True)
-    assert f"1 picture is {NOTE}" in caplog.text
+    assert f"1 image is {NOTE}" in caplog.text
 
 
 def test_halves_stay_out_when_the_list_is_lost_the_file_copied_or_the_folder_moved(
@@ -212,7 +212,7 @@ def test_a_run_killed_after_a_batch_leaves_no_half_that_passes_for_whole(data, t
     assert len(features) == 12
 
 
-def test_a_half_picture_that_is_mended_is_whole(run, data):
+def test_a_half_image_that_is_mended_is_whole(run, data):
     run("extract", data, *TINY, "--allow-truncated")
     (data / "bass" / "half.png").write_bytes(encoded(textured(1), "PNG"))
     document = run("extract", "--no-allow-truncated")

@@ -56,7 +56,7 @@ class TrainRecipe:
     """Everything that decides how the student learns."""
 
     seed: int = 20261120
-    # Most epochs on small pictures at a constant rate, as they cost less; the last ones at the
+    # Most epochs on small images at a constant rate, as they cost less; the last ones at the
     # final size, while the rate falls to 0.
     steady_epochs: int = 5
     steady_size: int = 112
@@ -129,7 +129,7 @@ class Distance(nn.Module):
 
 
 def mirrored(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mirror half the pictures: the teacher's features hardly change, the student sees more."""
+    """Mirror half the images: the teacher's features hardly change, the student sees more."""
     flip = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
@@ -254,7 +254,7 @@ def save(student: nn.Module, size: int, out: Path) -> None:
 
 
 def config(num_features: int, size: int) -> dict[str, object]:
-    """Return timm's description of the network and of its pictures."""
+    """Return timm's description of the network and of its images."""
     pretrained_cfg = {
         "input_size": [3, size, size],
         "interpolation": "bilinear",

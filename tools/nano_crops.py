@@ -108,7 +108,7 @@ def as_tensor(crop: Image.Image, size: int) -> Tensor:
 
 
 def to_input(pixels: Tensor, device: torch.device) -> Tensor:
-    """Return uint8 pictures as the networks' input in [-1, 1] (mean = std = 0.5)."""
+    """Return uint8 images as the networks' input in [-1, 1] (mean = std = 0.5)."""
     scaled = pixels.to(device).float() / 127.5 - 1
     return scaled.contiguous(memory_format=torch.channels_last)
 

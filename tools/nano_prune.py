@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Prefix:
-    """What teacher and student give for the same pictures, up to the block now being pruned."""
+    """What teacher and student give for the same images, up to the block now being pruned."""
 
     teacher: Tensor
     student: Tensor

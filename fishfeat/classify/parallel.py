@@ -26,7 +26,7 @@ _lent: ContextVar[Parallel | None] = ContextVar("lent", default=None)
 
 
 def n_lent() -> int:
-    """How many workers there are beside this process; 0 outside `spread`, and on a worker."""
+    """How many workers there are beside this process; 0 outside `use_backend`, and on a worker."""
     pool = _lent.get()
     return pool.n_jobs if pool else 0
 
@@ -111,7 +111,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 
 @contextlib.contextmanager
-def spread(backend: str | None) -> Iterator[None]:
+def use_backend(backend: str | None) -> Iterator[None]:
     """Within it `cross_validate` sends each fold to a worker, or each candidate of a search.
 
     Parameters

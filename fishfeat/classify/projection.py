@@ -1,4 +1,4 @@
-"""Vectors laid out on a plane, so that a person can see which pictures a network finds alike."""
+"""Vectors laid out on a plane, so that a person can see which images a network finds alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Method = Literal["pca", "umap"]
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """Where each picture lies.
+    """Where each image lies.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ def feature_map(features: Features, *, method: str = "pca", seed: int = 0) -> Fe
     Parameters
     ----------
     features
-        What is to be laid out; at least three pictures.
+        What is to be laid out; at least three images.
     method
         'pca' (the two directions of largest variance) or 'umap' (McInnes et al. 2018: near
         neighbours stay near, distances between clusters mean nothing).
@@ -64,13 +64,13 @@ def feature_map(features: Features, *, method: str = "pca", seed: int = 0) -> Fe
     Raises
     ------
     DataError
-        The method is not known, or there are fewer than three pictures.
+        The method is not known, or there are fewer than three images.
     MissingExtraError
         UMAP is not installed.
     """
     check_method(method)
     if len(features) < 3:
-        raise DataError(f"A map needs at least three pictures; there are {len(features)}.")
+        raise DataError(f"A map needs at least three images; there are {len(features)}.")
     lay_out = _pca if method == "pca" else _umap
     xy, explained = lay_out(features.X, seed)
     return FeatureMap(features.keys, xy, method, explained, features.spec.describe())

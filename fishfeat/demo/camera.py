@@ -18,7 +18,7 @@ SUPERSAMPLING = 2
 def draw_scene(species: Species, gen: Gen, *, size: tuple[int, int]) -> Image.Image:
     """Draw one individual in one scene.
 
-    The picture is square, `SUPERSAMPLING` times finer than the frame and larger than it, so that a
+    The image is square, `SUPERSAMPLING` times finer than the frame and larger than it, so that a
     frame of ``size`` cut from its middle is full whatever the angle.
 
     Parameters
@@ -41,8 +41,8 @@ def draw_scene(species: Species, gen: Gen, *, size: tuple[int, int]) -> Image.Im
     scene = SCENES[gen.choice(len(SCENES), p=weights)](gen, side)
     pose = random_pose(species, gen, side=side, frame=frame, tilt=scene.tilt)
     animal = painted(species, pose, gen=gen, side=side)
-    picture = _composed(scene, animal, gen) * np.array(species.light, np.float32)
-    return _photographed(_exposed(picture, gen), gen)
+    image = _composed(scene, animal, gen) * np.array(species.light, np.float32)
+    return _photographed(_exposed(image, gen), gen)
 
 
 def scene_side(size: tuple[int, int]) -> int:
@@ -71,7 +71,7 @@ def _cast_shadow(alpha: Field, gen: Gen) -> Field:
 
 
 def _exposed(rgb: Field, gen: Gen) -> Field:
-    """Give the picture its light: colour cast, uneven lamp, contrast, vignette."""
+    """Give the image its light: colour cast, uneven lamp, contrast, vignette."""
     cast = gen.normal(1, 0.03, 3) * gen.uniform(0.93, 1.07)
     down, right = (field - 0.5 for field in down_and_right(rgb.shape[0]))
     lamp = 1 + gen.normal(0, 0.1) * right + gen.normal(0, 0.1) * down
@@ -84,8 +84,8 @@ def _exposed(rgb: Field, gen: Gen) -> Field:
 def _photographed(rgb: Field, gen: Gen) -> Image.Image:
     """Add what a camera adds: blur and noise."""
     side = rgb.shape[0]
-    picture = Image.fromarray((clip(rgb, 0, 1) * 255).astype(np.uint8))
+    image = Image.fromarray((clip(rgb, 0, 1) * 255).astype(np.uint8))
     if gen.random() < 0.5:
-        picture = picture.filter(ImageFilter.GaussianBlur(gen.uniform(0.3, 0.9) * side / 400))
+        image = image.filter(ImageFilter.GaussianBlur(gen.uniform(0.3, 0.9) * side / 400))
     noise = gen.normal(0, gen.uniform(0.5, 3), (side, side, 1))
-    return Image.fromarray(clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8))
+    return Image.fromarray(clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))

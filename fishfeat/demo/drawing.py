@@ -1,7 +1,7 @@
-"""The demo set as files: which pictures there are, under which names, drawn once.
+"""The demo set as files: which images there are, under which names, drawn once.
 
 It is built as *A Large Scale Fish Dataset* (Ulucan, Karakaya and Turkan, 2020) was: few originals
-of each species, every one turned and flipped into many pictures. The number of the original is in
+of each species, every one turned and flipped into many images. The number of the original is in
 each file's name, for a split that keeps the copies of one original together.
 """
 
@@ -24,10 +24,10 @@ from fishfeat.errors import DataError, shortened
 from fishfeat.files import write_text
 
 DEMO_GROUP_PATTERN = r"_(\d+)-"
-"""Finds the number of the original in a picture's path."""
+"""Finds the number of the original in an image's path."""
 
 DRAWING_VERSION = 1
-"""Raised whenever the same arguments give other pictures, so that old ones are drawn again."""
+"""Raised whenever the same arguments give other images, so that old ones are drawn again."""
 
 _MARKER = ".fishfeat-demo.json"
 _OURS = re.compile(r"[a-z-]+_\d{4,}-r\d{3}f?\.png(\.tmp)?")
@@ -74,7 +74,7 @@ class _Plan:
             yield f"{name}/{_slug(name)}_{number:04d}-{turn.tag}.png", turn
 
     def paths(self) -> Iterator[str]:
-        """Yield the path of every picture, relative to the folder."""
+        """Yield the path of every image, relative to the folder."""
         for number, species, _ in self.originals():
             yield from (path for path, _ in self.copies(number, species))
 
@@ -89,8 +89,8 @@ def draw_demo(
 ) -> Path:
     """Draw the demo set, unless the folder holds it already.
 
-    Pictures are ``folder/<species>/<species-slug>_<original>-<turn>.png``; the original's number is
-    unique over the whole set and the first copy, ``r000``, is the original itself. Pictures that an
+    Images are ``folder/<species>/<species-slug>_<original>-<turn>.png``; the original's number is
+    unique over the whole set and the first copy, ``r000``, is the original itself. Images that an
     earlier or interrupted call drew are replaced.
 
     Parameters
@@ -100,12 +100,12 @@ def draw_demo(
     n_originals
         Originals of each species.
     n_copies
-        Pictures of each original, the untouched one included; 1 to 360.
+        Images of each original, the untouched one included; 1 to 360.
     seed
         Not negative. An original is a function of the seed, its species and its number within the
         species, not of how many others there are.
     size
-        Width and height of the pictures in pixels, at least 16 each.
+        Width and height of the images in pixels, at least 16 each.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def draw_demo(
     drawn = _drawn_files(folder)
     if _is_complete(folder, plan, drawn):
         return folder
-    # Before the first picture, so that a killed run's pictures are known to be ours.
+    # Before the first image, so that a killed run's images are known to be ours.
     _write_marker(folder, plan, complete=False)
     for path in drawn:
         path.unlink()
@@ -191,9 +191,9 @@ def _is_complete(folder: Path, plan: _Plan, drawn: list[Path]) -> bool:
 
 
 def _drawn_files(folder: Path) -> list[Path]:
-    """Return the pictures that an earlier call left, refusing a folder with anything else."""
+    """Return the images that an earlier call left, refusing a folder with anything else."""
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file. Name a new or empty folder for the demo pictures.")
+        raise DataError(f"{folder} is a file. Name a new or empty folder for the demo images.")
     files = list(_files(folder))
     known = (folder / _MARKER).is_file()
     foreign = [path for path in files if not (known and _is_ours(folder, path))]
@@ -228,7 +228,7 @@ def _remove_empty_folders(folder: Path) -> None:
             child.rmdir()
 
 
-# --- pictures -------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------
 
 
 def _draw_original(folder: Path, plan: _Plan, number: int, species: int, individual: int) -> None:
@@ -261,8 +261,8 @@ _QUARTERS = (
 )
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def _save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
-    picture.save(temporary, "PNG", compress_level=4)
+    image.save(temporary, "PNG", compress_level=4)
     os.replace(temporary, path)

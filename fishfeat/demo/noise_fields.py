@@ -31,7 +31,7 @@ def smoothstep(low: float, high: float, field: Field) -> Field:
 
 
 def mix(base: Field, colour: Field, amount: Field) -> Field:
-    """Lay a colour over a picture of shape (side, side, 3)."""
+    """Lay a colour over an image of shape (side, side, 3)."""
     return base + amount[..., None] * (colour - base)
 
 

@@ -1,4 +1,4 @@
-"""The fastest way to run a network on this machine, found on some of the pictures themselves.
+"""The fastest way to run a network on this machine, found on some of the images themselves.
 
 No way is best for every network: on one machine bf16 doubled the rate of a ResNet, and made vectors
 of a MobileNetV2 that were no longer its own; compiling paid within a minute, or never.
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from fishfeat.errors import FishfeatError
 from fishfeat.features.backbones import Backbone
 from fishfeat.features.engines.local import Engine, Item, Loaded, n_cores, read_item, threads
-from fishfeat.features.runtimes import Runner, Way, make_way, prepare
-from fishfeat.features.specs import check_compute
+from fishfeat.features.runtimes import Runner, RuntimeConfig, make_runtime_config, prepare
+from fishfeat.features.specs import check_runtime
 
 log = logging.getLogger("fishfeat")
 
-# Smallest cosine that any probe picture's vector may have to that of eager fp32.
+# Smallest cosine that any probe image's vector may have to that of eager fp32.
 AGREEMENT = 0.999
 _N_PROBES = 16
-# Work of so few seconds, or pictures, is begun at once.
+# Work of so few seconds, or images, is begun at once.
 _MIN_SECONDS = 15.0
-_MIN_PICTURES = 64
+_MIN_IMAGES = 64
 _TIMED_SECONDS = 0.3
 # What a way is hoped to gain and what it costs to make, as measured on four networks.
 _HOPED_GAIN = {"eager": 2.0, "openvino": 2.0, "compile": 1.4}
@@ -36,7 +36,7 @@ _BUILD_SECONDS_PER_MODULE = 0.12
 _PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16"), "mps": ("fp32", "fp16")}
 
 
-class Trial(NamedTuple):
+class Candidate(NamedTuple):
     """How a way did: images per second, and its smallest cosine to eager fp32."""
 
     runner: Runner
@@ -45,14 +45,14 @@ class Trial(NamedTuple):
 
     def __str__(self) -> str:
         way = self.runner.way
-        return f"{way.compute} {way.precision} {self.rate:.0f}/s (cosine {self.cosine:.5f})"
+        return f"{way.runtime} {way.precision} {self.rate:.0f}/s (cosine {self.cosine:.5f})"
 
 
-class Choice(NamedTuple):
+class Selection(NamedTuple):
     """The way taken, made ready, and what was tried for it."""
 
     runner: Runner
-    tried: list[Trial]
+    tried: list[Candidate]
 
     def describe(self) -> dict[str, Any]:
         """Plain values for the feature file."""
@@ -64,19 +64,19 @@ class Choice(NamedTuple):
         return self.runner.way._asdict() | {"tried": tried}
 
 
-def choose(
+def autotune(
     items: Sequence[Item],
     backbone: Backbone,
     *,
-    compute: str = "auto",
+    runtime: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
-    begun: Way | None = None,
-) -> Choice:
+    begun: RuntimeConfig | None = None,
+) -> Selection:
     """The way in which `items` are embedded soonest, the search for it included.
 
     A way is taken only if its vectors agree with eager fp32 to a cosine of 0.999 for every one of
-    16 pictures from all over `items`; and tried only if the pictures to do can win back its cost.
+    16 images from all over `items`; and tried only if the images to do can win back its cost.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def choose(
         What is to be embedded.
     backbone
         The network, on its device; a precision that its specification names is kept.
-    compute
+    runtime
         'eager', 'compile', 'openvino', or 'auto' for any of them.
     batch_size, workers
         As they are to be.
@@ -96,12 +96,12 @@ def choose(
     BackboneError, MissingExtraError
         What was asked for is not known, or does not run here.
     """
-    check_compute(compute)
+    check_runtime(runtime)
     with threads(n_cores(workers)) as pool:
         bench = _Bench(backbone, pool, n_cores(workers), batch_size)
         if begun is not None:
-            return Choice(_continued(bench, begun, compute), [])
-        return _chosen(bench, items, compute)
+            return Selection(_continued(bench, begun, runtime), [])
+        return _chosen(bench, items, runtime)
 
 
 class _Bench:
@@ -116,13 +116,13 @@ class _Bench:
         self._probe: list[Loaded] = []
         self._expected: NDArray[np.float32]
 
-    def ready(self, compute: str, precision: str | None = None) -> Runner:
+    def ready(self, runtime: str, precision: str | None = None) -> Runner:
         """A way made ready in one of the threads."""
-        way = make_way(self.backbone, compute, precision, self._batch_size)
+        way = make_runtime_config(self.backbone, runtime, precision, self._batch_size)
         return self._pool.submit(prepare, self.backbone, way, self._n_threads).result()
 
     def lay_out(self, items: Sequence[Item]) -> float:
-        """Decode some pictures and embed them in the plain way; roughly the seconds for all.
+        """Decode some images and embed them in the plain way; roughly the seconds for all.
 
         0 where none can be read.
         """
@@ -130,27 +130,27 @@ class _Bench:
         engine = Engine(self.backbone, plain)
         spread = np.unique(np.linspace(0, len(items) - 1, _N_PROBES).astype(int))
         loaded = self._pool.map(lambda i: engine.load(read_item(items[i])), spread)
-        self._probe = [each for each in loaded if each.picture is not None]
+        self._probe = [each for each in loaded if each.image is not None]
         if not self._probe:
             return 0.0
         start = time.perf_counter()
         self._expected = self._vectors(plain, self._probe)
         return (time.perf_counter() - start) * len(items) / len(self._probe)
 
-    def tried(self, compute: str, precision: str) -> Trial:
+    def tried(self, runtime: str, precision: str) -> Candidate:
         """Make a way ready, hold its vectors against the plain ones, and time it."""
-        runner = self.ready(compute, precision)
+        runner = self.ready(runtime, precision)
         cosine = _cosines(self._vectors(runner, self._probe), self._expected).min()
         # Every thread has a batch at least.
         n = runner.way.batch_size * self._n_threads
-        pictures = self._probe * -(-n // len(self._probe))
+        images = self._probe * -(-n // len(self._probe))
         rounds: list[float] = []
         since = time.perf_counter()
         while not rounds or time.perf_counter() - since < _TIMED_SECONDS:
             start = time.perf_counter()
-            self._vectors(runner, pictures)
+            self._vectors(runner, images)
             rounds.append(time.perf_counter() - start)
-        return Trial(runner, len(pictures) / min(rounds), float(cosine))
+        return Candidate(runner, len(images) / min(rounds), float(cosine))
 
     def _vectors(self, runner: Runner, loaded: list[Loaded]) -> NDArray[np.float32]:
         engine, size = Engine(self.backbone, runner), runner.way.batch_size
@@ -168,83 +168,83 @@ def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
     return found
 
 
-def _continued(bench: _Bench, begun: Way, compute: str) -> Runner:
+def _continued(bench: _Bench, begun: RuntimeConfig, runtime: str) -> Runner:
     """The way of before; where it cannot be, one with the same arithmetic, and why."""
-    if compute not in ("auto", begun.compute):
+    if runtime not in ("auto", begun.runtime):
         log.warning(
-            "The file was begun by %s: it goes on by %s, as --compute asks, with the same "
+            "The file was begun by %s: it goes on by %s, as --runtime asks, with the same "
             "arithmetic (%s).",
-            *(begun.compute, compute, begun.precision),
+            *(begun.runtime, runtime, begun.precision),
         )
-        return bench.ready(compute, begun.precision)
+        return bench.ready(runtime, begun.precision)
     try:
-        return bench.ready(begun.compute, begun.precision)
+        return bench.ready(begun.runtime, begun.precision)
     except FishfeatError as error:
         log.warning(
             "The file was begun by %s and goes on by eager, with the same arithmetic (%s): %s",
-            *(begun.compute, begun.precision, error),
+            *(begun.runtime, begun.precision, error),
         )
         return bench.ready("eager", begun.precision)
 
 
-def _chosen(bench: _Bench, items: Sequence[Item], compute: str) -> Choice:
+def _chosen(bench: _Bench, items: Sequence[Item], runtime: str) -> Selection:
     asked = bench.backbone.spec.precision
-    first = "eager" if compute == "auto" else compute
+    first = "eager" if runtime == "auto" else runtime
     plain = "fp32" if asked == "auto" else asked
-    fixed = compute != "auto" and asked != "auto"
-    if fixed or len(items) < _MIN_PICTURES or bench.lay_out(items) < _MIN_SECONDS:
-        return Choice(bench.ready(first, plain), [])
+    fixed = runtime != "auto" and asked != "auto"
+    if fixed or len(items) < _MIN_IMAGES or bench.lay_out(items) < _MIN_SECONDS:
+        return Selection(bench.ready(first, plain), [])
     tried = [bench.tried(first, plain)]
     # What was asked for need not agree better than it does by itself.
     wanted = AGREEMENT if asked == "auto" else min(AGREEMENT, tried[0].cosine)
-    for way in _plan(bench.backbone, first, compute, asked):
+    for way in _plan(bench.backbone, first, runtime, asked):
         best = max((t for t in tried if t.cosine >= wanted), key=lambda t: t.rate, default=tried[0])
         if _promising(*way, tried, best, wanted) and _worth(way[0], best, bench, len(items)):
             tried += _trial(bench, *way)
     agreeing = [trial for trial in tried if trial.cosine >= wanted] or tried[:1]
     best = max(agreeing, key=lambda trial: trial.rate)
     log.info("Ways tried: %s. Taken: %s.", ", ".join(map(str, tried)), best.runner.way)
-    return Choice(best.runner, tried)
+    return Selection(best.runner, tried)
 
 
-def _plan(backbone: Backbone, first: str, compute: str, asked: str) -> Iterator[tuple[str, str]]:
+def _plan(backbone: Backbone, first: str, runtime: str, asked: str) -> Iterator[tuple[str, str]]:
     """What may be tried after the first: its other precisions, then other computes."""
     device = backbone.device.type
     precisions = _PRECISIONS.get(device, ("fp32",)) if asked == "auto" else (asked,)
     yield from ((first, precision) for precision in precisions[1:])
     others = ("openvino", "compile") if device == "cpu" else ("compile",)
-    for other in others if compute == "auto" else ():
+    for other in others if runtime == "auto" else ():
         yield from ((other, precision) for precision in precisions)
 
 
-def _trial(bench: _Bench, compute: str, precision: str) -> list[Trial]:
+def _trial(bench: _Bench, runtime: str, precision: str) -> list[Candidate]:
     try:
-        return [bench.tried(compute, precision)]
+        return [bench.tried(runtime, precision)]
     except FishfeatError as error:
         log.debug("Not tried: %s", error)
         return []
 
 
 def _promising(
-    compute: str, precision: str, tried: Sequence[Trial], best: Trial, wanted: float
+    runtime: str, precision: str, tried: Sequence[Candidate], best: Candidate, wanted: float
 ) -> bool:
-    """Another precision of the first compute; of others only that which was best so far.
+    """Another precision of the first runtime; of others only that which was best so far.
 
     OpenVINO was faster than what torch compiles for every network measured.
     """
     if any(t.cosine < wanted and t.runner.way.precision == precision for t in tried):
         return False
     way = best.runner.way
-    if compute == tried[0].runner.way.compute:
+    if runtime == tried[0].runner.way.runtime:
         return True
-    return precision == way.precision and way.compute != "openvino"
+    return precision == way.precision and way.runtime != "openvino"
 
 
-def _worth(compute: str, best: Trial, bench: _Bench, n: int) -> bool:
+def _worth(runtime: str, best: Candidate, bench: _Bench, n: int) -> bool:
     """Whether the seconds to win are more than the trial costs."""
     modules = bench.backbone.network.modules()
     n_modules = sum(any(True for _ in m.parameters(recurse=False)) for m in modules)
-    build = 0.0 if compute == "eager" else _BUILD_SECONDS_PER_MODULE * n_modules
+    build = 0.0 if runtime == "eager" else _BUILD_SECONDS_PER_MODULE * n_modules
     seconds = n / best.rate
-    to_win = seconds * (1 - 1 / _HOPED_GAIN[compute])
+    to_win = seconds * (1 - 1 / _HOPED_GAIN[runtime])
     return seconds > _MIN_SECONDS and to_win > build + 3 * _N_PROBES / best.rate

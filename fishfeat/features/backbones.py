@@ -23,8 +23,8 @@ from fishfeat.errors import BackboneError, did_you_mean, shortened
 from fishfeat.features import hub
 from fishfeat.features.pooling import embedder, specs_of_layers
 from fishfeat.features.preprocess import Preprocess
-from fishfeat.features.specs import DEFAULT_BACKBONE, EMBEDDED, make_spec
-from fishfeat.features.tta import check_views
+from fishfeat.features.specs import BUNDLED, DEFAULT_BACKBONE, make_spec
+from fishfeat.features.tta import check_tta
 from fishfeat.records import BackboneSpec
 
 RANDOM_SEED = 0
@@ -32,7 +32,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Backbone(nn.Module):
-    """A frozen network from resized pictures to vectors.
+    """A frozen network from resized images to vectors.
 
     Always in eval mode, without gradients; normalisation, features and pooling are all inside
     `forward`, so that compiling it compiles everything.
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
         layers: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        check_views(spec.views, preprocess.size)
+        check_tta(spec.tta, preprocess.size)
         self.specs = specs_of_layers(network, spec, layers)
         self.preprocess = preprocess
         self.network = network.requires_grad_(False)
@@ -77,12 +77,12 @@ class Backbone(nn.Module):
         # Convolutions run about twice as fast so; the values stay the same but for rounding.
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, pictures: Tensor, precision: str | None = None) -> Tensor:
+    def forward(self, images: Tensor, precision: str | None = None) -> Tensor:
         """Embed: uint8 (n, 3, height, width) -> float32 (n, dim), several layers side by side.
 
         `precision` is that of the specification by default; 'auto' is fp32 here.
         """
-        x = (pictures.float() / 255 - self.mean) / self.std
+        x = (images.float() / 255 - self.mean) / self.std
         dtype = _DTYPES.get(precision or self.spec.precision, torch.float32)
         with torch.autocast(x.device.type, dtype, enabled=dtype is not torch.float32):
             parts = [part.flatten(1).float() for part in self._embed(x)]
@@ -186,7 +186,7 @@ def _timm_network(spec: BackboneSpec) -> nn.Module:
     name = f"{spec.source}:{spec.name}"
     if spec.source == "hf-hub":
         return hub.fetch(name, lambda: _create(spec, name))
-    if spec.source == "embedded":
+    if spec.source == "bundled":
         name = f"local-dir:{resources.files('fishfeat') / 'weights' / spec.name}"
     try:
         return _create(spec, name)
@@ -260,5 +260,5 @@ def list_backbones(filter: str = "") -> list[str]:
     pattern = filter if any(c in filter for c in "*?[") else f"*{filter}*"
     names: list[str] = timm.list_models(pattern, pretrained=True)
     vision = torchvision.models.list_models(module=torchvision.models, include=pattern)
-    embedded = [name for name in EMBEDDED if fnmatch.fnmatch(name, pattern)]
+    embedded = [name for name in BUNDLED if fnmatch.fnmatch(name, pattern)]
     return embedded + names + [f"torchvision:{name}" for name in vision]

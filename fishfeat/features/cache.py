@@ -1,4 +1,4 @@
-"""The HDF5 file that maps the digest of a picture's bytes to its vector.
+"""The HDF5 file that maps the digest of an image's bytes to its vector.
 
 Layout: `features` float32 (n, dim), `digest` S64 (n,), `path` str (n,) as it was when embedded;
 attributes `protocol`, `spec`, `fingerprint`, `provenance` (JSON) and `n_done`. Rows at and after
@@ -81,13 +81,13 @@ class FeatureCache:
         """float32 (n, dim), one row for each digest; all must be in the file."""
         rows = self.rows(digests)
         if (rows < 0).any():
-            raise CacheError(f"{self.path} lacks {(rows < 0).sum()} pictures. Extract them first.")
+            raise CacheError(f"{self.path} lacks {(rows < 0).sum()} images. Extract them first.")
         with opened(self.path, "r") as file:
             table = file["features"][: self.n_done]
             return np.ascontiguousarray(table[rows], dtype=np.float32)
 
     def paths(self) -> list[str]:
-        """Where each row's picture lay when it was embedded (n_done,)."""
+        """Where each row's image lay when it was embedded (n_done,)."""
         with opened(self.path, "r") as file:
             stored: list[bytes] = file["path"][: self.n_done].tolist()
         return [path.decode("utf-8", "surrogateescape") for path in stored]
@@ -109,21 +109,21 @@ class FeatureCache:
 
 
 def select_features(images: ImageSet, path: Path) -> Features:
-    """The vectors of the pictures of `images` that are in the file, with their labels.
+    """The vectors of the images of `images` that are in the file, with their labels.
 
-    Pictures that have not been embedded yet are left out.
+    Images that have not been embedded yet are left out.
 
     Raises
     ------
     CacheError
         As `FeatureCache`.
     DataError
-        The file has none of the pictures.
+        The file has none of the images.
     """
     cache = FeatureCache(path)
     there = cache.rows(images.digest) >= 0
     if not there.any():
-        raise DataError(f"{path} has none of these {len(images)} pictures: extract them first.")
+        raise DataError(f"{path} has none of these {len(images)} images: extract them first.")
     chosen = images.select(there)
     return Features(
         X=cache.vectors(chosen.digest),
@@ -191,7 +191,7 @@ class FeatureWriter:
     def note_way(self, way: Mapping[str, Any]) -> None:
         """Note how the rows to come are made, unless it is how the last ones were."""
         ways = self._provenance.setdefault("ways", [])
-        shared = {name: way[name] for name in ("compute", "precision", "batch_size")}
+        shared = {name: way[name] for name in ("runtime", "precision", "batch_size")}
         if not ways or not shared.items() <= ways[-1].items():
             ways.append({**way, "from_row": int(self._file.attrs["n_done"])})
             self._file.attrs["provenance"] = json.dumps(plain(self._provenance))
@@ -213,7 +213,7 @@ class FeatureWriter:
             raise CacheError(
                 f"{self._path} cannot grow: {error.strerror} "
                 f"({megabytes(free_bytes(self._path))} free). The {self._file.attrs['n_done']} "
-                f"pictures in it are safe; {n_more} more need about "
+                f"images in it are safe; {n_more} more need about "
                 f"{megabytes(_needed(n_more, dim))}. Make room and run the same command again, or "
                 "choose another place with --cache DIR."
             ) from error
@@ -285,7 +285,7 @@ def appending(path: Path, *, n_new: int = 0) -> Iterator[FeatureWriter]:
 def _warn_of_little_room(path: Path, needed: int, n_new: int) -> None:
     if n_new and free_bytes(path) < needed:
         log.warning(
-            "%s needs about %s for %d pictures, and only %s are free.",
+            "%s needs about %s for %d images, and only %s are free.",
             *(path.name, megabytes(needed), n_new, megabytes(free_bytes(path))),
         )
 

@@ -1,4 +1,4 @@
-"""Pictures to the device and vectors back; on CUDA both travel while it computes."""
+"""Images to the device and vectors back; on CUDA both travel while it computes."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ class Underway(NamedTuple):
         return there
 
 
-def filled(pictures: list[NDArray[np.uint8]], n: int, device: torch.device) -> Tensor:
-    """Pictures and, after them, black ones up to `n`: uint8 (n, 3, height, width), not sent yet.
+def filled(images: list[NDArray[np.uint8]], n: int, device: torch.device) -> Tensor:
+    """Images and, after them, black ones up to `n`: uint8 (n, 3, height, width), not sent yet.
 
-    A network may round otherwise in a batch of another size. In batches of one size a picture has
+    A network may round otherwise in a batch of another size. In batches of one size an image has
     the same vector bit for bit, whatever stands beside it: a run that was stopped and resumed ends
     like one that was not.
     """
-    shape = (n, *pictures[0].shape)
+    shape = (n, *images[0].shape)
     batch = torch.zeros(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    np.stack(pictures, out=batch.numpy()[: len(pictures)])
+    np.stack(images, out=batch.numpy()[: len(images)])
     # Height, width, channel is just what channels_last means: no copy here.
     return batch.permute(0, 3, 1, 2)
 
 
-def sent(pictures: Tensor, device: torch.device) -> Tensor:
-    """The pictures on the device."""
+def sent(images: Tensor, device: torch.device) -> Tensor:
+    """The images on the device."""
     if device.type != "cuda":
-        return pictures.to(device)
+        return images.to(device)
     stream, current = _copy_stream(device), torch.cuda.current_stream(device)
     with torch.cuda.stream(stream):
-        there = pictures.to(device, non_blocking=True)
+        there = images.to(device, non_blocking=True)
     current.wait_stream(stream)
     there.record_stream(current)
     return there

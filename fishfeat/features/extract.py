@@ -13,14 +13,14 @@ import numpy as np
 
 from fishfeat.errors import BackboneError
 from fishfeat.features.cache import FeatureCache, select_features
-from fishfeat.features.specs import DEFAULT_BACKBONE, check_compute, make_spec
+from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
 from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress
 from fishfeat.workspace import DatasetFolder, Workspace
 
 if TYPE_CHECKING:  # torch is loaded only when something has to be embedded
     from fishfeat.features.backbones import Backbone
     from fishfeat.features.engines.local import Batch
-    from fishfeat.features.runtimes import Way
+    from fishfeat.features.runtimes import RuntimeConfig
 
 log = logging.getLogger("fishfeat")
 _RATE_SECONDS = 2.0
@@ -32,22 +32,22 @@ def extract(
     *,
     layers: Sequence[str] = (),
     cache: str | os.PathLike[str] = "cache",
-    compute: str = "auto",
+    runtime: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
     allow_truncated: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Features:
-    """Embed every picture that the cache does not hold yet.
+    """Embed every image that the cache does not hold yet.
 
-    The cache goes by the pictures' contents: renamed, moved or relabelled pictures are not
+    The cache goes by the images' contents: renamed, moved or relabelled images are not
     embedded again. A run that was stopped goes on where it was.
 
     Parameters
     ----------
     images
-        The pictures; unreadable ones are left out and listed with their reason in `images.csv`.
+        The images; unreadable ones are left out and listed with their reason in `images.csv`.
     backbone
         A loaded backbone, a specification or a name; the latter are loaded only where something
         is missing.
@@ -56,15 +56,15 @@ def extract(
         alone; 'all-blocks' is every block. By default the one that the specification names.
     cache
         The cache folder.
-    compute, batch_size, workers
+    runtime, batch_size, workers
         As `fishfeat.features.autotune.choose`.
     device
         'cpu', 'cuda', 'mps' or 'auto'.
     allow_truncated
-        Use pictures whose files end too soon as far as they go. Otherwise they are rejected, even
+        Use images whose files end too soon as far as they go. Otherwise they are rejected, even
         where the cache holds their vectors from a time when they were allowed.
     on_progress
-        Called with (done, total) pictures.
+        Called with (done, total) images.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def extract(
     BackboneError, CacheError
         The backbone cannot be loaded; a feature file is in use, damaged or of other weights.
     """
-    check_compute(compute)
+    check_runtime(runtime)
     workspace = Workspace(cache)
     folder = workspace.dataset_for(images.name, images.root)
     backbone = _loaded_where_needed(backbone, layers)
@@ -92,7 +92,7 @@ def extract(
             _on_device(backbone, specs, device),
             folder,
             on_progress=on_progress,
-            how={"compute": compute, "batch_size": batch_size, "workers": workers},
+            how={"runtime": runtime, "batch_size": batch_size, "workers": workers},
             allow_truncated=allow_truncated,
         )
         before = images.notes
@@ -100,7 +100,7 @@ def extract(
         for note in set(images.notes) - set(before):
             log.info("%s", note)
     else:
-        log.info("All %d pictures are in the cache already; nothing to embed.", len(images))
+        log.info("All %d images are in the cache already; nothing to embed.", len(images))
     folder.save_images(images)
     path = folder.features_file(specs[-1])
     folder.update(features=path.name, spec=specs[-1].to_json())
@@ -176,9 +176,9 @@ def _embed(
 ) -> dict[str, str]:
     """Embed the digests `missing` into the files; returns digest -> reason of those that failed.
 
-    `how` is compute, batch_size and workers of `fishfeat.features.autotune.choose`.
+    `how` is runtime, batch_size and workers of `fishfeat.features.autotune.choose`.
     """
-    from fishfeat.features.autotune import choose
+    from fishfeat.features.autotune import autotune
     from fishfeat.features.engines.local import Item, embed
     from fishfeat.features.writing import committed, open_sinks
 
@@ -186,7 +186,7 @@ def _embed(
     rows = _first_of_each(images)
     rows = rows[np.isin(images.digest[rows], list(lacking))]
     items = [Item(str(images.path(i)), str(images.digest[i])) for i in rows]
-    choice = choose(items, backbone, begun=_begun(folder, backbone), **how)
+    choice = autotune(items, backbone, begun=_begun(folder, backbone), **how)
     options = {"workers": how["workers"], "allow_truncated": allow_truncated}
     batches = embed(items, backbone, runner=choice.runner, **options)
     keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
@@ -197,7 +197,7 @@ def _embed(
         folder.update(spec=backbone.spec.to_json())
         try:
             for batch, seconds in committed(_announced(batches, len(items))):
-                folder.note_half_read({item.digest: reason for item, reason in batch.half_read})
+                folder.note_truncated({item.digest: reason for item, reason in batch.truncated})
                 for sink in sinks:
                     sink.append(batch, keys, seconds / len(sinks))
                 failed |= {item.digest: reason for item, reason in batch.failed}
@@ -210,14 +210,14 @@ def _embed(
     return failed
 
 
-def _begun(folder: DatasetFolder, backbone: Backbone) -> Way | None:
+def _begun(folder: DatasetFolder, backbone: Backbone) -> RuntimeConfig | None:
     """How the vectors that are there already were made; None where there are none."""
-    from fishfeat.features.runtimes import Way
+    from fishfeat.features.runtimes import RuntimeConfig
 
     for path in map(folder.features_file, backbone.specs):
         cache = FeatureCache(path) if path.exists() else None
         if cache and cache.n_done and (ways := cache.provenance.get("ways")):
-            return Way(*(ways[0][name] for name in Way._fields))
+            return RuntimeConfig(*(ways[0][name] for name in RuntimeConfig._fields))
     return None
 
 
@@ -238,4 +238,4 @@ def _announced(batches: Iterator[Batch], total: int) -> Iterator[Batch]:
 def _forecast(total: int, rate: float) -> str:
     seconds = total / rate
     time_left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-    return f"{total:,} pictures to embed at {rate:.0f} images/s: about {time_left}."
+    return f"{total:,} images to embed at {rate:.0f} images/s: about {time_left}."

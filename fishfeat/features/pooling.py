@@ -1,4 +1,4 @@
-"""Which features of a network, and how they become one vector a picture."""
+"""Which features of a network, and how they become one vector an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fishfeat.errors import BackboneError, did_you_mean
 from fishfeat.records import BackboneSpec
 
-# Normalised pictures (n, 3, h, w) -> pooled features (n, ...) of each layer.
+# Normalised images (n, 3, h, w) -> pooled features (n, ...) of each layer.
 Embedder = Callable[[Tensor], list[Tensor]]
 ALL_BLOCKS = "all-blocks"
 
@@ -31,7 +31,7 @@ def specs_of_layers(
 
 
 def embedder(network: nn.Module, specs: Sequence[BackboneSpec]) -> Embedder:
-    """The function from normalised pictures to the pooled features of each of `specs`."""
+    """The function from normalised images to the pooled features of each of `specs`."""
     if len(specs) > 1:
         return _several(network, specs)
     embed = _one(network, specs[0])

@@ -1,4 +1,4 @@
-"""Fit a picture to a network's square input."""
+"""Fit an image to a network's square input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HALVING_LEAVES = 3
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How one network wants its pictures; part of the backbone's fingerprint.
+    """How one network wants its images; part of the backbone's fingerprint.
 
     Attributes
     ----------
@@ -60,12 +60,12 @@ class Preprocess:
 
     @property
     def at_least(self) -> int:
-        """Sides in pixels below which a picture must not be halved before it comes here."""
+        """Sides in pixels below which an image must not be halved before it comes here."""
         kept = self.crop_pct if self.resize == "crop" else 1.0
         return round(_HALVING_LEAVES * max(self.size) / kept)
 
     def _resized(self, rgb: RGB, size: tuple[int, int]) -> RGB:
-        """Small pictures by Pillow, to the bit as in training; what is reduced by torch."""
+        """Small images by Pillow, to the bit as in training; what is reduced by torch."""
         if self.interpolation in _FAST and rgb.shape[0] > size[0] and rgb.shape[1] > size[1]:
             x = torch.tensor(rgb).permute(2, 0, 1)[None]
             reduced = nn.functional.interpolate(x, size, mode=self.interpolation, antialias=True)
@@ -84,7 +84,7 @@ class Preprocess:
         """The centre region whose shape is the input's and whose tighter side is crop_pct.
 
         The same region as a resize followed by a centre crop, without the full-size intermediate
-        that a very long picture would blow up.
+        that a very long image would blow up.
         """
         high, wide = self.size
         scale = min(width / wide, height / high) * self.crop_pct

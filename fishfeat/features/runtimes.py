@@ -20,7 +20,7 @@ from fishfeat.errors import BackboneError, FishfeatError, MissingExtraError
 from fishfeat.features.backbones import Backbone
 from fishfeat.features.tta import View, make_views
 
-# Pictures at once. On a CPU so few that a core's cache holds their activations: MobileNetV2 in fp32
+# Images at once. On a CPU so few that a core's cache holds their activations: MobileNetV2 in fp32
 # ran 2.4 times as fast by 4 as by 32, in bf16 fastest by 8, with OpenVINO by 4.
 _BATCH_SIZE = {"cpu": 8, "mps": 64, "cuda": 256}
 _FEW_ON_CPU, _ELSEWHERE = 4, 32
@@ -29,23 +29,23 @@ _FEW_ON_CPU, _ELSEWHERE = 4, 32
 Run = Callable[[Tensor], Tensor]
 
 
-class Way(NamedTuple):
-    """How a network is run: 'eager', 'compile' or 'openvino'; its arithmetic; pictures at once."""
+class RuntimeConfig(NamedTuple):
+    """How a network is run: 'eager', 'compile' or 'openvino'; its arithmetic; images at once."""
 
-    compute: str
+    runtime: str
     precision: str
     batch_size: int
 
     def __str__(self) -> str:
-        return f"{self.compute} {self.precision}, batches of {self.batch_size}"
+        return f"{self.runtime} {self.precision}, batches of {self.batch_size}"
 
 
-def make_way(
+def make_runtime_config(
     backbone: Backbone,
-    compute: str = "eager",
+    runtime: str = "eager",
     precision: str | None = None,
     batch_size: int | None = None,
-) -> Way:
+) -> RuntimeConfig:
     """A way to run the backbone where it is.
 
     Precision and batch size are by default those of its specification, or fp32, and what suits
@@ -54,19 +54,19 @@ def make_way(
     asked = backbone.spec.precision
     precision = precision or ("fp32" if asked == "auto" else asked)
     device = backbone.device.type
-    few = device == "cpu" and (precision == "fp32" or compute == "openvino")
+    few = device == "cpu" and (precision == "fp32" or runtime == "openvino")
     usual = _FEW_ON_CPU if few else _BATCH_SIZE.get(device, _ELSEWHERE)
-    return Way(compute, precision, batch_size or usual)
+    return RuntimeConfig(runtime, precision, batch_size or usual)
 
 
 class Runner(NamedTuple):
     """A network made ready to run in a way, in batches of just the way's size."""
 
-    way: Way
+    way: RuntimeConfig
     run: Run
 
 
-def prepare(backbone: Backbone, way: Way, n_threads: int = 1) -> Runner:
+def prepare(backbone: Backbone, way: RuntimeConfig, n_threads: int = 1) -> Runner:
     """Make the network ready; up to `n_threads` threads may run it at once.
 
     `run` gives the mean over the views that the specification names. What is compiled is compiled
@@ -79,7 +79,7 @@ def prepare(backbone: Backbone, way: Way, n_threads: int = 1) -> Runner:
     BackboneError
         This way cannot run this network on this machine; the message says why.
     """
-    build = {"eager": _eager, "compile": _compiled, "openvino": _openvino}[way.compute]
+    build = {"eager": _eager, "compile": _compiled, "openvino": _openvino}[way.runtime]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracers' remarks on code that is not ours
@@ -89,28 +89,28 @@ def prepare(backbone: Backbone, way: Way, n_threads: int = 1) -> Runner:
     except Exception as error:  # compilers raise whatever they meet
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BackboneError(
-            f"--compute {way.compute} cannot run {backbone.spec.label} here: {reason}"
+            f"--runtime {way.runtime} cannot run {backbone.spec.label} here: {reason}"
         ) from error
-    return Runner(way, _averaged(run, make_views(backbone.spec.views, backbone.preprocess.mean)))
+    return Runner(way, _averaged(run, make_views(backbone.spec.tta, backbone.preprocess.mean)))
 
 
 def _averaged(run: Run, views: Sequence[View]) -> Run:
     if len(views) == 1:
         return run
 
-    def averaged(pictures: Tensor) -> Tensor:
-        seen = (view(pictures).contiguous(memory_format=torch.channels_last) for view in views)
+    def averaged(images: Tensor) -> Tensor:
+        seen = (view(images).contiguous(memory_format=torch.channels_last) for view in views)
         return torch.stack([run(view) for view in seen]).mean(dim=0)
 
     return averaged
 
 
-def _eager(backbone: Backbone, way: Way, n_threads: int) -> Run:
+def _eager(backbone: Backbone, way: RuntimeConfig, n_threads: int) -> Run:
     del n_threads
     return lambda x: backbone(x, way.precision)
 
 
-def _compiled(backbone: Backbone, way: Way, n_threads: int) -> Run:
+def _compiled(backbone: Backbone, way: RuntimeConfig, n_threads: int) -> Run:
     del n_threads
     # It warns of a CUDA toolkit without a CUDA device, past the warnings module.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -124,7 +124,7 @@ def _compiled(backbone: Backbone, way: Way, n_threads: int) -> Run:
     return lambda x: compiled(x, way.precision).clone()
 
 
-def _openvino(backbone: Backbone, way: Way, n_threads: int) -> Run:
+def _openvino(backbone: Backbone, way: RuntimeConfig, n_threads: int) -> Run:
     if backbone.device.type != "cpu":
         raise BackboneError("OpenVINO runs on the CPU: --device cpu.")
     ov = _import_openvino()
@@ -155,8 +155,8 @@ class _InFullPrecision(nn.Module):
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        vectors: Tensor = self.backbone(pictures, "fp32")
+    def forward(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.backbone(images, "fp32")
         return vectors
 
 
@@ -167,11 +167,11 @@ def _import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise MissingExtraError(
-            "--compute openvino needs OpenVINO: pip install 'fishfeat[openvino]'."
+            "--runtime openvino needs OpenVINO: pip install 'fishfeat[openvino]'."
         ) from error
     return openvino
 
 
 def _blank(backbone: Backbone, n: int) -> Tensor:
-    pictures = torch.zeros(n, *backbone.preprocess.size, 3, dtype=torch.uint8)
-    return pictures.permute(0, 3, 1, 2)
+    images = torch.zeros(n, *backbone.preprocess.size, 3, dtype=torch.uint8)
+    return images.permute(0, 3, 1, 2)

@@ -14,10 +14,10 @@ DEFAULT_BACKBONE = "vit_small_patch14_reg4_dinov2.lvd142m"
 PREFERRED_SIZE = {DEFAULT_BACKBONE: 224}
 
 # Networks whose weights are part of the package, in fishfeat/weights.
-EMBEDDED = ("nano",)
+BUNDLED = ("nano",)
 
 # How a network runs; which vectors they are is not changed by it.
-COMPUTES = ("auto", "eager", "compile", "openvino")
+RUNTIMES = ("auto", "eager", "compile", "openvino")
 
 
 def make_spec(
@@ -28,7 +28,7 @@ def make_spec(
     img_size: int | None = None,
     resize: str = "squash",
     precision: str = "auto",
-    views: str = "none",
+    tta: str = "none",
 ) -> BackboneSpec:
     """The specification of a backbone by its name.
 
@@ -57,28 +57,28 @@ def make_spec(
         img_size=PREFERRED_SIZE.get(bare) if img_size is None else img_size,
         resize=resize,
         precision=precision,
-        views=views,
+        tta=tta,
     )
 
 
 def extract_command(spec: BackboneSpec, data: str = "") -> str:
     """The command line that embeds `data`, or what was used last, with `spec`."""
     plain = BackboneSpec(spec.source, spec.name)
-    prefix = "" if spec.source in ("timm", "embedded") else f"{spec.source}:"
+    prefix = "" if spec.source in ("timm", "bundled") else f"{spec.source}:"
     command = ["fishfeat extract", *([shlex.quote(data)] if data else [])]
     command += ["--backbone", shlex.quote(prefix + spec.name)]
-    for option in ("img_size", "resize", "layer", "pool", "precision", "views"):
+    for option in ("img_size", "resize", "layer", "pool", "precision", "tta"):
         if (value := getattr(spec, option)) != getattr(plain, option):
             command.append(f"--{option.replace('_', '-')} {shlex.quote(str(value))}")
     return " ".join(command)
 
 
-def check_compute(compute: str) -> None:
-    """Raise a `BackboneError` where `compute` is not one of `COMPUTES`."""
-    if compute not in COMPUTES:
+def check_runtime(runtime: str) -> None:
+    """Raise a `BackboneError` where `runtime` is not one of `RUNTIMES`."""
+    if runtime not in RUNTIMES:
         raise BackboneError(
-            f"--compute must be one of {', '.join(COMPUTES)}; got {compute!r}."
-            f"{did_you_mean(compute, COMPUTES)}"
+            f"--runtime must be one of {', '.join(RUNTIMES)}; got {runtime!r}."
+            f"{did_you_mean(runtime, RUNTIMES)}"
         )
 
 
@@ -86,11 +86,11 @@ def split_name(name: str) -> tuple[str, str]:
     """Source and bare name: 'torchvision:vgg16' -> ('torchvision', 'vgg16')."""
     source, colon, bare = name.partition(":")
     if not colon:
-        return ("embedded" if name in EMBEDDED else "timm"), name
+        return ("bundled" if name in BUNDLED else "timm"), name
     if not bare:
         raise BackboneError(f"{name!r} names no network after the colon.")
-    if source == "embedded" and bare not in EMBEDDED:
-        raise BackboneError(f"{name!r}: embedded in the package is {', '.join(EMBEDDED)}.")
+    if source == "bundled" and bare not in BUNDLED:
+        raise BackboneError(f"{name!r}: embedded in the package is {', '.join(BUNDLED)}.")
     return source, bare
 
 

@@ -85,7 +85,7 @@ def _open(path: Path, mode: str) -> h5py.File:
 def _damaged(path: Path, error: Exception) -> str:
     return (
         f"{path} is damaged and cannot be used ({error}). Move it away and extract again: "
-        "the pictures themselves are not touched."
+        "the images themselves are not touched."
     )
 
 

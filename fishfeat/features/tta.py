@@ -1,6 +1,6 @@
-"""Several views of a picture, whose vectors are averaged: turned, mirrored.
+"""Several views of an image, whose vectors are averaged: turned, mirrored.
 
-The mean over turns hardly changes when a picture is turned, so that copies are found whichever way
+The mean over turns hardly changes when an image is turned, so that copies are found whichever way
 up they are. Elsewhere this is called test-time augmentation.
 """
 
@@ -19,48 +19,48 @@ from fishfeat.errors import BackboneError
 View = Callable[[Tensor], Tensor]
 
 
-def check_views(views: str, size: tuple[int, int]) -> None:
+def check_tta(tta: str, size: tuple[int, int]) -> None:
     """Raise a `BackboneError` where an input of `size` cannot be turned."""
-    if views not in ("none", "flip") and size[0] != size[1]:
+    if tta not in ("none", "flip") and size[0] != size[1]:
         raise BackboneError(
-            f"--views {views} turns pictures, and the input of this network is not square "
-            f"({size[0]} x {size[1]}). --views flip suits it, or --img-size."
+            f"--tta {tta} turns images, and the input of this network is not square "
+            f"({size[0]} x {size[1]}). --tta flip suits it, or --img-size."
         )
 
 
-def make_views(views: str, mean: tuple[float, float, float]) -> list[View]:
+def make_views(tta: str, mean: tuple[float, float, float]) -> list[View]:
     """The views by the name that `BackboneSpec.views` has; corners get the colour `mean`."""
-    if views == "none":
+    if tta == "none":
         return [_as_it_is]
-    if views == "flip":
+    if tta == "flip":
         return [_as_it_is, _mirrored]
-    if views == "d4":
+    if tta == "d4":
         turns = [partial(_quarters, k) for k in range(4)]
         return [*turns, *(partial(_mirrored_turn, k) for k in range(4))]
-    n = int(views.partition(":")[2])
+    n = int(tta.partition(":")[2])
     colour = [float(round(255 * m)) for m in mean]
     return [partial(_turned, 360 * k / n, colour) for k in range(n)]
 
 
-def _as_it_is(pictures: Tensor) -> Tensor:
-    return pictures
+def _as_it_is(images: Tensor) -> Tensor:
+    return images
 
 
-def _mirrored(pictures: Tensor) -> Tensor:
-    return pictures.flip(3)
+def _mirrored(images: Tensor) -> Tensor:
+    return images.flip(3)
 
 
-def _quarters(k: int, pictures: Tensor) -> Tensor:
-    return torch.rot90(pictures, k, (2, 3))
+def _quarters(k: int, images: Tensor) -> Tensor:
+    return torch.rot90(images, k, (2, 3))
 
 
-def _mirrored_turn(k: int, pictures: Tensor) -> Tensor:
-    return _quarters(k, _mirrored(pictures))
+def _mirrored_turn(k: int, images: Tensor) -> Tensor:
+    return _quarters(k, _mirrored(images))
 
 
-def _turned(degrees: float, colour: list[float], pictures: Tensor) -> Tensor:
+def _turned(degrees: float, colour: list[float], images: Tensor) -> Tensor:
     """Turned counter-clockwise; quarters to the bit."""
     if degrees % 90 == 0:
-        return _quarters(round(degrees / 90), pictures)
-    turned: Tensor = rotate(pictures, degrees, InterpolationMode.BILINEAR, fill=colour)
+        return _quarters(round(degrees / 90), images)
+    turned: Tensor = rotate(images, degrees, InterpolationMode.BILINEAR, fill=colour)
     return turned

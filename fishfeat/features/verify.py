@@ -35,11 +35,11 @@ class FileCheck(NamedTuple):
     n_rows
         Vectors that count.
     n_missing
-        Listed pictures that have no vector yet.
+        Listed images that have no vector yet.
     n_left_out
-        Vectors of pictures that are there but are not used: left out by an option, or rejected.
+        Vectors of images that are there but are not used: left out by an option, or rejected.
     n_vanished
-        Vectors of pictures that are there no more.
+        Vectors of images that are there no more.
     command
         The command that embeds what is missing.
     """
@@ -71,7 +71,7 @@ def check_file(path: Path, folder: DatasetFolder, images: ImageSet | None) -> Fi
     folder
         The data set that it belongs to.
     images
-        The listed pictures to hold the rows against; None where they are not known.
+        The listed images to hold the rows against; None where they are not known.
     """
     try:
         return _checked(FeatureCache(path), folder, images)
@@ -110,7 +110,7 @@ def _faults(cache: FeatureCache, wanted: str, command: str) -> Iterator[str]:
         yield f"{len(malformed)} digests are no SHA-256 ({shortened(malformed, n=2)}). {again}"
     repeated = cache.n_done - len(np.unique(cache.digests))
     if repeated:
-        yield f"{repeated} pictures stand in it twice. {again}"
+        yield f"{repeated} images stand in it twice. {again}"
     n_broken = _count_broken(cache)
     if n_broken:
         yield f"{n_broken} vectors are not finite. {again}"
@@ -129,9 +129,9 @@ def _chunks(n: int) -> list[slice]:
 
 
 def find_vanished(cache: FeatureCache, images: ImageSet) -> NDArray[np.bool_]:
-    """Rows of pictures that are there no more, or whose contents have changed: bool (n_rows,).
+    """Rows of images that are there no more, or whose contents have changed: bool (n_rows,).
 
-    A picture that is not listed and lies where it lay was left out by an option or rejected, and
+    An image that is not listed and lies where it lay was left out by an option or rejected, and
     may come back: its row has not vanished. Where the whole folder is gone nothing can be said.
     """
     known = [*images.digest.tolist(), *(lost.digest for lost in images.rejected)]
@@ -146,19 +146,19 @@ def find_vanished(cache: FeatureCache, images: ImageSet) -> NDArray[np.bool_]:
 
 
 def prune_file(path: Path, images: ImageSet) -> Pruned:
-    """Rewrite a feature file without the rows of vanished pictures; the old one stays until then.
+    """Rewrite a feature file without the rows of vanished images; the old one stays until then.
 
     Raises
     ------
     DataError
-        No pictures are listed, or their folder is not there: then nothing is known to be gone.
+        No images are listed, or their folder is not there: then nothing is known to be gone.
     CacheError
         The file is damaged or being written, or there is no room for the new one.
     """
     if not len(images) or not images.root.is_dir():
         raise DataError(
-            f"{images.root} holds no pictures now, so that none of them can be told to have "
-            "vanished. Nothing was pruned. Run `fishfeat extract DATA` where the pictures are."
+            f"{images.root} holds no images now, so that none of them can be told to have "
+            "vanished. Nothing was pruned. Run `fishfeat extract DATA` where the images are."
         )
     with writing_to(path), locked(path):
         cache = FeatureCache(path)

@@ -99,5 +99,5 @@ def _joined(batches: Sequence[Batch]) -> Batch:
         items=[item for batch in batches for item in batch.items],
         X=np.concatenate([batch.X for batch in batches]),
         failed=[each for batch in batches for each in batch.failed],
-        half_read=[each for batch in batches for each in batch.half_read],
+        truncated=[each for batch in batches for each in batch.truncated],
     )

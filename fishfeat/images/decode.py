@@ -18,17 +18,17 @@ from fishfeat.errors import DataError
 
 RGB = NDArray[np.uint8]
 
-# What shows through where a picture is transparent: the colour of a page.
+# What shows through where an image is transparent: the colour of a page.
 BEHIND_TRANSPARENCY = (255, 255, 255)
 
 # Pillow's warnings (corrupt EXIF, very large) name no file; what matters becomes a reason here.
 warnings.filterwarnings("ignore", module=r"PIL\b")
 
 
-TRUNCATED = "truncated: the file ends before the picture does"
+TRUNCATED = "truncated: the file ends before the image does"
 HOPELESS = f"{TRUNCATED}, and nothing of it can be read"
 
-# What makes a picture upright, by its EXIF orientation.
+# What makes an image upright, by its EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -44,11 +44,11 @@ _TELLING = ("JPEG", "PNG", "GIF", "TIFF", "WEBP")
 
 
 class UnreadableImage(DataError):
-    """A file that cannot be used as a picture; the message is the reason."""
+    """A file that cannot be used as an image; the message is the reason."""
 
 
 class TruncatedImage(UnreadableImage):
-    """A picture whose file ends too soon; what is there may be readable."""
+    """An image whose file ends too soon; what is there may be readable."""
 
 
 class Size(NamedTuple):
@@ -59,26 +59,26 @@ class Size(NamedTuple):
 
 
 def read_size(data: bytes) -> Size:
-    """Width and height from a picture's header, without decoding it.
+    """Width and height from an image's header, without decoding it.
 
     Raises
     ------
     UnreadableImage
-        The file is empty, no picture, or too large.
+        The file is empty, no image, or too large.
     """
     with _opened(data) as image:
         return Size(*image.size)
 
 
 def decode(data: bytes, *, allow_truncated: bool = False, at_least: int = 0) -> RGB:
-    """Decode a picture file.
+    """Decode an image file.
 
     The first frame of an animation or a document of several pages is taken; EXIF orientation is
-    applied, and where the EXIF data cannot be read the picture stays as stored; transparency is
+    applied, and where the EXIF data cannot be read the image stays as stored; transparency is
     laid on white; 16-bit grey is scaled to 8 bits.
 
-    Colours are what `Image.convert("RGB")` makes of them, as in the pictures that the pretrained
-    networks have seen: embedded ICC profiles are not applied, whether the picture is RGB (Display
+    Colours are what `Image.convert("RGB")` makes of them, as in the images that the pretrained
+    networks have seen: embedded ICC profiles are not applied, whether the image is RGB (Display
     P3, Adobe RGB) or CMYK, and a broken profile does no harm. The four channels of a JPEG are
     taken as inverted with or without Adobe's marker, as by browsers.
 
@@ -88,7 +88,7 @@ def decode(data: bytes, *, allow_truncated: bool = False, at_least: int = 0) -> 
         The file's bytes.
     allow_truncated
         Take what is there of a JPEG, PNG, GIF, BMP, PPM or uncompressed TIFF whose file ends too
-        soon; the rest is grey, black or, in pictures with transparency, white.
+        soon; the rest is grey, black or, in images with transparency, white.
     at_least
         Where it is not 0, a larger JPEG may be halved up to three times while it is decoded, as
         long as both its sides keep so many pixels: four times as fast for 12 megapixels.
@@ -138,13 +138,13 @@ def _half_read(data: bytes) -> RGB:
     Pillow's LOAD_TRUNCATED_IMAGES would do so for the whole process, in threads too that are told
     to be strict.
     """
-    # Without its end marker libjpeg keeps the last rows, of a progressive picture everything.
+    # Without its end marker libjpeg keeps the last rows, of a progressive image everything.
     whole = data + _END_OF_JPEG if data.startswith(b"\xff\xd8") else data
     with _opened(whole) as image:
         try:
             with contextlib.suppress(OSError):
                 image.load()
-            # The rows decoded so far stand in the picture; no tiles means that no more will come.
+            # The rows decoded so far stand in the image; no tiles means that no more will come.
             image.tile = []
             rgb = _upright_rgb(image)
         except Exception as error:
@@ -213,7 +213,7 @@ def _unidentified(data: bytes) -> str:
         accept = Image.OPEN[name][1] if name in _formats() else None
         if accept and accept(data[:16]) is True:
             return f"broken: the {name} header cannot be read"
-    return "not a picture in a format that is known"
+    return "not an image in a format that is known"
 
 
 def _unreadable(error: Exception) -> UnreadableImage:
@@ -232,7 +232,7 @@ def _upright_rgb(image: ImageFile.ImageFile) -> RGB:
 def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
     """What EXIF asks for; nothing where it cannot be read, which the pixels can be all the same.
 
-    `ImageOps.exif_transpose` fails there, and copies the picture where there is nothing to turn.
+    `ImageOps.exif_transpose` fails there, and copies the image where there is nothing to turn.
     """
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))

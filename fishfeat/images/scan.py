@@ -22,7 +22,7 @@ _CHUNK = 64
 
 
 class FileFacts(NamedTuple):
-    """What one look at a file tells; `reason` is '' where it opens as a picture."""
+    """What one look at a file tells; `reason` is '' where it opens as an image."""
 
     n_bytes: int = 0
     mtime_ns: int = 0
@@ -46,12 +46,12 @@ def scan(
     known: ImageSet | None = None,
     on_progress: OnProgress | None = None,
 ) -> ImageSet:
-    """List, hash and measure the pictures of a data set.
+    """List, hash and measure the images of a data set.
 
     Parameters
     ----------
     data
-        A folder of class folders (the label is the folder next to the picture; folders called
+        A folder of class folders (the label is the folder next to the image; folders called
         train, val, test or alike above it become parts), or a CSV with the columns `path` (or
         `file_name`) and `label`, and optionally `group` and `part`.
     include, exclude
@@ -69,7 +69,7 @@ def scan(
         `group`, where it has one. 'duplicates' and 'auto' need what comes after scanning.
     group_pattern
         Short for one more rule, 'pattern:REGEX': a regular expression over the path that finds
-        what a picture belongs to.
+        what an image belongs to.
     known
         The same data set as listed before: files of unchanged size and time are not read again.
     on_progress
@@ -78,7 +78,7 @@ def scan(
     Raises
     ------
     DataError
-        No pictures, or patterns, tables and class names that do not fit the data.
+        No images, or patterns, tables and class names that do not fit the data.
     """
     rules = parse_rules([group_by] if isinstance(group_by, str) else group_by)
     rules += () if group_pattern is None else (Rule("pattern", group_pattern),)
@@ -106,7 +106,7 @@ def _relabelled(
     keep = chosen(sorted(set(final.values())), only=only, drop=drop)
     final |= {"": ""}
     relabelled = [entry._replace(label=final[entry.label]) for entry in entries]
-    # Pictures without a label stay: they can be embedded, and --only speaks of classes.
+    # Images without a label stay: they can be embedded, and --only speaks of classes.
     return [entry for entry in relabelled if entry.label in keep or not (entry.label or only)]
 
 

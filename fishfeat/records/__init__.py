@@ -26,17 +26,17 @@ PathLike = str | os.PathLike[str]
 OnProgress = Callable[[int, int], None]
 
 PARTS = ("train", "val", "test")
-SOURCES = ("timm", "torchvision", "hf-hub", "local-dir", "embedded", "random")
+SOURCES = ("timm", "torchvision", "hf-hub", "local-dir", "bundled", "random")
 RESIZES = ("squash", "pad", "crop")
 POOLS = ("auto", "avg", "max", "token")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-VIEWS = ("none", "flip", "d4", "rotate:N")
+TTAS = ("none", "flip", "d4", "rotate:N")
 _ROTATIONS = re.compile(r"rotate:([2-9]|[1-9]\d)")
 UNLABELLED = -1
 
 
 class Rejected(NamedTuple):
-    """A file that looks like a picture and could not be used, with the reason."""
+    """A file that looks like an image and could not be used, with the reason."""
 
     key: str
     reason: str
@@ -48,7 +48,7 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Pictures, their labels and what belongs together; no pixels.
+    """Images, their labels and what belongs together; no pixels.
 
     Attributes
     ----------
@@ -59,27 +59,27 @@ class ImageSet:
     keys
         str (n_images,): POSIX paths relative to `root`, unique and sorted.
     y
-        int64 (n_images,): index into `class_names`; -1 where a picture has no label.
+        int64 (n_images,): index into `class_names`; -1 where an image has no label.
     class_names
         str (n_classes,), sorted.
     digest
         str (n_images,): SHA-256 of each file's bytes, hexadecimal.
     groups
-        int64 (n_images,) or None: pictures with the same number belong together (frames of one
+        int64 (n_images,) or None: images with the same number belong together (frames of one
         fish, copies of one photograph) and must never stand on both sides of a split.
     part
         str (n_images,) or None: 'train', 'val' or 'test', as found in the folders or the CSV.
     n_bytes, mtime_ns, width, height
         int64 (n_images,): size in bytes, time of last change in ns, size in pixels as stored.
     group_name
-        str (n_images,) or None: what each group is called where it was found; '' for a picture
+        str (n_images,) or None: what each group is called where it was found; '' for an image
         that belongs to no other.
     grouping
         How the groups were found, in a sentence or two; '' where there are none.
     rejected
         Files that could not be used, each with its reason.
     notes
-        What was decided while the pictures were listed, one sentence each.
+        What was decided while the images were listed, one sentence each.
     """
 
     name: str
@@ -110,15 +110,15 @@ class ImageSet:
 
     @property
     def labels(self) -> Str:
-        """str (n_images,): class name of each picture, '' where it has none."""
+        """str (n_images,): class name of each image, '' where it has none."""
         return np.append(self.class_names, "").astype(str)[self.y]
 
     def path(self, i: int) -> Path:
-        """Where picture `i` lies."""
+        """Where image `i` lies."""
         return self.root / str(self.keys[i])
 
     def select(self, rows: NDArray[Any], *, rejected: tuple[Rejected, ...] = ()) -> ImageSet:
-        """The pictures `rows` (int or bool (n_images,)) of this set, classes unchanged.
+        """The images `rows` (int or bool (n_images,)) of this set, classes unchanged.
 
         `rejected` is added to the files that could not be used.
         """
@@ -127,9 +127,9 @@ class ImageSet:
         return dataclasses.replace(self, **chosen, rejected=self.rejected + rejected)
 
     def reject(self, reasons: Mapping[str, str]) -> ImageSet:
-        """This set less the pictures whose digest is in `reasons`, which are listed as rejected.
+        """This set less the images whose digest is in `reasons`, which are listed as rejected.
 
-        Classes that have no picture left are none.
+        Classes that have no image left are none.
         """
         lost = np.isin(self.digest, list(reasons))
         if not lost.any():
@@ -153,12 +153,12 @@ _PER_IMAGE = ("keys", "y", "digest", "n_bytes", "mtime_ns", "width", "height", *
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """Which vectors: network, layer, pooling and how a picture is fitted to the network's input.
+    """Which vectors: network, layer, pooling and how an image is fitted to the network's input.
 
     Attributes
     ----------
     source
-        'timm', 'torchvision', 'hf-hub', 'local-dir', 'embedded' (in the package) or 'random' (a
+        'timm', 'torchvision', 'hf-hub', 'local-dir', 'bundled' (in the package) or 'random' (a
         timm network with seeded random weights).
     name
         The network's name in its source; for 'local-dir' the folder.
@@ -169,13 +169,13 @@ class BackboneSpec:
     img_size
         Side of the square input in pixels; None is the network's own.
     resize
-        'squash' (whole picture, its sides scaled apart), 'pad' (whole picture, grey bars) or
+        'squash' (whole image, its sides scaled apart), 'pad' (whole image, grey bars) or
         'crop' (the pretrained centre crop).
     precision
         'fp32', 'bf16' or 'fp16' arithmetic in the network; 'auto' is the fastest whose vectors
         agree with fp32 (the feature file says which it was).
     views
-        A picture's vector is the mean over these views of it: 'none' (as it is), 'flip' (and its
+        An image's vector is the mean over these views of it: 'none' (as it is), 'flip' (and its
         mirror image), 'd4' (the eight turns and mirror images of a square) or 'rotate:N' (N turns
         round the circle).
     """
@@ -187,7 +187,7 @@ class BackboneSpec:
     img_size: int | None = None
     resize: str = "squash"
     precision: str = "auto"
-    views: str = "none"
+    tta: str = "none"
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -204,23 +204,30 @@ class BackboneSpec:
                 )
         if self.img_size is not None and not 8 <= self.img_size <= 4096:
             raise BackboneError(f"--img-size must be 8 to 4096 pixels; got {self.img_size}.")
-        if self.views not in VIEWS[:3] and not _ROTATIONS.fullmatch(self.views):
+        if self.tta not in TTAS[:3] and not _ROTATIONS.fullmatch(self.tta):
             raise BackboneError(
-                f"--views must be one of {', '.join(VIEWS)} with N from 2 to 99; got "
-                f"{self.views!r}.{did_you_mean(self.views, VIEWS)}"
+                f"--tta must be one of {', '.join(TTAS)} with N from 2 to 99; got "
+                f"{self.tta!r}.{did_you_mean(self.tta, TTAS)}"
             )
 
     def to_json(self) -> str:
         """Canonical JSON: the same specification always gives the same text."""
         values = dataclasses.asdict(self)
-        if self.views == "none":  # came later: the keys of older files stay
+        values["views"] = values.pop("tta")
+        if self.tta == "none":
             del values["views"]
+        if self.source == "bundled":
+            values["source"] = "embedded"
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> BackboneSpec:
         """The specification that `to_json` wrote."""
-        return cls(**json.loads(text))
+        values = json.loads(text)
+        values["tta"] = values.pop("views", "none")
+        if values["source"] == "embedded":
+            values["source"] = "bundled"
+        return cls(**values)
 
     @property
     def key(self) -> str:
@@ -238,13 +245,13 @@ class BackboneSpec:
         extra = [] if self.layer == "last" else [f"layer {self.layer}"]
         extra += [] if self.pool == "auto" else [f"{self.pool} pooling"]
         extra += [] if self.precision == "auto" else [self.precision]
-        extra += [] if self.views == "none" else [f"views {self.views}"]
+        extra += [] if self.tta == "none" else [f"views {self.tta}"]
         return ", ".join([f"{self.source}:{self.label}", size, self.resize, *extra])
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Vectors of pictures with their labels.
+    """Vectors of images with their labels.
 
     Attributes
     ----------
@@ -449,7 +456,7 @@ class Run:
         return self.split == "grouped" and n_groups == self.n_folds
 
     @property
-    def spread(self) -> dict[str, float]:
+    def std(self) -> dict[str, float]:
         """Standard deviation of each metric over all folds of all repeats."""
         if len(self.folds) < 2:
             return {}
@@ -463,8 +470,8 @@ class Run:
         return averaged
 
     @property
-    def right(self) -> Float:
-        """float64 (n_images,): share of the repeats in which a picture was named rightly."""
+    def correct(self) -> Float:
+        """float64 (n_images,): share of the repeats in which an image was named rightly."""
         hits: Float = (self.scores.argmax(axis=2) == self.y).mean(axis=0)
         return hits
 
@@ -477,7 +484,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """Scores float64 (n_test, n_classes) of pictures that are in no fold; the rest as in `Run`."""
+    """Scores float64 (n_test, n_classes) of images that are in no fold; the rest as in `Run`."""
 
     keys: Str
     y: Int

@@ -1,4 +1,4 @@
-"""Pairs of near-copies with their evidence, and the CSV file that keeps them."""
+"""Pairs of near-duplicates with their evidence, and the CSV file that keeps them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 from fishfeat.errors import CacheError
 from fishfeat.files import atomic, open_text
 
-COPY_COLUMNS = [
+PAIR_COLUMNS = [
     *("path", "other", "how", "matches", "inliers", "overlap", "correlation", "differing"),
     *("agreeing", "cosine", "mirrored", "degrees", "scale", "transform"),
 ]
 _LIKENESS = ("overlap", "correlation", "differing", "agreeing", "cosine")
 
 
-class CopyPair(NamedTuple):
-    """Two pictures that are copies of one another, and the evidence.
+class DuplicatePair(NamedTuple):
+    """Two images that are copies of one another, and the evidence.
 
     Attributes
     ----------
     key, other
-        The pictures.
+        The images.
     how
         'bytes' (the files are the same) or 'pixels' (one was laid on the other).
     n_matches, n_inliers
@@ -68,23 +68,23 @@ class CopyPair(NamedTuple):
         return math.degrees(math.atan2(-c, -a) if self.mirrored else math.atan2(c, a))
 
 
-class Copies(NamedTuple):
-    """The verified pairs of a data set: enough of them to connect all copies of one picture."""
+class NearDuplicates(NamedTuple):
+    """The verified pairs of a data set: enough of them to connect all copies of one image."""
 
     n_images: int
     n_compared: int
-    pairs: tuple[CopyPair, ...]
+    pairs: tuple[DuplicatePair, ...]
 
 
-def write_copies(path: Path, copies: Copies) -> None:
+def write_near_duplicates(path: Path, copies: NearDuplicates) -> None:
     """Write the pairs as a CSV file; mirrored, degrees and scale stand there for people."""
     with atomic(path) as file:
         writer = csv.writer(file)
-        writer.writerow(COPY_COLUMNS)
+        writer.writerow(PAIR_COLUMNS)
         writer.writerows(map(_row, copies.pairs))
 
 
-def _row(pair: CopyPair) -> tuple[Any, ...]:
+def _row(pair: DuplicatePair) -> tuple[Any, ...]:
     return (
         *(pair.key, pair.other, pair.how, pair.n_matches, pair.n_inliers),
         *(f"{getattr(pair, name):.4f}" for name in _LIKENESS),
@@ -95,8 +95,8 @@ def _row(pair: CopyPair) -> tuple[Any, ...]:
     )
 
 
-def read_pairs(path: Path) -> tuple[CopyPair, ...]:
-    """The pairs that `write_copies` wrote.
+def read_pairs(path: Path) -> tuple[DuplicatePair, ...]:
+    """The pairs that `write_near_duplicates` wrote.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def read_pairs(path: Path) -> tuple[CopyPair, ...]:
         ) from error
 
 
-def _pair(row: Mapping[str, str]) -> CopyPair:
-    return CopyPair(
+def _pair(row: Mapping[str, str]) -> DuplicatePair:
+    return DuplicatePair(
         key=row["path"],
         other=row["other"],
         how=row["how"],

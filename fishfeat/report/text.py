@@ -65,7 +65,7 @@ def integer(number: float | None) -> str:
 
 
 def count(number: int, noun: str, *, plural: str = "") -> str:
-    """'1 picture', '1,002 pictures'."""
+    """'1 image', '1,002 images'."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 

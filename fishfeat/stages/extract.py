@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import extract
-from fishfeat.features.specs import DEFAULT_BACKBONE, check_compute, make_spec
-from fishfeat.images.grouping.hints import Sign
+from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
+from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathLike
 from fishfeat.stages.grouping import settle_groups
 from fishfeat.stages.inspect import list_images
@@ -21,13 +21,13 @@ log = logging.getLogger("fishfeat")
 
 
 class Extraction(NamedTuple):
-    """What `extract_data` did: pictures, vectors, how many were new, and signs of groups."""
+    """What `extract_data` did: images, vectors, how many were new, and hints of groups."""
 
     folder: DatasetFolder
     images: ImageSet
     features: Features
     n_new: int
-    signs: list[Sign]
+    hints: list[GroupingHint]
 
 
 def extract_data(
@@ -39,7 +39,7 @@ def extract_data(
     scan_options: Mapping[str, Any] | None = None,
     allow_truncated: bool | None = None,
     layers: Sequence[str] = (),
-    compute: str = "auto",
+    runtime: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
@@ -59,19 +59,19 @@ def extract_data(
         As `make_spec`; those that are None are the defaults, or as before where `backbone` is None.
     layers
         Several layers in one pass, or one; none is the default, or as before.
-    compute, batch_size, workers, device, on_embed
+    runtime, batch_size, workers, device, on_embed
         As `fishfeat.extract`.
     on_scan
         Called with (done, total) files.
     on_compare
-        Called with (done, total) pictures or pairs, where near-copies are looked for.
+        Called with (done, total) images or pairs, where near-duplicates are looked for.
     """
     given = {name: v for name, v in (backbone_options or {}).items() if v is not None}
     if layers:
         given["layer"] = layers[-1]
     # A backbone that cannot be is said before anything is listed.
     asked = make_spec(backbone, **given) if backbone else None
-    check_compute(compute)
+    check_runtime(runtime)
     folder, images = list_images(
         data,
         cache=cache,
@@ -89,7 +89,7 @@ def extract_data(
         spec,
         layers=layers,
         cache=cache,
-        compute=compute,
+        runtime=runtime,
         batch_size=batch_size,
         workers=workers,
         device=device,
@@ -103,7 +103,7 @@ def extract_data(
     else:  # some could not be embedded and are listed as such
         images = folder.load_images()
     settled = settle_groups(folder, images, features, on_compare=on_compare)
-    return Extraction(folder, settled.images, settled.features, n_new, settled.signs)
+    return Extraction(folder, settled.images, settled.features, n_new, settled.hints)
 
 
 def _spec_as_before(folder: DatasetFolder, options: Mapping[str, Any]) -> BackboneSpec:
@@ -129,7 +129,7 @@ def load_features(folder: DatasetFolder) -> Features:
     features = select_features(images, path)
     if len(features) < len(images):
         log.warning(
-            "%d of %d pictures are not embedded yet: `fishfeat extract` goes on where it stopped.",
+            "%d of %d images are not embedded yet: `fishfeat extract` goes on where it stopped.",
             *(len(images) - len(features), len(images)),
         )
     return features

@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fishfeat.classify.estimators.registry import DEFAULT_CLASSIFIERS, make_classifier
-from fishfeat.classify.parallel import on_device, spread
+from fishfeat.classify.parallel import on_device, use_backend
 from fishfeat.classify.validation.cross_validation import score_holdout, validate_and_fit
 from fishfeat.classify.validation.ensemble import vote as vote_of
 from fishfeat.classify.validation.learning_curve import Curve
 from fishfeat.classify.validation.learning_curve import learning_curve as draw_curve
-from fishfeat.classify.validation.novelty import Unknown, known_fold, leave_one_class_out
+from fishfeat.classify.validation.novelty import Novelty, known_fold, leave_one_class_out
 from fishfeat.classify.validation.permutation import Chance, permutation_check
 from fishfeat.classify.validation.search import Budget, parse_budget
 from fishfeat.classify.validation.splits import make_splits, parse_folds, partition_digest
 from fishfeat.errors import DataError
-from fishfeat.images.grouping.hints import Sign
-from fishfeat.models import Model, model_of, vote_model
+from fishfeat.images.grouping.hints import GroupingHint
+from fishfeat.models import Model, ensemble_model, model_of
 from fishfeat.records import Features, ImageSet, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.extract import load_features
 from fishfeat.stages.grouping import (
@@ -55,10 +55,10 @@ MANY_FITS = 500
 
 
 class Fit(NamedTuple):
-    """What `fit_data` did: runs (for each classifier grouped, then random), models and signs.
+    """What `fit_data` did: runs (for each classifier grouped, then random), models and hints.
 
     `chance` is what each classifier scored on shuffled labels and `unknown` how it takes species
-    that it never saw, as `curves`, where that was asked for; the signs are of groups that nobody
+    that it never saw, as `curves`, where that was asked for; the hints are of groups that nobody
     named.
     """
 
@@ -68,9 +68,9 @@ class Fit(NamedTuple):
     runs: list[Run]
     models: list[Path]
     chance: dict[str, Chance]
-    signs: list[Sign]
+    hints: list[GroupingHint]
     curves: list[Curve]
-    unknown: list[Unknown]
+    novelty: list[Novelty]
 
 
 class _How(NamedTuple):
@@ -107,7 +107,7 @@ def fit_data(
     vote: bool = False,
     permute: int = 0,
     learning_curve: bool = False,
-    unknown: bool = False,
+    novelty: bool = False,
     jobs: int = -1,
     backend: str | None = None,
     device: str = "cpu",
@@ -145,7 +145,7 @@ def fit_data(
     jobs
         Folds at once.
     backend
-        Where the folds run, as `fishfeat.classify.parallel.spread`; None is here.
+        Where the folds run, as `fishfeat.classify.parallel.std`; None is here.
     device
         Where xgb grows its trees: 'cpu', 'cuda' or 'cuda:N'.
     on_run
@@ -166,21 +166,21 @@ def fit_data(
     folder = current_dataset(cache)
     asked = asked_rules(group_by, group_pattern)
     with restored_on_failure(folder) if asked is not None else nullcontext():
-        features, signs = _grouped_features(folder, asked, on_compare)
+        features, hints = _grouped_features(folder, asked, on_compare)
         log.info("Data set: %s. Features: %s.", folder.name, features.spec.describe())
         both = _both_splits(features, cv, repeats=repeats, seed=seed, test=test)
     _say_splits(features, both[0], silent=any(r.kind == "none" for r in known_rules(folder)))
-    if unknown:
+    if novelty:
         known_fold(features, both[0])  # what cannot be done is said before anything is fitted
     how = _How(balanced, seed, jobs, budget, permute, on_run)
     quick = list(dict.fromkeys(clf)) or [QUICK_CLASSIFIER]
-    with spread(backend), on_device(device):
+    with use_backend(backend), on_device(device):
         done = [_fit_one(folder, features, both, name, how) for name in names]
         curves = [
             _keep_curve(folder, features, both[0], name, how) for name in quick if learning_curve
         ]
         left_out = [
-            _keep_unknown(folder, features, both[0], name, how) for name in quick if unknown
+            _keep_unknown(folder, features, both[0], name, how) for name in quick if novelty
         ]
     chance = {one.runs[0].name: one.chance for one in done if one.chance is not None}
     if vote:
@@ -189,20 +189,20 @@ def fit_data(
     folder.update(splits=[splits.digest for splits in both])
     runs = [run for one in done for run in one.runs]
     paths = [folder.models / one.model.name for one in done]
-    return Fit(folder, features, both[0], runs, paths, chance, signs, curves, left_out)
+    return Fit(folder, features, both[0], runs, paths, chance, hints, curves, left_out)
 
 
 def _grouped_features(
     folder: DatasetFolder, asked: Sequence[str] | None, on_compare: OnProgress | None
-) -> tuple[Features, list[Sign]]:
+) -> tuple[Features, list[GroupingHint]]:
     """The features last extracted, with the groups that are asked for or in force."""
     if asked is not None:
         regroup(folder, asked)
     features, images = load_features(folder), folder.load_images()
     if asked is None and is_settled(folder, images, features):
         return features, []
-    _, features, signs = settle_groups(folder, images, features, on_compare=on_compare)
-    return features, signs
+    _, features, hints = settle_groups(folder, images, features, on_compare=on_compare)
+    return features, hints
 
 
 def _names(clf: Sequence[str], vote: bool) -> list[str]:
@@ -236,17 +236,17 @@ def _both_splits(features: Features, cv: int | str, **how: Any) -> list[Splits]:
 def _say_splits(features: Features, splits: Splits, *, silent: bool) -> None:
     if features.groups is not None:
         n_groups = len(np.unique(features.groups[splits.rows]))
-        log.info("Groups: %d in %d pictures. %s", n_groups, len(splits.rows), splits.grouping)
+        log.info("Groups: %d in %d images. %s", n_groups, len(splits.rows), splits.grouping)
     elif not silent:
         log.warning(
-            "No groups are known: pictures of one fish, or copies of one photograph, may stand on "
+            "No groups are known: images of one fish, or copies of one photograph, may stand on "
             "both sides of a split; then the scores flatter and the intervals are too narrow. "
             "--group-by mends it: 'pattern:fish_(\\d+)_' (a pattern of your own), column, "
             "folder:N, time:SECONDS or duplicates; --group-by none says that there are none."
         )
     if len(splits.holdout):
         origin = "the data set's own test part" if splits.holdout_origin == "parts" else "drawn"
-        log.info("Held out: %d pictures (%s), scored once.", len(splits.holdout), origin)
+        log.info("Held out: %d images (%s), scored once.", len(splits.holdout), origin)
     for note in splits.notes:
         log.warning("%s", note)
 
@@ -315,7 +315,7 @@ def _vote(
     runs = [
         vote_of(features, [one.runs[i] for one in done], splits) for i, splits in enumerate(both)
     ]
-    model = vote_model([one.model for one in done])
+    model = ensemble_model([one.model for one in done])
     return _Done(_kept(folder, features, both[0], runs, model, seed), model)
 
 
@@ -352,7 +352,7 @@ def _keep_curve(
 
 def _keep_unknown(
     folder: DatasetFolder, features: Features, splits: Splits, clf: str, how: _How
-) -> Unknown:
+) -> Novelty:
     from fishfeat.report.content.sentences import noticed
 
     progress = how.on_run(clf, "unknown species") if how.on_run else None
@@ -372,7 +372,7 @@ def runs_in_force(folder: DatasetFolder) -> list[Run]:
         raise DataError(f"{folder.name!r} has no scores yet: run `fishfeat fit` first.")
     if len(runs) < len(kept):
         log.info(
-            "%d earlier runs are left out: they used other pictures, groups or folds.",
+            "%d earlier runs are left out: they used other images, groups or folds.",
             len(kept) - len(runs),
         )
     return runs
@@ -423,7 +423,7 @@ def report_data(
 
     folder = current_dataset(cache)
     log.info("Data set: %s.", folder.name)
-    images, copies = folder.load_images(), folder.load_copies()
+    images, duplicates = folder.load_images(), folder.load_near_duplicates()
     runs = _of_these_groups(folder, runs_in_force(folder), images)
     page = write_report(
         runs,
@@ -431,9 +431,9 @@ def report_data(
         folder.report,
         feature_map=find_map(folder, map_method),
         curves=extras_in_force(folder, Curve, runs),
-        unknown=extras_in_force(folder, Unknown, runs),
+        novelty=extras_in_force(folder, Novelty, runs),
         merge=merge_in_force(folder),
-        copies=copies.pairs if copies else (),
+        duplicates=duplicates.pairs if duplicates else (),
         group_matrix=group_matrix,
         on_progress=on_progress,
     )

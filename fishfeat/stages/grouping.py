@@ -13,17 +13,17 @@ import numpy as np
 
 from fishfeat.errors import FishfeatError
 from fishfeat.files import json_digest
-from fishfeat.images.grouping.hints import Sign, find_signs
-from fishfeat.images.grouping.near_duplicates import N_NEIGHBOURS, find_copies
+from fishfeat.images.grouping.hints import GroupingHint, find_hints
+from fishfeat.images.grouping.near_duplicates import N_NEIGHBOURS, find_near_duplicates
 from fishfeat.images.grouping.rules import Rule, group_by_column, group_images, parse_rules
 from fishfeat.images.sources.listing import list_data
 from fishfeat.records import Features, ImageSet, OnProgress
-from fishfeat.records.near_duplicates import Copies
+from fishfeat.records.near_duplicates import NearDuplicates
 from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
 
-_LOOK = 2  # raised when copies or signs are found in another way, so that it is looked again
+_LOOK = 2  # raised when copies or hints are found in another way, so that it is looked again
 
 
 def asked_rules(group_by: Sequence[str] | None, group_pattern: str | None) -> list[str] | None:
@@ -42,11 +42,11 @@ def known_rules(folder: DatasetFolder) -> tuple[Rule, ...]:
 def group_listed(folder: DatasetFolder, images: ImageSet, rules: Sequence[Rule]) -> ImageSet:
     """Groups that need no features; of copies those that were found before."""
     if _is_auto(rules):
-        found = folder.state().get("signs", {}).get("found", ())
-        rules = parse_rules([sign["rule"] for sign in found])
-    copies = folder.load_copies()
-    ready = [rule for rule in rules if rule.kind != "duplicates" or copies is not None]
-    return group_images(images, ready, copies=copies)
+        found = folder.state().get("hints", {}).get("found", ())
+        rules = parse_rules([hint["rule"] for hint in found])
+    duplicates = folder.load_near_duplicates()
+    ready = [rule for rule in rules if rule.kind != "duplicates" or duplicates is not None]
+    return group_images(images, ready, duplicates=duplicates)
 
 
 def regroup(folder: DatasetFolder, asked: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ def restored_on_failure(folder: DatasetFolder) -> Iterator[None]:
 
 
 def _as_listed(folder: DatasetFolder, rules: Sequence[Rule]) -> ImageSet:
-    """The pictures with the groups of the CSV's column, where the data set is one that has it."""
+    """The images with the groups of the CSV's column, where the data set is one that has it."""
     images, data = folder.load_images(), Path(folder.state()["data"])
     column = next((rule.value for rule in rules if rule.kind == "column"), "")
     names = [""] * len(images)
@@ -86,20 +86,20 @@ def _as_listed(folder: DatasetFolder, rules: Sequence[Rule]) -> ImageSet:
 
 
 def is_settled(folder: DatasetFolder, images: ImageSet, features: Features) -> bool:
-    """Whether the groups in force are those of these very pictures and features."""
+    """Whether the groups in force are those of these very images and features."""
     kinds = {rule.kind for rule in known_rules(folder)}
     if images.groups is None or "auto" in kinds:
         return False
-    looked = folder.state().get("copies", {}).get("key")
+    looked = folder.state().get("near_duplicates", {}).get("key")
     return "duplicates" not in kinds or looked == _look_key(images, features)
 
 
 class Settled(NamedTuple):
-    """The pictures and features with the groups in force, and the signs, where any were wanted."""
+    """The images and features with the groups in force, and the hints, where any were wanted."""
 
     images: ImageSet
     features: Features
-    signs: list[Sign]
+    hints: list[GroupingHint]
 
 
 def settle_groups(
@@ -116,19 +116,19 @@ def settle_groups(
     """
     rules = known_rules(folder)
     unnamed = not rules and images.groups is None
-    signs = _signs(folder, images, features) if unnamed or _is_auto(rules) else []
+    hints = _signs(folder, images, features) if unnamed or _is_auto(rules) else []
     if unnamed:
-        _say_signs(signs)
+        _say_hints(hints)
     if _is_auto(rules):
-        rules = _chosen(signs)
-    copies = None
+        rules = _chosen(hints)
+    duplicates = None
     if any(rule.kind == "duplicates" for rule in rules):
-        copies = _copies(folder, images, features, on_compare)
+        duplicates = _near_duplicates(folder, images, features, on_compare)
     if rules:
-        listed, images = images, group_images(images, rules, copies=copies)
+        listed, images = images, group_images(images, rules, duplicates=duplicates)
         if not _same_groups(listed, images):
             folder.save_images(images)
-    return Settled(images, _regrouped(features, images), signs)
+    return Settled(images, _regrouped(features, images), hints)
 
 
 def _same_groups(a: ImageSet, b: ImageSet) -> bool:
@@ -140,19 +140,19 @@ def _is_auto(rules: Sequence[Rule]) -> bool:
     return [rule.kind for rule in rules] == ["auto"]
 
 
-def _chosen(signs: Sequence[Sign]) -> tuple[Rule, ...]:
-    """The rules of the signs; 'none' where there are none."""
-    if not signs:
+def _chosen(hints: Sequence[GroupingHint]) -> tuple[Rule, ...]:
+    """The rules of the hints; 'none' where there are none."""
+    if not hints:
         log.info("--group-by auto: no number repeats in the names, and no bursts or copies found.")
         return (Rule("none"),)
-    log.info("--group-by auto takes %s.", ", ".join(sign.rule for sign in signs))
-    return parse_rules([sign.rule for sign in signs])
+    log.info("--group-by auto takes %s.", ", ".join(hint.rule for hint in hints))
+    return parse_rules([hint.rule for hint in hints])
 
 
-def _say_signs(signs: Sequence[Sign]) -> None:
-    for sign in signs:
-        log.warning("%s", sign)
-    if signs:
+def _say_hints(hints: Sequence[GroupingHint]) -> None:
+    for hint in hints:
+        log.warning("%s", hint)
+    if hints:
         log.warning("--group-by auto takes what was found; --group-by none says there is nothing.")
 
 
@@ -167,34 +167,34 @@ def _regrouped(features: Features, images: ImageSet) -> Features:
 
 
 def _look_key(images: ImageSet, features: Features) -> str:
-    """Digest of what a look depends on: which pictures, and which features."""
+    """Digest of what a look depends on: which images, and which features."""
     seen = [images.keys, images.digest, features.keys, features.spec.key, features.fingerprint]
     return json_digest([_LOOK, N_NEIGHBOURS, *seen])
 
 
-def _copies(
+def _near_duplicates(
     folder: DatasetFolder, images: ImageSet, features: Features, on_compare: OnProgress | None
-) -> Copies:
+) -> NearDuplicates:
     key = _look_key(images, features)
-    known = folder.load_copies()
-    if known is not None and folder.state()["copies"].get("key") == key:
+    known = folder.load_near_duplicates()
+    if known is not None and folder.state()["near_duplicates"].get("key") == key:
         return known
     embedded = images.select(np.isin(images.keys, features.keys))
-    copies = find_copies(embedded, features.X, on_progress=on_compare)
-    folder.save_copies(copies, key=key, features=features.spec.to_json())
+    duplicates = find_near_duplicates(embedded, features.X, on_progress=on_compare)
+    folder.save_near_duplicates(duplicates, key=key, features=features.spec.to_json())
     log.info(
-        "Near-copies: %d pairs verified of %d compared; each stands in %s.",
-        *(len(copies.pairs), copies.n_compared, folder.copies_csv),
+        "Near-duplicates: %d pairs verified of %d compared; each stands in %s.",
+        *(len(duplicates.pairs), duplicates.n_compared, folder.near_duplicates_csv),
     )
-    return copies
+    return duplicates
 
 
-def _signs(folder: DatasetFolder, images: ImageSet, features: Features) -> list[Sign]:
+def _signs(folder: DatasetFolder, images: ImageSet, features: Features) -> list[GroupingHint]:
     key = json_digest([_look_key(images, features), images.labels])
-    noted: dict[str, Any] = folder.state().get("signs", {})
+    noted: dict[str, Any] = folder.state().get("hints", {})
     if noted.get("key") != key:
         embedded = images.select(np.isin(images.keys, features.keys))
-        found = find_signs(embedded, features.X)
-        noted = {"key": key, "found": [sign._asdict() for sign in found]}
-        folder.update(signs=noted)
-    return [Sign(**sign) for sign in noted["found"]]
+        found = find_hints(embedded, features.X)
+        noted = {"key": key, "found": [hint._asdict() for hint in found]}
+        folder.update(hints=noted)
+    return [GroupingHint(**hint) for hint in noted["found"]]

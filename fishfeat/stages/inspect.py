@@ -38,11 +38,11 @@ def list_images(
     Parameters
     ----------
     data
-        Folder or CSV; None is the data set last used, else the embedded pictures.
+        Folder or CSV; None is the data set last used, else the embedded images.
     cache
         The cache folder.
     allow_truncated
-        As `fishfeat.extract`; pictures rejected as truncated are looked at again.
+        As `fishfeat.extract`; images rejected as truncated are looked at again.
     on_progress
         Called with (done, total) files.
     **options
@@ -67,8 +67,11 @@ def list_images(
     images = dataclasses.replace(images, name=folder.name)
     images = folder.settled(images, allow_truncated=allowed)
     images = group_listed(folder, images, rules)
-    if any(rule.kind == "duplicates" for rule in rules) and not folder.copies_csv.is_file():
-        log.info("Near-copies are looked for once the pictures are embedded.")
+    if (
+        any(rule.kind == "duplicates" for rule in rules)
+        and not folder.near_duplicates_csv.is_file()
+    ):
+        log.info("Near-duplicates are looked for once the images are embedded.")
     folder.save_images(images)
     folder.update(data=str(path), options=kept)
     workspace.use(folder)
@@ -96,7 +99,7 @@ def _say_labels(images: ImageSet) -> None:
     if n_classes < 2:
         log.warning("%d classes: enough to embed, but `fishfeat fit` needs two.", n_classes)
     if unlabelled:
-        log.info("%d pictures have no label: embedded, but not fitted or scored.", unlabelled)
+        log.info("%d images have no label: embedded, but not fitted or scored.", unlabelled)
 
 
 def current_dataset(cache: PathLike) -> DatasetFolder:
@@ -111,7 +114,7 @@ def current_dataset(cache: PathLike) -> DatasetFolder:
 
 
 def describe_images(folder: DatasetFolder, images: ImageSet) -> dict[str, Any]:
-    """Counts, sizes, groups, parts, repeated and unreadable pictures of a data set."""
+    """Counts, sizes, groups, parts, repeated and unreadable images of a data set."""
     return {
         "dataset": folder.name,
         "root": images.root,
@@ -143,19 +146,19 @@ def _n_groups(images: ImageSet, rows: Any) -> int | None:
 
 
 def _identical(images: ImageSet) -> dict[str, int]:
-    """How many files repeat the bytes of another, and how many pictures have several labels."""
+    """How many files repeat the bytes of another, and how many images have several labels."""
     pairs = np.unique(np.stack([images.digest, images.labels]), axis=1)
     _, n_labels = np.unique(pairs[0], return_counts=True)
     repeated = len(images) - len(n_labels)
     return {"repeated": repeated, "under_several_labels": int((n_labels > 1).sum())}
 
 
-def draw_embedded(cache: PathLike) -> Path:
-    """The folder of the embedded pictures, drawn when they are first needed."""
+def draw_demo_images(cache: PathLike) -> Path:
+    """The folder of the embedded images, drawn when they are first needed."""
     from fishfeat.demo import DEMO_GROUP_PATTERN, draw_demo
 
     workspace = Workspace(cache)
-    path = Path(os.path.abspath(draw_demo(workspace.folder / "pictures" / DEMO_NAME)))
+    path = Path(os.path.abspath(draw_demo(workspace.folder / "images" / DEMO_NAME)))
     folder = workspace.dataset_for(DEMO_NAME, path)
     if not folder.exists():
         spec = make_spec(DEMO_BACKBONE).to_json()
@@ -167,8 +170,8 @@ def draw_embedded(cache: PathLike) -> Path:
 def _last_data(workspace: Workspace) -> Path:
     current = workspace.current
     if current is None:
-        log.info("Data set: the embedded pictures, as no other was named.")
-        return draw_embedded(workspace.folder)
+        log.info("Data set: the embedded images, as no other was named.")
+        return draw_demo_images(workspace.folder)
     data = Path(current.state()["data"])
     log.info("Data set: %s, the one last used (%s).", current.name, data)
     return data

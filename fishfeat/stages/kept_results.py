@@ -1,4 +1,4 @@
-"""What the page shows beside the runs and `report` does not compute: the map, curves, unknowns."""
+"""What the page shows beside the runs and `report` does not runtime: the map, curves, unknowns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from fishfeat.classify.projection import FeatureMap, check_method, feature_map
 from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Unknown
+from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.errors import FishfeatError
 from fishfeat.files import json_digest, read_json, safe_name, write_arrays, write_json
 from fishfeat.images.labels import clean_names, merged, read_merge
@@ -21,8 +21,8 @@ from fishfeat.stages.extract import load_features
 from fishfeat.workspace import DatasetFolder
 
 log = logging.getLogger("fishfeat")
-Extra = TypeVar("Extra", Curve, Unknown)
-_PLACES = {Curve: "curves", Unknown: "unknown"}
+Extra = TypeVar("Extra", Curve, Novelty)
+_PLACES = {Curve: "curves", Novelty: "unknown"}
 
 
 # --- the map ----------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def _map_file(folder: DatasetFolder, method: str) -> Path:
 
 
 def _map_key(folder: DatasetFolder) -> str:
-    """What a map hangs on: which pictures, and which network."""
+    """What a map hangs on: which images, and which network."""
     images = folder.load_images()
     return json_digest([folder.state().get("features"), images.keys, images.digest])
 
@@ -96,7 +96,7 @@ def _kept_map(path: Path, key: str) -> FeatureMap | None:
 # --- learning curves, unknown species ----------------------------------------------------------
 
 
-def save_extra(folder: DatasetFolder, made: Curve | Unknown) -> Path:
+def save_extra(folder: DatasetFolder, made: Curve | Novelty) -> Path:
     """Keep a result, replacing that of the same classifier on the same folds."""
     identity = json_digest([made.clf, made.balanced, made.splits_digest, made.features])
     file = f"{safe_name(made.clf)}-{identity[:8]}.json"

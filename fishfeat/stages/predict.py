@@ -17,7 +17,7 @@ from fishfeat.models import Model, Prediction, load_model, model_name
 from fishfeat.records import BackboneSpec, OnProgress, PathLike, Run
 from fishfeat.stages.extract import Extraction, extract_data
 from fishfeat.stages.fit import Fit, OnRun, fit_data, report_data, runs_in_force
-from fishfeat.stages.inspect import current_dataset, draw_embedded
+from fishfeat.stages.inspect import current_dataset, draw_demo_images
 from fishfeat.workspace import DatasetFolder, Workspace
 
 log = logging.getLogger("fishfeat")
@@ -38,15 +38,15 @@ def run_demo(
     on_embed: OnProgress | None = None,
     on_run: OnRun | None = None,
 ) -> Demo:
-    """The whole story on the embedded pictures: extract, fit (svc, rf, xgb), report."""
-    path = draw_embedded(cache)
+    """The whole story on the embedded images: extract, fit (svc, rf, xgb), report."""
+    path = draw_demo_images(cache)
     extraction = extract_data(path, cache=cache, on_scan=on_scan, on_embed=on_embed)
     fit = fit_data(cache=cache, on_run=on_run)
     return Demo(extraction, fit, report_data(cache=cache)[1])
 
 
 class Predictions(NamedTuple):
-    """What `predict_images` found: which model spoke, what its scores are, one row a picture."""
+    """What `predict_images` found: which model spoke, what its scores are, one row an image."""
 
     model: str
     score_kind: str
@@ -57,16 +57,16 @@ class Predictions(NamedTuple):
 def predict_images(
     paths: Sequence[PathLike], *, cache: PathLike = "cache", model: str | None = None
 ) -> Predictions:
-    """Name each picture; folders stand for the pictures in them.
+    """Name each image; folders stand for the images in them.
 
     Raises
     ------
     DataError
-        There are no pictures, or none of them can be read.
+        There are no images, or none of them can be read.
     """
-    files = [file for path in map(Path, paths) for file in _pictures(path)]
+    files = [file for path in map(Path, paths) for file in _images(path)]
     if not files:
-        raise DataError(f"{', '.join(map(str, paths))}: no pictures there.")
+        raise DataError(f"{', '.join(map(str, paths))}: no images there.")
     kept = find_model(cache=cache, model=model)
     log.info("Model: %s.", kept.name)
     loaded = load_model(kept)
@@ -74,7 +74,7 @@ def predict_images(
     found = loaded.predict(files)
     if all(one.reason for one in found):
         reasons = [f"{one.path}: {one.reason}" for one in found]
-        raise DataError(f"None of {len(found)} pictures can be read: {shortened(reasons)}.")
+        raise DataError(f"None of {len(found)} images can be read: {shortened(reasons)}.")
     return Predictions(kept.name, loaded.score_kind, loaded.class_names.tolist(), found)
 
 
@@ -86,7 +86,7 @@ def _say_if_stale(model: Model, folder: DatasetFolder) -> None:
         )
 
 
-def _pictures(path: Path) -> list[str]:
+def _images(path: Path) -> list[str]:
     return [str(path / key) for key in sorted(walk(path))] if path.is_dir() else [str(path)]
 
 
@@ -142,7 +142,7 @@ def _check_dataset(folder: DatasetFolder) -> dict[str, Any]:
 
 
 def prune_data(cache: PathLike = "cache") -> dict[str, Any]:
-    """Take the rows of vanished pictures out of the feature files of the data set last used."""
+    """Take the rows of vanished images out of the feature files of the data set last used."""
     folder = current_dataset(cache)
     images = folder.load_images()
     pruned = [prune_file(path, images)._asdict() for path in folder.features_files()]

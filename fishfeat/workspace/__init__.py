@@ -27,15 +27,15 @@ from fishfeat.files import (
     write_text,
 )
 from fishfeat.records import UNLABELLED, BackboneSpec, Holdout, ImageSet, Rejected, Run
-from fishfeat.records.near_duplicates import Copies, read_pairs, write_copies
+from fishfeat.records.near_duplicates import NearDuplicates, read_pairs, write_near_duplicates
 
 IMAGE_COLUMNS = [
     *("path", "label", "group", "part", "bytes", "mtime_ns", "digest", "width", "height"),
     *("status", "reason", "group_name"),
 ]
 
-# Status of a picture that is used though its file ends too soon.
-HALF_READ = "half-read"
+# Status of an image that is used though its file ends too soon.
+TRUNCATED_STATUS = "half-read"
 _HALF_READ_NOTE = "half read: the file ends too soon (--allow-truncated)."
 
 # The file that names the data set last used, so no data set can have this name.
@@ -77,7 +77,7 @@ class Workspace:
         write_text(self.folder / _NOTE, dataset.name + "\n")
 
     def dataset_for(self, name: str, root: Path) -> DatasetFolder:
-        """The folder for the pictures in `root`, made unique where two roots share a name.
+        """The folder for the images in `root`, made unique where two roots share a name.
 
         A data set whose root is gone was moved: its folder is taken over, so that nothing is
         embedded again.
@@ -94,7 +94,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class DatasetFolder:
-    """What is kept of one data set: the list of its pictures, features, runs, models, report."""
+    """What is kept of one data set: the list of its images, features, runs, models, report."""
 
     folder: Path
 
@@ -105,13 +105,13 @@ class DatasetFolder:
 
     @property
     def images_csv(self) -> Path:
-        """The list of the pictures."""
+        """The list of the images."""
         return self.folder / "images.csv"
 
     @property
-    def copies_csv(self) -> Path:
-        """The verified pairs of near-copies with their evidence."""
-        return self.folder / "copies.csv"
+    def near_duplicates_csv(self) -> Path:
+        """The verified pairs of near-duplicates with their evidence."""
+        return self.folder / "near_duplicates.csv"
 
     @property
     def report(self) -> Path:
@@ -150,20 +150,20 @@ class DatasetFolder:
     def save_images(self, images: ImageSet) -> None:
         """Write `images.csv` and the state that belongs to it.
 
-        Pictures that are known to be half read are written as such.
+        Images that are known to be half read are written as such.
         """
         # The state first: a list without its root would be of no use.
         self.update(root=str(images.root), grouping=images.grouping, notes=images.notes)
         with atomic(self.images_csv) as file:
             writer = csv.writer(file)
             writer.writerow(IMAGE_COLUMNS)
-            writer.writerows(_image_rows(images, self.half_read()))
+            writer.writerows(_image_rows(images, self.truncated()))
 
     def load_images(self) -> ImageSet:
         """The image set that `save_images` wrote."""
         if not self.images_csv.is_file():
             raise DataError(
-                f"No pictures are listed for {self.name!r} yet: run `fishfeat extract DATA` first."
+                f"No images are listed for {self.name!r} yet: run `fishfeat extract DATA` first."
             )
         state = self.state()
         try:
@@ -178,41 +178,41 @@ class DatasetFolder:
         grouping, notes = state.get("grouping", ""), tuple(state.get("notes", ()))
         return dataclasses.replace(images, grouping=grouping, notes=notes)
 
-    def save_copies(self, copies: Copies, **noted: Any) -> None:
-        """Write `copies.csv`; how many were looked at, and `noted`, go into the state."""
-        write_copies(self.copies_csv, copies)
-        counts = {"n_images": copies.n_images, "n_compared": copies.n_compared}
-        self.update(copies=counts | {"n_pairs": len(copies.pairs)} | noted)
+    def save_near_duplicates(self, duplicates: NearDuplicates, **noted: Any) -> None:
+        """Write `near_duplicates.csv`; how many were looked at, and `noted`, go into the state."""
+        write_near_duplicates(self.near_duplicates_csv, duplicates)
+        counts = {"n_images": duplicates.n_images, "n_compared": duplicates.n_compared}
+        self.update(near_duplicates=counts | {"n_pairs": len(duplicates.pairs)} | noted)
 
-    def load_copies(self) -> Copies | None:
-        """The copies that `save_copies` wrote; None where nobody looked for them."""
-        noted = self.state().get("copies")
-        if noted is None or not self.copies_csv.is_file():
+    def load_near_duplicates(self) -> NearDuplicates | None:
+        """The copies that `save_near_duplicates` wrote; None where nobody looked for them."""
+        noted = self.state().get("near_duplicates")
+        if noted is None or not self.near_duplicates_csv.is_file():
             return None
-        pairs = read_pairs(self.copies_csv)
-        return Copies(noted["n_images"], noted["n_compared"], pairs)
+        pairs = read_pairs(self.near_duplicates_csv)
+        return NearDuplicates(noted["n_images"], noted["n_compared"], pairs)
 
-    def half_read(self) -> dict[str, str]:
-        """Digest -> reason of every picture that was ever embedded though its file ends too soon.
+    def truncated(self) -> dict[str, str]:
+        """Digest -> reason of every image that was ever embedded though its file ends too soon.
 
         The feature files hold their vectors like any other.
         """
-        known: dict[str, str] = self.state().get("half_read", {})
+        known: dict[str, str] = self.state().get("truncated", {})
         return known
 
-    def note_half_read(self, reasons: Mapping[str, str]) -> None:
-        """Add pictures to `half_read`, before their vectors are written: none may be unknown."""
+    def note_truncated(self, reasons: Mapping[str, str]) -> None:
+        """Add images to `truncated`, before their vectors are written: none may be unknown."""
         if reasons:
-            self.update(half_read=self.half_read() | dict(reasons))
+            self.update(truncated=self.truncated() | dict(reasons))
 
     def settled(self, images: ImageSet, *, allow_truncated: bool) -> ImageSet:
-        """`images` with the half-read pictures counted in a note, or rejected where not allowed."""
-        half_read = self.half_read()
+        """`images` with the half-read images counted in a note, or rejected where not allowed."""
+        truncated = self.truncated()
         if not allow_truncated:
-            return images.reject(half_read)
-        n = int(np.isin(images.digest, list(half_read)).sum())
+            return images.reject(truncated)
+        n = int(np.isin(images.digest, list(truncated)).sum())
         notes = [note for note in images.notes if not note.endswith(_HALF_READ_NOTE)]
-        notes += [f"{n} {'pictures are' if n > 1 else 'picture is'} {_HALF_READ_NOTE}"] if n else []
+        notes += [f"{n} {'images are' if n > 1 else 'image is'} {_HALF_READ_NOTE}"] if n else []
         return dataclasses.replace(images, notes=tuple(notes))
 
     def save_run(self, run: Run) -> Path:
@@ -275,7 +275,7 @@ def _load_run(folder: Path) -> Run:
     return Run(**known | {n: Holdout(**held[n], **told[n]) for n in told}, **arrays)
 
 
-def _image_rows(images: ImageSet, half_read: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
+def _image_rows(images: ImageSet, truncated: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
     """Rows in the order of `IMAGE_COLUMNS`; Python's own values, as numpy's take long to write."""
     blank = [""] * len(images)
     digests = images.digest.tolist()
@@ -289,8 +289,8 @@ def _image_rows(images: ImageSet, half_read: Mapping[str, str]) -> Iterator[tupl
         digests,
         images.width.tolist(),
         images.height.tolist(),
-        (HALF_READ if digest in half_read else "ok" for digest in digests),
-        (half_read.get(digest, "") for digest in digests),
+        (TRUNCATED_STATUS if digest in truncated else "ok" for digest in digests),
+        (truncated.get(digest, "") for digest in digests),
         blank if images.group_name is None else images.group_name.tolist(),
         strict=True,
     )
@@ -300,10 +300,10 @@ def _image_rows(images: ImageSet, half_read: Mapping[str, str]) -> Iterator[tupl
 
 
 def _image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
-    ok = [row for row in rows if row["status"] in ("ok", HALF_READ)]
+    ok = [row for row in rows if row["status"] in ("ok", TRUNCATED_STATUS)]
     lost = [row for row in rows if row["status"] == "rejected"]
     if len(ok) + len(lost) < len(rows):
-        raise ValueError(f"a row is neither ok nor {HALF_READ} nor rejected")
+        raise ValueError(f"a row is neither ok nor {TRUNCATED_STATUS} nor rejected")
     labels = np.array([row["label"] for row in ok], str)
     class_names, y = encode_labels(labels)
     texts = ("path", "digest", "part", "group", "group_name")

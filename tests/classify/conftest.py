@@ -18,7 +18,7 @@ SPEC = BackboneSpec("random", "test_resnet")
 def make_features() -> Callable[..., Features]:
     """`make_features(counts, group_of=..., class_effect=..., group_effect=..., **fields)`.
 
-    `counts` are the groups of each class, `group_of` the pictures of each group. A row is the sum
+    `counts` are the groups of each class, `group_of` the images of each group. A row is the sum
     of a vector of its class, one of its group and noise, and rows stand in random order. Values
     are multiples of 1/1024, so that small shifts and powers of two change no digit of them.
     """

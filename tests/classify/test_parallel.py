@@ -8,15 +8,15 @@ import sys
 
 import pytest
 
-from fishfeat.classify.parallel import n_lent, spread
+from fishfeat.classify.parallel import n_lent, use_backend
 from fishfeat.errors import DataError, MissingExtraError
 
 # In a process of its own, as a cluster leaves threads and sockets behind.
 PROGRAM = """
 import os
 import numpy as np
+from fishfeat.classify.parallel import use_backend
 from fishfeat.classify.validation import cross_validation as crossval
-from fishfeat.classify.parallel import spread
 from fishfeat.classify.validation.search import Budget, Searched
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.records import BackboneSpec, Features
@@ -41,7 +41,7 @@ if __name__ == "__main__":
     here = crossval.cross_validate(features, "svc", splits)
     budget = Budget(trials=6)
     searched = crossval.cross_validate(features, "logreg", splits, search=budget)
-    with spread({backend!r}):
+    with use_backend({backend!r}):
         there = crossval.cross_validate(features, "svc", splits)
         Searched._scored = _scored
         spread_out = crossval.cross_validate(features, "logreg", splits, search=budget)
@@ -68,14 +68,14 @@ def test_workers_give_the_same_scores(backend: str, tmp_path) -> None:
 
 
 def test_without_a_backend_nothing_is_spread() -> None:
-    with spread(None):
+    with use_backend(None):
         assert n_lent() == 0
 
 
 def test_an_unknown_backend_is_refused() -> None:
     with (
         pytest.raises(DataError, match=r"--backend takes dask, ray.*got 'dusk'.*mean dask"),
-        spread("dusk"),
+        use_backend("dusk"),
     ):
         pass
 
@@ -88,6 +88,6 @@ def test_a_missing_package_is_said_with_its_extra(
     name = backend.split(":")[0]
     with (
         pytest.raises(MissingExtraError, match=rf"pip install 'fishfeat\[{name}\]'"),
-        spread(backend),
+        use_backend(backend),
     ):
         pass

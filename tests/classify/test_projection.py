@@ -34,10 +34,10 @@ def test_vectors_of_one_column_or_all_alike_are_laid_out_too(make_features, fiel
     assert np.isfinite(feature_map(make_features(**fields)).xy).all()
 
 
-def test_a_wrong_method_and_too_few_pictures_are_said(make_features):
+def test_a_wrong_method_and_too_few_images_are_said(make_features):
     with pytest.raises(DataError, match="--map must be one of pca, umap; got 'ucap'"):
         feature_map(make_features(), method="ucap")
-    with pytest.raises(DataError, match="at least three pictures; there are 2"):
+    with pytest.raises(DataError, match="at least three images; there are 2"):
         feature_map(make_features((1, 1), group_of=1))
 
 

@@ -168,15 +168,15 @@ def test_fit_takes_a_group_pattern_of_its_own_and_keeps_it(run, fish):
 
 @pytest.fixture
 def copied(tmp_path) -> Path:
-    """Two classes of eight blurred pictures with a mirrored crop of each; no name tells."""
+    """Two classes of eight blurred images with a mirrored crop of each; no name tells."""
     rng = np.random.default_rng(0)
     for label in ("bass", "bream"):
         (tmp_path / "data" / "copied" / label).mkdir(parents=True)
         for n in range(8):
             small = Image.fromarray(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8))
-            picture = small.resize((160, 120), Image.Resampling.BICUBIC)
-            crop = picture.crop((8, 6, 156, 114)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            for kind, copy in (("left", picture), ("right", crop)):
+            image = small.resize((160, 120), Image.Resampling.BICUBIC)
+            crop = image.crop((8, 6, 156, 114)).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            for kind, copy in (("left", image), ("right", crop)):
                 copy.save(tmp_path / "data" / "copied" / label / f"{'abcdefgh'[n]}-{kind}.png")
     return tmp_path / "data" / "copied"
 
@@ -209,7 +209,7 @@ def test_duplicates_are_grouped_with_their_evidence_and_nothing_is_embedded_agai
     for path in group:
         assert group[path] == group[path.replace("left", "right")]
     assert group["bass/a-left.png"][1] == "bass/a-left.png"
-    pairs = rows_of(tmp_path / "cache" / "copied" / "copies.csv")
+    pairs = rows_of(tmp_path / "cache" / "copied" / "near_duplicates.csv")
     assert len(pairs) == 16
     for pair in pairs:
         assert {pair["path"][:6], pair["mirrored"], pair["how"]} == {
@@ -227,8 +227,10 @@ def test_copies_that_were_found_are_not_looked_for_again(run, copied, tmp_path, 
     from fishfeat.stages import grouping as groups
 
     first = run("--json", "extract", copied, *TINY, "--group-by", "duplicates")
-    real, looks = groups.find_copies, []
-    monkeypatch.setattr(groups, "find_copies", lambda *a, **k: looks.append(a) or real(*a, **k))
+    real, looks = groups.find_near_duplicates, []
+    monkeypatch.setattr(
+        groups, "find_near_duplicates", lambda *a, **k: looks.append(a) or real(*a, **k)
+    )
     assert run("--json", "extract")["n_groups"] == first["n_groups"] == 16
     assert {r["split"] for r in run("--json", "fit", "--clf", "dummy", "--cv", 3)["runs"]} == {
         "grouped",
@@ -272,7 +274,7 @@ def test_a_number_in_the_names_is_said_and_auto_groups_by_it(run, said, fish):
 
 def test_duplicates_before_there_are_features_say_when_they_are_looked_for(run, said, copied):
     told = said("inspect", copied, "--group-by", "duplicates")
-    assert "Near-copies are looked for once the pictures are embedded" in told
+    assert "Near-duplicates are looked for once the images are embedded" in told
     assert run("--json", "inspect")["n_groups"] is None
     assert run("--json", "extract", *TINY)["n_groups"] == 16
 
@@ -293,7 +295,7 @@ def test_the_test_part_of_the_data_is_held_out_and_scored_once(run, tmp_path, dr
     data = tmp_path / "data"
     for part in ("train", "test"):
         draw_folder(data / part)
-    for path in (data / "test").glob("*/*.png"):  # other pictures than those of train
+    for path in (data / "test").glob("*/*.png"):  # other images than those of train
         Image.open(path).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(path)
     run("extract", data, *TINY)
     document = run("--json", "fit", "--clf", "knn", "--cv", 3)
@@ -308,19 +310,19 @@ def test_the_test_part_of_the_data_is_held_out_and_scored_once(run, tmp_path, dr
     assert "trained on all others and by the mean of the folds" in page
 
 
-def test_predict_names_pictures_and_gives_reasons(run, fish, tmp_path):
+def test_predict_names_images_and_gives_reasons(run, fish, tmp_path):
     run("extract", fish, *TINY)
     run("fit", "--clf", "knn", "--clf", "dummy", "--cv", 3)
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     good = sorted((fish / "bass").glob("*.png"))[0]
     rows = list(csv.DictReader(io.StringIO(run("predict", good, bad))))
     assert rows[0]["label"] == "bass"
     assert float(rows[0]["bass"]) > float(rows[0]["bream"])
     assert rows[1]["label"] == ""
-    assert "not a picture" in rows[1]["reason"]
+    assert "not an image" in rows[1]["reason"]
     assert rows[1]["bass"] == rows[1]["margin"] == ""
-    assert "None of 1 pictures can be read" in run("predict", bad, code=1)
+    assert "None of 1 images can be read" in run("predict", bad, code=1)
     document = run("--json", "predict", good, "--model", "knn")
     assert document["predictions"][0]["label"] == "bass"
     message = run("predict", good, "--model", "knnn", code=1)
@@ -345,7 +347,7 @@ def test_info_verifies_and_prunes(run, fish, tmp_path):
     (file,) = run("--json", "info", "--verify")["datasets"][0]["files"]
     assert (file["n_rows"], file["n_vanished"], file["faults"]) == (24, 1, [])
     assert "`fishfeat info --prune` drops them" in run("info", "--verify")
-    assert "1 vector of vanished pictures dropped" in run("info", "--prune")
+    assert "1 vector of vanished images dropped" in run("info", "--prune")
     assert run("--json", "info", "--prune")["files"][0]["n_rows"] == 0
     Path(done["file"]).write_bytes(b"no HDF5")
     assert run("--json", "info", "--verify", code=1)["sound"] is False
@@ -353,11 +355,11 @@ def test_info_verifies_and_prunes(run, fish, tmp_path):
     run("info", "--verify", "--prune", code=2)
 
 
-def test_nothing_is_pruned_without_a_list_of_pictures(run, fish, tmp_path):
+def test_nothing_is_pruned_without_a_list_of_images(run, fish, tmp_path):
     run("extract", fish, *TINY)
     (tmp_path / "cache" / "fish" / "images.csv").unlink()
-    assert "No pictures are listed" in run("info", "--prune", code=1)
-    assert "No pictures are listed" in run("info", "--verify", code=1)
+    assert "No images are listed" in run("info", "--prune", code=1)
+    assert "No images are listed" in run("info", "--verify", code=1)
 
 
 def test_what_a_kill_left_is_swept_by_the_next_run(run, fish, tmp_path):
@@ -382,7 +384,7 @@ def test_features_that_are_not_complete_are_used_with_a_warning(run, fish, tmp_p
     logger.addHandler(caplog.handler)
     assert len(load_features(Workspace(tmp_path / "cache").dataset("fish"))) == 24
     logger.removeHandler(caplog.handler)
-    assert "1 of 25 pictures are not embedded yet: `fishfeat extract`" in caplog.text
+    assert "1 of 25 images are not embedded yet: `fishfeat extract`" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -397,7 +399,7 @@ def test_features_that_are_not_complete_are_used_with_a_warning(run, fish, tmp_p
         (["extract", "data/fish", "--group-pattern", "zzz"], "matches none of 24 paths"),
         (["extract", "data/fish", "--group-by", "foldr:1"], "Did you mean folder?"),
         (["inspect", "data/fish", "--group-by", "time:9"], "says in its EXIF data when"),
-        (["inspect", "data/fish", "--group-by", "column"], "no picture has an entry in a column"),
+        (["inspect", "data/fish", "--group-by", "column"], "no image has an entry in a column"),
         (["extract", "data/fish", "-b", "mobilnetv2_100"], "Did you mean mobilenetv2_100"),
         (["extract", "data/fish", "--resize", "squish"], "Did you mean squash?"),
     ],
@@ -458,10 +460,10 @@ def test_predict_says_when_the_model_is_of_other_classes(run, fish):
     run("extract", fish, *TINY)
     run("fit", "--clf", "knn", "--cv", 3)
     run("extract", "--merge", _merge(fish.parent))
-    picture = sorted((fish / "bass").glob("*.png"))[0]
+    image = sorted((fish / "bass").glob("*.png"))[0]
     code = "from fishfeat_cli.main import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "predict", str(picture), "--model", "knn"],
+        [sys.executable, "-c", code, "predict", str(image), "--model", "knn"],
         capture_output=True,
         text=True,
         check=True,
@@ -498,9 +500,9 @@ def test_a_balanced_model_stands_beside_the_plain_one(run, fish):
     run("fit", "--clf", "knn", "--cv", 3, "--balanced")
     kept = run("--json", "info")["datasets"][0]["models"]
     assert [name.split("-on-")[0] for name in kept] == ["knn-balanced", "knn"]
-    picture = sorted((fish / "bass").glob("*.png"))[0]
+    image = sorted((fish / "bass").glob("*.png"))[0]
     for name in ("knn", "knn-balanced"):
-        assert run("--json", "predict", picture, "--model", name)["model"].startswith(f"{name}-on-")
+        assert run("--json", "predict", image, "--model", name)["model"].startswith(f"{name}-on-")
 
 
 def test_fit_searches_votes_and_shuffles_when_asked(run, fish):
@@ -513,8 +515,8 @@ def test_fit_searches_votes_and_shuffles_when_asked(run, fish):
     assert document["chance"]["knn-search"]["chance"] == 0.5
     assert len(document["chance"]["lda-search"]["shuffled"]) == 2
     assert Path(run("report").split("The page: ")[1].strip()).is_file()
-    picture = sorted((fish / "bass").glob("*.png"))[0]
-    named = run("--json", "predict", picture, "--model", "vote")
+    image = sorted((fish / "bass").glob("*.png"))[0]
+    named = run("--json", "predict", image, "--model", "vote")
     assert named["predictions"][0]["label"] == "bass"
     told = run("fit", "--clf", "knn", "--cv", 3, "--permute", 2, "--search", "2")
     assert "knn-search on shuffled labels: balanced accuracy" in told
@@ -525,17 +527,17 @@ def test_fit_searches_votes_and_shuffles_when_asked(run, fish):
 def test_held_out_scores_stand_in_a_table_and_a_sentence_of_their_own(run, fish):
     run("extract", fish, *TINY, "--group-pattern", PAIRS)
     table = run("fit", "--clf", "centroid", "--clf", "dummy", "--cv", 3, "--test", "0.25")
-    assert "Held out: 6 pictures in 3 groups, scored once" in table
-    said = r"On 6 held-out pictures \(3 groups\), which had no part in choosing, centroid names \d"
+    assert "Held out: 6 images in 3 groups, scored once" in table
+    said = r"On 6 held-out images \(3 groups\), which had no part in choosing, centroid names \d"
     assert re.search(said, table)
     assert "eld out" not in run("fit", "--clf", "dummy", "--cv", 3)
 
 
 def test_the_signs_of_groups_are_named_in_json(run, fish):
-    (sign,) = run("--json", "extract", fish, *TINY)["signs"]
-    assert sign.keys() == {"rule", "n_groups", "n_looked_at", "leak"}
-    assert sign["rule"] == r"pattern:fish_(\d+)_"
-    assert run("--json", "fit", "--clf", "dummy", "--cv", 3)["signs"][0] == sign
+    (hint,) = run("--json", "extract", fish, *TINY)["hints"]
+    assert hint.keys() == {"rule", "n_groups", "n_looked_at", "leak"}
+    assert hint["rule"] == r"pattern:fish_(\d+)_"
+    assert run("--json", "fit", "--clf", "dummy", "--cv", 3)["hints"][0] == hint
 
 
 def test_a_check_that_cannot_be_made_costs_no_scores(run, fish, monkeypatch):
@@ -570,7 +572,7 @@ def test_report_writes_the_map_that_fit_laid_out_and_matrices_on_request(run, fi
     assert "must be one of pca, umap" in run("report", "--map", "ucap", code=1)
 
 
-def test_a_map_of_other_pictures_is_made_again_and_a_torn_one_too(run, fish, tmp_path):
+def test_a_map_of_other_images_is_made_again_and_a_torn_one_too(run, fish, tmp_path):
     run("extract", fish, *TINY)
     run("fit", "--clf", "centroid", "--cv", 3)
     sorted((fish / "bass").glob("*.png"))[0].unlink()
@@ -603,7 +605,7 @@ def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish
     folder = tmp_path / "cache" / "fish" / "report"
     (curve,) = json.loads((folder / "report.json").read_text())["learning_curves"]
     assert (curve["clf"], curve["split"]) == ("centroid", "grouped")
-    assert "Would more pictures help?" in (folder / "index.html").read_text()
+    assert "Would more images help?" in (folder / "index.html").read_text()
     run("fit", "--clf", "centroid", "--cv", 2)
     run("report")
     assert json.loads((folder / "report.json").read_text())["learning_curves"] == []
@@ -626,20 +628,20 @@ def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
     fish = draw_folder(tmp_path / "data" / "fish", n=12)
     shutil.copytree(fish / "bass", fish / "cod")
     run("extract", fish, *TINY, "--group-pattern", PAIRS)
-    told = said("fit", "--clf", "centroid", "--cv", 3, "--unknown")
-    assert "noticed by centroid: of one picture" in told
-    document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--unknown")
+    told = said("fit", "--clf", "centroid", "--cv", 3, "--novelty")
+    assert "noticed by centroid: of one image" in told
+    document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--novelty")
     (found,) = document["unknown"]
     assert [one["name"] for one in found["classes"]] == ["bass", "bream", "cod"]
     run("report")
     folder = tmp_path / "cache" / "fish" / "report"
     assert json.loads((folder / "report.json").read_text())["unknown"] == [found]
-    assert "noticed by centroid: of one picture" in (folder / "index.html").read_text()
+    assert "noticed by centroid: of one image" in (folder / "index.html").read_text()
     run("fit", "--clf", "centroid", "--cv", 2)
     run("report")
     assert json.loads((folder / "report.json").read_text())["unknown"] == []
     run("extract", "--drop", "cod")
-    assert "wants at least three; there are 2" in run("fit", "--unknown", code=1)
+    assert "wants at least three; there are 2" in run("fit", "--novelty", code=1)
 
 
 def test_each_group_is_left_out_in_turn_beside_ten_random_folds(run, fish, said, monkeypatch):

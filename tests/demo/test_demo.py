@@ -22,13 +22,13 @@ def drawn(tmp_path_factory):
     return draw_demo(tmp_path_factory.mktemp("demo"), **SMALL)
 
 
-def pictures(folder: Path) -> list[Path]:
+def images(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.png"))
 
 
 def pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as picture:
-        return np.asarray(picture, np.int16)
+    with Image.open(path) as image:
+        return np.asarray(image, np.int16)
 
 
 def group(path: Path, folder: Path) -> int:
@@ -36,17 +36,17 @@ def group(path: Path, folder: Path) -> int:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in pictures(folder)}
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in images(folder)}
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {p.name: p.stat().st_mtime_ns for p in pictures(folder)}
+    return {p.name: p.stat().st_mtime_ns for p in images(folder)}
 
 
 def test_there_are_at_least_nine_species_each_with_all_its_copies(drawn):
     species = [p for p in drawn.iterdir() if p.is_dir()]
     assert len(species) >= 9
-    assert {len(pictures(folder)) for folder in species} == {2 * 3}
+    assert {len(images(folder)) for folder in species} == {2 * 3}
 
 
 def test_the_default_set_has_twelve_originals_of_six_copies_each():
@@ -58,21 +58,21 @@ def test_the_default_set_has_twelve_originals_of_six_copies_each():
     }
 
 
-def test_every_picture_is_rgb_and_of_the_size_asked_for(drawn):
-    for path in pictures(drawn):
-        with Image.open(path) as picture:
-            assert (picture.mode, picture.size) == ("RGB", (24, 18))
+def test_every_image_is_rgb_and_of_the_size_asked_for(drawn):
+    for path in images(drawn):
+        with Image.open(path) as image:
+            assert (image.mode, image.size) == ("RGB", (24, 18))
 
 
 def test_names_tell_species_original_and_turn(drawn):
-    for path in pictures(drawn):
+    for path in images(drawn):
         slug = path.parent.name.lower().replace(" ", "-")
         assert re.fullmatch(rf"{slug}_\d{{4}}-r\d{{3}}f?\.png", path.name)
 
 
 def test_every_original_has_its_own_number_over_the_whole_set(drawn):
     members: dict[int, list[Path]] = {}
-    for path in pictures(drawn):
+    for path in images(drawn):
         members.setdefault(group(path, drawn), []).append(path)
     assert sorted(members) == list(range(len(members)))
     for copies in members.values():
@@ -86,21 +86,21 @@ def test_each_original_is_there_untouched_and_its_copies_are_turned_from_it(tmp_
         stem = original.name.removesuffix("-r000.png")
         half_turn = original.with_name(f"{stem}-r180.png")
         mirrored = original.with_name(f"{stem}-r000f.png")
-        picture = pixels(original)
-        np.testing.assert_allclose(pixels(half_turn), picture[::-1, ::-1], atol=2)
-        np.testing.assert_allclose(pixels(mirrored), picture[:, ::-1], atol=2)
+        image = pixels(original)
+        np.testing.assert_allclose(pixels(half_turn), image[::-1, ::-1], atol=2)
+        np.testing.assert_allclose(pixels(mirrored), image[:, ::-1], atol=2)
 
 
-def test_no_two_pictures_are_the_same(drawn):
+def test_no_two_images_are_the_same(drawn):
     found = digests(drawn)
     assert len(set(found.values())) == len(found)
 
 
 def test_turned_copies_have_no_empty_corners(tmp_path):
     folder = draw_demo(tmp_path / "demo", n_originals=1, n_copies=12, size=(40, 24))
-    for path in pictures(folder):
-        picture = pixels(path)
-        corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
+    for path in images(folder):
+        image = pixels(path)
+        corners = image[[0, 0, -1, -1], [0, -1, 0, -1]]
         assert (corners.max(axis=1) > 0).all(), path.name
 
 
@@ -108,14 +108,14 @@ def test_the_same_seed_gives_the_same_bytes(drawn, tmp_path):
     assert digests(draw_demo(tmp_path / "again", **SMALL)) == digests(drawn)
 
 
-def test_another_seed_gives_other_pictures(drawn, tmp_path):
+def test_another_seed_gives_other_images(drawn, tmp_path):
     other = digests(draw_demo(tmp_path / "other", **SMALL, seed=1))
     assert not set(other.values()) & set(digests(drawn).values())
 
 
 def test_an_original_does_not_depend_on_how_many_there_are(drawn, tmp_path):
     fewer = draw_demo(tmp_path / "fewer", n_originals=1, n_copies=1, size=(24, 18))
-    for path in pictures(fewer):
+    for path in images(fewer):
         species = drawn / path.parent.name
         first = min(species.glob("*-r000.png"))
         assert path.read_bytes() == first.read_bytes()
@@ -135,10 +135,10 @@ def test_drawing_again_draws_nothing(drawn):
     assert times(drawn) == before
 
 
-@pytest.mark.parametrize("damage", ["picture", "marker", "half"])
+@pytest.mark.parametrize("damage", ["image", "marker", "half"])
 def test_an_incomplete_folder_is_drawn_again(drawn, tmp_path, damage):
     folder = Path(shutil.copytree(drawn, tmp_path / "demo"))
-    first = pictures(folder)[0]
+    first = images(folder)[0]
     marker = folder / ".fishfeat-demo.json"
     if damage == "marker":
         marker.write_text("{")
@@ -164,17 +164,15 @@ def test_a_killed_run_is_drawn_again(drawn, tmp_path, monkeypatch):
         patch.setattr("fishfeat.demo.drawing._framed", killed)
         with pytest.raises(KeyboardInterrupt):
             draw_demo(tmp_path / "demo", **SMALL)
-    assert len(pictures(tmp_path / "demo")) == 4
+    assert len(images(tmp_path / "demo")) == 4
     assert digests(draw_demo(tmp_path / "demo", **SMALL)) == digests(drawn)
 
 
-def test_other_arguments_replace_the_pictures(drawn, tmp_path):
+def test_other_arguments_replace_the_images(drawn, tmp_path):
     shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
     draw_demo(tmp_path, n_originals=1, n_copies=2, size=(24, 32))
-    assert {pixels(path).shape for path in pictures(tmp_path)} == {(32, 24, 3)}
-    assert len({group(path, tmp_path) for path in pictures(tmp_path)}) * 2 == len(
-        pictures(tmp_path)
-    )
+    assert {pixels(path).shape for path in images(tmp_path)} == {(32, 24, 3)}
+    assert len({group(path, tmp_path) for path in images(tmp_path)}) * 2 == len(images(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +191,7 @@ def test_a_folder_with_foreign_files_is_refused_and_untouched(tmp_path, foreign,
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before
 
 
-def test_pictures_named_like_ours_are_foreign_where_nothing_was_drawn(tmp_path):
+def test_images_named_like_ours_are_foreign_where_nothing_was_drawn(tmp_path):
     path = tmp_path / "Rosy Duskbream" / "rosy-duskbream_0000-r000.png"
     path.parent.mkdir()
     path.write_bytes(b"mine")

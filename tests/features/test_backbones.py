@@ -24,7 +24,7 @@ TINY = ["test_resnet", "test_vit", "test_convnext"]
 def test_vectors_do_not_depend_on_the_batch(name, pool, batch):
     backbone = load_backbone(f"random:{name}", img_size=64, pool=pool)
     together = backbone(batch)
-    one_by_one = torch.cat([backbone(picture[None]) for picture in batch])
+    one_by_one = torch.cat([backbone(image[None]) for image in batch])
     assert together.shape == (5, backbone.dim)
     assert together.dtype == torch.float32
     assert torch.allclose(together, one_by_one, atol=1e-5)

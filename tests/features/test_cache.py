@@ -50,7 +50,7 @@ def test_what_was_appended_is_found_by_digest_in_any_order(tmp_path):
 
 def test_asking_for_what_is_not_there_says_how_many_are_missing(tmp_path):
     fill(tmp_path / "x.h5", 2)
-    with pytest.raises(CacheError, match="lacks 1 pictures"):
+    with pytest.raises(CacheError, match="lacks 1 images"):
         FeatureCache(tmp_path / "x.h5").vectors(np.array([digest(0), digest(9)]))
 
 
@@ -222,9 +222,9 @@ def test_selecting_takes_labels_from_the_image_set_and_vectors_from_the_file(fol
     assert merged.class_names.tolist() == ["fish"]
 
 
-def test_selecting_from_a_file_of_other_pictures_is_an_error(folder, tmp_path):
+def test_selecting_from_a_file_of_other_images_is_an_error(folder, tmp_path):
     fill(tmp_path / "x.h5", 2)
-    with pytest.raises(DataError, match="none of these 12 pictures"):
+    with pytest.raises(DataError, match="none of these 12 images"):
         select_features(scan(folder), tmp_path / "x.h5")
 
 

@@ -11,7 +11,7 @@ from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.engines import local
 from fishfeat.features.extract import _forecast, extract
-from fishfeat.features.runtimes import make_way, prepare
+from fishfeat.features.runtimes import make_runtime_config, prepare
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
 from fishfeat.workspace import Workspace
@@ -24,7 +24,7 @@ def backbone():
 
 @pytest.fixture
 def counted(monkeypatch):
-    """How many pictures went through the network, batch by batch."""
+    """How many images went through the network, batch by batch."""
     seen = []
     real = local.Started.finish
 
@@ -42,7 +42,7 @@ def by_key(features):
     return dict(zip(features.keys.tolist(), features.X, strict=True))
 
 
-def test_each_vector_belongs_to_its_picture_whatever_batch_size_and_workers(
+def test_each_vector_belongs_to_its_image_whatever_batch_size_and_workers(
     folder, tmp_path, backbone
 ):
     images = scan(folder)
@@ -74,7 +74,7 @@ def test_a_second_run_needs_no_network_at_all(folder, tmp_path, backbone, monkey
     assert len(extract(scan(folder), backbone.spec, cache=tmp_path)) == 12
 
 
-def test_only_new_and_changed_pictures_are_embedded(folder, tmp_path, backbone, counted):
+def test_only_new_and_changed_images_are_embedded(folder, tmp_path, backbone, counted):
     extract(scan(folder), backbone, cache=tmp_path)
     counted.clear()
     Image.new("RGB", (9, 9), "red").save(folder / "bass" / "new.png")
@@ -107,9 +107,7 @@ def test_the_same_bytes_are_embedded_once_and_found_twice(folder, tmp_path, back
     assert np.array_equal(found["bass/fish_00_0.png"], found["bream/copy.png"])
 
 
-def test_an_unreadable_picture_stops_nothing_shifts_nothing_and_is_named(
-    folder, tmp_path, backbone
-):
+def test_an_unreadable_image_stops_nothing_shifts_nothing_and_is_named(folder, tmp_path, backbone):
     good = by_key(extract(scan(folder), backbone, cache=tmp_path / "good"))
     whole = (folder / "bass" / "fish_00_0.png").read_bytes()
     (folder / "bass" / "fish_00_00.png").write_bytes(whole[: len(whole) // 2])
@@ -124,9 +122,7 @@ def test_an_unreadable_picture_stops_nothing_shifts_nothing_and_is_named(
     assert reasons["bass/empty.png"] == "empty file"
 
 
-def test_a_rejected_picture_is_not_tried_again_until_it_changes(
-    folder, tmp_path, backbone, counted
-):
+def test_a_rejected_image_is_not_tried_again_until_it_changes(folder, tmp_path, backbone, counted):
     path = folder / "bass" / "fish_00_0.png"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -141,7 +137,7 @@ def test_a_rejected_picture_is_not_tried_again_until_it_changes(
     assert dataset.load_images().rejected == ()
 
 
-def test_a_picture_that_changes_under_our_hands_is_not_stored_under_the_old_digest(
+def test_a_image_that_changes_under_our_hands_is_not_stored_under_the_old_digest(
     folder, tmp_path, backbone
 ):
     images = scan(folder)
@@ -172,9 +168,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(folder, tmp_path, backbone, 
 @pytest.mark.parametrize(
     "name", ["random:test_resnet", "random:test_efficientnet", "random:test_vit"]
 )
-def test_a_picture_has_the_same_vector_bit_for_bit_whatever_stands_beside_it(
-    folder, tmp_path, name
-):
+def test_a_image_has_the_same_vector_bit_for_bit_whatever_stands_beside_it(folder, tmp_path, name):
     backbone = load_backbone(name, img_size=32)
     images = scan(folder)
     whole = by_key(extract(images, backbone, cache=tmp_path / "whole", batch_size=5))
@@ -285,7 +279,7 @@ def test_a_loaded_backbone_has_its_layers(folder, tmp_path, backbone):
     assert len(Workspace(tmp_path).dataset("fish").features_files()) == 2
 
 
-def test_a_layer_that_lacks_some_pictures_gets_just_those(folder, tmp_path, counted):
+def test_a_layer_that_lacks_some_images_gets_just_those(folder, tmp_path, counted):
     images, spec = scan(folder), make_spec("random:test_resnet", img_size=32, layer="0")
     extract(images.select(np.arange(12) < 8), spec, cache=tmp_path)
     counted.clear()
@@ -305,11 +299,11 @@ def test_all_blocks_are_found_again_and_embed_nothing(folder, tmp_path, counted)
 
 @pytest.mark.parametrize("batch_size", [1, 5, 12, 20])
 def test_an_engine_that_feeds_a_device_gives_what_the_cores_give(folder, backbone, batch_size):
-    """The pipeline of a GPU on a CPU: same pictures, same order, same vectors, same reasons."""
+    """The pipeline of a GPU on a CPU: same images, same order, same vectors, same reasons."""
     images = scan(folder)
     items = [local.Item(str(images.path(i)), str(images.digest[i])) for i in range(12)]
     items.insert(3, local.Item(str(folder / "gone.png"), ""))
-    runner = prepare(backbone, make_way(backbone, batch_size=batch_size))
+    runner = prepare(backbone, make_runtime_config(backbone, batch_size=batch_size))
     found = []
     for run in (local.on_cores, local.on_device):
         with local.threads(2) as pool:
@@ -325,8 +319,8 @@ def test_an_engine_that_feeds_a_device_gives_what_the_cores_give(folder, backbon
 
 
 def test_the_forecast_says_how_many_at_what_rate_and_how_long():
-    assert _forecast(11_504, 62.3) == "11,504 pictures to embed at 62 images/s: about 3 min."
-    assert _forecast(500, 50.0) == "500 pictures to embed at 50 images/s: about 10 s."
+    assert _forecast(11_504, 62.3) == "11,504 images to embed at 62 images/s: about 3 min."
+    assert _forecast(500, 50.0) == "500 images to embed at 50 images/s: about 10 s."
 
 
 def test_a_device_that_is_not_there_is_said(folder, tmp_path, backbone):

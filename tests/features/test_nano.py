@@ -35,14 +35,14 @@ def test_nano_is_the_same_folder_that_timm_loads():
 
     network = timm.create_model(f"local-dir:{WEIGHTS}", pretrained=True, num_classes=0).eval()
     nano = load_backbone("nano")
-    pictures = torch.randint(0, 256, (2, 3, *nano.preprocess.size), dtype=torch.uint8)
-    x = (pictures.float() / 255 - nano.mean) / nano.std
+    images = torch.randint(0, 256, (2, 3, *nano.preprocess.size), dtype=torch.uint8)
+    x = (images.float() / 255 - nano.mean) / nano.std
     with torch.inference_mode():
-        assert torch.allclose(network(x), nano(pictures), atol=1e-4)
+        assert torch.allclose(network(x), nano(images), atol=1e-4)
 
 
 def test_nano_is_named_wherever_a_user_looks():
-    assert make_spec("nano") == make_spec("embedded:nano")
+    assert make_spec("nano") == make_spec("bundled:nano")
     assert make_spec("nano").label == "nano"
     assert "nano" in list_backbones("nano")
     assert "--backbone nano" in hub.unreachable_message("resnet18")

@@ -12,7 +12,7 @@ def make(resize: str, size: tuple[int, int] = (32, 32), crop_pct: float = 0.875)
     return Preprocess(size, resize, "bilinear", crop_pct, half, half)
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def image(height: int, width: int) -> np.ndarray:
     """Left edge red, right edge blue, the middle green."""
     rgb = np.zeros((height, width, 3), np.uint8)
     rgb[:, : width // 4, 0] = 255
@@ -31,7 +31,7 @@ def test_every_shape_becomes_the_input_size(resize, shape):
 
 
 def test_squash_keeps_head_and_tail_in_view_and_crop_cuts_them_off():
-    fish = picture(20, 80)
+    fish = image(20, 80)
     squashed, cropped = make("squash")(fish), make("crop")(fish)
     assert squashed[:, :4, 0].mean() > 250
     assert squashed[:, -4:, 2].mean() > 250
@@ -40,7 +40,7 @@ def test_squash_keeps_head_and_tail_in_view_and_crop_cuts_them_off():
 
 
 def test_pad_keeps_the_shape_and_fills_with_the_mean_colour():
-    out = make("pad")(picture(20, 80))
+    out = make("pad")(image(20, 80))
     bars = np.concatenate([out[:11], out[-11:]])
     assert (bars == 128).all()
     assert out[16, 0, 0] > 250
@@ -68,7 +68,7 @@ def test_what_is_reduced_is_pillows_own_but_for_one_level(name, levels):
     assert difference.mean() < 0.05
 
 
-def test_pictures_are_not_halved_below_what_the_network_needs():
+def test_images_are_not_halved_below_what_the_network_needs():
     assert make("squash").at_least == 3 * 32
     assert make("squash", (32, 48)).at_least == 3 * 48
     assert make("crop").at_least > 3 * 32  # of the cut-out

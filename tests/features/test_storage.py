@@ -92,7 +92,7 @@ def fill_up(path: Path) -> int:
         keep_appending(path, counted)
     n, message = sum(counted), str(caught.value)
     assert message.startswith(f"{path} cannot grow: ")
-    assert f"The {n} pictures in it are safe; {5000 - n} more need about " in message
+    assert f"The {n} images in it are safe; {5000 - n} more need about " in message
     assert message.endswith("choose another place with --cache DIR.")
     return n
 
@@ -122,7 +122,7 @@ def test_a_full_disk_loses_nothing_and_the_run_goes_on_when_there_is_room(small_
 def test_too_little_room_is_said_before_anything_is_embedded(tmpfs, caplog):
     with open_writer(tmpfs.folder / "x.h5", SPEC, "f" * 64, DIM, n_new=5000):
         pass
-    assert "x.h5 needs about 11.3 MB for 5000 pictures, and only 3." in caplog.text
+    assert "x.h5 needs about 11.3 MB for 5000 images, and only 3." in caplog.text
 
 
 def test_where_not_even_an_empty_file_fits_none_is_left(tmpfs):
@@ -148,7 +148,7 @@ def test_an_extraction_on_a_full_disk_goes_on_when_there_is_room(tmpfs, draw_fol
                 while True:
                     file.write(bytes(4096))
 
-    with pytest.raises(CacheError, match=r"The \d+ pictures in it are safe; \d+ more need about 1"):
+    with pytest.raises(CacheError, match=r"The \d+ images in it are safe; \d+ more need about 1"):
         extract(images, backbone, cache=tmpfs.folder, batch_size=4, on_progress=fill)
     ballast.unlink()
     path = Workspace(tmpfs.folder).dataset("fish").features_file(backbone.spec)

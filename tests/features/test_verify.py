@@ -28,7 +28,7 @@ def backbone():
 
 @pytest.fixture
 def dataset(folder, tmp_path, backbone):
-    """Twelve embedded pictures."""
+    """Twelve embedded images."""
     extract(scan(folder), backbone, cache=tmp_path / "cache")
     return Workspace(tmp_path / "cache").dataset("fish")
 
@@ -59,7 +59,7 @@ def test_a_file_without_fault_is_sound_and_counts_whose_rows_it_holds(dataset):
         (lambda f: set_features(f, 2, np.nan), "1 vectors are not finite. Move"),
         (lambda f: set_features(f, 2, np.inf), "1 vectors are not finite. Move"),
         (lambda f: set_digest(f, 2, b"x"), "1 digests are no SHA-256 ('x'). Move"),
-        (lambda f: set_digest(f, 2, f["digest"][1]), "1 pictures stand in it twice. Move"),
+        (lambda f: set_digest(f, 2, f["digest"][1]), "1 images stand in it twice. Move"),
         (lambda f: f.attrs.update(fingerprint="abc"), "fingerprint 'abc' is no SHA-256. Move"),
         (lambda f: f.attrs.update(protocol=99), "newer fishfeat (protocol 99"),
         (lambda f: f.attrs.update(spec="{"), "damaged"),
@@ -96,7 +96,7 @@ def test_a_truncated_file_is_damaged(dataset):
     assert "damaged and cannot be used" in check(dataset, images).faults[0]
 
 
-def test_missing_left_out_and_vanished_pictures_are_told_apart(dataset, folder):
+def test_missing_left_out_and_vanished_images_are_told_apart(dataset, folder):
     Image.new("RGB", (9, 9), "red").save(folder / "bass" / "new.png")
     (folder / "bass" / "fish_00_0.png").unlink()  # vanished
     Image.new("RGB", (9, 9), "blue").save(folder / "bass" / "fish_00_1.png")  # changed
@@ -107,7 +107,7 @@ def test_missing_left_out_and_vanished_pictures_are_told_apart(dataset, folder):
     assert (found.n_missing, found.n_left_out, found.n_vanished) == (2, 6, 2)
 
 
-def test_a_picture_that_vanished_is_left_out_but_stays_until_pruned(
+def test_a_image_that_vanished_is_left_out_but_stays_until_pruned(
     dataset, folder, tmp_path, backbone
 ):
     whole = extract(scan(folder), backbone, cache=tmp_path / "cache")
@@ -128,7 +128,7 @@ def test_a_picture_that_vanished_is_left_out_but_stays_until_pruned(
     assert check(dataset).faults == []
     again = extract(scan(folder), backbone, cache=tmp_path / "cache")
     assert np.array_equal(again.X, less.X)
-    kept.write_bytes(content)  # and a picture that comes back is embedded again
+    kept.write_bytes(content)  # and an image that comes back is embedded again
     assert np.array_equal(extract(scan(folder), backbone, cache=tmp_path / "cache").X, whole.X)
     assert [p.name for p in path.parent.iterdir() if ".tmp" in p.name] == []
 
@@ -140,7 +140,7 @@ def test_pruning_keeps_what_an_option_left_out(dataset, folder):
     assert path.read_bytes() == content
 
 
-def test_nothing_is_pruned_where_no_pictures_are_known(dataset, folder):
+def test_nothing_is_pruned_where_no_images_are_known(dataset, folder):
     (path,) = dataset.features_files()
     images = dataset.load_images()
     with pytest.raises(DataError, match="Nothing was pruned"):

@@ -1,4 +1,4 @@
-"""The zoo: every way in which a picture file is odd or broken, with what must come of it."""
+"""The zoo: every way in which an image file is odd or broken, with what must come of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from fishfeat.images.decode import TRUNCATED
 
 HEIGHT, WIDTH = 32, 48
-NO_PICTURE = "not a picture in a format that is known"
+NO_IMAGE = "not an image in a format that is known"
 
 
 class Kind(NamedTuple):
@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
 
 class Zoo(NamedTuple):
-    """`root` with every kind, a good picture after each; by key its pixels, or its reason."""
+    """`root` with every kind, a good image after each; by key its pixels, or its reason."""
 
     root: Path
     kinds: dict[str, Kind]
@@ -46,15 +46,15 @@ def scene(seed: int, *, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     return colours.repeat(height // 2, 0).repeat(width // 2, 1)
 
 
-def encoded(picture: np.ndarray | Image.Image, fmt: str, **options) -> bytes:
+def encoded(image: np.ndarray | Image.Image, fmt: str, **options) -> bytes:
     file = io.BytesIO()
-    picture = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    picture.save(file, fmt, **options)
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(file, fmt, **options)
     return file.getvalue()
 
 
-def jpeg(picture: np.ndarray | Image.Image, **options) -> bytes:
-    return encoded(picture, "JPEG", **{"quality": 95, "subsampling": 0} | options)
+def jpeg(image: np.ndarray | Image.Image, **options) -> bytes:
+    return encoded(image, "JPEG", **{"quality": 95, "subsampling": 0} | options)
 
 
 def cut(data: bytes, share: float) -> bytes:
@@ -231,7 +231,7 @@ def turned_kinds() -> Iterator[Kind]:
     yield Kind("orientation among garbage.png", data, scene(23))
 
 
-# --- several pictures, odd shapes, odd names --------------------------------------------------
+# --- several images, odd shapes, odd names --------------------------------------------------
 
 
 def frame_kinds() -> Iterator[Kind]:
@@ -301,7 +301,7 @@ def textured() -> np.ndarray:
 
 def cut_kinds() -> Iterator[Kind]:
     data = jpeg(textured())
-    yield Kind("cut in its magic.jpg", data[:2], NO_PICTURE)
+    yield Kind("cut in its magic.jpg", data[:2], NO_IMAGE)
     yield Kind("cut after its magic.jpg", data[:4], "broken: the JPEG header cannot be read")
     yield Kind("cut in the tables.jpg", data[:100], TRUNCATED)
     yield Kind("cut.jpg", cut(data, 0.6), TRUNCATED)
@@ -316,7 +316,7 @@ def cut_kinds() -> Iterator[Kind]:
     cmyk = jpeg(Image.fromarray(textured()).convert("CMYK"))
     yield Kind("cut, cmyk.jpg", cut(cmyk, 0.6), TRUNCATED)
     data = encoded(textured(), "PNG")
-    yield Kind("cut in its magic.png", data[:5], NO_PICTURE)
+    yield Kind("cut in its magic.png", data[:5], NO_IMAGE)
     yield Kind("cut in the header.png", data[:20], TRUNCATED)
     yield Kind("cut before the pixels.png", data[:41], TRUNCATED)
     yield Kind("cut.png", cut(data, 0.6), TRUNCATED)
@@ -349,13 +349,13 @@ def cut_tiff_kinds() -> Iterator[Kind]:
 
 def wrong_kinds() -> Iterator[Kind]:
     yield Kind("empty.jpg", b"", "empty file")
-    yield Kind("text.jpg", b"this is no picture\n", NO_PICTURE)
-    yield Kind("not found.png", b"<html><body>404 Not Found</body></html>", NO_PICTURE)
-    yield Kind("vector.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", NO_PICTURE)
-    yield Kind("document.jpg", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", NO_PICTURE)
-    yield Kind("page.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NO_PICTURE)
-    yield Kind("telephone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", NO_PICTURE)
-    yield Kind("zeros.jpg", bytes(5000), NO_PICTURE)
+    yield Kind("text.jpg", b"this is no image\n", NO_IMAGE)
+    yield Kind("not found.png", b"<html><body>404 Not Found</body></html>", NO_IMAGE)
+    yield Kind("vector.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", NO_IMAGE)
+    yield Kind("document.jpg", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", NO_IMAGE)
+    yield Kind("page.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NO_IMAGE)
+    yield Kind("telephone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", NO_IMAGE)
+    yield Kind("zeros.jpg", bytes(5000), NO_IMAGE)
     nothing = encoded(scene(60), "PNG")
     nothing = changed(nothing, 8, chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 0, 8, 2, 0, 0, 0)))
     yield Kind("0 x 0.png", nothing, "broken: the PNG header cannot be read")
@@ -385,7 +385,7 @@ def all_kinds() -> list[Kind]:
 
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    """Every kind in two class folders, each followed by a good picture in the order of keys."""
+    """Every kind in two class folders, each followed by a good image in the order of keys."""
     root = tmp_path_factory.mktemp("data") / "zoo"
     kinds, good = {}, {}
     for i, kind in enumerate(all_kinds()):

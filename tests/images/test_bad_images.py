@@ -1,4 +1,4 @@
-"""Every odd or broken picture is embedded, upright and in its colours, or rejected by name."""
+"""Every odd or broken image is embedded, upright and in its colours, or rejected by name."""
 
 from __future__ import annotations
 
@@ -104,16 +104,16 @@ def _loose(reason: str) -> str:
     return ".*".join(re.escape(part) for part in reason.split(".*"))
 
 
-def test_a_vector_tells_a_picture_from_every_other_of_the_zoo(clean):
+def test_a_vector_tells_a_image_from_every_other_of_the_zoo(clean):
     """Otherwise the test above could not see a row that has moved."""
     vectors = np.stack(list(clean.values()))
     far = np.linalg.norm(vectors[:, None] - vectors, axis=2) / np.linalg.norm(vectors, axis=1)
-    alike = (far < 2e-3).sum(axis=1)  # some kinds are the same picture in other formats
+    alike = (far < 2e-3).sum(axis=1)  # some kinds are the same image in other formats
     assert np.mean(alike == 1) > 0.7
     assert alike.max() < 10
 
 
-def test_the_same_picture_under_two_labels_has_two_rows_and_one_vector(zoo, backbone, tmp_path):
+def test_the_same_image_under_two_labels_has_two_rows_and_one_vector(zoo, backbone, tmp_path):
     features = extract(scan(zoo.root, include=["*~.png", "twin.png"]), backbone, cache=tmp_path)
     digests, n = np.unique(features.X, axis=0, return_counts=True)
     assert len(features) == len(zoo.good) == len(digests) + 1
@@ -133,9 +133,9 @@ def test_the_command_says_each_reason_and_nothing_else(zoo, tmp_path, capfd):
     lost = {key for key, one in zoo.kinds.items() if isinstance(one.expected, str)}
     assert f"{len(lost)} files could not be used" in out
     assert NOISE.search(out + err) is None
-    assert all(
-        re.match("Backbone: |[0-9]+ pictures to embed", said) for said in err.splitlines()
-    ), err
+    assert all(re.match("Backbone: |[0-9]+ images to embed", said) for said in err.splitlines()), (
+        err
+    )
     with open(tmp_path / "zoo" / "images.csv", newline="", errors="surrogateescape") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
     assert rows.keys() == zoo.kinds.keys() | zoo.good.keys()
@@ -168,7 +168,7 @@ for i in range(len(images)):
 def test_damage_inside_a_jpeg_is_not_found_and_this_is_known():
     """A JPEG has no checksum; Pillow hides libjpeg's warnings and how many there were.
 
-    If this fails, Pillow has learned to tell: reject such pictures, and mend `decode`'s docstring.
+    If this fails, Pillow has learned to tell: reject such images, and mend `decode`'s docstring.
     """
     file = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -27,14 +27,14 @@ from fishfeat.images.decode import (
 
 RED, GREEN, BLUE, YELLOW = (220, 20, 20), (20, 180, 30), (20, 30, 200), (230, 220, 10)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-NO_PICTURE = "not a picture in a format that is known"
+NO_IMAGE = "not an image in a format that is known"
 
 
-def encoded(picture, fmt="PNG", **options) -> bytes:
+def encoded(image, fmt="PNG", **options) -> bytes:
     file = io.BytesIO()
-    if not isinstance(picture, Image.Image):
-        picture = Image.fromarray(picture)
-    picture.save(file, fmt, **options)
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(image)
+    image.save(file, fmt, **options)
     return file.getvalue()
 
 
@@ -50,7 +50,7 @@ def noise(size=(40, 30)) -> Image.Image:
     return Image.fromarray(values)
 
 
-# What the first row and column of the file are in the upright picture, as EXIF 2.3 has it.
+# What the first row and column of the file are in the upright image, as EXIF 2.3 has it.
 STORED = {
     1: lambda u: u,
     2: lambda u: u[:, ::-1],
@@ -101,7 +101,7 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(fmt):
     assert decode(encoded(deep, fmt))[0].tolist() == [[0] * 3, [100] * 3, [255] * 3]
 
 
-def test_a_dark_sixteen_bit_picture_stays_dark():
+def test_a_dark_sixteen_bit_image_stays_dark():
     assert decode(encoded(np.array([[0, 200]], np.uint16))).max() == 1
 
 
@@ -111,22 +111,22 @@ def test_thirty_two_bit_grey_is_read_as_sixteen_bits():
 
 
 @pytest.mark.parametrize("full", [1, 255])
-def test_float_pictures_run_from_0_to_1_or_to_255(full):
+def test_float_images_run_from_0_to_1_or_to_255(full):
     values = np.array([[0, 0.2, 1]], np.float32) * full
     assert decode(encoded(values, "TIFF"))[0, :, 0].tolist() == [0, 51, 255]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_picture_with_a_pixel_that_is_not_finite_is_rejected(bad):
+def test_a_image_with_a_pixel_that_is_not_finite_is_rejected(bad):
     data = encoded(np.array([[0, bad, 128]], np.float32), "TIFF")
     with pytest.raises(UnreadableImage, match="broken: some pixels are not finite"):
         decode(data)
 
 
-def test_one_bit_pictures_are_black_and_white():
-    picture = Image.new("1", (2, 1))
-    picture.putpixel((1, 0), 1)
-    assert decode(encoded(picture))[0].tolist() == [list(BLACK), list(WHITE)]
+def test_one_bit_images_are_black_and_white():
+    image = Image.new("1", (2, 1))
+    image.putpixel((1, 0), 1)
+    assert decode(encoded(image))[0].tolist() == [list(BLACK), list(WHITE)]
 
 
 def test_grey_becomes_three_equal_channels():
@@ -138,10 +138,10 @@ def test_grey_becomes_three_equal_channels():
 
 
 def palette() -> Image.Image:
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([*RED, *BLUE])
-    picture.putpixel((1, 0), 1)
-    return picture
+    image = Image.new("P", (2, 1))
+    image.putpalette([*RED, *BLUE])
+    image.putpixel((1, 0), 1)
+    return image
 
 
 def test_a_palette_is_looked_up():
@@ -205,13 +205,13 @@ def test_extreme_shapes_are_read(width, height):
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"this is no picture\n", NO_PICTURE),
-        (b"<html><body>404 Not Found</body></html>", NO_PICTURE),
-        (b"\0" * 1000, NO_PICTURE),
-        (b"\xff\xd8", NO_PICTURE),
+        (b"this is no image\n", NO_IMAGE),
+        (b"<html><body>404 Not Found</body></html>", NO_IMAGE),
+        (b"\0" * 1000, NO_IMAGE),
+        (b"\xff\xd8", NO_IMAGE),
     ],
 )
-def test_what_is_no_picture_is_rejected_with_the_reason(read, data, reason):
+def test_what_is_no_image_is_rejected_with_the_reason(read, data, reason):
     with pytest.raises(UnreadableImage) as caught:
         read(data)
     assert str(caught.value) == reason
@@ -261,7 +261,7 @@ MAGIC = [
 
 
 @given(st.sampled_from(MAGIC), st.binary(max_size=64))
-def test_whatever_the_bytes_the_answer_is_a_picture_or_a_reason(magic, rest):
+def test_whatever_the_bytes_the_answer_is_a_image_or_a_reason(magic, rest):
     found = pixels_or_reason(magic + rest)
     if isinstance(found, str):
         assert found.strip()
@@ -278,7 +278,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("read", [decode, read_size])
-def test_a_picture_that_would_fill_the_memory_is_rejected(read):
+def test_a_image_that_would_fill_the_memory_is_rejected(read):
     with pytest.raises(UnreadableImage, match=r"^too large: more than 178 megapixels$"):
         read(png_header(60_000, 60_000) + b"\0\0\0\x04IDAT")
 

@@ -17,7 +17,7 @@ from fishfeat.records import ImageSet
 
 
 def save(root: Path, *keys: str, size=(6, 4)) -> Path:
-    """Pictures of one colour each, no two alike."""
+    """Images of one colour each, no two alike."""
     for key in keys:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,14 +85,14 @@ def test_parts_come_from_the_folders(tmp_path):
     assert images.class_names.tolist() == ["cod"]
 
 
-def test_pictures_without_a_label_are_kept_and_no_class(tmp_path):
+def test_images_without_a_label_are_kept_and_no_class(tmp_path):
     images = scan(save(tmp_path, "cod/1.png", "top.png"))
     assert labels(images) == {"cod/1.png": "cod", "top.png": ""}
     assert images.y.tolist() == [0, -1]
     assert images.class_names.tolist() == ["cod"]
 
 
-def test_a_folder_of_pictures_without_any_label_is_an_image_set(tmp_path):
+def test_a_folder_of_images_without_any_label_is_an_image_set(tmp_path):
     images = scan(save(tmp_path, "1.png", "2.png"))
     assert (images.y.tolist(), images.class_names.tolist()) == ([-1, -1], [])
     assert images.labels.tolist() == ["", ""]
@@ -108,7 +108,7 @@ def test_a_csv_gives_labels_groups_and_parts(tmp_path):
     assert images.part.tolist() == ["train", "train", "train", "test"]
     assert images.groups[1] == images.groups[3]
     assert len(set(images.groups.tolist())) == 3
-    assert images.grouping == "Pictures belong together by the CSV's group column."
+    assert images.grouping == "Images belong together by the CSV's group column."
 
 
 def test_a_csv_may_name_files_that_are_not_there(tmp_path):
@@ -133,7 +133,7 @@ def test_a_large_scale_fish_dataset_works_as_unzipped(tmp_path):
     assert images.y.tolist() == [0, 0, 0, 1, 1]
     assert list(rejected(images)) == [corrupt]
     assert images.notes == (
-        "6 pictures in mask folders ('* GT') left out; --include '*' takes them.",
+        "6 images in mask folders ('* GT') left out; --include '*' takes them.",
     )
 
 
@@ -191,7 +191,7 @@ def test_group_pattern_groups_and_replaces_the_groups_of_a_csv(tmp_path):
     (tmp_path / "set.csv").write_text("path,label,group\na_1.png,x,7\na_2.png,x,8\nb_1.png,y,7\n")
     images = scan(tmp_path / "set.csv", group_pattern="^(.)_")
     assert images.groups.tolist() == [0, 0, 1]
-    assert images.grouping == "Pictures in whose paths `^(.)_` finds the same belong together."
+    assert images.grouping == "Images in whose paths `^(.)_` finds the same belong together."
 
 
 # --- files that cannot be used ----------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_unreadable_files_are_listed_with_their_reasons_and_shift_no_row(fish):
     whole = labels(scan(fish))
     bad = fish / "dab"
     (bad / "0_empty.png").touch()
-    (bad / "0_text.jpg").write_text("no picture")
+    (bad / "0_text.jpg").write_text("no image")
     (bad / "0_broken.png").symlink_to("nothing.png")
     (bad / "2_circle.png").symlink_to("2_circle.png")
     os.mkfifo(bad / "2_pipe.png")
@@ -212,7 +212,7 @@ def test_unreadable_files_are_listed_with_their_reasons_and_shift_no_row(fish):
     assert rejected(images) == {
         "dab/0_broken.png": "no such file or directory",
         "dab/0_empty.png": "empty file",
-        "dab/0_text.jpg": "not a picture in a format that is known",
+        "dab/0_text.jpg": "not an image in a format that is known",
         "dab/2_circle.png": "too many levels of symbolic links",
         "dab/2_pipe.png": "a pipe, not a file",
     }
@@ -221,11 +221,11 @@ def test_unreadable_files_are_listed_with_their_reasons_and_shift_no_row(fish):
 
 def test_a_rejected_file_keeps_its_facts_and_its_cleaned_label(fish):
     path = fish / "cod" / "3.png"
-    path.write_bytes(b"no picture")
+    path.write_bytes(b"no image")
     (lost,) = scan(fish, merge={"cod": "whitefish"}).rejected
     assert lost.label == "whitefish"
-    assert (lost.n_bytes, lost.mtime_ns) == (10, path.stat().st_mtime_ns)
-    assert lost.digest == hashlib.sha256(b"no picture").hexdigest()
+    assert (lost.n_bytes, lost.mtime_ns) == (8, path.stat().st_mtime_ns)
+    assert lost.digest == hashlib.sha256(b"no image").hexdigest()
 
 
 def test_a_class_of_which_nothing_can_be_used_is_no_class(fish):
@@ -287,7 +287,7 @@ def test_more_files_than_one_worker_takes_stay_in_order(tmp_path):
 
 
 def test_unchanged_files_are_not_read_again(fish, reads):
-    (fish / "dab/broken.png").write_bytes(b"no picture")
+    (fish / "dab/broken.png").write_bytes(b"no image")
     before = scan(fish)
     reads.clear()
     after = scan(fish, known=before)

@@ -126,7 +126,7 @@ def test_a_label_without_a_class_is_refused(y):
 
 
 @pytest.mark.parametrize("chosen", [rows(0, 2), np.array([True, False, True])])
-def test_selecting_keeps_each_picture_with_all_that_belongs_to_it(chosen):
+def test_selecting_keeps_each_image_with_all_that_belongs_to_it(chosen):
     lost = Rejected("b.png", "broken")
     whole = image_set(
         groups=rows(5, 6, 7),
@@ -185,7 +185,7 @@ SPECS = st.builds(
     img_size=st.none() | st.integers(8, 4096),
     resize=st.sampled_from(RESIZES),
     precision=st.sampled_from(PRECISIONS),
-    views=st.sampled_from(["none", "flip", "d4", "rotate:2", "rotate:12"]),
+    tta=st.sampled_from(["none", "flip", "d4", "rotate:2", "rotate:12"]),
 )
 
 
@@ -194,14 +194,14 @@ SPECS = st.builds(
 def test_a_specification_comes_back_from_its_json_with_the_same_key(spec):
     again = BackboneSpec.from_json(spec.to_json())
     assert (again, again.key) == (spec, spec.key)
-    assert {"views": "none"} | json.loads(spec.to_json()) == dataclasses.asdict(spec)
+    assert {"tta": "none"} | json.loads(spec.to_json()) == dataclasses.asdict(spec)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         *({"source": "random"}, {"name": "resnet18"}, {"layer": "3"}, {"pool": "max"}),
-        *({"img_size": 64}, {"resize": "pad"}, {"precision": "bf16"}, {"views": "flip"}),
+        *({"img_size": 64}, {"resize": "pad"}, {"precision": "bf16"}, {"tta": "flip"}),
     ],
 )
 def test_whatever_changes_the_vectors_changes_the_key(change):
@@ -220,14 +220,14 @@ def test_the_key_is_that_of_the_caches_on_disk():
         ("pool", "mean", "--pool must be one of auto, avg, max, token; got 'mean'."),
         ("precision", "fp8", "--precision must be one of auto, fp32, bf16, fp16; got 'fp8'."),
         (
-            "views",
+            "tta",
             "rotate:1",
-            "--views must be one of none, flip, d4, rotate:N with N from 2 to 99",
+            "--tta must be one of none, flip, d4, rotate:N with N from 2 to 99",
         ),
         (
-            "views",
+            "tta",
             "flipp",
-            "--views must be one of none, flip, d4, rotate:N with N from 2 to 99; got",
+            "--tta must be one of none, flip, d4, rotate:N with N from 2 to 99; got",
         ),
         ("img_size", 7, "--img-size must be 8 to 4096 pixels; got 7."),
         ("img_size", 4097, "--img-size must be 8 to 4096 pixels; got 4097."),

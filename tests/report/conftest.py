@@ -72,7 +72,7 @@ def make_images(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Image
         class_names: Sequence[str] = CLASS_NAMES,
         **fields: Any,
     ) -> ImageSet:
-        root = tmp_path_factory.mktemp("pictures")
+        root = tmp_path_factory.mktemp("images")
         keys = np.array(sorted([*names, *(f"fish_{i:03}.png" for i in range(n - len(names)))]))
         for i, key in enumerate(keys):
             Image.new("RGB", (20 + i % 5, 12), (i * 7 % 256, 90, 160)).save(root / str(key))
@@ -149,7 +149,7 @@ def make_run() -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def hold_out() -> Callable[[ImageSet, Sequence[int]], Holdout]:
-    """A held-out test set of the pictures `rows`, all recognised."""
+    """A held-out test set of the images `rows`, all recognised."""
 
     def make(images: ImageSet, rows: Sequence[int]) -> Holdout:
         y = images.y[list(rows)]
@@ -187,7 +187,7 @@ def _config(name: str, split: str) -> dict[str, Any]:
                 "embed_seconds": 2.0,
                 "n_embedded": 30,
                 "device": "cpu",
-                "ways": [{"compute": "compile", "precision": "bf16", "batch_size": 8}],
+                "ways": [{"runtime": "compile", "precision": "bf16", "batch_size": 8}],
             },
         },
         "splits": {"strategy": split, "seed": 0, "n_folds": 3, "n_repeats": 1, "notes": []},

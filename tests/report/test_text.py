@@ -34,6 +34,6 @@ def test_numbers_read_well():
     assert text.duration(192) == f"3{gap}min 12{gap}s"
     assert text.bytes_size(9211) == f"9.2{gap}kB"
     assert text.count(1, "class", plural="classes") == "1 class"
-    assert text.count(1002, "picture") == "1,002 pictures"
+    assert text.count(1002, "image") == "1,002 images"
     assert text.listed(["a", "b", "c"]) == "a, b and c"
     assert text.metric("log_loss", 0.31051) == "0.311"

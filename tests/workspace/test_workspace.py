@@ -100,7 +100,7 @@ def listed(workspace: Workspace, name: str, root: Path) -> DatasetFolder:
     return dataset
 
 
-def test_the_same_pictures_always_have_the_same_folder(tmp_path):
+def test_the_same_images_always_have_the_same_folder(tmp_path):
     workspace = Workspace(tmp_path / "cache")
     first = listed(workspace, "fish", tmp_path / "a" / "fish")
     second = listed(workspace, "fish", tmp_path / "b" / "fish")
@@ -118,7 +118,7 @@ def test_names_that_become_alike_do_not_share_a_folder(tmp_path):
     assert {path.parent for path in folders} == {tmp_path / "cache"}
 
 
-def test_pictures_that_were_moved_keep_their_folder(tmp_path):
+def test_images_that_were_moved_keep_their_folder(tmp_path):
     workspace = Workspace(tmp_path / "cache")
     old = listed(workspace, "fish", tmp_path / "old" / "fish")
     (tmp_path / "old").rename(tmp_path / "new")
@@ -233,7 +233,7 @@ def test_a_data_set_that_was_never_listed_says_what_to_run(folder):
     with pytest.raises(DataError) as caught:
         folder.load_images()
     assert str(caught.value) == (
-        "No pictures are listed for 'fish' yet: run `fishfeat extract DATA` first."
+        "No images are listed for 'fish' yet: run `fishfeat extract DATA` first."
     )
 
 
@@ -298,7 +298,7 @@ def test_a_kill_at_the_very_first_listing_leaves_none(folder, monkeypatch):
         folder.save_images(image_set({"a.png": "cod"}))
     assert len(calls) == 1
     assert not folder.images_csv.exists()
-    with pytest.raises(DataError, match="No pictures are listed for 'fish' yet"):
+    with pytest.raises(DataError, match="No images are listed for 'fish' yet"):
         folder.load_images()
 
 

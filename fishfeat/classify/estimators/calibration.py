@@ -62,11 +62,11 @@ def _groups_of(codes: Int, groups: Int) -> Int:
     return np.bincount(pairs[0])
 
 
-def sharpness(scores: Float, codes: Int, kind: str) -> float:
-    """The factor on scores of pictures not trained on that makes their probabilities fit best.
+def fit_inverse_temperature(scores: Float, codes: Int, kind: str) -> float:
+    """The factor on scores of images not trained on that makes their probabilities fit best.
 
     Temperature scaling (Guo et al. 2017): one number, so that no prediction changes. As in Platt
-    (1999) one picture more than there are counts as of any class, lest perfect scores give
+    (1999) one image more than there are counts as of any class, lest perfect scores give
     certainty.
 
     Parameters
@@ -92,7 +92,7 @@ def sharpness(scores: Float, codes: Int, kind: str) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=_BOUNDS, method="bounded").x))
 
 
-def sharpened(scores: Float, factor: float, kind: str) -> Float:
+def apply_temperature(scores: Float, factor: float, kind: str) -> Float:
     """Probabilities float64 (n, n_classes) of scores, sharper the larger the factor."""
     proba: Float = softmax(factor * _logits(scores, kind), axis=1)
     return proba
@@ -104,10 +104,10 @@ def _logits(scores: Float, kind: str) -> Float:
 
 
 class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier whose probabilities are sharpened or softened by inner, grouped folds.
+    """A classifier whose probabilities are apply_temperature or softened by inner, grouped folds.
 
     The classifier itself is fitted on everything and predicts as without calibration; only how
-    sure it says to be is learnt, from copies that had not seen the pictures.
+    sure it says to be is learnt, from copies that had not seen the images.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     classes_
         (n_classes,) labels seen in `fit`.
-    sharpness_
+    inverse_temperature_
         The factor; 1 where there are too few groups to learn it.
     """
 
@@ -138,7 +138,7 @@ class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.estimator_ = clone(self.estimator).fit(X, y)
         folds = inner_folds(codes, groups, self.n_folds)[: self.n_scored]
         found = [self._inner(X, codes, fold) for fold in folds]
-        self.sharpness_ = float(np.exp(np.mean(np.log(found)))) if found else 1.0
+        self.inverse_temperature_ = float(np.exp(np.mean(np.log(found)))) if found else 1.0
         return self
 
     def _inner(self, X: NDArray[Any], codes: Int, fold: Fold) -> float:
@@ -146,13 +146,17 @@ class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model = clone(self.estimator).fit(X[fold.train], codes[fold.train])
         test = fold.test[np.isin(codes[fold.test], model.classes_)]
         scores, kind = class_scores(model, X[test])
-        return sharpness(scores, np.searchsorted(model.classes_, codes[test]), kind)
+        return fit_inverse_temperature(scores, np.searchsorted(model.classes_, codes[test]), kind)
 
     def predict_proba(self, X: ArrayLike) -> Float:
         """Probabilities, float64 (n, n_classes)."""
         check_is_fitted(self, "classes_")
         scores, kind = class_scores(self.estimator_, X)
-        return scores if len(self.classes_) < 2 else sharpened(scores, self.sharpness_, kind)
+        return (
+            scores
+            if len(self.classes_) < 2
+            else apply_temperature(scores, self.inverse_temperature_, kind)
+        )
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (n,)."""

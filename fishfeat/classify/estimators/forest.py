@@ -10,10 +10,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fishfeat.classify.estimators.calibration import inner_folds, sharpened, sharpness
+from fishfeat.classify.estimators.calibration import (
+    apply_temperature,
+    fit_inverse_temperature,
+    inner_folds,
+)
 from fishfeat.records import Float, Fold, Int
 
-MANY = 8_000  # pictures of a part, above which fewer than five are not split again
+MANY = 8_000  # images of a part, above which fewer than five are not split again
 
 
 class _Part(NamedTuple):
@@ -28,7 +32,7 @@ class CalibratedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Thresholds are drawn, not sought, which sorts nothing and is several times quicker. A forest of
     deep trees is far less sure than it could be: the groups that a part has left out say how much,
-    as the out-of-bag pictures of a bootstrap cannot where siblings of theirs were trained on.
+    as the out-of-bag images of a bootstrap cannot where siblings of theirs were trained on.
 
     Parameters
     ----------
@@ -46,7 +50,7 @@ class CalibratedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     classes_
         (n_classes,) labels seen in `fit`.
-    sharpness_
+    inverse_temperature_
         The factor on the logarithm of the trees' mean; 1 where there are too few groups for parts.
     """
 
@@ -80,14 +84,14 @@ class CalibratedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._grow(checked[train], codes[train], int(n), part)
             for part, (train, n) in enumerate(zip(rows, share, strict=True))
         ]
-        self.sharpness_ = self._sharpness(checked, codes, folds)
+        self.inverse_temperature_ = self._sharpness(checked, codes, folds)
         return self
 
     def _grow(self, X: NDArray[np.float32], codes: Int, n_trees: int, part: int) -> _Part:
         trees = ExtraTreesClassifier(
             max(1, n_trees),
             max_features=min(X.shape[1], max(1, round(self.column_factor * X.shape[1] ** 0.5))),
-            # A quarter smaller and as accurate; of few pictures every split is wanted.
+            # A quarter smaller and as accurate; of few images every split is wanted.
             min_samples_split=5 if len(X) > MANY else 2,
             min_samples_leaf=self.min_samples_leaf,
             class_weight=self.class_weight,
@@ -115,7 +119,7 @@ class CalibratedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             rows = fold.test[np.isin(codes[fold.test], part.columns)]
             found.append(self._proba(part, X[rows], share))
             own.append(codes[rows])
-        return sharpness(np.concatenate(found), np.concatenate(own), "proba")
+        return fit_inverse_temperature(np.concatenate(found), np.concatenate(own), "proba")
 
     def _proba(self, part: _Part, X: NDArray[np.float32], share: float = 1.0) -> Float:
         proba = np.zeros((len(X), len(self.classes_)))
@@ -131,7 +135,9 @@ class CalibratedForest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         mean = np.zeros((len(checked), len(self.classes_)))
         for part in self.parts_:
             mean += self._proba(part, checked) * len(part.trees.estimators_)
-        return sharpened(mean / mean.sum(axis=1, keepdims=True), self.sharpness_, "proba")
+        return apply_temperature(
+            mean / mean.sum(axis=1, keepdims=True), self.inverse_temperature_, "proba"
+        )
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (n,)."""

@@ -11,7 +11,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.svm import SVC
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fishfeat.classify.estimators.calibration import inner_folds, sharpened, sharpness
+from fishfeat.classify.estimators.calibration import (
+    apply_temperature,
+    fit_inverse_temperature,
+    inner_folds,
+)
 from fishfeat.records import Float, Fold, Int
 
 _ROWS_AT_ONCE = 2048
@@ -40,7 +44,7 @@ class PairwiseSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         (n_classes,) labels seen in `fit`.
     support_vectors_
         float32 (n_support, dim).
-    sharpness_
+    inverse_temperature_
         The factor on decision values; 1 where there are too few groups to learn it.
     """
 
@@ -70,7 +74,7 @@ class PairwiseSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_support_ = machine.n_support_
         folds = inner_folds(codes, groups, self.n_folds)
         inner = [self._inner(gram, codes, fold) for fold in folds]
-        self.sharpness_ = float(np.exp(np.mean(np.log(inner)))) if inner else 1.0
+        self.inverse_temperature_ = float(np.exp(np.mean(np.log(inner)))) if inner else 1.0
         return self
 
     def _solve(self, gram: Float, codes: Int) -> SVC:
@@ -84,7 +88,7 @@ class PairwiseSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         kernel = gram[np.ix_(test, fold.train[machine.support_])]
         pairs = _pair_decisions(kernel, machine.dual_coef_, machine.intercept_, machine.n_support_)
         own = np.searchsorted(machine.classes_, codes[test])
-        return sharpness(_weakest(pairs, len(machine.classes_)), own, "decision")
+        return fit_inverse_temperature(_weakest(pairs, len(machine.classes_)), own, "decision")
 
     def pair_decisions(self, X: ArrayLike) -> Float:
         """Decision of each pair of classes, float64 (n, n_pairs), positive for the first."""
@@ -105,7 +109,7 @@ class PairwiseSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: ArrayLike) -> Float:
         """Probabilities, float64 (n, n_classes)."""
         scores = _weakest(self.pair_decisions(X), len(self.classes_))
-        return sharpened(scores, self.sharpness_, "decision")
+        return apply_temperature(scores, self.inverse_temperature_, "decision")
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (n,): the class with the largest decision value."""

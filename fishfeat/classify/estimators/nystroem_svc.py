@@ -1,4 +1,4 @@
-"""The radial kernel for many pictures: least squares on the similarities to some of them."""
+"""The radial kernel for many images: least squares on the similarities to some of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fishfeat.classify.estimators.calibration import inner_folds, sharpened, sharpness
+from fishfeat.classify.estimators.calibration import (
+    apply_temperature,
+    fit_inverse_temperature,
+    inner_folds,
+)
 from fishfeat.classify.estimators.kernel_svc import PairwiseSVC, rbf, scale_gamma
 from fishfeat.records import Float, Fold, Int
 
@@ -28,16 +32,16 @@ class _Sums(NamedTuple):
     target: NDArray[np.float32]
 
 
-class LandmarkSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class NystroemSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Least-squares support vector machine on a Nyström map (Suykens 1999; Williams, Seeger 2001).
 
-    Time and memory grow with the number of pictures, not with its square. The sums over the rows of
+    Time and memory grow with the number of images, not with its square. The sums over the rows of
     each inner fold are kept apart, so that calibration costs one small solution a fold.
 
     Parameters
     ----------
-    n_landmarks
-        Number of pictures to which all are compared: some of each class, the others at random.
+    n_components
+        Number of images to which all are compared: some of each class, the others at random.
     alpha
         Ridge on the weights.
     gamma, class_weight
@@ -51,28 +55,28 @@ class LandmarkSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        n_landmarks: int = 2000,
+        n_components: int = 2000,
         alpha: float = 0.1,
         gamma: str | float = "scale",
         class_weight: str | None = None,
         n_folds: int = 3,
         random_state: int = 0,
     ) -> None:
-        self.n_landmarks = n_landmarks
+        self.n_components = n_components
         self.alpha = alpha
         self.gamma = gamma
         self.class_weight = class_weight
         self.n_folds = n_folds
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> LandmarkSVC:
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> NystroemSVC:
         """Fit on X (n, dim) and labels y (n,); groups int64 (n,) are never split."""
         checked: NDArray[np.float32]
         checked, y = validate_data(self, X, y, dtype=np.float32)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.gamma_ = scale_gamma(checked, self.gamma)
-        self.landmarks_ = checked[self._draw(codes)]
-        near = rbf(self.landmarks_.astype(np.float64), self.landmarks_, self.gamma_)
+        self.components_ = checked[self._draw(codes)]
+        near = rbf(self.components_.astype(np.float64), self.components_, self.gamma_)
         near[np.diag_indices_from(near)] += _JITTER
         self.root_ = cholesky(near, lower=True).astype(np.float32)
         mapped = self._map(checked)
@@ -81,7 +85,7 @@ class LandmarkSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         sums = [self._sums(mapped, codes, rows) for rows in blocks]
         self.coef_ = self._solve(sums)
         inner = [self._inner(mapped, codes, fold, sums, i) for i, fold in enumerate(folds)]
-        self.sharpness_ = float(np.exp(np.mean(np.log(inner)))) if inner else 1.0
+        self.inverse_temperature_ = float(np.exp(np.mean(np.log(inner)))) if inner else 1.0
         return self
 
     def _draw(self, codes: Int) -> Int:
@@ -92,14 +96,14 @@ class LandmarkSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             own = codes[order] == c
             place[own] = np.arange(own.sum())
         first = np.argsort(place >= _OF_EACH, kind="stable")
-        return np.sort(order[first][: self.n_landmarks])
+        return np.sort(order[first][: self.n_components])
 
     def _map(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 (n, n_landmarks), whose inner products are about the kernel's values."""
+        """float32 (n, n_components), whose inner products are about the kernel's values."""
         pieces = np.array_split(X, max(1, -(-len(X) // _ROWS_AT_ONCE)))
         found = [
             solve_triangular(
-                self.root_, rbf(piece, self.landmarks_, self.gamma_).T, lower=True
+                self.root_, rbf(piece, self.components_, self.gamma_).T, lower=True
             ).T.astype(np.float32)
             for piece in pieces
         ]
@@ -129,7 +133,7 @@ class LandmarkSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seen = np.unique(codes[fold.train])
         test = fold.test[np.isin(codes[fold.test], seen)]
         decision = mapped[test] @ coef[:, seen]
-        return sharpness(decision, np.searchsorted(seen, codes[test]), "decision")
+        return fit_inverse_temperature(decision, np.searchsorted(seen, codes[test]), "decision")
 
     def decision_function(self, X: ArrayLike) -> Float:
         """Decision values float64 (n, n_classes); (n,) for two classes."""
@@ -142,7 +146,7 @@ class LandmarkSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Probabilities, float64 (n, n_classes)."""
         scores = self.decision_function(X)
         both = np.stack([-scores, scores], axis=1) if scores.ndim == 1 else scores
-        return sharpened(both, self.sharpness_, "decision")
+        return apply_temperature(both, self.inverse_temperature_, "decision")
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (n,): the class with the largest decision value."""
@@ -150,8 +154,8 @@ class LandmarkSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return predicted
 
 
-class RadialSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """The exact machine for up to `max_exact` pictures, landmarks for more; it says which.
+class RBFSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """The exact machine for up to `max_exact` images, landmarks for more; it says which.
 
     Parameters
     ----------
@@ -160,14 +164,14 @@ class RadialSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     class_weight
         None or 'balanced'.
     max_exact
-        Most pictures of which all pairs are compared.
+        Most images of which all pairs are compared.
     random_state
         Seed of the landmarks.
 
     Attributes
     ----------
     machine_
-        `PairwiseSVC` or `LandmarkSVC`.
+        `PairwiseSVC` or `NystroemSVC`.
     note_
         What was done in place of the exact way, or ''.
     """
@@ -185,17 +189,17 @@ class RadialSVC(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.max_exact = max_exact
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> RadialSVC:
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> RBFSVC:
         """Fit on X (n, dim) and labels y (n,); groups int64 (n,) are never split."""
         n = len(X)  # type: ignore[arg-type]
         if n <= self.max_exact:
             machine: Any = PairwiseSVC(C=self.C, class_weight=self.class_weight)
             self.note_ = ""
         else:
-            machine = LandmarkSVC(class_weight=self.class_weight, random_state=self.random_state)
+            machine = NystroemSVC(class_weight=self.class_weight, random_state=self.random_state)
             self.note_ = (
-                f"{n:,} pictures are more than {self.max_exact:,}: least squares on "
-                f"{machine.n_landmarks:,} landmarks in place of all pairs."
+                f"{n:,} images are more than {self.max_exact:,}: least squares on "
+                f"{machine.n_components:,} landmarks in place of all pairs."
             )
         self.machine_ = machine.fit(X, y, groups=groups)
         self.classes_ = self.machine_.classes_

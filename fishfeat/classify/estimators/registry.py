@@ -16,7 +16,7 @@ from sklearn.svm import LinearSVC
 from fishfeat.classify.estimators.boosting import BoostedTrees
 from fishfeat.classify.estimators.calibration import Calibrated
 from fishfeat.classify.estimators.forest import CalibratedForest
-from fishfeat.classify.estimators.nystroem_svc import RadialSVC
+from fishfeat.classify.estimators.nystroem_svc import RBFSVC
 from fishfeat.classify.estimators.simple import (
     BalancedKNeighbors,
     CentroidClassifier,
@@ -46,7 +46,7 @@ def _centred_unit(estimator: Any) -> Pipeline:
 
 
 def _svc(balanced: bool, seed: int) -> Pipeline:
-    return _scaled(RadialSVC(C=10, class_weight=_weight(balanced), random_state=seed))
+    return _scaled(RBFSVC(C=10, class_weight=_weight(balanced), random_state=seed))
 
 
 def _rf(balanced: bool, seed: int) -> Pipeline:
@@ -79,7 +79,7 @@ def _knn(balanced: bool, seed: int) -> Pipeline:
 
 def _lda(balanced: bool, seed: int) -> Pipeline:
     del seed
-    # Shrunk: there may be fewer pictures than columns.
+    # Shrunk: there may be fewer images than columns.
     kind = UniformPriorLDA if balanced else LinearDiscriminantAnalysis
     covariance = ShrunkCovariance(store_precision=False)
     return _scaled(Calibrated(kind(solver="lsqr", covariance_estimator=covariance)))

@@ -62,7 +62,7 @@ class UniformPriorLDA(LinearDiscriminantAnalysis):  # type: ignore[misc]
 
 
 class ShrunkCovariance(LedoitWolf):  # type: ignore[misc]
-    """Ledoit-Wolf covariance of a class, 0 where it has a single picture."""
+    """Ledoit-Wolf covariance of a class, 0 where it has a single image."""
 
     def fit(self, X: ArrayLike, y: None = None) -> ShrunkCovariance:
         """Fit on X (n, dim)."""
@@ -101,7 +101,7 @@ class CentroidClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.centroids_ = np.stack([checked[codes == c].mean(axis=0) for c in range(len(counts))])
         self.log_prior_ = np.log(counts / len(checked)) * (self.priors == "empirical")
         n_free = max(1, len(checked) - len(counts)) * checked.shape[1]
-        # One picture of each class says nothing of the width.
+        # One image of each class says nothing of the width.
         self.variance_ = float(((checked - self.centroids_[codes]) ** 2).sum() / n_free) or 1.0
         return self
 

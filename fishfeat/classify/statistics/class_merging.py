@@ -14,7 +14,7 @@ from fishfeat.records import Float, Int
 
 # Two classes of which, on average, so large a share is taken for the other.
 MIN_SHARE = 0.05
-MIN_PICTURES = 3
+MIN_IMAGES = 3
 MAX_MERGES = 6
 # Ordering the leaves in the best way takes time that grows with the cube of their number.
 MAX_ORDERED = 200
@@ -52,7 +52,7 @@ def confused_together(matrix: Int) -> Int:
 class Merge(NamedTuple):
     """Some classes made one, after all merges that come before it.
 
-    `members` are class codes; `n_confused` pictures had been taken for the other, `share` of the
+    `members` are class codes; `n_confused` images had been taken for the other, `share` of the
     two on average; `metrics` are those of all classes after the merge.
     """
 
@@ -65,7 +65,7 @@ class Merge(NamedTuple):
 def suggested_merges(y: Int, scores: Float, score_kind: str) -> list[Merge]:
     """The most confused classes, one merge after the other, each re-scored out of fold.
 
-    Merging by the confusions of the very pictures that are scored flatters: what was confused by
+    Merging by the confusions of the very images that are scored flatters: what was confused by
     chance is merged too.
 
     Parameters
@@ -85,7 +85,7 @@ def suggested_merges(y: Int, scores: Float, score_kind: str) -> list[Merge]:
         new_y, new_scores = merged_scores(y, scores, score_kind, clusters)
         matrix = confusion(new_y, new_scores.argmax(axis=1), len(clusters))
         i, j, share = _most_confused(matrix)
-        if share < MIN_SHARE or matrix[i, j] + matrix[j, i] < MIN_PICTURES:
+        if share < MIN_SHARE or matrix[i, j] + matrix[j, i] < MIN_IMAGES:
             break
         members = tuple(sorted(clusters[i] + clusters[j]))
         clusters = [c for k, c in enumerate(clusters) if k not in (i, j)] + [members]

@@ -1,4 +1,4 @@
-"""Pictures whose given label is improbable out of fold: suspects for a wrong label."""
+"""Images whose given label is improbable out of fold: suspects for a wrong label."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from fishfeat.records import Float, Int
 
 
 def class_thresholds(y: Int, proba: Float) -> Float:
-    """float64 (n_classes,): mean probability of a class over the pictures labelled so.
+    """float64 (n_classes,): mean probability of a class over the images labelled so.
 
-    NaN where a class has no pictures, or was never learnt, as with a single group.
+    NaN where a class has no images, or was never learnt, as with a single group.
     """
     n_classes = proba.shape[1]
     own = proba[np.arange(len(y)), y]
@@ -21,13 +21,13 @@ def class_thresholds(y: Int, proba: Float) -> Float:
     return thresholds
 
 
-def suspects(y: Int, proba: Float) -> tuple[Int, Int]:
-    """Pictures that are surer of another class than that class's own pictures are on average.
+def confident_label_issues(y: Int, proba: Float) -> tuple[Int, Int]:
+    """Images that are surer of another class than that class's own images are on average.
 
-    Confident learning (Northcutt, Jiang and Chuang, JAIR 2021): a picture belongs with confidence
+    Confident learning (Northcutt, Jiang and Chuang, JAIR 2021): an image belongs with confidence
     to the most probable class among those whose threshold, the class's mean self-confidence, it
     reaches. Where that is not the class it was given, its label is suspect. A rare or difficult
-    class has a low threshold, so that its pictures are not suspected for being unsure.
+    class has a low threshold, so that its images are not suspected for being unsure.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def suspects(y: Int, proba: Float) -> tuple[Int, Int]:
     Returns
     -------
     rows, classes
-        int64 (n_suspects,): which pictures, the least probable label first, and the class that
+        int64 (n_suspects,): which images, the least probable label first, and the class that
         each seems to be.
     """
     thresholds = class_thresholds(y, proba)

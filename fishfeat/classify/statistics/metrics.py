@@ -19,14 +19,14 @@ TOP_K = 5
 
 
 def confusion(y: Int, predicted: Int, n_classes: int) -> Int:
-    """Count pictures by true and predicted class: int64 (n_classes, n_classes), rows true."""
+    """Count images by true and predicted class: int64 (n_classes, n_classes), rows true."""
     return _weighted_confusion(_codes(y, predicted, n_classes), None, n_classes).astype(np.int64)
 
 
 def per_class(y: Int, predicted: Int, n_classes: int) -> dict[str, NDArray[Any]]:
     """Precision, recall and F1, float64 (n_classes,), and support, int64 (n_classes,).
 
-    A class that is never predicted has precision 0; one without pictures has recall 0.
+    A class that is never predicted has precision 0; one without images has recall 0.
     """
     matrix = confusion(y, predicted, n_classes)
     precision, recall, f1 = _rates(matrix.astype(np.float64))
@@ -64,7 +64,7 @@ def evaluate(y: Int, scores: Float, score_kind: str) -> dict[str, float]:
         more than five classes, ties counting for the share of their orders that puts the true
         class among the five; log_loss (natural logarithm, probabilities below 1.2e-7 counting as
         that) and ece, the expected calibration error in 10 bins, for probabilities. Averages over
-        classes leave out classes without pictures in `y`.
+        classes leave out classes without images in `y`.
     """
     n_classes = scores.shape[1]
     matrix = _weighted_confusion(_codes(y, scores.argmax(axis=1), n_classes), None, n_classes)
@@ -87,9 +87,9 @@ def bootstrap_intervals(
 
     The calibration error has none: every resampling makes it larger.
 
-    Pictures of one group are no independent evidence, so groups are resampled where they are
-    known (cluster bootstrap, Field and Welsh 2007), and single pictures otherwise. The intervals
-    say how far the scores hang on which pictures were scored, not on which were trained on. With
+    Images of one group are no independent evidence, so groups are resampled where they are
+    known (cluster bootstrap, Field and Welsh 2007), and single images otherwise. The intervals
+    say how far the scores hang on which images were scored, not on which were trained on. With
     few groups they are widened as t intervals are (see `interval_of_draws`); where all answers
     are right, or all wrong, no draw differs from another, and the interval ends where
     Clopper and Pearson's does for as many answers as there is independent evidence for.
@@ -123,17 +123,17 @@ def bootstrap_intervals(
 
 
 def _effective_units(y: Int, unit: Int) -> float:
-    """Number of independent answers that a mean over classes or pictures rests on, at least 1.
+    """Number of independent answers that a mean over classes or images rests on, at least 1.
 
     The mean of the rates of K classes of n_c units varies as one of K**2 / sum(1 / n_c) answers
-    does, and the mean over pictures of units of unequal sizes s as one of sum(s)**2 / sum(s**2)
+    does, and the mean over images of units of unequal sizes s as one of sum(s)**2 / sum(s**2)
     (Kish 1965): the smaller counts.
     """
     size = np.bincount(unit)
     units_of_class = np.array([len(np.unique(unit[y == c])) for c in np.unique(y)])
-    of_pictures = size.sum() ** 2 / (size**2).sum()
+    of_images = size.sum() ** 2 / (size**2).sum()
     of_classes = len(units_of_class) ** 2 / (1 / units_of_class).sum()
-    return float(max(1.0, min(of_pictures, of_classes)))
+    return float(max(1.0, min(of_images, of_classes)))
 
 
 def _never_empty(
@@ -159,15 +159,15 @@ def paired_interval(
     seed: int = 0,
     n_bootstrap: int = N_BOOTSTRAP,
 ) -> tuple[float, float]:
-    """95 % interval of the difference of two accuracies on the very same pictures.
+    """95 % interval of the difference of two accuracies on the very same images.
 
     Two intervals may overlap although one classifier is better on nearly every draw, as both do
-    well or badly on the same pictures: so it is the difference that is resampled, by groups.
+    well or badly on the same images: so it is the difference that is resampled, by groups.
 
     Parameters
     ----------
     right, other
-        float64 (n_images,): 1 where a picture was named rightly, 0 where not; a share of repeats.
+        float64 (n_images,): 1 where an image was named rightly, 0 where not; a share of repeats.
     groups
         int64 (n_images,) or None.
     """
@@ -254,7 +254,7 @@ def _from_confusion(matrix: Float) -> dict[str, float]:
 
 
 def _row_metrics(y: Int, scores: Float, score_kind: str) -> dict[str, Float]:
-    """Metrics that are means over pictures: their value for each picture."""
+    """Metrics that are means over images: their value for each image."""
     own = scores[np.arange(len(y)), y]
     rows = {}
     if scores.shape[1] > TOP_K:

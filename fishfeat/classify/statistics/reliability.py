@@ -19,7 +19,7 @@ class Reliability(NamedTuple):
     edges
         float64 (n_bins + 1,): the bins of confidence, from 0 to 1.
     n
-        int64 (n_bins,): pictures in each.
+        int64 (n_bins,): images in each.
     confidence, accuracy
         float64 (n_bins,): mean of the largest probability, and share that was right; NaN where a
         bin is empty.

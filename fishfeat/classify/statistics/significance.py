@@ -24,8 +24,8 @@ class Evidence(NamedTuple):
     `low` and `high` are the 95 % interval of `value`, whole groups being resampled; `p_groups`
     is the p value of the same resampling, and `p_holm` that corrected for the number of
     comparisons: the mark goes by it. `p_folds` is of the corrected t test over folds (None where
-    there are fewer than two), `p_pictures` of McNemar's test, for which `only_first` and
-    `only_other` pictures count; both stand beside it as evidence.
+    there are fewer than two), `p_images` of McNemar's test, for which `only_first` and
+    `only_other` images count; both stand beside it as evidence.
     """
 
     value: float
@@ -34,7 +34,7 @@ class Evidence(NamedTuple):
     p_groups: float
     p_holm: float
     p_folds: float | None
-    p_pictures: float
+    p_images: float
     only_first: int
     only_other: int
 
@@ -45,7 +45,7 @@ class Evidence(NamedTuple):
 
     @property
     def folds_doubt_it(self) -> bool:
-        """Whether a difference between these answers may not outlast other training pictures."""
+        """Whether a difference between these answers may not outlast other training images."""
         return not self.may_be_chance and self.p_folds is not None and self.p_folds >= LEVEL
 
 
@@ -54,7 +54,7 @@ def corrected_t_test(
 ) -> tuple[float, float]:
     """The corrected resampled t test over folds and repeats: t, and its two-sided p value.
 
-    Folds share training pictures, so that their scores vary less than independent ones would: the
+    Folds share training images, so that their scores vary less than independent ones would: the
     variance is 1/k + n_test/n_train of that of the differences instead of 1/k (Nadeau and Bengio,
     Inference for the Generalization Error, Machine Learning 2003; for repeated cross-validation
     Bouckaert and Frank 2004).
@@ -64,7 +64,7 @@ def corrected_t_test(
     first, other
         float64 (n_folds,): a score of each fold of each repeat, at least two.
     n_train, n_test
-        Pictures trained on and scored in a fold.
+        Images trained on and scored in a fold.
     """
     difference = np.asarray(first) - np.asarray(other)
     k = len(difference)
@@ -80,7 +80,7 @@ def corrected_t_test(
 def mcnemar(only_first: int, only_other: int) -> float:
     """Two-sided p value of McNemar's test (Psychometrika 1947) for paired right and wrong answers.
 
-    Only pictures that one of the two names rightly count. Up to 25 of them the test is the exact
+    Only images that one of the two names rightly count. Up to 25 of them the test is the exact
     binomial one, above that chi-squared with Edwards's correction for continuity.
     """
     n = only_first + only_other
@@ -100,10 +100,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def compare(run: Run, other: Run, *, groups: Int | None = None) -> Evidence:
-    """Hold two runs on the same folds and pictures against each other.
+    """Hold two runs on the same folds and images against each other.
 
-    Chance has two ways in: which pictures were scored and which were trained on. Resampling whole
-    groups speaks of the first and makes the mark; it is McNemar's test for pictures that come in
+    Chance has two ways in: which images were scored and which were trained on. Resampling whole
+    groups speaks of the first and makes the mark; it is McNemar's test for images that come in
     groups, which McNemar's own takes for independent evidence each. The t test over folds speaks
     of the second, but with the usual five folds only a very large difference convinces it, so it
     stands beside the mark as a doubt.
@@ -113,9 +113,9 @@ def compare(run: Run, other: Run, *, groups: Int | None = None) -> Evidence:
     run, other
         `run` is the one that is thought better.
     groups
-        int64 (n_images,) in the order of the runs' pictures, or None.
+        int64 (n_images,) in the order of the runs' images, or None.
     """
-    draws = paired_draws(run.right, other.right, groups=groups, n_bootstrap=N_DRAWS)
+    draws = paired_draws(run.correct, other.correct, groups=groups, n_bootstrap=N_DRAWS)
     n_units = len(run.y) if groups is None else len(np.unique(groups))
     p = _two_sided(draws)
     first, second = run.predicted == run.y, other.predicted == run.y

@@ -90,7 +90,7 @@ def cross_validate(
     SplitError
         The splits were made for other features, or put a group on both sides.
     DataError
-        The classifier is not known, or cannot learn from as few pictures as a fold has.
+        The classifier is not known, or cannot learn from as few images as a fold has.
     """
     same: dict[str, Any] = {"balanced": balanced, "seed": seed, "search": search}
     jobs = _fold_jobs(features, clf, splits, **same)
@@ -181,7 +181,7 @@ def _check_splits(features: Features, splits: Splits) -> None:
     rows = np.concatenate([splits.rows, splits.holdout])
     if splits.n_images != len(features) or (features.y[rows] < 0).any():
         raise SplitError(
-            f"The splits were made for other features: {splits.n_images} pictures, here "
+            f"The splits were made for other features: {splits.n_images} images, here "
             f"{len(features)}. Make them again."
         )
     if features.groups is not None:
@@ -219,8 +219,8 @@ def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = 
         n_classes = len(np.unique(features.y[rows]))
         inner = getattr(model[-1], "estimator", model[-1])
         raise DataError(
-            f"{type(inner).__name__} cannot learn from {len(rows)} pictures of {n_classes} "
-            f"{'class' if n_classes == 1 else 'classes'}: {_plain(error)}. Add pictures, or take "
+            f"{type(inner).__name__} cannot learn from {len(rows)} images of {n_classes} "
+            f"{'class' if n_classes == 1 else 'classes'}: {_plain(error)}. Add images, or take "
             "another classifier with --clf."
         ) from error
 

@@ -18,7 +18,7 @@ from fishfeat.records import Features, Float, Holdout, Run, Splits
 NAME = "vote"
 
 
-class SoftVote(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class SoftVotingEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Mean of the probabilities of models that are fitted already.
 
     Parameters
@@ -38,7 +38,7 @@ class SoftVote(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """(n_classes,) labels that any of the models has seen."""
         return np.unique(np.concatenate([model.classes_ for model in self.models]))
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> SoftVote:
+    def fit(self, X: ArrayLike, y: ArrayLike) -> SoftVotingEnsemble:
         """Nothing is left to fit."""
         del X, y
         return self

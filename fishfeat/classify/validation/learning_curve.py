@@ -1,4 +1,4 @@
-"""The score against how many pictures a classifier learns from."""
+"""The score against how many images a classifier learns from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 class CurvePoint(NamedTuple):
     """The out-of-fold score of classifiers that learnt from a share of the training groups.
 
-    `n_train` and `per_class` are means over folds: pictures, and pictures of each class.
+    `n_train` and `per_class` are means over folds: images, and images of each class.
     """
 
     share: float
@@ -119,7 +119,7 @@ def _ranks(features: Features, rows: Int, groups: Int | None, seed: int) -> Floa
     unit = (
         np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]
     )
-    # A group of several classes goes with the class of its first picture.
+    # A group of several classes goes with the class of its first image.
     _, first = np.unique(unit, return_index=True)
     class_of = features.y[rows][first]
     rank = np.empty(len(first))

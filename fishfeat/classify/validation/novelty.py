@@ -20,7 +20,7 @@ from fishfeat.records import Features, Fold, OnProgress, Splits
 EVERY = 5
 
 
-class LeftOut(NamedTuple):
+class LeftOutClass(NamedTuple):
     """How well a class stands out to a classifier that never saw it.
 
     Attributes
@@ -28,13 +28,13 @@ class LeftOut(NamedTuple):
     name
         The class that was left out.
     n
-        Its number of pictures.
+        Its number of images.
     auroc
-        How often a picture of a known class, not trained on either, is named with more confidence
+        How often an image of a known class, not trained on either, is named with more confidence
         than one of the class left out: 1 is always, 0.5 is no better than chance. None where no
-        picture of a known class was kept out of training.
+        image of a known class was kept out of training.
     taken_for
-        The class that most of its pictures were taken for.
+        The class that most of its images were taken for.
     """
 
     name: str
@@ -44,7 +44,7 @@ class LeftOut(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Unknown:
+class Novelty:
     """Whether a classifier is less sure of species that it never saw: each class in turn.
 
     `auroc` is the mean over the classes.
@@ -56,15 +56,15 @@ class Unknown:
     split: str
     splits_digest: str
     features: str
-    classes: tuple[LeftOut, ...]
+    classes: tuple[LeftOutClass, ...]
     auroc: float | None
     seconds: float
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Unknown:
+    def from_json(cls, content: dict[str, Any]) -> Novelty:
         """The result whose fields JSON kept; other entries are passed over."""
         fields = {name: content[name] for name in cls.__dataclass_fields__}
-        return cls(**fields | {"classes": tuple(LeftOut(*one) for one in fields["classes"])})
+        return cls(**fields | {"classes": tuple(LeftOutClass(*one) for one in fields["classes"])})
 
     def as_dict(self) -> dict[str, Any]:
         """Every field by name, those of the classes too, for programs."""
@@ -80,7 +80,7 @@ def leave_one_class_out(
     seed: int = 0,
     n_jobs: int = -1,
     on_progress: OnProgress | None = None,
-) -> Unknown:
+) -> Novelty:
     """Leave each class out in turn, and see whether the classifier is less sure of it.
 
     Parameters
@@ -102,7 +102,7 @@ def leave_one_class_out(
     jobs = [delayed(_one)(features, clf, fold, int(c), grouped, balanced, seed) for c in classes]
     found = list(counted(results_of(jobs, n_jobs), len(classes), on_progress))
     known = [one.auroc for one in found if one.auroc is not None]
-    return Unknown(
+    return Novelty(
         **what_was_asked(features, clf, splits, balanced=balanced, seed=seed),
         classes=tuple(found),
         auroc=float(np.mean(known)) if known else None,
@@ -136,7 +136,7 @@ def _one(
     grouped: bool,
     balanced: bool,
     seed: int,
-) -> LeftOut:
+) -> LeftOutClass:
     y, rows = features.y, np.concatenate(fold)
     train = fold.train[y[fold.train] != left_out]
     model = make_classifier(clf, balanced=balanced, seed=seed)
@@ -150,4 +150,4 @@ def _one(
         is_known = np.repeat([1, 0], [len(known), len(own)])
         auroc = float(roc_auc_score(is_known, np.concatenate([sure, unsure])))
     name, other = (str(features.class_names[c]) for c in (left_out, taken_for))
-    return LeftOut(name, len(own), auroc, other)
+    return LeftOutClass(name, len(own), auroc, other)

@@ -95,7 +95,7 @@ def shuffle_labels(features: Features, rows: Int, rng: np.random.Generator) -> I
     """Labels int64 (n_images,) with those of `rows` dealt out anew, whole groups alike.
 
     Where groups are known and each has one class, the groups exchange their labels, so that
-    siblings stay siblings: what scores then, scores by knowing them. Else pictures do.
+    siblings stay siblings: what scores then, scores by knowing them. Else images do.
     """
     y = features.y.copy()
     groups = features.groups

@@ -82,7 +82,7 @@ def _signed_root(X: NDArray[Any]) -> NDArray[Any]:
 
 
 def _pca(n: int, X: NDArray[Any], seed: int) -> PCA:
-    # Fewer pictures or columns than asked for: as many as there can be.
+    # Fewer images or columns than asked for: as many as there can be.
     return PCA(max(1, min(n, min(X.shape) - 1)), svd_solver="randomized", random_state=seed)
 
 
@@ -246,7 +246,7 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             own = None if groups is None else groups[train]
             model = self._fitted(params, X[train], y[train], own)
             found.append(float((model.predict(X[test]) == y[test]).mean()))
-            # It cannot catch up, were every other picture right.
+            # It cannot catch up, were every other image right.
             if np.mean([*found, *[1.0] * (len(folds) - len(found))]) < best:
                 return None
         return float(np.mean(found))

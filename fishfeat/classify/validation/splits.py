@@ -29,7 +29,7 @@ def make_splits(
     strategy: Asked = "auto",
     test: float | None = None,
 ) -> Splits:
-    """Stratified folds over the labelled pictures, with whole groups on one side.
+    """Stratified folds over the labelled images, with whole groups on one side.
 
     Parameters
     ----------
@@ -45,13 +45,13 @@ def make_splits(
     strategy
         'grouped', 'random' (by class only), or 'auto': grouped where groups are known.
     test
-        Share of the pictures to hold out and score once (whole groups, stratified); 0 holds out
+        Share of the images to hold out and score once (whole groups, stratified); 0 holds out
         none. None takes the test part found in the data set, if there is one.
 
     Raises
     ------
     SplitError
-        Too few classes, pictures or groups for the folds, or parts that share groups.
+        Too few classes, images or groups for the folds, or parts that share groups.
     """
     n_folds = parse_folds(n_splits)
     chosen = _strategy(features, strategy)
@@ -122,7 +122,7 @@ def _strategy(features: Features, strategy: Asked) -> Strategy:
 
 
 _NO_GROUPS = (
-    "No groups are known for these pictures. Say what belongs together with --group-by: "
+    "No groups are known for these images. Say what belongs together with --group-by: "
     "'pattern:fish_(\\d+)_' (a pattern of your own), column, folder:N, time:SECONDS or duplicates."
 )
 
@@ -146,8 +146,8 @@ def _check_classes(features: Features, rows: Int) -> None:
         found = features.class_names[present].tolist()
         raise SplitError(
             f"At least two classes are needed; found {found or 'none'} in {len(rows)} of "
-            f"{len(features)} pictures, leaving out those without a label and those held out. Put "
-            "the pictures into one folder for each class, or give a CSV with the columns path and "
+            f"{len(features)} images, leaving out those without a label and those held out. Put "
+            "the images into one folder for each class, or give a CSV with the columns path and "
             "label."
         )
 
@@ -156,20 +156,20 @@ def _check_counts(
     features: Features, rows: Int, groups: Int | None, n_folds: int | None, *, option: str
 ) -> None:
     """Folds need at least one class with as many groups, or the folds are not stratified at all."""
-    unit = "pictures" if groups is None else "groups"
+    unit = "images" if groups is None else "groups"
     largest = max(_units_of(features, rows, groups, c) for c in np.unique(features.y[rows]))
     if largest < 2:
         wide = "" if groups is None else ", or look whether the groups are too wide (--group-by)"
         raise SplitError(
             f"{option}: no class has two {unit}, so none can be trained on and scored. Add "
-            f"pictures, merge classes ({_MERGE}){wide}.{_in_force(features, groups)}"
+            f"images, merge classes ({_MERGE}){wide}.{_in_force(features, groups)}"
         )
     if n_folds is not None and n_folds < 2:
         raise SplitError(f"{option}: at least 2 folds are needed to train and to score.")
     if n_folds is not None and n_folds > largest:
         raise SplitError(
             f"{option} asks for {n_folds} folds; with at most {largest} {unit} in a class there "
-            f"can be 2 to {largest}. {_fewer(option, largest, groups)}, add pictures, or merge "
+            f"can be 2 to {largest}. {_fewer(option, largest, groups)}, add images, or merge "
             f"classes ({_MERGE}).{_in_force(features, groups)}"
         )
 
@@ -199,7 +199,7 @@ def _fewer(option: str, most: int, groups: Int | None) -> str:
 
 
 def _units_of(features: Features, rows: Int, groups: Int | None, c: int) -> int:
-    """Number of groups (pictures, where no groups are given) of class `c` among `rows`."""
+    """Number of groups (images, where no groups are given) of class `c` among `rows`."""
     own = rows[features.y[rows] == c]
     return len(own) if groups is None else len(np.unique(groups[own]))
 
@@ -221,8 +221,8 @@ def _folds(
         other = "" if n_folds is None else "take fewer folds or another --seed, "
         raise SplitError(
             f"{option}: one of {len(folds)} folds has a single class to train on, or nothing to "
-            f"score, as classes have too few {'pictures' if groups is None else 'groups'}: {other}"
-            f"add pictures, {_RARE}."
+            f"score, as classes have too few {'images' if groups is None else 'groups'}: {other}"
+            f"add images, {_RARE}."
         )
     return tuple(folds)
 
@@ -245,7 +245,7 @@ def _notes(
     features: Features, rows: Int, holdout: Int, groups: Int | None, n_folds: int | None
 ) -> list[str]:
     """What the reader of the scores should know of rare classes, and what can be done."""
-    unit, names = "picture" if groups is None else "group", features.class_names
+    unit, names = "image" if groups is None else "group", features.class_names
     n_units = {c: _units_of(features, rows, groups, c) for c in np.unique(features.y[rows])}
     few = {c: n for c, n in n_units.items() if 1 < n < (n_folds or 2)}
     single = [str(names[c]) for c, n in n_units.items() if n == 1]
@@ -255,16 +255,16 @@ def _notes(
         logo = "" if groups is None else f" or --cv {LOGO} (each group in turn)"
         listed = _few([f"{names[c]} ({n})" for c, n in few.items()])
         notes.append(
-            f"Fewer {unit}s than folds, so not scored in every fold: {listed}. Add pictures, take "
+            f"Fewer {unit}s than folds, so not scored in every fold: {listed}. Add images, take "
             f"--cv {min(few.values())}{logo}, {_RARE}."
         )
     if single:
         notes.append(
             f"Only one {unit}, so never trained on when scored, and always wrong: {_few(single)}. "
-            f"No folds mend it: add pictures, {_RARE}."
+            f"No folds mend it: add images, {_RARE}."
         )
     if len(unseen):
-        notes.append(f"Only in the held-out pictures, so never trained on: {', '.join(unseen)}.")
+        notes.append(f"Only in the held-out images, so never trained on: {', '.join(unseen)}.")
     return notes
 
 
@@ -300,7 +300,7 @@ def _test_part(features: Features, labelled: Int) -> tuple[Int, str]:
         if len(shared):
             leaking = features.keys[rows][np.isin(features.groups[rows], shared)]
             raise SplitError(
-                f"{len(leaking)} of {len(rows)} pictures of the test part belong to groups that "
+                f"{len(leaking)} of {len(rows)} images of the test part belong to groups that "
                 f"stand in training too ({shortened(leaking, n=3)}): a score on them would be "
                 "flattered. Draw a clean test set with --test 0.15, or hold none out with --test 0."
             )

@@ -1,7 +1,7 @@
-"""This machine's engine: pictures in, vectors out, with no core and no device idle.
+"""This machine's engine: images in, vectors out, with no core and no device idle.
 
-On a CPU each core takes a few pictures, decodes them and runs the network on them, by itself: there
-is nothing to wait for, and the activations of few pictures stay in the core's cache. On another
+On a CPU each core takes a few images, decodes them and runs the network on them, by itself: there
+is nothing to wait for, and the activations of few images stay in the core's cache. On another
 device the cores decode ahead while it works, and the next batch travels while it computes.
 """
 
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fishfeat.features.backbones import Backbone
 from fishfeat.features.device_transfer import Underway, fetched, filled, sent
-from fishfeat.features.runtimes import Run, Runner, make_way, prepare
+from fishfeat.features.runtimes import Run, Runner, make_runtime_config, prepare
 from fishfeat.images.decode import TruncatedImage, UnreadableImage, decode, read_bytes
 
 log = logging.getLogger("fishfeat")
@@ -41,7 +41,7 @@ R = TypeVar("R")
 
 
 class Item(NamedTuple):
-    """One picture to embed: where it lies and the SHA-256 its bytes must have ('': any)."""
+    """One image to embed: where it lies and the SHA-256 its bytes must have ('': any)."""
 
     path: str
     digest: str
@@ -51,13 +51,13 @@ class Batch(NamedTuple):
     """What came of some items.
 
     `items` (n,) and their vectors `X` float32 (n, dim); `failed` with the reason for each, and
-    those of `items` that were `half_read` with what is wrong with them.
+    those of `items` that were `truncated` with what is wrong with them.
     """
 
     items: list[Item]
     X: NDArray[np.float32]
     failed: list[tuple[Item, str]]
-    half_read: list[tuple[Item, str]]
+    truncated: list[tuple[Item, str]]
 
 
 class Read(NamedTuple):
@@ -69,10 +69,10 @@ class Read(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A picture fitted to the network's input, None where there is none; and what is wrong."""
+    """An image fitted to the network's input, None where there is none; and what is wrong."""
 
     item: Item
-    picture: NDArray[np.uint8] | None
+    image: NDArray[np.uint8] | None
     reason: str = ""
 
 
@@ -84,12 +84,12 @@ class Started(NamedTuple):
 
     def finish(self) -> Batch:
         """Wait for the vectors."""
-        good = [each for each in self.loaded if each.picture is not None]
+        good = [each for each in self.loaded if each.image is not None]
         return Batch(
             items=[each.item for each in good],
             X=self.vectors.wait()[: len(good)],
-            failed=[(each.item, each.reason) for each in self.loaded if each.picture is None],
-            half_read=[(each.item, each.reason) for each in good if each.reason],
+            failed=[(each.item, each.reason) for each in self.loaded if each.image is None],
+            truncated=[(each.item, each.reason) for each in good if each.reason],
         )
 
 
@@ -102,7 +102,7 @@ class Engine:
     backbone, runner
         The network, and how it is run.
     allow_truncated
-        Embed what is there of pictures whose files end too soon.
+        Embed what is there of images whose files end too soon.
     """
 
     backbone: Backbone
@@ -111,11 +111,11 @@ class Engine:
 
     @property
     def batch_size(self) -> int:
-        """Pictures at once."""
+        """Images at once."""
         return self.runner.way.batch_size
 
     def load(self, read: Read) -> Loaded:
-        """Decode a picture and fit it to the network's input."""
+        """Decode an image and fit it to the network's input."""
         if read.reason:
             return Loaded(read.item, None, read.reason)
         fit = self.backbone.preprocess
@@ -131,7 +131,7 @@ class Engine:
 
     def start(self, loaded: list[Loaded]) -> Started:
         """Send a batch through the network."""
-        good = [each.picture for each in loaded if each.picture is not None]
+        good = [each.image for each in loaded if each.image is not None]
         if not good:
             return Started(loaded, Underway(torch.empty(0, self.backbone.dim)))
         device = self.backbone.device
@@ -173,7 +173,7 @@ def embed(
     workers: int | None = None,
     allow_truncated: bool = False,
 ) -> Iterator[Batch]:
-    """Embed pictures in batches, in order.
+    """Embed images in batches, in order.
 
     Parameters
     ----------
@@ -186,13 +186,13 @@ def embed(
     workers
         Threads that decode, and on a CPU run the network; one for each core by default.
     allow_truncated
-        Embed what is there of pictures whose files end too soon.
+        Embed what is there of images whose files end too soon.
     """
-    runner = runner or prepare(backbone, make_way(backbone))
+    runner = runner or prepare(backbone, make_runtime_config(backbone))
     engine = Engine(backbone, runner, allow_truncated)
     run = on_cores if backbone.device.type == "cpu" else on_device
     # OpenVINO computes in threads of its own; one more of ours decodes meanwhile.
-    n = n_cores(workers) + (runner.way.compute == "openvino")
+    n = n_cores(workers) + (runner.way.runtime == "openvino")
     with threads(n) as pool, ThreadPoolExecutor(_READERS) as readers:
         try:
             yield from run(engine, items, pool, readers, n)
@@ -272,7 +272,7 @@ def _batches(items: Iterable[T], n: int) -> Iterator[list[T]]:
 
 
 def read_item(item: Item) -> Read:
-    """The bytes of a picture's file, where they are those that were listed."""
+    """The bytes of an image's file, where they are those that were listed."""
     try:
         data = read_bytes(item.path)
     except UnreadableImage as error:
@@ -282,14 +282,14 @@ def read_item(item: Item) -> Read:
     return Read(item, data)
 
 
-def _forward(run: Run, pictures: Tensor) -> Tensor:
+def _forward(run: Run, images: Tensor) -> Tensor:
     """Vectors of uint8 (n, 3, height, width), halving the batch where memory is short."""
     try:
-        return run(pictures)
+        return run(images)
     except torch.cuda.OutOfMemoryError:
-        if len(pictures) == 1:
+        if len(images) == 1:
             raise
         torch.cuda.empty_cache()
-        half = len(pictures) // 2
-        log.info("A batch of %d does not fit into memory; trying %d.", len(pictures), half)
-        return torch.cat([_forward(run, part) for part in (pictures[:half], pictures[half:])])
+        half = len(images) // 2
+        log.info("A batch of %d does not fit into memory; trying %d.", len(images), half)
+        return torch.cat([_forward(run, part) for part in (images[:half], images[half:])])

@@ -1,4 +1,4 @@
-"""When and with which camera a picture was taken, as its EXIF data say."""
+"""When and with which camera an image was taken, as its EXIF data say."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def _seconds(text: str) -> float | None:
 
 
 def read_captures(images: ImageSet, rows: Int) -> list[Capture | None]:
-    """`read_capture` of the pictures `rows`, int64 (n,); only their headers are read."""
+    """`read_capture` of the images `rows`, int64 (n,); only their headers are read."""
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
         return list(pool.map(read_capture, [images.path(i) for i in rows.tolist()]))
 
 
 def bursts(captures: list[Capture | None], seconds: float) -> list[str]:
-    """The burst of each picture, '' without a time: no more than `seconds` from shot to shot."""
+    """The burst of each image, '' without a time: no more than `seconds` from shot to shot."""
     names = [""] * len(captures)
     timed = [(found.camera, found.seconds, i) for i, found in enumerate(captures) if found]
     before: tuple[str, float] | None = None

@@ -1,7 +1,7 @@
-"""Signs that pictures belong together though nobody said so, and what a random split would leak.
+"""Signs that images belong together though nobody said so, and what a random split would leak.
 
-They are cheap: names, the EXIF data of some pictures, and a sample of nearest neighbours that are
-verified as copies. What is found is a suggestion for --group-by, never put in force by itself.
+They are cheap: names, the EXIF data of some images, and a sample of nearest neighbours that are
+verified as duplicates. What is found is a suggestion for --group-by, never put in force by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fishfeat.records import ImageSet, Int
 
 SECONDS = 10  # from one shot of a burst to the next
 _FOLDS = 5
-_LEAST_SHARE = 0.05  # of the pictures that have a sibling; less is no sign
+_LEAST_SHARE = 0.05  # of the images that have a sibling; less is no hint
 _LEAST_NAMED = 0.2  # of a number in the names, which may repeat by chance
 _GROUPS_IN_A_CLASS = 5  # that a number must tell apart, or it says something else than the animal
 _EXIF_BLOCK, _EXIF_BLOCKS = 100, 20
@@ -30,20 +30,20 @@ _NUMBER = re.compile(r"[^/]*?\d+(?=[^/\da-zA-Z])")
 _DELIMITED = r"(?=[^/\da-zA-Z][^/]*$)"
 
 
-class Sign(NamedTuple):
-    """One sign of pictures that belong together.
+class GroupingHint(NamedTuple):
+    """One hint of images that belong together.
 
     Attributes
     ----------
     rule
         What --group-by would take: 'pattern:fish_(\\d+)_'.
     n_groups
-        Groups of more than one picture among those looked at; of near-copies the pictures that
+        Groups of more than one image among those looked at; of near-duplicates the images that
         have one.
     n_looked_at
-        Number of pictures looked at.
+        Number of images looked at.
     leak
-        Share of the test pictures of a random split in five that would have a sibling in training.
+        Share of the test images of a random split in five that would have a sibling in training.
     """
 
     rule: str
@@ -53,43 +53,47 @@ class Sign(NamedTuple):
 
     def __str__(self) -> str:
         kind, _, value = self.rule.partition(":")
-        n, of = self.n_groups, f"{self.n_looked_at} pictures"
+        n, of = self.n_groups, f"{self.n_looked_at} images"
         found = {
             "pattern": f"What '{value}' finds in the names repeats: {n} groups of several in {of}",
             "time": f"Shots of one camera within {value} s (EXIF): {n} bursts in {of}",
-            "duplicates": f"Near-copies: {n} of {of} in a sample have one at least",
+            "duplicates": f"Near-duplicates: {n} of {of} in a sample have one at least",
         }[kind]
         least = "at least " if kind == "duplicates" else ""
         return (
             f"{found}. In a random split "
-            f"{least}{self.leak:.0%} of the test pictures would have a sibling in training: "
+            f"{least}{self.leak:.0%} of the test images would have a sibling in training: "
             f"{OPTION} '{self.rule}' mends it."
         )
 
 
-def find_signs(images: ImageSet, X: NDArray[np.float32] | None = None) -> list[Sign]:
-    """Every sign of pictures that belong together; `X`, float32 (n_images, dim), are features."""
-    found = [name_sign(images), burst_sign(images), None if X is None else copy_sign(images, X)]
-    return [sign for sign in found if sign is not None]
+def find_hints(images: ImageSet, X: NDArray[np.float32] | None = None) -> list[GroupingHint]:
+    """Every hint of images that belong together; `X`, float32 (n_images, dim), are features."""
+    found = [
+        name_hint(images),
+        burst_hint(images),
+        None if X is None else near_duplicate_hint(images, X),
+    ]
+    return [hint for hint in found if hint is not None]
 
 
 def leak_of(groups: Int, *, n_folds: int = _FOLDS) -> float:
-    """Share of test pictures with a sibling in training, in random folds; groups int64 (n,)."""
+    """Share of test images with a sibling in training, in random folds; groups int64 (n,)."""
     sizes = np.bincount(groups)[groups]
     return float((1 - (1 / n_folds) ** (sizes - 1.0)).mean())
 
 
-def _sign(rule: str, groups: Int, least: float) -> Sign | None:
+def _sign(rule: str, groups: Int, least: float) -> GroupingHint | None:
     sizes = np.bincount(groups)
     if sizes[sizes > 1].sum() < least * len(groups):
         return None
-    return Sign(rule, int((sizes > 1).sum()), len(groups), leak_of(groups))
+    return GroupingHint(rule, int((sizes > 1).sum()), len(groups), leak_of(groups))
 
 
 # --- names ----------------------------------------------------------------------------------
 
 
-def name_sign(images: ImageSet) -> Sign | None:
+def name_hint(images: ImageSet) -> GroupingHint | None:
     """A number in the file names that repeats: of an animal, a photograph, a day.
 
     Of several numbers the one that makes the largest groups counts, as long as it tells some
@@ -101,9 +105,9 @@ def name_sign(images: ImageSet) -> Sign | None:
         groups = encode_groups(["\0".join(m.groups()) if m else "" for m in found])
         if not _tells_apart(images, groups):
             continue
-        sign = _sign(f"pattern:{pattern}", groups, _LEAST_NAMED)
-        if sign is not None and not _crosses(images, groups):
-            return sign
+        hint = _sign(f"pattern:{pattern}", groups, _LEAST_NAMED)
+        if hint is not None and not _crosses(images, groups):
+            return hint
     return None
 
 
@@ -156,8 +160,8 @@ def _crosses(images: ImageSet, groups: Int) -> bool:
 # --- EXIF -----------------------------------------------------------------------------------
 
 
-def burst_sign(images: ImageSet) -> Sign | None:
-    """Pictures of one camera taken within seconds; of many pictures some runs are looked at."""
+def burst_hint(images: ImageSet) -> GroupingHint | None:
+    """Images of one camera taken within seconds; of many images some runs are looked at."""
     rows = np.arange(len(images))
     if len(rows) > _EXIF_BLOCK * _EXIF_BLOCKS:
         starts = np.linspace(0, len(rows) - _EXIF_BLOCK, _EXIF_BLOCKS).astype(np.int64)
@@ -166,11 +170,11 @@ def burst_sign(images: ImageSet) -> Sign | None:
     return _sign(f"time:{SECONDS}", encode_groups(names), _LEAST_SHARE)
 
 
-# --- near-copies ----------------------------------------------------------------------------
+# --- near-duplicates ----------------------------------------------------------------------------
 
 
-def copy_sign(images: ImageSet, X: NDArray[np.float32]) -> Sign | None:
-    """Near-copies among some pictures and their nearest neighbours by feature.
+def near_duplicate_hint(images: ImageSet, X: NDArray[np.float32]) -> GroupingHint | None:
+    """Near-duplicates among some images and their nearest neighbours by feature.
 
     Plain features find few copies that were turned, so there may be more.
     """
@@ -182,8 +186,8 @@ def copy_sign(images: ImageSet, X: NDArray[np.float32]) -> Sign | None:
     pairs = np.stack([np.repeat(rows, index.shape[1]), index.ravel()], axis=1)
     found = verify_pairs(images, pairs, cosine.ravel())
     row = {key: i for i, key in enumerate(images.keys.tolist())}
-    with_copy = {row[pair.key] for pair in found}
-    if len(with_copy) < _LEAST_SHARE * len(rows):
+    with_duplicate = {row[pair.key] for pair in found}
+    if len(with_duplicate) < _LEAST_SHARE * len(rows):
         return None
-    leak = len(with_copy) / len(rows) * (1 - 1 / _FOLDS)
-    return Sign("duplicates", len(with_copy), len(rows), leak)
+    leak = len(with_duplicate) / len(rows) * (1 - 1 / _FOLDS)
+    return GroupingHint("duplicates", len(with_duplicate), len(rows), leak)

@@ -1,7 +1,7 @@
-"""Near-copies: candidates by nearest neighbours, each verified by laying one picture on the other.
+"""Near-duplicates: candidates by nearest neighbours, each verified by laying one image on the other.
 
 Candidates are the nearest neighbours among the cached features and among *profiles*, which need no
-network: how often each of some thousand typical local features occurs in a picture ("visual words",
+network: how often each of some thousand typical local features occurs in an image ("visual words",
 Sivic and Zisserman, ICCV 2003), counted with its mirror image, so that neither rotation nor
 mirroring changes it. Only what `sketches.compare` finds to be the same pixels is joined.
 """
@@ -35,7 +35,7 @@ from fishfeat.images.grouping.registration import (
     unit_descriptors,
 )
 from fishfeat.records import ImageSet, Int, OnProgress
-from fishfeat.records.near_duplicates import Copies, CopyPair
+from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates
 
 log = logging.getLogger("fishfeat")
 
@@ -46,10 +46,10 @@ N_WORDS = 2048
 PROFILE_DIM = 512
 # A pair is looked at where its profiles or its features have at least this cosine.
 MIN_ALIKE, MIN_NEAR = 0.2, 0.7
-_VOCABULARY_PICTURES = 500
+_VOCABULARY_IMAGES = 500
 _BLOCK = 1024  # rows of a block of the similarity matrix
 _ROUNDS = 5  # in which sets of copies are looked beyond
-_OUTSIDE = 3  # neighbours of each picture outside its set
+_OUTSIDE = 3  # neighbours of each image outside its set
 _CHUNK = 256  # pairs verified before those already joined are passed over
 _KEPT = 8_000  # greys in memory, about 80 kB each
 _SEED = 0
@@ -73,30 +73,30 @@ class Candidates(NamedTuple):
     seen: Int
 
 
-def find_copies(
+def find_near_duplicates(
     images: ImageSet,
     X: Float32 | None = None,
     *,
     n_neighbours: int = N_NEIGHBOURS,
     on_progress: OnProgress | None = None,
-) -> Copies:
-    """Find pictures that are copies of one another: turned, mirrored, cropped, resized, brightened.
+) -> NearDuplicates:
+    """Find images that are copies of one another: turned, mirrored, cropped, resized, brightened.
 
     Parameters
     ----------
     images
-        The pictures; their files are read.
+        The images; their files are read.
     X
         float32 (n_images, dim): features that give more candidates; None goes without.
     n_neighbours
-        How many neighbours of each picture are looked at, by features and by profiles each.
+        How many neighbours of each image are looked at, by features and by profiles each.
     on_progress
-        Called with (done, total) pictures sketched, then pairs compared.
+        Called with (done, total) images sketched, then pairs compared.
 
     Returns
     -------
-    Copies
-        The pairs that were verified, enough to connect all copies of one picture: two pictures
+    NearDuplicates
+        The pairs that were verified, enough to connect all copies of one image: two images
         that others connect already are not compared.
     """
     joined = Joined(len(images))
@@ -117,43 +117,43 @@ def find_copies(
             break
         candidates = _beyond(rows, spaces, joined, n_neighbours, candidates.seen)
     if book.n_lost:
-        log.warning("%d pictures could not be read again for --group-by duplicates.", book.n_lost)
-    return Copies(len(images), n_compared, tuple(pairs))
+        log.warning("%d images could not be read again for --group-by duplicates.", book.n_lost)
+    return NearDuplicates(len(images), n_compared, tuple(pairs))
 
 
 def _joined(
     images: ImageSet, joined: Joined, pairs: Int, cosine: Float32, found: list[Likeness | None]
-) -> Iterator[CopyPair]:
-    """Join the pairs that are copies."""
+) -> Iterator[DuplicatePair]:
+    """Join the pairs that are duplicates."""
     for (i, j), near, likeness in zip(pairs, cosine, found, strict=True):
-        if likeness is not None and likeness.is_copy:
+        if likeness is not None and likeness.is_duplicate:
             joined.join(int(i), int(j))
             yield _pair(images, int(i), int(j), float(near), likeness)
 
 
-def verify_pairs(images: ImageSet, pairs: Int, cosine: Float32) -> tuple[CopyPair, ...]:
+def verify_pairs(images: ImageSet, pairs: Int, cosine: Float32) -> tuple[DuplicatePair, ...]:
     """Those of `pairs`, int64 (n_pairs, 2), that are copies; `cosine` float32 (n_pairs,)."""
     book = SketchBook(images)
     found = book.compared(pairs)
     return tuple(
         _pair(images, int(i), int(j), float(near), likeness)
         for (i, j), near, likeness in zip(pairs, cosine, found, strict=True)
-        if likeness is not None and likeness.is_copy
+        if likeness is not None and likeness.is_duplicate
     )
 
 
-def _same_bytes(images: ImageSet, joined: Joined) -> Iterator[CopyPair]:
+def _same_bytes(images: ImageSet, joined: Joined) -> Iterator[DuplicatePair]:
     """Files that repeat the bytes of another are copies without a look."""
     first: dict[str, int] = {}
     for i, digest in enumerate(images.digest.tolist()):
         original = first.setdefault(digest, i)
         if original != i:
             joined.join(original, i)
-            yield CopyPair(str(images.keys[original]), str(images.keys[i]), how="bytes")
+            yield DuplicatePair(str(images.keys[original]), str(images.keys[i]), how="bytes")
 
 
-def _pair(images: ImageSet, i: int, j: int, cosine: float, likeness: Likeness) -> CopyPair:
-    return CopyPair(
+def _pair(images: ImageSet, i: int, j: int, cosine: float, likeness: Likeness) -> DuplicatePair:
+    return DuplicatePair(
         str(images.keys[i]),
         str(images.keys[j]),
         how="pixels",
@@ -172,12 +172,12 @@ def _pair(images: ImageSet, i: int, j: int, cosine: float, likeness: Likeness) -
 
 
 class SketchBook:
-    """The sketches of an image set: all local features (35 kB a picture), the last used greys.
+    """The sketches of an image set: all local features (35 kB an image), the last used greys.
 
     Parameters
     ----------
     images
-        The pictures.
+        The images.
     """
 
     def __init__(self, images: ImageSet) -> None:
@@ -188,11 +188,11 @@ class SketchBook:
 
     @property
     def n_lost(self) -> int:
-        """How many pictures could not be read."""
+        """How many images could not be read."""
         return sum(local is None for local in self._local.values())
 
     def local(self, i: int) -> Local | None:
-        """Local features of picture `i`; None where it cannot be read any more."""
+        """Local features of image `i`; None where it cannot be read any more."""
         if i not in self._local:
             self._sketch(i)
         return self._local[i]
@@ -237,7 +237,7 @@ class SketchBook:
 
 @contextlib.contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads that share the pictures out, while what they call uses one each."""
+    """Threads that share the images out, while what they call uses one each."""
     import cv2
 
     before = cv2.getNumThreads()
@@ -254,12 +254,12 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def _profiles(book: SketchBook, rows: Int, on_progress: OnProgress | None) -> Float32:
-    """float32 (n_rows, 512) of length 1: which typical local features each picture has."""
+    """float32 (n_rows, 512) of length 1: which typical local features each image has."""
     rng = np.random.default_rng(_SEED)
     words = _vocabulary(book, rows, rng)
     counts = np.zeros(len(words))
-    # The counts are projected at random (signs), which keeps their cosines to about 0.04.
-    signs = rng.choice(np.array([-1, 1], np.float32), (len(words), PROFILE_DIM))
+    # The counts are projected at random (hints), which keeps their cosines to about 0.04.
+    hints = rng.choice(np.array([-1, 1], np.float32), (len(words), PROFILE_DIM))
     histograms: list[tuple[Int, Float32]] = []
     for done, local in enumerate(book.all(rows.tolist()), start=1):
         histograms.append(_histogram(local, words))
@@ -267,12 +267,12 @@ def _profiles(book: SketchBook, rows: Int, on_progress: OnProgress | None) -> Fl
         if on_progress is not None:
             on_progress(done, len(rows))
     rarity = np.log1p(len(rows) / np.maximum(counts, 1)).astype(np.float32)
-    return _unit(np.array([(n * rarity[w]) @ signs[w] for w, n in histograms], np.float32))
+    return _unit(np.array([(n * rarity[w]) @ hints[w] for w, n in histograms], np.float32))
 
 
 def _vocabulary(book: SketchBook, rows: Int, rng: np.random.Generator) -> Float32:
-    """float32 (n_words, 128): local features drawn from some of the pictures."""
-    some = np.sort(rng.permutation(rows)[:_VOCABULARY_PICTURES])
+    """float32 (n_words, 128): local features drawn from some of the images."""
+    some = np.sort(rng.permutation(rows)[:_VOCABULARY_IMAGES])
     drawn = [unit_descriptors(one) for one in book.all(some.tolist()) if one is not None]
     all_drawn = np.concatenate([np.zeros((1, N_VALUES), np.float32), *drawn])
     return all_drawn[rng.permutation(len(all_drawn))[:N_WORDS]]
@@ -334,7 +334,7 @@ def _unit(V: Float32) -> Float32:
 
 
 def _candidates(rows: Int, spaces: Sequence[Float32], k: int) -> Candidates:
-    """Neighbours by profile and by feature; the nearest of every picture come first."""
+    """Neighbours by profile and by feature; the nearest of every image come first."""
     none = np.empty((0, 2), np.int64)
     if len(rows) < 2:
         return Candidates(none, np.empty(0, np.float32), none)
@@ -343,13 +343,13 @@ def _candidates(rows: Int, spaces: Sequence[Float32], k: int) -> Candidates:
 
 
 def _beyond(rows: Int, spaces: Sequence[Float32], joined: Joined, k: int, seen: Int) -> Candidates:
-    """For each set of copies the pictures outside that are most like one of them.
+    """For each set of copies the images outside that are most like one of them.
 
     Where there are more copies of a photograph than neighbours were looked at, all neighbours may
     be of one corner of it, and what shows the other corner is never compared.
     """
-    copies = np.array([joined.root(i) for i in rows.tolist()])
-    ranked = [_ranked_beyond(V, copies, k) for V in spaces]
+    duplicates = np.array([joined.root(i) for i in rows.tolist()])
+    ranked = [_ranked_beyond(V, duplicates, k) for V in spaces]
     return _merged(rows, spaces, ranked, seen)
 
 
@@ -365,7 +365,7 @@ def _merged(
     pairs = pairs[~np.isin(rows[pairs] @ code, seen @ code)]
     known = len(spaces) > 1
     cosine = _cosines(spaces[-1], pairs) if known else np.full(len(pairs), np.nan, np.float32)
-    # Pictures with few local features have profiles that say little.
+    # Images with few local features have profiles that say little.
     alike = (_cosines(spaces[0], pairs) >= MIN_ALIKE) | (cosine >= MIN_NEAR)
     pairs, cosine = pairs[alike], cosine[alike]
     return Candidates(rows[pairs], cosine, np.concatenate([seen, rows[pairs]]))
@@ -379,9 +379,9 @@ def _ranked(V: Float32, k: int) -> tuple[Int, Int]:
     return np.sort(np.stack([mine, index.ravel()], axis=1), axis=1), rank
 
 
-def _ranked_beyond(V: Float32, copies: Int, k: int) -> tuple[Int, Int]:
+def _ranked_beyond(V: Float32, duplicates: Int, k: int) -> tuple[Int, Int]:
     """As `_ranked`, for each set of copies its `k` nearest pairs that lead out of it."""
-    _, of, n = np.unique(copies, return_inverse=True, return_counts=True)
+    _, of, n = np.unique(duplicates, return_inverse=True, return_counts=True)
     own = np.flatnonzero(n[of] > 1)
     index, cosine = nearest(V, k=_OUTSIDE, rows=own, apart=of)
     mine, others, near = np.repeat(own, index.shape[1]), index.ravel(), cosine.ravel()
@@ -414,11 +414,13 @@ def _verified(
             on_progress(min(start + _CHUNK, total), total)
 
 
-def copy_groups(images: ImageSet, copies: Copies) -> list[str]:
-    """For each picture the first of its copies, '' where it has none."""
+def near_duplicate_groups(images: ImageSet, duplicates: NearDuplicates) -> list[str]:
+    """For each image the first of its duplicates, '' where it has none."""
     row = {key: i for i, key in enumerate(images.keys.tolist())}
     joined = Joined(len(images))
-    known = [(row[p.key], row[p.other]) for p in copies.pairs if p.key in row and p.other in row]
+    known = [
+        (row[p.key], row[p.other]) for p in duplicates.pairs if p.key in row and p.other in row
+    ]
     for i, j in known:
         joined.join(i, j)
     inside = set(chain.from_iterable(known))

@@ -1,7 +1,7 @@
-"""A small grey picture with its local features, and whether two of them show the same pixels.
+"""A small grey image with its local features, and whether two of them show the same pixels.
 
 Local features (Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004, as
-square roots after Arandjelović and Zisserman, CVPR 2012) find how one picture would have to be
+square roots after Arandjelović and Zisserman, CVPR 2012) find how one image would have to be
 turned, scaled and mirrored to lie on the other. Whether it *is* the other, the pixels decide: two
 fish before one reef share most of their features, yet not their pixels where the fish are.
 """
@@ -20,12 +20,12 @@ Grey = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-LONGEST = 224  # px: enough to tell copies, and 6 ms a picture
+LONGEST = 224  # px: enough to tell duplicates, and 6 ms an image
 N_POINTS = 256
 N_VALUES = 128  # of a SIFT descriptor
-_EDGE = 4  # px that a point and a comparison keep from where a picture ends
+_EDGE = 4  # px that a point and a comparison keep from where an image ends
 
-# What must hold of two pictures that are called copies; measured by benchmarks/copies.py.
+# What must hold of two images that are called copies; measured by benchmarks/duplicates.py.
 MIN_INLIERS = 6
 MIN_OVERLAP = 0.4
 MIN_CORRELATION = 0.985  # two fish before one reef, a fixed camera's, came to 0.981
@@ -33,7 +33,7 @@ MAX_DIFFERING = 0.015
 MIN_AGREEING = 0.9
 
 # Octave layers, least contrast, most edge of SIFT; the second where the first finds few points, as
-# in small pictures and murky water.
+# in small images and murky water.
 _DETECTORS = ((3, 0.02, 10.0), (6, 0.004, 25.0))
 _FEW_POINTS = 60
 _RATIO = 0.85  # a match must be so much nearer than the second best (Lowe, 7.1)
@@ -54,7 +54,7 @@ _MOST_FILLER = 0.85
 
 
 class Local(NamedTuple):
-    """The local features of one picture.
+    """The local features of one image.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Local(NamedTuple):
     descriptors
         uint8 (n_points, 128).
     scale
-        Pixels of the sketch for each pixel of the upright picture, in x and in y.
+        Pixels of the sketch for each pixel of the upright image, in x and in y.
     """
 
     points: Float32
@@ -72,14 +72,14 @@ class Local(NamedTuple):
 
 
 class Sketch(NamedTuple):
-    """What of one picture is compared with others.
+    """What of one image is compared with others.
 
     Attributes
     ----------
     grey
         uint8 (height, width), the longer side `LONGEST` px.
     shown
-        bool (height, width): False where one colour fills the picture from a corner, as behind a
+        bool (height, width): False where one colour fills the image from a corner, as behind a
         rotated copy.
     local
         Its local features.
@@ -99,16 +99,16 @@ class Alignment(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """What was found between two pictures.
+    """What was found between two images.
 
     Attributes
     ----------
     n_matches, n_inliers
         Local features that match, and those that agree with `transform`.
     transform
-        float64 (2, 3): from pixels of the second upright picture to those of the first.
+        float64 (2, 3): from pixels of the second upright image to those of the first.
     overlap
-        Share of the smaller picture that lies on the other.
+        Share of the smaller image that lies on the other.
     correlation
         Of the grey values where they overlap.
     differing
@@ -126,7 +126,7 @@ class Likeness(NamedTuple):
     agreeing: float
 
     @property
-    def is_copy(self) -> bool:
+    def is_duplicate(self) -> bool:
         """Whether both show the same pixels."""
         return (
             self.n_inliers >= MIN_INLIERS
@@ -138,7 +138,7 @@ class Likeness(NamedTuple):
 
 
 def read_sketch(path: str | os.PathLike[str], *, local: Local | None = None) -> Sketch:
-    """Read a picture file and sketch it; `local` is what was found in it before.
+    """Read an image file and sketch it; `local` is what was found in it before.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def read_sketch(path: str | os.PathLike[str], *, local: Local | None = None) -> 
 
 
 def sketch(rgb: NDArray[np.uint8], *, reduced: float = 1.0, local: Local | None = None) -> Sketch:
-    """Sketch a picture, uint8 (height, width, 3), decoded at the share `reduced` of its size."""
+    """Sketch an image, uint8 (height, width, 3), decoded at the share `reduced` of its size."""
     import cv2
 
     full = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -207,13 +207,13 @@ def _local_features(grey: Grey, shown: Mask) -> tuple[Float32, NDArray[np.uint8]
 
 
 # A SIFT descriptor is 4 × 4 places × 8 directions in the frame of its own direction, so that of
-# the mirrored picture is the same numbers in another order.
+# the mirrored image is the same numbers in another order.
 _PLACES = np.arange(N_VALUES).reshape(4, 4, 8)
 _MIRRORED = _PLACES[::-1][:, :, -np.arange(8) % 8].ravel()
 
 
 def unit_descriptors(local: Local, *, mirrored: bool = False) -> Float32:
-    """float32 (n_points, 128): descriptors of length 1, of the mirrored picture where asked."""
+    """float32 (n_points, 128): descriptors of length 1, of the mirrored image where asked."""
     values = local.descriptors.astype(np.float32)
     unit: Float32 = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1.0))
     return unit[:, _MIRRORED] if mirrored else unit
@@ -237,11 +237,11 @@ def laid_on(a: Sketch, b: Sketch, alignment: Alignment) -> Likeness:
     turned = abs(np.linalg.det(alignment.onto[:, :2])) > 1
     under, over, onto = (b, a, _inverse(alignment.onto)) if turned else (a, b, alignment.onto)
     found = Likeness(*alignment[:2], onto, *_pixels_alike(under, over, onto))
-    if found.correlation > _MAY_BE and not found.is_copy:
+    if found.correlation > _MAY_BE and not found.is_duplicate:
         onto = _refined(under, over, onto)
         found = Likeness(*alignment[:2], onto, *_pixels_alike(under, over, onto))
     onto = _inverse(onto) if turned else onto
-    return found._replace(transform=_in_pictures(onto, a.local, b.local))
+    return found._replace(transform=_in_images(onto, a.local, b.local))
 
 
 def _refined(a: Sketch, b: Sketch, onto: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -298,8 +298,8 @@ def _is_plausible(onto: NDArray[np.float64]) -> bool:
     return bool(small > _SCALES[0] and large < _SCALES[1] and large < _MOST_STRETCH * small)
 
 
-def _in_pictures(onto: NDArray[np.float64], a: Local, b: Local) -> NDArray[np.float64]:
-    """The map between sketches as one between the upright pictures."""
+def _in_images(onto: NDArray[np.float64], a: Local, b: Local) -> NDArray[np.float64]:
+    """The map between sketches as one between the upright images."""
     scaled: NDArray[np.float64] = onto * np.array([*b.scale, 1.0]) / np.array([a.scale]).T
     return scaled
 

@@ -1,4 +1,4 @@
-"""Which pictures belong together and must never stand on both sides of a split."""
+"""Which images belong together and must never stand on both sides of a split."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from fishfeat.errors import DataError, did_you_mean, shortened
 from fishfeat.images.grouping.capture_time import bursts, read_captures
 from fishfeat.images.grouping.joined import Joined
-from fishfeat.images.grouping.near_duplicates import copy_groups
+from fishfeat.images.grouping.near_duplicates import near_duplicate_groups
 from fishfeat.images.labels import compiled
 from fishfeat.records import UNLABELLED, ImageSet, Int
-from fishfeat.records.near_duplicates import Copies
+from fishfeat.records.near_duplicates import NearDuplicates
 
 OPTION = "--group-by"
 FORMS = {
@@ -92,7 +92,7 @@ def _is_positive(text: str) -> bool:
 
 
 def encode_groups(names: Sequence[str]) -> Int:
-    """Number the group names, int64 (n_images,); a picture without one ('') is its own group.
+    """Number the group names, int64 (n_images,); an image without one ('') is its own group.
 
     In the order of their names, so that folds are those that scikit-learn draws by the names.
     """
@@ -102,18 +102,18 @@ def encode_groups(names: Sequence[str]) -> Int:
 
 
 class Grouping(NamedTuple):
-    """What one rule finds: a name for each picture ('' for none), and sentences about it."""
+    """What one rule finds: a name for each image ('' for none), and sentences about it."""
 
     names: list[str]
     sentences: list[str]
 
 
 def group_images(
-    images: ImageSet, rules: Sequence[Rule | str], *, copies: Copies | None = None
+    images: ImageSet, rules: Sequence[Rule | str], *, duplicates: NearDuplicates | None = None
 ) -> ImageSet:
     """The image set with groups by one or more rules.
 
-    Pictures that any of the rules puts together belong together, and so do those that a chain of
+    Images that any of the rules puts together belong together, and so do those that a chain of
     rules connects.
 
     Parameters
@@ -122,11 +122,11 @@ def group_images(
         Any image set; groups that it has count for 'column' and are replaced.
     rules
         'pattern:REGEX' (searched in each key; its groups together, or the whole match where it has
-        none, name what the picture belongs to), 'column' (of the CSV), 'folder:N' (the first N
+        none, name what the image belongs to), 'column' (of the CSV), 'folder:N' (the first N
         folders of the key), 'time:SECONDS' (bursts of one camera, by EXIF capture time),
         'duplicates'. No rule at all leaves `images` as they are; 'none' is without groups.
     copies
-        What `find_copies` found, for 'duplicates'.
+        What `find_near_duplicates` found, for 'duplicates'.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def group_images(
         return images
     if parsed[0].kind == "none":
         return replace(images, groups=None, group_name=None, grouping="")
-    found = [_found(images, rule, copies) for rule in parsed]
+    found = [_found(images, rule, duplicates) for rule in parsed]
     groups, names = _united([one.names for one in found])
     sentences = [sentence for one in found for sentence in one.sentences]
     sentences += _crossing(images, groups, parsed)
@@ -156,27 +156,27 @@ def group_by_pattern(images: ImageSet, pattern: str) -> ImageSet:
 
 
 def group_by_column(images: ImageSet, names: Sequence[str]) -> ImageSet:
-    """The image set with what the column `group` says of each picture; none where it is empty."""
+    """The image set with what the column `group` says of each image; none where it is empty."""
     if not any(names):
         return images
     return replace(
         images,
         groups=encode_groups(names),
         group_name=np.array(names, str),
-        grouping="Pictures belong together by the CSV's group column.",
+        grouping="Images belong together by the CSV's group column.",
     )
 
 
-def _found(images: ImageSet, rule: Rule, copies: Copies | None) -> Grouping:
+def _found(images: ImageSet, rule: Rule, duplicates: NearDuplicates | None) -> Grouping:
     if rule.kind == "duplicates":
-        return _duplicates(images, copies)
+        return _duplicates(images, duplicates)
     if rule.kind not in _FINDERS:
         raise DataError(f"{OPTION} {rule} chooses rules by what `fishfeat extract` finds.")
     return _FINDERS[rule.kind](images, rule.value)
 
 
 def _united(columns: list[list[str]]) -> tuple[Int, list[str]]:
-    """Groups of pictures that share a name in any column, int64 (n,), and what they are called."""
+    """Groups of images that share a name in any column, int64 (n,), and what they are called."""
     if len(columns) == 1:
         return encode_groups(columns[0]), columns[0]
     joined = Joined(len(columns[0]))
@@ -216,9 +216,9 @@ def _by_pattern(images: ImageSet, pattern: str) -> Grouping:
             f"{shortened(images.keys, n=1)}. It is searched in the path below {images.root}."
         )
     alone = names.count("")
-    sentences = [f"Pictures in whose paths `{pattern}` finds the same belong together."]
+    sentences = [f"Images in whose paths `{pattern}` finds the same belong together."]
     if alone:
-        sentences.append(f"{alone} pictures do not match it; each is a group of its own.")
+        sentences.append(f"{alone} images do not match it; each is a group of its own.")
     return Grouping(names, sentences)
 
 
@@ -226,10 +226,10 @@ def _by_column(images: ImageSet, name: str) -> Grouping:
     column = f"column {name!r}" if name else "column group"
     if images.group_name is None or not any(images.group_name.tolist()):
         raise DataError(
-            f"{OPTION} {Rule('column', name)}: no picture has an entry in a {column}. Give a CSV "
-            "that has it, or group the pictures by something else."
+            f"{OPTION} {Rule('column', name)}: no image has an entry in a {column}. Give a CSV "
+            "that has it, or group the images by something else."
         )
-    said = f"Pictures belong together by the CSV's {name or 'group'} column."
+    said = f"Images belong together by the CSV's {name or 'group'} column."
     return Grouping(images.group_name.tolist(), [said])
 
 
@@ -239,16 +239,16 @@ def _by_folder(images: ImageSet, value: str) -> Grouping:
     names = ["/".join(path[:n]) for path in folders]
     if not any(names):
         raise DataError(
-            f"{OPTION} folder:{n}: no picture lies in a folder below {images.root}, for example "
+            f"{OPTION} folder:{n}: no image lies in a folder below {images.root}, for example "
             f"{shortened(images.keys, n=1)}."
         )
     if n > (deepest := max(map(len, folders))):
         raise DataError(
-            f"{OPTION} folder:{n}: the deepest picture lies in {deepest} "
+            f"{OPTION} folder:{n}: the deepest image lies in {deepest} "
             f"{'folder' if deepest == 1 else 'folders'} below {images.root}."
         )
     kind = "outermost folder" if n == 1 else f"{n} outermost folders"
-    return Grouping(names, [f"Pictures belong together by the {kind} of the path."])
+    return Grouping(names, [f"Images belong together by the {kind} of the path."])
 
 
 def _by_time(images: ImageSet, value: str) -> Grouping:
@@ -256,27 +256,27 @@ def _by_time(images: ImageSet, value: str) -> Grouping:
     names = bursts(captures, float(value))
     if not any(names):
         raise DataError(
-            f"{OPTION} time:{value}: none of {len(images)} pictures says in its EXIF data when it "
+            f"{OPTION} time:{value}: none of {len(images)} images says in its EXIF data when it "
             "was taken. Group them by something else."
         )
     sentences = [f"Bursts: shots of one camera with no more than {value} s from one to the next."]
     alone = names.count("")
     if alone:
-        sentences.append(f"{alone} pictures do not say when; each is a group of its own.")
+        sentences.append(f"{alone} images do not say when; each is a group of its own.")
     return Grouping(names, sentences)
 
 
-def _duplicates(images: ImageSet, copies: Copies | None) -> Grouping:
-    if copies is None:
+def _duplicates(images: ImageSet, duplicates: NearDuplicates | None) -> Grouping:
+    if duplicates is None:
         raise DataError(
-            f"{OPTION} duplicates compares pictures by their features, so after embedding: in "
+            f"{OPTION} duplicates compares images by their features, so after embedding: in "
             "`fishfeat extract` and `fishfeat fit`, or in Python by "
-            "group_images(images, ['duplicates'], copies=find_copies(images))."
+            "group_images(images, ['duplicates'], duplicates=find_near_duplicates(images))."
         )
-    names = copy_groups(images, copies)
+    names = near_duplicate_groups(images, duplicates)
     n = sum(map(bool, names))
-    how = "Near-copies belong together, each verified by laying one picture on the other"
-    return Grouping(names, [f"{how}: {n} of {len(images)} pictures have one."])
+    how = "Near-duplicates belong together, each verified by laying one image on the other"
+    return Grouping(names, [f"{how}: {n} of {len(images)} images have one."])
 
 
 _FINDERS: dict[str, Callable[[ImageSet, str], Grouping]] = {
@@ -294,7 +294,7 @@ def _crossing(images: ImageSet, groups: Int, rules: Sequence[Rule]) -> list[str]
     crossing = int((np.bincount(pairs[:, 0]) > 1).sum()) if len(pairs) else 0
     if not crossing:
         return []
-    said = f"{crossing} groups hold pictures of several classes."
+    said = f"{crossing} groups hold images of several classes."
     patterns = [rule.value for rule in rules if rule.kind == "pattern"]
     if not patterns:
         return [said]

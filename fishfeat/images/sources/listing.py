@@ -1,4 +1,4 @@
-"""Which pictures there are and what folders or a CSV say of each; no file is opened."""
+"""Which images there are and what folders or a CSV say of each; no file is opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fishfeat.records import PARTS
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
-    # Not readable everywhere, but a telephone's pictures must not vanish without a word.
+    # Not readable everywhere, but a telephone's images must not vanish without a word.
     | {".heic", ".heif"}
 )
 PART_NAMES = {
@@ -32,7 +32,7 @@ MASK_SUFFIX = " GT"
 
 
 class Entry(NamedTuple):
-    """One picture as listed: '' stands for what is not known."""
+    """One image as listed: '' stands for what is not known."""
 
     key: str
     label: str
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Pictures of one data set before any file is opened."""
+    """Images of one data set before any file is opened."""
 
     name: str
     root: Path
@@ -61,7 +61,7 @@ def list_data(
     Raises
     ------
     DataError
-        Nothing lies there, it is neither folder nor CSV, or it holds no pictures.
+        Nothing lies there, it is neither folder nor CSV, or it holds no images.
     """
     path = Path(os.path.abspath(data))
     if path.is_dir():
@@ -83,8 +83,8 @@ def _nothing_found(
     globs = [f"--include {p!r}" for p in include] + [f"--exclude {p!r}" for p in exclude]
     under = f" under {' '.join(globs)}" if globs else ""
     return (
-        f"{data} holds no pictures{under}. {' '.join(listing.notes)} Wanted: a folder for each "
-        "class with pictures in it, or a CSV with the columns path and label. Pictures are "
+        f"{data} holds no images{under}. {' '.join(listing.notes)} Wanted: a folder for each "
+        "class with images in it, or a CSV with the columns path and label. Images are "
         f"recognised by their suffix: {' '.join(sorted(SUFFIXES))}."
     )
 
@@ -107,7 +107,7 @@ def _list_folder(root: Path, include: Sequence[str], exclude: Sequence[str]) -> 
 
 
 def walk(root: Path) -> Iterator[str]:
-    """Keys of the files below `root` that look like pictures; links are followed, never twice.
+    """Keys of the files below `root` that look like images; links are followed, never twice.
 
     Hidden files and folders are passed over.
     """
@@ -122,7 +122,7 @@ def _walk(folder: str, prefix: str, above: frozenset[str]) -> Iterator[str]:
         entries = list(os.scandir(folder))
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be listed: {error.strerror}. Make it readable, or list the pictures "
+            f"{folder} cannot be listed: {error.strerror}. Make it readable, or list the images "
             "in a CSV."
         ) from error
     for entry in entries:
@@ -132,7 +132,7 @@ def _walk(folder: str, prefix: str, above: frozenset[str]) -> Iterator[str]:
         if _is_folder(entry):
             below = list(_walk(entry.path, f"{prefix}{entry.name}/", above | {real}))
             yield from below
-        # A folder without pictures that is called like one is listed, to be rejected by name.
+        # A folder without images that is called like one is listed, to be rejected by name.
         if not below and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
             yield prefix + entry.name
 
@@ -154,9 +154,9 @@ def _filtered(
         out = matcher(exclude)
         taken = [key for key in taken if not out(key)]
     left = len(keys) - len(taken)
-    notes = [f"{left} pictures left out by --include/--exclude."] if left else []
+    notes = [f"{left} images left out by --include/--exclude."] if left else []
     idle = [pattern for pattern in [*include, *exclude] if not any(map(matcher([pattern]), keys))]
-    return taken, notes + ([f"No picture matches {shortened(idle)}."] if idle else [])
+    return taken, notes + ([f"No image matches {shortened(idle)}."] if idle else [])
 
 
 def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
@@ -179,14 +179,14 @@ def matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
 
 def _without_masks(keys: list[str]) -> tuple[list[str], list[str]]:
     """Leave out segmentation masks: folders called '<class> GT' beside a folder '<class>'."""
-    # By folder, not by picture: there are a thousand times fewer of them.
+    # By folder, not by image: there are a thousand times fewer of them.
     lineage = {folder: _with_parents(folder) for folder in set(map(os.path.dirname, keys))}
     folders = set().union(*lineage.values())
     beside = {f for f in folders if f.endswith(MASK_SUFFIX) and f[: -len(MASK_SUFFIX)] in folders}
     masks = {folder for folder, parents in lineage.items() if beside.intersection(parents)}
     kept = [key for key in keys if os.path.dirname(key) not in masks]
     left = len(keys) - len(kept)
-    note = f"{left} pictures in mask folders ('*{MASK_SUFFIX}') left out; --include '*' takes them."
+    note = f"{left} images in mask folders ('*{MASK_SUFFIX}') left out; --include '*' takes them."
     return kept, [note] if left else []
 
 
@@ -215,7 +215,7 @@ def _entry(key: str, depth: int | None) -> Entry:
 
 def _fill_parts(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
     beside = sum(not entry.part for entry in entries)
-    note = f"{beside} pictures belong to none of train, val and test and count as train."
+    note = f"{beside} images belong to none of train, val and test and count as train."
     filled = [entry if entry.part else entry._replace(part="train") for entry in entries]
     return filled, [note] if beside else []
 
@@ -295,7 +295,7 @@ def _one_row_each(file: Path, entries: list[Entry]) -> dict[str, Entry]:
     conflicts = {e.key for e in entries if unique.setdefault(e.key, e) != e}
     if conflicts:
         raise DataError(
-            f"{file} lists {len(conflicts)} pictures more than once with different labels, groups "
-            f"or parts: {shortened(sorted(conflicts))}. Keep one row for each picture."
+            f"{file} lists {len(conflicts)} images more than once with different labels, groups "
+            f"or parts: {shortened(sorted(conflicts))}. Keep one row for each image."
         )
     return unique

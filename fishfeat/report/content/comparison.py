@@ -39,7 +39,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
     DataError
         There are no runs.
     SplitError
-        Runs of one strategy used different folds, pictures or classes.
+        Runs of one strategy used different folds, images or classes.
     """
     if not runs:
         raise DataError("There are no runs to report. Run `fishfeat fit` first.")
@@ -65,7 +65,7 @@ def _check_same(runs: Sequence[Run], what: str, of: Callable[[Run], str]) -> Non
 
 _SAME: dict[str, Callable[[Run], str]] = {
     "folds": lambda run: run.splits_digest,
-    "pictures or labels": lambda run: json_digest([run.keys, run.y]),
+    "images or labels": lambda run: json_digest([run.keys, run.y]),
     "classes": lambda run: json_digest(run.class_names),
 }
 
@@ -134,13 +134,13 @@ def backbone_name(run: Run) -> str:
     return str(entry(run.config, "features", "description", default=""))
 
 
-def shares_pictures(run: Run, other: Run | None) -> bool:
-    """Whether two runs scored the same pictures, so that their difference means something."""
+def shares_images(run: Run, other: Run | None) -> bool:
+    """Whether two runs scored the same images, so that their difference means something."""
     return other is not None and np.array_equal(run.keys, other.keys)
 
 
 class Difference(NamedTuple):
-    """How much more accurate one run is than another on the same pictures, with 95 % interval."""
+    """How much more accurate one run is than another on the same images, with 95 % interval."""
 
     value: float
     low: float
@@ -153,14 +153,14 @@ class Difference(NamedTuple):
 
 
 def difference(run: Run, other: Run, images: ImageSet) -> Difference:
-    """Accuracy of `run` less that of `other`, which scored the same pictures."""
+    """Accuracy of `run` less that of `other`, which scored the same images."""
     value = run.metrics[RANKED_BY] - other.metrics[RANKED_BY]
-    ends = paired_interval(run.right, other.right, groups=groups_of(run, images))
+    ends = paired_interval(run.correct, other.correct, groups=groups_of(run, images))
     return Difference(value, *ends)
 
 
 def groups_of(run: Run, images: ImageSet) -> Int | None:
-    """int64 (n_images of the run,): group of each picture; None where groups are not known."""
+    """int64 (n_images of the run,): group of each image; None where groups are not known."""
     groups = images.groups
     return None if groups is None else groups[np.searchsorted(images.keys, run.keys)]
 
@@ -168,7 +168,7 @@ def groups_of(run: Run, images: ImageSet) -> Int | None:
 def leak(standing: Standing, images: ImageSet) -> Difference | None:
     """How much better the random split looks; None where it cannot be told."""
     run, random = standing.run, standing.random
-    if random is None or not shares_pictures(run, random):
+    if random is None or not shares_images(run, random):
         return None
     return difference(random, run, images)
 
@@ -193,7 +193,7 @@ def every_pair(standings: Sequence[Standing], images: ImageSet) -> dict[tuple[st
 
 
 def always_most_frequent(run: Run) -> dict[str, float]:
-    """What naming every picture after the largest class would score."""
+    """What naming every image after the largest class would score."""
     counts = np.bincount(run.y, minlength=len(run.class_names))
     present = int(np.count_nonzero(counts))
     return {"accuracy": float(counts.max() / counts.sum()), "balanced_accuracy": 1 / present}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Unknown
+from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.records import ImageSet
 from fishfeat.report.content.comparison import Standing
 from fishfeat.report.content.folds import Dealt
@@ -23,7 +23,7 @@ class Contents(NamedTuple):
     `standings` is the leaderboard, best first; `views` are all runs in the order of the page, the
     ranked ones first; `shown` are the galleries of each run by its slug; `folds` says how each kind
     of splits deals the classes; `far` is how far each run is behind the best, by label, and `pairs`
-    how far each is behind each that is better; `copies_file` is the list of near-copies, seen from
+    how far each is behind each that is better; `near_duplicates_file` is the list of near-duplicates, seen from
     the page, '' where there is none.
     """
 
@@ -33,13 +33,13 @@ class Contents(NamedTuple):
     shown: Mapping[str, Sequence[Gallery]]
     found: Findings
     curves: Sequence[Curve]
-    unknown: Sequence[Unknown]
+    novelty: Sequence[Novelty]
     feature_map: FeatureMap | None
     thumbs: Thumbs
     folds: Sequence[Dealt]
     far: Mapping[str, Evidence]
     pairs: Mapping[tuple[str, str], Evidence]
-    copies_file: str
+    near_duplicates_file: str
 
     @property
     def ranked(self) -> Sequence[View]:

@@ -1,4 +1,4 @@
-"""How the pictures of each class were dealt to the folds, once for each kind of splits."""
+"""How the images of each class were dealt to the folds, once for each kind of splits."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ MAX_DRAWN = 12
 
 
 class ClassFolds(NamedTuple):
-    """The pictures of one class that each fold scores.
+    """The images of one class that each fold scores.
 
     Attributes
     ----------
     name
         The class.
     n_images, n_groups
-        All its pictures and groups; None where groups are not known or not kept together.
+        All its images and groups; None where groups are not known or not kept together.
     few
-        Whether it has fewer groups (pictures, where there are none) than folds, so that some folds
+        Whether it has fewer groups (images, where there are none) than folds, so that some folds
         score none of it; of groups left out in turn whether it has but one.
     images, groups
         For each repeat the number in each fold; `groups` is None as `n_groups` is.
@@ -67,7 +67,7 @@ def first_of_each_split(views: Sequence[View]) -> list[View]:
 
 
 def dealt(view: View) -> Dealt:
-    """The number of pictures and groups of each class in each fold of each repeat."""
+    """The number of images and groups of each class in each fold of each repeat."""
     run = view.run
     kept_together = run.split == "grouped" and view.images.groups is not None
     groups = view.groups if kept_together else None

@@ -1,4 +1,4 @@
-"""Which pictures are worth a look, and their thumbnails."""
+"""Which images are worth a look, and their thumbnails."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ UNSURE = 0.25
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A run seen beside the pictures it scored.
+    """A run seen beside the images it scored.
 
     Attributes
     ----------
     label, slug
         The run's name on the page and in file names.
     run, images
-        The run and the image set that holds its pictures.
+        The run and the image set that holds its images.
     """
 
     label: str
@@ -46,20 +46,20 @@ class View:
 
     @cached_property
     def rows(self) -> Int:
-        """int64 (n,): row of the image set of each picture of the run."""
+        """int64 (n,): row of the image set of each image of the run."""
         rows = np.searchsorted(self.images.keys, self.run.keys)
         known = np.append(self.images.keys, "")[rows] == self.run.keys
         if not known.all():
             lost = self.run.keys[~known]
             raise DataError(
-                f"{self.label!r} scored {len(lost)} pictures that are no longer in the data set "
+                f"{self.label!r} scored {len(lost)} images that are no longer in the data set "
                 f"({shortened(lost)}). Run `fishfeat fit` again."
             )
         return rows.astype(np.int64)
 
     @cached_property
     def groups(self) -> Int:
-        """int64 (n,): group of each picture; each its own where no groups are known."""
+        """int64 (n,): group of each image; each its own where no groups are known."""
         groups = self.images.groups
         return np.arange(len(self.rows)) if groups is None else groups[self.rows]
 
@@ -69,7 +69,7 @@ class View:
         return self.run.predicted
 
     @cached_property
-    def right(self) -> Mask:
+    def correct(self) -> Mask:
         """bool (n,): whether the predicted class is the true one."""
         right: Mask = self.predicted == self.run.y
         return right
@@ -81,26 +81,26 @@ class View:
 
     @property
     def sure(self) -> Mask:
-        """bool (n,): all pictures but the quarter with the smallest margins."""
+        """bool (n,): all images but the quarter with the smallest margins."""
         sure: Mask = self.margin >= np.quantile(self.margin, UNSURE)
         return sure
 
 
 class Shot(NamedTuple):
-    """One picture of a gallery; `more` of its group (or class: `of`) would follow it."""
+    """One image of a gallery; `more` of its group (or class: `of`) would follow it."""
 
     row: int
     key: str
     true: str
     predicted: str
-    right: bool
+    correct: bool
     margin: float
     more: int
     of: str
 
 
 class Gallery(NamedTuple):
-    """Chosen pictures of one kind; `total` is how many there are."""
+    """Chosen images of one kind; `total` is how many there are."""
 
     name: str
     title: str
@@ -110,7 +110,7 @@ class Gallery(NamedTuple):
 
 
 def galleries(view: View, peers: Sequence[View]) -> list[Gallery]:
-    """The pictures of a run that are worth a look.
+    """The images of a run that are worth a look.
 
     Parameters
     ----------
@@ -119,14 +119,14 @@ def galleries(view: View, peers: Sequence[View]) -> list[Gallery]:
     peers
         The other runs on the same folds.
     """
-    sure, right, margin = view.sure, view.right, view.margin
+    sure, right, margin = view.sure, view.correct, view.margin
     found = [
         _gallery(view, _WRONG, sure & ~right, -margin),
         _gallery(view, _UNSURE, ~sure, margin),
         _gallery(view, _RIGHT, sure & right, -margin),
     ]
     if peers:
-        others = np.array([peer.right for peer in peers])
+        others = np.array([peer.correct for peer in peers])
         found += [
             _gallery(view, _ONLY_RIGHT, right & ~others.any(axis=0), -margin),
             _gallery(view, _ONLY_WRONG, ~right & others.all(axis=0), -margin),
@@ -179,15 +179,15 @@ def _shot(view: View, i: int, more: int, kind: _Kind) -> Shot:
         key=str(view.run.keys[i]),
         true=str(names[view.run.y[i]]),
         predicted=str(names[view.predicted[i]]),
-        right=bool(view.right[i]),
+        correct=bool(view.correct[i]),
         margin=float(view.margin[i]),
         more=more,
         of=kind.one_of_each,
     )
 
 
-def typical_pictures(view: View) -> dict[str, int]:
-    """For each class name the row of one picture: the one that scores highest for its class."""
+def typical_images(view: View) -> dict[str, int]:
+    """For each class name the row of one image: the one that scores highest for its class."""
     images, scores = view.images, np.full(len(view.images), -np.inf)
     scores[view.rows] = view.run.mean_scores[np.arange(len(view.rows)), view.run.y]
     rows = {c: np.flatnonzero(images.y == c) for c in range(len(images.class_names))}
@@ -196,7 +196,7 @@ def typical_pictures(view: View) -> dict[str, int]:
 
 
 class Thumb(NamedTuple):
-    """A small JPEG as a data URI; '' where the picture cannot be read any more."""
+    """A small JPEG as a data URI; '' where the image cannot be read any more."""
 
     width: int
     height: int
@@ -212,15 +212,15 @@ def thumbnails(images: ImageSet, rows: Iterable[int]) -> dict[int, Thumb]:
 
 def _thumbnail(images: ImageSet, i: int) -> Thumb:
     try:
-        # A half-read picture is in the set only where that was allowed.
+        # A half-read image is in the set only where that was allowed.
         rgb = read_image(images.path(i), allow_truncated=True, at_least=2 * SIDE)
     except DataError:
         return Thumb(SIDE, SIDE * 3 // 4, "")
-    picture = Image.fromarray(rgb)
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    image = Image.fromarray(rgb)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return Thumb(*picture.size, data_uri("image/jpeg", file.getvalue()))
+    image.save(file, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return Thumb(*image.size, data_uri("image/jpeg", file.getvalue()))
 
 
 def data_uri(kind: str, content: bytes) -> str:

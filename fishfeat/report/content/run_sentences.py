@@ -1,4 +1,4 @@
-"""What can be said of one run: on held-out pictures, by its search, on shuffled labels."""
+"""What can be said of one run: on held-out images, by its search, on shuffled labels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def held_out(run: Run, label: str, n_groups: int | None) -> str:
     groups = "" if n_groups is None else f" ({count(n_groups, 'group')})"
     ends = interval(held.intervals.get(RANKED_BY))
     return (
-        f"On {count(len(held.keys), 'held-out picture')}{groups}, which had no part in choosing, "
+        f"On {count(len(held.keys), 'held-out image')}{groups}, which had no part in choosing, "
         f"{label} names {percent_sign(held.metrics[RANKED_BY])} rightly{ends and f' ({ends})'}."
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from fishfeat.classify.statistics.metrics import RANKED_BY, paired_interval, per_class
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Unknown
+from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.records import Float, Holdout, ImageSet, Run
 from fishfeat.report.content.comparison import Standing, always_most_frequent, entry, leak
 from fishfeat.report.content.galleries import Mask, View
@@ -32,7 +32,7 @@ def headline(standings: Sequence[Standing], images: ImageSet) -> str:
     ends = interval(best.run.intervals.get(RANKED_BY))
     sure = f" ({LEVEL} interval {ends})" if ends else ""
     first = (
-        f"{_best_of(standings)} names {score} of the pictures rightly{sure}, measured on "
+        f"{_best_of(standings)} names {score} of the images rightly{sure}, measured on "
         f"{extent(best.run, images)}{_novelty(best.run)}."
     )
     groups = None if best.run.holdout is None else n_groups(best.run.holdout, images)
@@ -46,13 +46,13 @@ def _best_of(standings: Sequence[Standing]) -> str:
 
 def _novelty(run: Run) -> str:
     if run.split == "grouped":
-        return " that share no group with the pictures it was trained on"
+        return " that share no group with the images it was trained on"
     return ""
 
 
 def extent(run: Run, images: ImageSet) -> str:
-    """'1,002 pictures of 10 classes in 237 groups'."""
-    text = f"{count(len(run.keys), 'picture')} of {_classes(run)}"
+    """'1,002 images of 10 classes in 237 groups'."""
+    text = f"{count(len(run.keys), 'image')} of {_classes(run)}"
     groups = n_groups(run, images)
     return text if groups is None else f"{text} in {count(groups, 'group')}"
 
@@ -62,7 +62,7 @@ def _classes(run: Run) -> str:
 
 
 def n_groups(run: Run | Holdout, images: ImageSet) -> int | None:
-    """Number of groups among the pictures that were scored; None where groups are not known."""
+    """Number of groups among the images that were scored; None where groups are not known."""
     if images.groups is None:
         return None
     rows = np.isin(images.keys, run.keys)
@@ -71,7 +71,7 @@ def n_groups(run: Run | Holdout, images: ImageSet) -> int | None:
 
 def protocol(run: Run, images: ImageSet) -> str:
     """How the run was scored, in one plain sentence."""
-    scored = f"Each of {count(len(run.keys), 'picture')} was scored only by classifiers trained "
+    scored = f"Each of {count(len(run.keys), 'image')} was scored only by classifiers trained "
     n_repeats, n_folds = len(run.fold), run.n_folds
     if run.leaves_groups_out:
         alone = f"without its own group ({n_folds:,} groups, each left out in turn)"
@@ -87,10 +87,10 @@ def protocol(run: Run, images: ImageSet) -> str:
 
 def _dealt(run: Run, images: ImageSet) -> str:
     if run.split == "random":
-        return "single pictures dealt to the folds at random within each class"
+        return "single images dealt to the folds at random within each class"
     groups = entry(run.config, "splits", "n_groups", default=n_groups(run, images))
     number = "" if groups is None else f" ({count(groups, 'group')})"
-    return f"all pictures of one group kept in the same fold{number}"
+    return f"all images of one group kept in the same fold{number}"
 
 
 def _held_out(run: Run) -> str:
@@ -98,7 +98,7 @@ def _held_out(run: Run) -> str:
         return ""
     drawn = entry(run.config, "splits", "holdout_origin") == "drawn"
     origin = "drawn before" if drawn else "set apart as the test part of the data set"
-    n = count(len(run.holdout.keys), "further picture")
+    n = count(len(run.holdout.keys), "further image")
     folds = "" if run.holdout_folds is None else " and by the mean of the folds' classifiers"
     return f"; {n}, {origin}, were scored once, by a classifier trained on all others{folds}"
 
@@ -107,49 +107,49 @@ def meaning(run: Run, images: ImageSet) -> str:
     """What the score says, in one plain sentence."""
     if run.split == "grouped":
         return (
-            "The accuracy is the share of those pictures that were named rightly: what to expect "
-            "of pictures of new groups, such as a fish never seen before, taken under the same "
+            "The accuracy is the share of those images that were named rightly: what to expect "
+            "of images of new groups, such as a fish never seen before, taken under the same "
             "conditions and in the same mixture of classes."
         )
     known = "which may be" if images.groups is None else "which are"
     return (
-        "The accuracy is the share of those pictures that were named rightly, with others of the "
-        f"same animals, {known} among the pictures trained on: of animals never seen before expect "
+        "The accuracy is the share of those images that were named rightly, with others of the "
+        f"same animals, {known} among the images trained on: of animals never seen before expect "
         "less."
     )
 
 
 def held_thumbs(thumbs: Thumbs) -> str:
-    """Of which pictures the page holds a thumbnail."""
+    """Of which images the page holds a thumbnail."""
     n, asked = len(thumbs.encoded), thumbs.asked
     if thumbs.all_held:
-        return f"The page holds a thumbnail of each of {count(asked, 'picture')}."
+        return f"The page holds a thumbnail of each of {count(asked, 'image')}."
     return (
-        f"To stay small, the page holds thumbnails of {n:,} of {count(asked, 'picture')}: suspects "
+        f"To stay small, the page holds thumbnails of {n:,} of {count(asked, 'image')}: label_issues "
         "and mistakes first, then as many of each class; of the others it has the path."
     )
 
 
 def worth_more(curve: Curve) -> str:
-    """Whether more pictures would help, by what the last doubling brought."""
+    """Whether more images would help, by what the last doubling brought."""
     half, whole = curve.points[-2:]
     gained = (
-        f"From {half.per_class:.0f} to {whole.per_class:.0f} pictures a class, on average, "
+        f"From {half.per_class:.0f} to {whole.per_class:.0f} images a class, on average, "
         f"{curve.clf} gained {points(curve.gain)} points ({points(curve.gain_low)} to "
         f"{points(curve.gain_high)})"
     )
     why = _untold(curve)
     if curve.gain_low > 0:
-        return f"{gained}: more pictures of new groups would probably help further."
+        return f"{gained}: more images of new groups would probably help further."
     if curve.gain_high < SMALL_GAIN and not why:
-        return f"{gained}: more pictures of the same kind would hardly help."
-    return f"{gained}: whether more pictures would help cannot be told from these{why}."
+        return f"{gained}: more images of the same kind would hardly help."
+    return f"{gained}: whether more images would help cannot be told from these{why}."
 
 
 def _untold(curve: Curve) -> str:
     """Why a small gain says nothing; '' where it does."""
     if np.isclose(curve.gain_low, curve.gain_high):
-        return ", as no picture was named otherwise than before"
+        return ", as no image was named otherwise than before"
     n_classes = curve.points[-1].n_train / curve.points[-1].per_class
     # A mean over folds: it is whole where each fold learns as many classes.
     if not np.isclose(n_classes, round(n_classes)):
@@ -157,7 +157,7 @@ def _untold(curve: Curve) -> str:
     return ""
 
 
-def noticed(found: Unknown) -> str:
+def noticed(found: Novelty) -> str:
     """Whether a classifier would notice a species that it never saw."""
     told = {one: one.auroc for one in found.classes if one.auroc is not None}
     if found.auroc is None:
@@ -165,7 +165,7 @@ def noticed(found: Unknown) -> str:
     least = min(told, key=told.__getitem__)
     return (
         f"A species that it never saw is {_how_often(found.auroc)} noticed by {found.clf}: of one "
-        "picture of a known species and one of a species left out of training, it is surer of the "
+        "image of a known species and one of a species left out of training, it is surer of the "
         f"known one in {100 * found.auroc:.0f} of 100 pairs (chance: 50; mean over {len(told)} "
         f"species), least for {least.name} ({100 * told[least]:.0f}), which it takes for "
         f"{least.taken_for}."
@@ -185,14 +185,14 @@ def cautions(standings: Sequence[Standing], images: ImageSet) -> list[str]:
         return []
     if images.groups is None:
         return [
-            "No groups are known for these pictures. If several show the same animal or are "
+            "No groups are known for these images. If several show the same animal or are "
             "copies of one photograph, they stand on both sides of the split: every score here is "
             "too good, and every interval too narrow. Say what belongs together with --group-by (a "
-            "pattern in the names, a column, a folder, bursts or near-copies) and fit again."
+            "pattern in the names, a column, a folder, bursts or near-duplicates) and fit again."
         ]
     return [
         f"Groups are known ({integer(n_groups(run, images))}), yet these runs were split at "
-        "random: pictures of one group stand on both sides and every score here is too good. Run "
+        "random: images of one group stand on both sides and every score here is too good. Run "
         "`fishfeat fit` again for the grouped score."
     ]
 
@@ -209,10 +209,10 @@ def leak_story(standings: Sequence[Standing], images: ImageSet) -> list[str]:
     n_random = first.random.n_folds
     folds = "" if n_random == first.run.n_folds else f" ({n_random} folds)"
     return [
-        "Pictures of one group, such as the frames of one swimming fish, look so alike that a "
+        "Images of one group, such as the frames of one swimming fish, look so alike that a "
         "classifier which has trained on one recognises the next without knowing the species; the "
         "grouped score keeps them together and so says what to expect of a fish never seen before.",
-        f"Dealt out at random{folds}, the same pictures seem to give {first.label} {random}: the "
+        f"Dealt out at random{folds}, the same images seem to give {first.label} {random}: the "
         f"difference of {points(worth.value)} points ({points(worth.low)} to "
         f"{points(worth.high)}) {verdict}.",
     ]
@@ -244,7 +244,7 @@ def _ranking(standings: Sequence[Standing], far: Mapping[str, Evidence]) -> list
     if not close:
         return []
     return [
-        f"{listed(close)} cannot be told apart from {standings[0].label} on these pictures: the "
+        f"{listed(close)} cannot be told apart from {standings[0].label} on these images: the "
         "difference may be chance (the tests stand below the leaderboard)."
     ]
 
@@ -254,30 +254,30 @@ def _best_of_many(standings: Sequence[Standing]) -> list[str]:
         return []
     return [
         f"The best of {len(standings)} runs was chosen by the very score that is shown, so this "
-        "score is a little too good; `fishfeat fit --test 0.15` holds out pictures that choose "
+        "score is a little too good; `fishfeat fit --test 0.15` holds out images that choose "
         "nothing."
     ]
 
 
 def _sureness(view: View) -> list[str]:
-    sure, right = view.sure, view.right
+    sure, right = view.sure, view.correct
     if sure.all() or not _worse_where_unsure(view):
         return []
     return [
-        f"Of the three quarters of the pictures that {view.label} is surest of, "
+        f"Of the three quarters of the images that {view.label} is surest of, "
         f"{percent_sign(right[sure].mean())} are named rightly; of the other quarter "
         f"{percent_sign(right[~sure].mean())}: those are worth the eyes of a person."
     ]
 
 
 def _worse_where_unsure(view: View) -> bool:
-    """Whether the unsure pictures are more often wrong, beyond chance."""
+    """Whether the unsure images are more often wrong, beyond chance."""
 
     def share(of: Mask) -> Float:
-        """A value for each picture whose mean is the share of `of` that was named rightly."""
-        mean = view.right[of].mean()
+        """A value for each image whose mean is the share of `of` that was named rightly."""
+        mean = view.correct[of].mean()
         # About the mean, as how many of a group are sure varies when groups are drawn again.
-        values: Float = mean + of * (view.right - mean) / of.mean()
+        values: Float = mean + of * (view.correct - mean) / of.mean()
         return values
 
     groups = None if view.images.groups is None else view.groups
@@ -293,7 +293,7 @@ def _weak_classes(view: View) -> list[str]:
     if not weak:
         return []
     named = [
-        f"{run.class_names[c]} ({recall[c] * support[c]:.0f} of {count(support[c], 'picture')})"
+        f"{run.class_names[c]} ({recall[c] * support[c]:.0f} of {count(support[c], 'image')})"
         for c in weak[:3]
     ]
     more = f" and {len(weak) - 3} more" if len(weak) > 3 else ""
@@ -313,7 +313,7 @@ def _few_groups(view: View) -> list[str]:
     return [
         f"{', '.join(named) if more else listed(named)}{more}: the figures of "
         f"{'this class rest' if len(few) == 1 else 'these classes rest'} on a handful of groups, "
-        "however many pictures there are."
+        "however many images there are."
     ]
 
 

@@ -56,7 +56,7 @@ def leaderboard_axis(standings: Sequence[Standing]) -> Axis:
 
 
 class ClassRow(NamedTuple):
-    """One class of the data set; `row` is the picture that stands for it."""
+    """One class of the data set; `row` is the image that stands for it."""
 
     name: str
     n_images: int
@@ -67,7 +67,7 @@ class ClassRow(NamedTuple):
 
 
 def class_rows(images: ImageSet, typical: dict[str, int]) -> list[ClassRow]:
-    """Counts, sizes and a picture of each class."""
+    """Counts, sizes and an image of each class."""
     return [
         _class_row(images, str(name), np.flatnonzero(images.y == c), typical.get(str(name)))
         for c, name in enumerate(images.class_names)
@@ -93,7 +93,7 @@ class Sizes(NamedTuple):
 
 
 def sizes(images: ImageSet) -> dict[str, Sizes]:
-    """Width and height in pixels and size in bytes, over all pictures."""
+    """Width and height in pixels and size in bytes, over all images."""
     measured = {"width": images.width, "height": images.height, "bytes": images.n_bytes}
     return {
         name: Sizes(float(of.min()), float(np.median(of)), float(of.max()))
@@ -103,7 +103,7 @@ def sizes(images: ImageSet) -> dict[str, Sizes]:
 
 
 def part_counts(images: ImageSet) -> dict[str, int]:
-    """Pictures of each part that was found in the folders; empty where there are none."""
+    """Images of each part that was found in the folders; empty where there are none."""
     if images.part is None:
         return {}
     names, counts = np.unique(images.part[images.part != ""], return_counts=True)
@@ -115,7 +115,7 @@ class Cell(NamedTuple):
 
     n: int
     share: float
-    right: bool
+    correct: bool
     shade: int
 
 
@@ -137,7 +137,7 @@ def confusion_cells(matrix: Int) -> list[list[Cell]]:
 
 
 class Mistake(NamedTuple):
-    """`n` pictures of class `true`, a `share` of it, were taken for `predicted`: codes i and j."""
+    """`n` images of class `true`, a `share` of it, were taken for `predicted`: codes i and j."""
 
     true: str
     predicted: str
@@ -205,7 +205,7 @@ def fold_rows(run: Run) -> list[dict[str, Any]]:
 
 
 def baseline(standings: Sequence[Standing]) -> dict[str, float]:
-    """What always naming the largest class would score on the runs' pictures."""
+    """What always naming the largest class would score on the runs' images."""
     return always_most_frequent(standings[0].run)
 
 
@@ -222,7 +222,7 @@ class FeatureCost(NamedTuple):
 
     @property
     def rate(self) -> float | None:
-        """Pictures embedded in a second."""
+        """Images embedded in a second."""
         known = self.embed_seconds and self.n_embedded
         return self.n_embedded / self.embed_seconds if known else None  # type: ignore[operator]
 
@@ -255,7 +255,7 @@ def _feature_cost(run: Run) -> FeatureCost:
 
 def _computed(made: Mapping[str, Any]) -> str:
     """Where the network ran, and in which ways: 'cpu, compile bf16'."""
-    ways = [f"{way['compute']} {way['precision']}" for way in made.get("ways", ())]
+    ways = [f"{way['runtime']} {way['precision']}" for way in made.get("ways", ())]
     return ", ".join([str(made.get("device", "–")), *dict.fromkeys(ways)])
 
 

@@ -1,4 +1,4 @@
-"""What in the data deserves a look: doubtful labels, copies, large groups, confused classes."""
+"""What in the data deserves a look: doubtful labels, duplicates, large groups, confused classes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.classify.statistics.class_merging import Merge, suggested_merges
-from fishfeat.classify.statistics.label_issues import suspects
+from fishfeat.classify.statistics.label_issues import confident_label_issues
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.images.grouping.joined import Joined
 from fishfeat.records import ImageSet, Int
-from fishfeat.records.near_duplicates import CopyPair
+from fishfeat.records.near_duplicates import DuplicatePair
 from fishfeat.report.content.comparison import always_most_frequent
 from fishfeat.report.content.galleries import View, first_of_each
 
@@ -22,10 +22,10 @@ N_BURSTS = 8
 MIN_BURST = 5
 
 
-class Suspect(NamedTuple):
-    """A picture whose label is improbable; `agree` of the other runs name `seems` too.
+class LabelIssue(NamedTuple):
+    """An image whose label is improbable; `agree` of the other runs name `seems` too.
 
-    `more` suspects of its group follow it.
+    `more` label_issues of its group follow it.
     """
 
     row: int
@@ -39,36 +39,36 @@ class Suspect(NamedTuple):
     more: int
 
 
-class Suspects(NamedTuple):
-    """All suspects, the least probable label first, by the run called `label`."""
+class LabelIssues(NamedTuple):
+    """All label_issues, the least probable label first, by the run called `label`."""
 
     label: str
     n_others: int
-    found: list[Suspect]
+    found: list[LabelIssue]
 
     @property
-    def shown(self) -> list[Suspect]:
+    def shown(self) -> list[LabelIssue]:
         """One of each group, as many as a gallery holds."""
         groups = np.unique([one.group for one in self.found], return_inverse=True)[1]
         return [self.found[i] for i in first_of_each(groups)[:N_SUSPECTS]]
 
 
-def find_suspects(views: Sequence[View]) -> Suspects | None:
-    """Suspects by the best of `views` that gives probabilities; None where none does."""
+def find_label_issues(views: Sequence[View]) -> LabelIssues | None:
+    """LabelIssues by the best of `views` that gives probabilities; None where none does."""
     best = next((view for view in views if view.run.score_kind == "proba"), None)
     if best is None:
         return None
     run, others = best.run, [view for view in views if view is not best]
     proba = run.mean_scores
-    rows, seems = suspects(run.y, proba)
+    rows, seems = confident_label_issues(run.y, proba)
     agree = np.zeros(len(rows), int)
     for view in others:
         agree += view.predicted[rows] == seems
     groups = best.groups[rows]
-    # One picture alone stands for its group: the others are counted where they stand first.
+    # One image alone stands for its group: the others are counted where they stand first.
     n_alike = dict(zip(*np.unique(groups, return_counts=True), strict=True))
     found = [
-        Suspect(
+        LabelIssue(
             row=int(best.rows[i]),
             key=str(run.keys[i]),
             given=str(run.class_names[run.y[i]]),
@@ -81,18 +81,18 @@ def find_suspects(views: Sequence[View]) -> Suspects | None:
         )
         for k, (i, c) in enumerate(zip(rows, seems, strict=True))
     ]
-    return Suspects(best.label, len(others), found)
+    return LabelIssues(best.label, len(others), found)
 
 
 def group_label(images: ImageSet, row: int) -> str:
-    """What a picture's group is called; its own path where no groups are known."""
+    """What an image's group is called; its own path where no groups are known."""
     name = "" if images.group_name is None else str(images.group_name[row])
     if images.groups is None:
         return str(images.keys[row])
     return name or f"#{images.groups[row]}"
 
 
-class Copies(NamedTuple):
+class ExactDuplicates(NamedTuple):
     """Files with the very same bytes; `labels` and `n_groups` are those they stand under."""
 
     rows: list[int]
@@ -104,7 +104,7 @@ class Copies(NamedTuple):
 class Repeats(NamedTuple):
     """Every set of identical files, those with several labels or groups first."""
 
-    sets: list[Copies]
+    sets: list[ExactDuplicates]
 
     @property
     def n_files(self) -> int:
@@ -122,13 +122,13 @@ class Repeats(NamedTuple):
         return sum(one.n_groups > 1 for one in self.sets)
 
     @property
-    def shown(self) -> list[Copies]:
+    def shown(self) -> list[ExactDuplicates]:
         """The first ones."""
         return self.sets[:N_COPIES]
 
 
 def find_repeats(images: ImageSet) -> Repeats:
-    """Identical pictures, by the digest of their bytes."""
+    """Identical images, by the digest of their bytes."""
     order = np.argsort(images.digest, kind="stable")
     starts = np.flatnonzero(np.append(True, images.digest[order][1:] != images.digest[order][:-1]))
     alike = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
@@ -136,26 +136,26 @@ def find_repeats(images: ImageSet) -> Repeats:
     return Repeats(sorted(sets, key=lambda s: (-len(s.labels), -s.n_groups, s.keys)))
 
 
-def _copies(images: ImageSet, rows: Int) -> Copies:
+def _copies(images: ImageSet, rows: Int) -> ExactDuplicates:
     labels = sorted(set(images.labels[rows].tolist()) - {""})
     groups = images.groups
     n_groups = len(rows) if groups is None else len(np.unique(groups[rows]))
-    return Copies(rows.tolist(), images.keys[rows].tolist(), labels, n_groups)
+    return ExactDuplicates(rows.tolist(), images.keys[rows].tolist(), labels, n_groups)
 
 
 class Burst(NamedTuple):
-    """A large group: `n` pictures, a `share` of its class; `right` of those scored are."""
+    """A large group: `n` images, a `share` of its class; `right` of those scored are."""
 
     name: str
     label: str
     n: int
     share: float
-    right: float | None
+    correct: float | None
     rows: list[int]
 
 
 def find_bursts(view: View) -> list[Burst]:
-    """The largest groups, by the run's pictures; empty where no groups are known."""
+    """The largest groups, by the run's images; empty where no groups are known."""
     if view.images.groups is None:
         return []
     names, counts = np.unique(view.groups, return_counts=True)
@@ -173,7 +173,7 @@ def _burst(view: View, own: Int) -> Burst:
         str(run.class_names[label]),
         len(own),
         float((run.y[own] == label).sum() / n_of_class),
-        float(view.right[own].mean()),
+        float(view.correct[own].mean()),
         view.rows[own].tolist(),
     )
 
@@ -237,41 +237,41 @@ def merge_table(steps: Sequence[MergeStep], in_force: Mapping[str, str]) -> dict
 
 def unmerged(view: View) -> tuple[float, float]:
     """Accuracy of the averaged scores before any merge, and of always naming the largest class."""
-    return float(view.right.mean()), always_most_frequent(view.run)[RANKED_BY]
+    return float(view.correct.mean()), always_most_frequent(view.run)[RANKED_BY]
 
 
-N_NEAR_COPIES = 24
+N_NEAR_DUPLICATES = 24
 
 
-class NearCopy(NamedTuple):
-    """Two pictures that were verified as copies of one another, with the evidence."""
+class NearDuplicate(NamedTuple):
+    """Two images that were verified as copies of one another, with the evidence."""
 
     rows: tuple[int, int]
-    pair: CopyPair
+    pair: DuplicatePair
 
 
-def near_copies(pairs: Sequence[CopyPair], images: ImageSet) -> list[NearCopy]:
-    """The pairs of listed pictures that were told by their pixels, most doubtful first.
+def near_duplicates(pairs: Sequence[DuplicatePair], images: ImageSet) -> list[NearDuplicate]:
+    """The pairs of listed images that were told by their pixels, most doubtful first.
 
     Those of two labels are, then those of the weakest evidence.
     """
     row = {key: i for i, key in enumerate(images.keys.tolist())}
     told = [p for p in pairs if p.how == "pixels" and p.key in row and p.other in row]
-    found = [NearCopy((row[pair.key], row[pair.other]), pair) for pair in told]
+    found = [NearDuplicate((row[pair.key], row[pair.other]), pair) for pair in told]
     return sorted(found, key=lambda one: (_one_label(one, images), *_weakness(one.pair)))
 
 
-def _one_label(one: NearCopy, images: ImageSet) -> bool:
+def _one_label(one: NearDuplicate, images: ImageSet) -> bool:
     first, other = images.y[list(one.rows)]
     return bool(first == other)
 
 
-def _weakness(pair: CopyPair) -> tuple[float, str, str]:
+def _weakness(pair: DuplicatePair) -> tuple[float, str, str]:
     return pair.correlation, pair.key, pair.other
 
 
-def near_sets(near: Sequence[NearCopy], images: ImageSet) -> tuple[int, int]:
-    """Number of sets of connected near-copies, and of those under several labels."""
+def near_sets(near: Sequence[NearDuplicate], images: ImageSet) -> tuple[int, int]:
+    """Number of sets of connected near-duplicates, and of those under several labels."""
     sets = Joined(len(images))
     for one in near:
         sets.join(*one.rows)
@@ -288,32 +288,32 @@ class Findings(NamedTuple):
     that of always naming the largest class.
     """
 
-    suspects: Suspects | None
+    label_issues: LabelIssues | None
     repeats: Repeats
     bursts: list[Burst]
     merges: list[MergeStep]
     merge_table: dict[str, str]
     before: float
     largest: float
-    near: list[NearCopy]
+    near: list[NearDuplicate]
     near_sets: tuple[int, int]
 
 
 def look(
     ranked: Sequence[View],
     in_force: Mapping[str, str] | None = None,
-    copies: Sequence[CopyPair] = (),
+    duplicates: Sequence[DuplicatePair] = (),
 ) -> Findings:
     """Look through the data by the ranked runs, best first; `in_force` as in `merge_table`.
 
-    `copies` are the near-copies that were verified.
+    `copies` are the near-duplicates that were verified.
     """
     best = ranked[0]
     merges = merge_steps(best)
     known = in_force or {str(name): str(name) for name in best.run.class_names}
-    near = near_copies(copies, best.images)
+    near = near_duplicates(duplicates, best.images)
     return Findings(
-        find_suspects(ranked),
+        find_label_issues(ranked),
         find_repeats(best.images),
         find_bursts(best),
         merges,

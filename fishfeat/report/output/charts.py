@@ -46,7 +46,7 @@ class Chart(NamedTuple):
 
 
 def curve_chart(curve: Curve) -> Chart:
-    """Accuracy against pictures a class, the latter on a scale of doublings."""
+    """Accuracy against images a class, the latter on a scale of doublings."""
     x = np.log2([point.per_class for point in curve.points])
     low, high = min(p.low for p in curve.points), max(p.high for p in curve.points)
     low, high = np.floor(low * 10) / 10, np.ceil(high * 10) / 10
@@ -58,7 +58,7 @@ def curve_chart(curve: Curve) -> Chart:
             up(point.low),
             up(point.high),
             4,
-            f"{point.per_class:.0f} pictures a class, on average: {100 * point.accuracy:.1f} %",
+            f"{point.per_class:.0f} images a class, on average: {100 * point.accuracy:.1f} %",
         )
         for at, point in zip(x, curve.points, strict=True)
     ]
@@ -67,7 +67,7 @@ def curve_chart(curve: Curve) -> Chart:
 
 
 class Bin(NamedTuple):
-    """Pictures of similar confidence: how sure the run was, and how often it was right."""
+    """Images of similar confidence: how sure the run was, and how often it was right."""
 
     low: float
     high: float
@@ -95,7 +95,7 @@ def reliability(run: Run) -> ReliabilityDiagram | None:
 
 
 def _bins(found: Reliability) -> list[Bin]:
-    """Row by row, those without pictures left out."""
+    """Row by row, those without images left out."""
     ends = zip(found.edges[:-1].tolist(), found.edges[1:].tolist(), strict=True)
     values = (found.n.tolist(), found.confidence.tolist(), found.accuracy.tolist())
     rows = [Bin(*end, *row) for end, row in zip(ends, zip(*values, strict=True), strict=True)]
@@ -112,7 +112,7 @@ def _reliability_chart(bins: Sequence[Bin]) -> Chart:
             up(one.accuracy),
             up(one.confidence),
             round(3 + 6 * (one.n / most) ** 0.5, 2),
-            f"{count(one.n, 'picture')}: {100 * one.confidence:.0f} % probability on average, "
+            f"{count(one.n, 'image')}: {100 * one.confidence:.0f} % probability on average, "
             f"{100 * one.accuracy:.0f} % named rightly",
         )
         for one in bins

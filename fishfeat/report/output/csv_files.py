@@ -1,4 +1,4 @@
-"""CSV files beside the page: folds, suspects, copies, suggested merges, confusion matrices."""
+"""CSV files beside the page: folds, label_issues, duplicates, suggested merges, confusion matrices."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 
 from fishfeat.report.content.galleries import View
 from fishfeat.report.content.tables import confusion_of
-from fishfeat.report.findings.data_issues import Repeats, Suspects, group_label
+from fishfeat.report.findings.data_issues import LabelIssues, Repeats, group_label
 from fishfeat.report.text import shown
 
-# In place of a fold, of pictures that no fold holds.
+# In place of a fold, of images that no fold holds.
 HELD_OUT = "held out"
 
 
@@ -36,19 +36,19 @@ def _writable(cell: Any) -> Any:
     return cell
 
 
-def suspects_csv(suspects: Suspects) -> str:
+def suspects_csv(label_issues: LabelIssues) -> str:
     """One row for each suspect, the least probable label first."""
     header = ["path", "given", "seems", "p_given", "p_seems", "agreeing_runs", "group"]
     return csv_text(
         header,
         (
             (s.key, s.given, s.seems, f"{s.p_given:.4f}", f"{s.p_seems:.4f}", s.agree, s.group)
-            for s in suspects.found
+            for s in label_issues.found
         ),
     )
 
 
-def copies_csv(repeats: Repeats) -> str:
+def exact_duplicates_csv(repeats: Repeats) -> str:
     """One row for each file that has the bytes of another, sets numbered from 1."""
     rows = [
         (n, key, " | ".join(one.labels), one.n_groups)
@@ -59,7 +59,7 @@ def copies_csv(repeats: Repeats) -> str:
 
 
 def folds_csv(views: Sequence[View]) -> str:
-    """One row for each picture that was scored: the fold, from 1, of each repeat of each split."""
+    """One row for each image that was scored: the fold, from 1, of each repeat of each split."""
     images, best = views[0].images, views[0].run
     columns = [fold + 1 for view in views for fold in view.run.fold]
     held = [] if best.holdout is None else np.searchsorted(images.keys, best.holdout.keys).tolist()
@@ -94,11 +94,11 @@ def group_matrices(view: View) -> dict[str, str]:
     names = [str(name) for name in view.run.class_names]
     counts = confusion_of(view)
     heads = [[name, int(n)] for name, n in zip(names, counts.sum(axis=1), strict=True)]
-    made = _both(f"{view.slug}-by-class", ["true class", "pictures"], heads, names, counts)
+    made = _both(f"{view.slug}-by-class", ["true class", "images"], heads, names, counts)
     if view.images.groups is None:
         return made
     heads, by_group = _by_group(view)
-    columns = ["group", "true class", "pictures", "named by mean score"]
+    columns = ["group", "true class", "images", "named by mean score"]
     return made | _both(f"{view.slug}-by-group", columns, heads, names, by_group)
 
 
@@ -119,7 +119,7 @@ def _both(
 
 
 def _by_group(view: View) -> tuple[list[list[Any]], Any]:
-    """A row for each group and true class in it: what its pictures were taken for."""
+    """A row for each group and true class in it: what its images were taken for."""
     run, n_classes = view.run, len(view.run.class_names)
     pairs = np.stack([view.groups, run.y], axis=1)
     found, unit = np.unique(pairs, axis=0, return_inverse=True)

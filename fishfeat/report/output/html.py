@@ -22,8 +22,8 @@ from fishfeat.report.content import tables
 from fishfeat.report.content.comparison import leak
 from fishfeat.report.content.contents import Contents, confusion_png
 from fishfeat.report.content.folds import ClassFolds
-from fishfeat.report.content.galleries import Gallery, View, data_uri, thumbnails, typical_pictures
-from fishfeat.report.findings.data_issues import N_NEAR_COPIES
+from fishfeat.report.content.galleries import Gallery, View, data_uri, thumbnails, typical_images
+from fishfeat.report.findings.data_issues import N_NEAR_DUPLICATES
 from fishfeat.report.output import charts
 from fishfeat.report.output import page_data as explore
 
@@ -84,7 +84,7 @@ def _listed(contents: Contents) -> dict[str, Any]:
         "pairs": contents.pairs if len(standings) > 2 else {},
         "axis": tables.leaderboard_axis(standings),
         "baseline": tables.baseline(standings),
-        "classes": tables.class_rows(images, typical_pictures(contents.views[0])),
+        "classes": tables.class_rows(images, typical_images(contents.views[0])),
         "n_groups": None if images.groups is None else len(np.unique(images.groups)),
         "folds": contents.folds,
         "sizes": tables.sizes(images),
@@ -95,12 +95,12 @@ def _listed(contents: Contents) -> dict[str, Any]:
         "versions": tables.version_rows(runs),
         "scored": _scored(contents),
         "found": contents.found,
-        "copies_file": contents.copies_file,
+        "near_duplicates_file": contents.near_duplicates_file,
         "curves": [
             {"curve": curve, "chart": charts.curve_chart(curve), "verdict": story.worth_more(curve)}
             for curve in contents.curves
         ],
-        "unknown": [{"found": one, "verdict": story.noticed(one)} for one in contents.unknown],
+        "unknown": [{"found": one, "verdict": story.noticed(one)} for one in contents.novelty],
         "feature_map": contents.feature_map,
     }
 
@@ -113,16 +113,16 @@ def _scored(contents: Contents) -> dict[str, ClassFolds]:
 
 
 def _shown(contents: Contents, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    """Each run, the pictures that stand on the page, and what the script knows of all others."""
+    """Each run, the images that stand on the page, and what the script knows of all others."""
     images = contents.images
     rows = {
         shot.row for of in contents.shown.values() for gallery in of for shot in gallery.shots
-    } | set(typical_pictures(contents.views[0]).values())
-    if contents.found.suspects is not None:
-        rows |= {one.row for one in contents.found.suspects.shown}
+    } | set(typical_images(contents.views[0]).values())
+    if contents.found.label_issues is not None:
+        rows |= {one.row for one in contents.found.label_issues.shown}
     rows |= {row for burst in contents.found.bursts for row in burst.rows[:N_OF_BURST]}
     rows |= {one.rows[0] for one in contents.found.repeats.shown}
-    rows |= {row for one in contents.found.near[:N_NEAR_COPIES] for row in one.rows}
+    rows |= {row for one in contents.found.near[:N_NEAR_DUPLICATES] for row in one.rows}
     known = explore.explore(contents.views, images, contents.thumbs, contents.feature_map)
     return {
         "pages": [_run_page(view, contents.shown[view.slug], drawn) for view in contents.views],
@@ -146,7 +146,7 @@ def _run_page(view: View, shown: Sequence[Gallery], drawn: Mapping[str, bytes]) 
         "cells": tables.confusion_cells(matrix) if small else [],
         "confusion_png": png,
         "mistakes": tables.mistakes(matrix, names, n=8 if small else 12),
-        "n_wrong": int((~view.right).sum()),
+        "n_wrong": int((~view.correct).sum()),
         "folds": tables.fold_rows(view.run),
         "class_scores": tables.class_scores(view),
         "galleries": shown,
@@ -181,7 +181,7 @@ def _environment() -> Environment:
         "span": text.span,
         "many": tables.MAX_HTML_CLASSES,
         "n_of_burst": N_OF_BURST,
-        "n_near_copies": N_NEAR_COPIES,
+        "n_near_duplicates": N_NEAR_DUPLICATES,
         "p_value": text.p_value,
     }
     return environment

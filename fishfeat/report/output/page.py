@@ -1,4 +1,4 @@
-"""Runs and their pictures -> one page that shows what to trust; nothing is fitted here."""
+"""Runs and their images -> one page that shows what to trust; nothing is fitted here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Unknown
+from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.errors import CacheError
 from fishfeat.files import atomic, read_json, write_json, write_text
 from fishfeat.records import ImageSet, OnProgress, Run
-from fishfeat.records.near_duplicates import CopyPair
+from fishfeat.records.near_duplicates import DuplicatePair
 from fishfeat.report.content import tables
 from fishfeat.report.content.comparison import (
     Standing,
@@ -45,9 +45,9 @@ def write_report(
     title: str | None = None,
     feature_map: FeatureMap | None = None,
     curves: Sequence[Curve] = (),
-    unknown: Sequence[Unknown] = (),
+    novelty: Sequence[Novelty] = (),
     merge: Mapping[str, str] | None = None,
-    copies: Sequence[CopyPair] = (),
+    duplicates: Sequence[DuplicatePair] = (),
     group_matrix: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Path:
@@ -59,13 +59,13 @@ def write_report(
         Runs on the same folds; for each strategy ('grouped', 'random') one set of folds. Random
         runs stand beside the grouped ones as a comparison where both are given.
     images
-        The pictures that the runs scored, and those that could not be used.
+        The images that the runs scored, and those that could not be used.
     folder
         Where to write; made when missing.
     title
         The page's title; None is the data set's name.
     feature_map
-        Where each picture lies on a plane; None leaves the map out.
+        Where each image lies on a plane; None leaves the map out.
     curves
         Learning curves on the folds of the runs.
     unknown
@@ -74,7 +74,7 @@ def write_report(
         The class that each class of the files is now, where a merge is in force: a suggested merge
         is written on top of it.
     copies
-        Near-copies that were verified, shown with the evidence.
+        Near-duplicates that were verified, shown with the evidence.
     group_matrix
         Also write each ranked run's confusion matrix as CSV: counts and shares, by class and by
         group.
@@ -89,16 +89,16 @@ def write_report(
     Raises
     ------
     SplitError
-        Runs that cannot be ranked together: other folds, pictures or classes.
+        Runs that cannot be ranked together: other folds, images or classes.
     DataError
-        There are no runs, or they scored pictures that the image set does not hold.
+        There are no runs, or they scored images that the image set does not hold.
     """
     check_comparable(runs)
     folder = Path(folder)
     standings = leaderboard(runs)
     views = _views(standings, runs, images)
     shown = {view.slug: galleries(view, _peers(view, views)) for view in views}
-    found = look(views[: len(standings)], merge, copies)
+    found = look(views[: len(standings)], merge, duplicates)
     thumbs = small_thumbnails(images, _wanted(views, images, found), on_progress=on_progress)
     drawn = _draw(standings, views, images)
     tables_beside = _tables(views, len(standings), found, group_matrix=group_matrix)
@@ -109,13 +109,15 @@ def write_report(
         shown,
         found,
         curves,
-        unknown,
+        novelty,
         feature_map,
         thumbs,
         folds=[dealt(view) for view in first_of_each_split(views)],
         far=behind(standings, images),
         pairs=every_pair(standings, images),
-        copies_file="../copies.csv" if (folder.parent / "copies.csv").is_file() else "",
+        near_duplicates_file="../duplicates.csv"
+        if (folder.parent / "near_duplicates.csv").is_file()
+        else "",
     )
     files = [*drawn, *tables_beside]
     _forget(folder, set(files))
@@ -133,7 +135,7 @@ def write_report(
 def _forget(folder: Path, files: set[str]) -> None:
     """Remove what an earlier report wrote beside its page and this one does not write again.
 
-    A list of suspects that nobody suspects any more would mislead.
+    A list of label_issues that nobody label_issues any more would mislead.
     """
     known = folder / "report.json"
     before: list[str] = []
@@ -145,10 +147,12 @@ def _forget(folder: Path, files: set[str]) -> None:
 
 
 def _wanted(views: Sequence[View], images: ImageSet, found: Findings) -> list[int]:
-    """The rows of all pictures: suspects and mistakes first, should there be no room for all."""
-    suspects = [] if found.suspects is None else [one.row for one in found.suspects.found]
-    wrong = [row for view in views for row in view.rows[~view.right].tolist()]
-    return most_wanted(images, [*suspects, *wrong])
+    """The rows of all images: label_issues and mistakes first, should there be no room for all."""
+    label_issues = (
+        [] if found.label_issues is None else [one.row for one in found.label_issues.found]
+    )
+    wrong = [row for view in views for row in view.rows[~view.correct].tolist()]
+    return most_wanted(images, [*label_issues, *wrong])
 
 
 def _tables(
@@ -156,10 +160,10 @@ def _tables(
 ) -> dict[str, str]:
     """CSV files by name; only those that have something to say."""
     made = {"folds.csv": exports.folds_csv(first_of_each_split(views))}
-    if found.suspects is not None and found.suspects.found:
-        made["suspects.csv"] = exports.suspects_csv(found.suspects)
+    if found.label_issues is not None and found.label_issues.found:
+        made["label_issues.csv"] = exports.suspects_csv(found.label_issues)
     if found.repeats.sets:
-        made["identical.csv"] = exports.copies_csv(found.repeats)
+        made["identical.csv"] = exports.exact_duplicates_csv(found.repeats)
     if found.merges:
         made["merges.csv"] = exports.merges_csv(found.merge_table)
     for view in views[:n_ranked] if group_matrix else ():

@@ -1,4 +1,4 @@
-"""What the page's script knows: every picture, every answer, the map, the orders of classes."""
+"""What the page's script knows: every image, every answer, the map, the orders of classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_SCORED = -1
 def explore(
     views: Sequence[View], images: ImageSet, thumbs: Thumbs, feature_map: FeatureMap | None
 ) -> dict[str, Any]:
-    """Everything that a click may open; lists of pictures go by the rows of the image set."""
+    """Everything that a click may open; lists of images go by the rows of the image set."""
     classes = np.unique(np.concatenate([images.class_names, views[0].run.class_names]))
     return {
         "keys": [shown(str(key)) for key in images.keys],
@@ -41,7 +41,7 @@ def explore(
 
 
 def _true(view: View, images: ImageSet, classes: Any) -> list[int]:
-    """The label that each picture was scored by, where it was scored; else the one it has now."""
+    """The label that each image was scored by, where it was scored; else the one it has now."""
     y = np.array(_codes(images.y, images.class_names, classes), dtype=np.int64)
     y[view.rows] = _codes(view.run.y, view.run.class_names, classes)
     codes: list[int] = y.tolist()
@@ -95,5 +95,5 @@ def as_script(content: Mapping[str, Any]) -> Markup:
 
 
 def thumb_lines(thumbs: Thumbs, n_images: int) -> Markup:
-    """A line for each picture of the set: the base64 text of its thumbnail, or nothing."""
+    """A line for each image of the set: the base64 text of its thumbnail, or nothing."""
     return Markup("\n".join(thumbs.encoded.get(row, "") for row in range(n_images)))

@@ -43,7 +43,7 @@ def leaderboard_plot(standings: Sequence[Standing]) -> bytes:
 
 
 def class_counts_plot(images: ImageSet) -> bytes:
-    """Pictures of each class, with the number of groups where groups are known."""
+    """Images of each class, with the number of groups where groups are known."""
     counts = np.bincount(images.y[images.y >= 0], minlength=len(images.class_names))
     figure, axes = _figure(6.4, min(0.9 + 0.27 * len(counts), TALLEST))
     at = np.arange(len(counts))[::-1]
@@ -53,12 +53,12 @@ def class_counts_plot(images: ImageSet) -> bytes:
         axes.bar_label(bars, [f" {n:,} groups" for n in groups], color=INK, fontsize=7)
         axes.margins(x=0.16)
     _name_rows(axes, list(images.class_names[::-1]))
-    axes.set_xlabel("pictures")
+    axes.set_xlabel("images")
     return _png(figure)
 
 
 def confusion_plot(matrix: Int, class_names: Sequence[str], *, title: str, split: str) -> bytes:
-    """Confusion matrix: shade is the share of the true class, numbers are pictures."""
+    """Confusion matrix: shade is the share of the true class, numbers are images."""
     n = len(class_names)
     side = min(2.2 + 0.34 * n, 14)
     figure, axes = _figure(side, side)

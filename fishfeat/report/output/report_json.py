@@ -18,7 +18,7 @@ from fishfeat.report.content.contents import Contents
 from fishfeat.report.content.galleries import Gallery, View
 from fishfeat.report.content.sentences import cautions, headline, meaning, n_groups, protocol
 from fishfeat.report.content.tables import class_rows, class_scores, confusion_of, feature_costs
-from fishfeat.report.findings.data_issues import Suspects
+from fishfeat.report.findings.data_issues import LabelIssues
 from fishfeat.report.output.charts import reliability
 
 SCHEMA = Path(__file__).parents[1] / "report.schema.json"
@@ -59,7 +59,7 @@ def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
             {"better": a, "worse": b, **_evidence(one)} for (a, b), one in contents.pairs.items()
         ],
         "runs": [_run(view, contents.shown[view.slug]) for view in views],
-        "suspects": None if found.suspects is None else _suspects(found.suspects),
+        "label_issues": None if found.label_issues is None else _suspects(found.label_issues),
         "identical": [
             {"paths": one.keys, "labels": one.labels, "n_groups": one.n_groups}
             for one in found.repeats.sets
@@ -74,7 +74,7 @@ def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
             "table": found.merge_table,
         },
         "learning_curves": [curve_entry(curve) for curve in contents.curves],
-        "unknown": [found.as_dict() for found in contents.unknown],
+        "unknown": [found.as_dict() for found in contents.novelty],
         "map": _map(contents.feature_map),
         "cost": _cost(views),
         "files": list(files),
@@ -85,12 +85,12 @@ def _evidence(one: Evidence) -> dict[str, Any]:
     return {**one._asdict(), "may_be_chance": one.may_be_chance}
 
 
-def _suspects(suspects: Suspects) -> dict[str, Any]:
+def _suspects(label_issues: LabelIssues) -> dict[str, Any]:
     listed = [
         {name: value for name, value in one._asdict().items() if name not in ("row", "more")}
-        for one in suspects.found
+        for one in label_issues.found
     ]
-    return {"run": suspects.label, "n_other_runs": suspects.n_others, "found": listed}
+    return {"run": label_issues.label, "n_other_runs": label_issues.n_others, "found": listed}
 
 
 def curve_entry(curve: Curve) -> dict[str, Any]:
@@ -151,14 +151,14 @@ def _run(view: View, galleries: Sequence[Gallery]) -> dict[str, Any]:
         "class_names": run.class_names,
         "metrics": run.metrics,
         "intervals": run.intervals,
-        "spread": run.spread,
+        "std": run.std,
         "holdout": _holdout(run.holdout, view.images),
         "holdout_folds": _holdout(run.holdout_folds, view.images),
         "folds": run.folds,
         "confusion": confusion_of(view),
         "reliability": _reliability(run),
         "per_class": [score._asdict() for score in class_scores(view)],
-        "pictures": {gallery.name: _pictures(gallery) for gallery in galleries},
+        "images": {gallery.name: _images(gallery) for gallery in galleries},
         "seconds": run.seconds,
         "splits_digest": run.splits_digest,
         "config": run.config,
@@ -180,7 +180,7 @@ def _holdout(held: Holdout | None, images: ImageSet) -> dict[str, Any] | None:
     return counts | {"metrics": held.metrics, "intervals": held.intervals}
 
 
-def _pictures(gallery: Gallery) -> dict[str, Any]:
+def _images(gallery: Gallery) -> dict[str, Any]:
     shots = [
         {"path": s.key, "true": s.true, "predicted": s.predicted, "margin": s.margin}
         for s in gallery.shots

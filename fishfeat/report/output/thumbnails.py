@@ -1,4 +1,4 @@
-"""Small thumbnails of as many pictures as a page can carry."""
+"""Small thumbnails of as many images as a page can carry."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CHUNK = 64
 class Thumbs(NamedTuple):
     """Thumbnails for the page's script.
 
-    `encoded` is the base64 text of each picture's thumbnail by its row, in the order in which they
-    were made; '' where a picture cannot be read any more. `asked` is how many would be wanted.
+    `encoded` is the base64 text of each image's thumbnail by its row, in the order in which they
+    were made; '' where an image cannot be read any more. `asked` is how many would be wanted.
     """
 
     mime: str
@@ -39,7 +39,7 @@ class Thumbs(NamedTuple):
 
     @property
     def all_held(self) -> bool:
-        """Whether no picture was left out for want of room."""
+        """Whether no image was left out for want of room."""
         return len(self.encoded) == self.asked
 
 
@@ -55,13 +55,13 @@ def small_thumbnails(
     Parameters
     ----------
     images
-        The pictures.
+        The images.
     rows
         Rows of the image set, each once, the most wanted first.
     budget
         Bytes of all thumbnails together.
     on_progress
-        Called with (done, total) pictures.
+        Called with (done, total) images.
     """
     # WebP has hardly any header, which is most of so small a JPEG.
     kind = "webp" if features.check("webp") else "jpeg"
@@ -87,17 +87,17 @@ def _small(images: ImageSet, row: int, side: int, kind: str) -> bytes:
         rgb = read_image(images.path(row), allow_truncated=True, at_least=2 * side)
     except DataError:
         return b""
-    picture = Image.fromarray(rgb)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    image = Image.fromarray(rgb)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
     file = io.BytesIO()
-    picture.save(file, kind, quality=QUALITY)
+    image.save(file, kind, quality=QUALITY)
     return file.getvalue()
 
 
 def most_wanted(images: ImageSet, first: Iterable[int]) -> list[int]:
     """Every row once: `first`, then the others, from all classes alike and in an even draw."""
     order = np.random.default_rng(0).permutation(len(images))
-    # The n-th picture of every class comes before the n+1-th of any.
+    # The n-th image of every class comes before the n+1-th of any.
     turn = _turns(images.y[order])
     evenly = order[np.argsort(turn, kind="stable")]
     return list(dict.fromkeys(chain(map(int, first), evenly.tolist())))

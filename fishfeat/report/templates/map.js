@@ -127,7 +127,7 @@ const drawMap = () => {
     const row = map.rows[at];
     const answers = known.runs.filter((one) => one.predicted[row] >= 0)
       .map((one) => `${one.label}: ${className(one.predicted[row])}`).join('; ');
-    showPictures(fileName(row), [row], run, `${known.keys[row]}. ${answers}.`);
+    showImages(fileName(row), [row], run, `${known.keys[row]}. ${answers}.`);
   };
   const step = (key) => {
     const [dy, dx] = moves[key];

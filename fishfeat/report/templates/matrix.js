@@ -1,4 +1,4 @@
-// --- confusion matrices: cells open their pictures, classes change places ---
+// --- confusion matrices: cells open their images, classes change places ---
 // One cell at a time takes part in tabbing; the arrow keys go from one that counts to the next.
 const cells = (table) => [...table.tBodies[0].rows].map((row) => [...row.cells].slice(1));
 const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -28,7 +28,7 @@ const readyCell = (run, cell, i, j) => {
   const [given, taken] = [className(run.classes[i]), className(run.classes[j])];
   const label = i === j ? `${n} of ${given} named rightly` : `${n} of ${given} taken for ${taken}`;
   const button = make('button', { type: 'button', tabIndex: -1, title: label }, ...cell.childNodes);
-  button.setAttribute('aria-label', `${label}: show the pictures`);
+  button.setAttribute('aria-label', `${label}: show the images`);
   button.addEventListener('click', () => showCell(run, i, j));
   cell.append(button);
 };
@@ -55,7 +55,7 @@ const readyMatrix = (table) => {
 };
 for (const table of document.querySelectorAll('table.confusion')) readyMatrix(table);
 
-// Many classes are drawn as a picture; their table is built when it is asked for.
+// Many classes are drawn as an image; their table is built when it is asked for.
 const counted = (run) => {
   const at = new Map(run.classes.map((code, i) => [code, i]));
   const counts = run.classes.map(() => new Array(run.classes.length).fill(0));
@@ -80,7 +80,7 @@ const builtMatrix = (run) => {
       ...row.map((n, j) => builtCell(n, i, j, total)));
   });
   const table = make('table', { className: 'confusion compact' },
-    make('caption', { textContent: 'Rows: true class. Columns: predicted class. Pictures.' }),
+    make('caption', { textContent: 'Rows: true class. Columns: predicted class. Images.' }),
     make('thead', {}, make('tr', {}, make('td'), ...heads)), make('tbody', {}, ...rows));
   table.dataset.run = run.slug;
   return table;

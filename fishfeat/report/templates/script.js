@@ -27,6 +27,6 @@ addEventListener('afterprint', () => {
   opened.clear();
 });
 
-{% include "pictures.js" %}
+{% include "images.js" %}
 {% include "matrix.js" %}
 {% include "map.js" %}

@@ -11,7 +11,12 @@ from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.svm import LinearSVC
 
-from fishfeat.classify.estimators.calibration import Calibrated, inner_folds, sharpened, sharpness
+from fishfeat.classify.estimators.calibration import (
+    Calibrated,
+    apply_temperature,
+    fit_inverse_temperature,
+    inner_folds,
+)
 from fishfeat.classify.estimators.forest import CalibratedForest
 from fishfeat.classify.estimators.registry import make_classifier
 from fishfeat.classify.statistics.reliability import calibration_error
@@ -26,15 +31,15 @@ MakeFeatures = Callable[..., Features]
 def test_the_factor_that_made_the_labels_is_found_again(factor: float) -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(6000, 4))
-    proba = sharpened(scores, factor, "decision")
+    proba = apply_temperature(scores, factor, "decision")
     codes = (rng.random((6000, 1)) > proba.cumsum(axis=1)).sum(axis=1).clip(0, 3)
-    assert sharpness(scores, codes, "decision") == pytest.approx(factor, rel=0.1)
+    assert fit_inverse_temperature(scores, codes, "decision") == pytest.approx(factor, rel=0.1)
 
 
 def test_perfect_scores_do_not_give_certainty() -> None:
     codes = np.arange(60) % 3
-    found = sharpness(np.eye(3)[codes], codes, "decision")
-    best = sharpened(np.eye(3)[codes], found, "decision").max(axis=1)
+    found = fit_inverse_temperature(np.eye(3)[codes], codes, "decision")
+    best = apply_temperature(np.eye(3)[codes], found, "decision").max(axis=1)
     assert ((best > 0.9) & (best < 0.9999)).all()
 
 
@@ -47,14 +52,14 @@ def test_inner_folds_keep_groups_together_and_score_each_row_once(leaky: Feature
 
 
 @pytest.mark.parametrize("y", [[0, 1], [0, 0, 1, 1], [0, 0, 0, 0]])
-def test_too_few_pictures_have_no_inner_folds(y: list[int]) -> None:
+def test_too_few_images_have_no_inner_folds(y: list[int]) -> None:
     assert inner_folds(np.array(y), None, 3) == []
 
 
 def test_groups_decide_how_sure_a_classifier_may_be(leaky: Features) -> None:
-    """Pictures whose siblings were trained on flatter: without groups it boasts."""
+    """Images whose siblings were trained on flatter: without groups it boasts."""
     knowing, ignorant = (
-        Calibrated(LinearSVC()).fit(leaky.X, leaky.y, groups=g).sharpness_
+        Calibrated(LinearSVC()).fit(leaky.X, leaky.y, groups=g).inverse_temperature_
         for g in (leaky.groups, None)
     )
     assert knowing < ignorant / 1.5
@@ -93,7 +98,7 @@ def test_each_part_of_the_forest_leaves_whole_groups_out(leaky: Features) -> Non
     forest = CalibratedForest(n_estimators=23, n_parts=4).fit(leaky.X, leaky.y, groups=leaky.groups)
     assert [len(part.trees.estimators_) for part in forest.parts_] == [5, 6, 6, 6]
     knowing, ignorant = (
-        CalibratedForest(n_estimators=60).fit(leaky.X, leaky.y, groups=g).sharpness_
+        CalibratedForest(n_estimators=60).fit(leaky.X, leaky.y, groups=g).inverse_temperature_
         for g in (leaky.groups, None)
     )
     assert knowing < ignorant / 1.5

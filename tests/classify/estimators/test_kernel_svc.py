@@ -11,7 +11,7 @@ from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.svm import SVC
 
 from fishfeat.classify.estimators.kernel_svc import PairwiseSVC, rbf_gram
-from fishfeat.classify.estimators.nystroem_svc import LandmarkSVC, RadialSVC
+from fishfeat.classify.estimators.nystroem_svc import RBFSVC, NystroemSVC
 from fishfeat.classify.estimators.registry import make_classifier
 from fishfeat.classify.validation.cross_validation import cross_validate
 from fishfeat.classify.validation.splits import make_splits
@@ -42,10 +42,10 @@ def test_pair_decisions_are_libsvms(
     np.testing.assert_allclose(ours.gamma_, plain._gamma, rtol=1e-5)
 
 
-def test_landmarks_name_pictures_as_well_as_all_pairs(make_features: MakeFeatures) -> None:
+def test_landmarks_name_images_as_well_as_all_pairs(make_features: MakeFeatures) -> None:
     features = make_features((60, 40, 20), class_effect=0.6, group_effect=0.3, dim=16)
     test = features.groups % 2 == 1
-    few = LandmarkSVC(n_landmarks=80).fit(features.X[~test], features.y[~test])
+    few = NystroemSVC(n_components=80).fit(features.X[~test], features.y[~test])
     exact = PairwiseSVC(C=10).fit(features.X[~test], features.y[~test])
     right = [(m.predict(features.X[test]) == features.y[test]).mean() for m in (few, exact)]
     assert few.coef_.shape == (80, 3)
@@ -54,17 +54,17 @@ def test_landmarks_name_pictures_as_well_as_all_pairs(make_features: MakeFeature
 
 def test_every_class_has_landmarks(make_features: MakeFeatures) -> None:
     features = make_features((200, 200, 1), group_of=2, class_effect=3)
-    model = LandmarkSVC(n_landmarks=50).fit(features.X, features.y)
+    model = NystroemSVC(n_components=50).fit(features.X, features.y)
     assert (model.predict(features.X[features.y == 2]) == 2).all()
 
 
-def test_many_pictures_go_by_landmarks_and_it_is_said(make_features: MakeFeatures) -> None:
+def test_many_images_go_by_landmarks_and_it_is_said(make_features: MakeFeatures) -> None:
     features = make_features((20, 20), class_effect=2)
-    exact, many = (RadialSVC(max_exact=n).fit(features.X, features.y) for n in (160, 159))
+    exact, many = (RBFSVC(max_exact=n).fit(features.X, features.y) for n in (160, 159))
     assert isinstance(exact.machine_, PairwiseSVC)
     assert exact.note_ == ""
-    assert isinstance(many.machine_, LandmarkSVC)
-    assert "160 pictures are more than 159: least squares on 2,000 landmarks" in many.note_
+    assert isinstance(many.machine_, NystroemSVC)
+    assert "160 images are more than 159: least squares on 2,000 landmarks" in many.note_
     np.testing.assert_array_equal(exact.predict(features.X), many.predict(features.X))
 
 

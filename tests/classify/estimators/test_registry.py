@@ -187,7 +187,7 @@ def test_survives_joblib(name: str, make_features: MakeFeatures, tmp_path: Path)
 @pytest.mark.parametrize(
     ("balanced", "y"), [(False, [0, 0, 1]), (True, [0, 1, 1, 2]), (True, [0] * 9 + [1])]
 )
-def test_a_class_of_one_picture_is_enough(
+def test_a_class_of_one_image_is_enough(
     name: str, balanced: bool, y: list[int], make_features: MakeFeatures
 ) -> None:
     X = np.random.default_rng(0).normal(size=(len(y), 30)).astype(np.float32)
@@ -223,11 +223,11 @@ def test_the_default_classifiers_exist() -> None:
     assert set(DEFAULT_CLASSIFIERS) <= set(CLASSIFIERS)
 
 
-def test_too_few_pictures_for_a_classifier_is_an_error_with_a_cure(
+def test_too_few_images_for_a_classifier_is_an_error_with_a_cure(
     make_features: MakeFeatures,
 ) -> None:
     features = make_features((1, 1), group_of=1)
-    with pytest.raises(DataError, match=r"cannot learn from 2 pictures of 2 classes.*--clf"):
+    with pytest.raises(DataError, match=r"cannot learn from 2 images of 2 classes.*--clf"):
         fit_rows(make_classifier("lda"), features, np.arange(2))
 
 

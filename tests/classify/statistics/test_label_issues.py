@@ -1,9 +1,9 @@
-"""Wrong labels that were planted are found, and hard pictures are not suspected for being hard."""
+"""Wrong labels that were planted are found, and hard images are not suspected for being hard."""
 
 import numpy as np
 import pytest
 
-from fishfeat.classify.statistics.label_issues import class_thresholds, suspects
+from fishfeat.classify.statistics.label_issues import class_thresholds, confident_label_issues
 
 
 def sure_of(classes, *, n_classes=3, p=0.9):
@@ -21,7 +21,7 @@ def test_planted_wrong_labels_are_found_and_nothing_else():
     given[planted] = (true[planted] + 1) % 3
     logits = 4 * np.eye(3)[true] + rng.normal(size=(300, 3))
     proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    rows, seems = suspects(given, proba)
+    rows, seems = confident_label_issues(given, proba)
     assert len(set(planted) & set(rows)) >= 10
     assert len(set(rows) - set(planted)) <= 3
     hits = np.isin(rows, planted)
@@ -32,15 +32,15 @@ def test_the_least_probable_label_comes_first():
     y = np.array([0] * 10 + [1] * 10)
     proba = sure_of(np.repeat([0, 1], 10), n_classes=2, p=0.8)
     proba[3], proba[5] = [0.05, 0.95], [0.15, 0.85]
-    assert suspects(y, proba)[0].tolist() == [3, 5]
+    assert confident_label_issues(y, proba)[0].tolist() == [3, 5]
 
 
 def test_a_hard_class_is_not_suspected_for_being_unsure():
-    """A picture of the hard class leans to the easy one, but less than the easy one's own do."""
+    """An image of the hard class leans to the easy one, but less than the easy one's own do."""
     y = np.array([0] * 20 + [1] * 20)
     proba = np.vstack([np.tile([0.95, 0.05], (20, 1)), np.tile([0.55, 0.45], (20, 1))])
     assert (proba[20:].argmax(axis=1) != 1).all()
-    assert suspects(y, proba)[0].size == 0
+    assert confident_label_issues(y, proba)[0].size == 0
 
 
 def test_a_class_that_was_never_learnt_is_not_suspected():
@@ -49,7 +49,7 @@ def test_a_class_that_was_never_learnt_is_not_suspected():
     proba[10:20] = sure_of([1] * 10, n_classes=2) @ np.eye(2, 3)
     proba[20:] = [0.9, 0.1, 0.0]
     assert np.isnan(class_thresholds(y, proba)[2])
-    assert suspects(y, proba)[0].size == 0
+    assert confident_label_issues(y, proba)[0].size == 0
 
 
 def test_thresholds_are_the_mean_confidence_of_each_class_in_itself():
@@ -61,4 +61,4 @@ def test_thresholds_are_the_mean_confidence_of_each_class_in_itself():
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_perfect_answers_leave_no_suspect(n_classes):
     y = np.arange(40) % n_classes
-    assert suspects(y, np.eye(n_classes)[y])[0].size == 0
+    assert confident_label_issues(y, np.eye(n_classes)[y])[0].size == 0

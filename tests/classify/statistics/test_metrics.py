@@ -38,7 +38,7 @@ def drawn(seed: int, *, true: list[int], predicted: list[int], n: int = 60) -> t
 
 HOSTILE = {
     "every class": (range(7), range(7)),
-    "classes without pictures": ([0, 2, 6], range(7)),
+    "classes without images": ([0, 2, 6], range(7)),
     "classes never predicted": (range(7), [1, 3]),
     "nothing right": ([0, 1, 2], [3, 4, 5, 6]),
     "one class": ([4], range(7)),
@@ -57,7 +57,7 @@ def test_metrics_are_those_of_scikit_learn(
 ) -> None:
     y, scores = drawn(seed, true=true, predicted=predicted)
     best = scores.argmax(axis=1)
-    # Averages over the classes that have pictures.
+    # Averages over the classes that have images.
     macro: dict[str, Any] = {"labels": np.unique(y), "average": "macro", "zero_division": 0}
     every = np.arange(N_CLASSES)
     expected = {
@@ -130,7 +130,7 @@ def test_a_probability_of_zero_costs_much_but_not_everything() -> None:
 # --- intervals --------------------------------------------------------------------------------
 
 
-def pictures(seed: int, *, n_groups: int, spread: float) -> tuple[Array, Array, Array]:
+def images(seed: int, *, n_groups: int, spread: float) -> tuple[Array, Array, Array]:
     """Labels, decision values and groups of ten; right with the probability of the group.
 
     The probabilities are 0.7 on average, between 0.7 - spread and 0.7 + spread.
@@ -145,7 +145,7 @@ def pictures(seed: int, *, n_groups: int, spread: float) -> tuple[Array, Array, 
 
 
 def interval(seed: int, *, grouped: bool = True, **options: Any) -> tuple[float, float]:
-    y, scores, groups = pictures(seed, **options)
+    y, scores, groups = images(seed, **options)
     known = groups if grouped else None
     return bootstrap_intervals(y, scores, "decision", groups=known, n_bootstrap=150)["accuracy"]
 
@@ -185,7 +185,7 @@ def test_groups_that_do_not_differ_leave_the_intervals_as_they_are() -> None:
 
 
 def test_intervals_hang_on_the_seed_alone() -> None:
-    y, scores, groups = pictures(0, n_groups=20, spread=0.2)
+    y, scores, groups = images(0, n_groups=20, spread=0.2)
 
     def found(seed: int) -> dict[str, tuple[float, float]]:
         return bootstrap_intervals(y, scores, "decision", groups=groups, seed=seed, n_bootstrap=50)
@@ -195,7 +195,7 @@ def test_intervals_hang_on_the_seed_alone() -> None:
 
 
 def test_the_numbers_of_the_groups_do_not_matter() -> None:
-    y, scores, groups = pictures(0, n_groups=20, spread=0.2)
+    y, scores, groups = images(0, n_groups=20, spread=0.2)
     renamed = [
         bootstrap_intervals(y, scores, "decision", groups=g, n_bootstrap=50)
         for g in (groups, groups * 1000 - 7)
@@ -212,8 +212,8 @@ def test_every_metric_has_an_interval_that_holds_it() -> None:
         assert low < point[name] < high
 
 
-def test_repeats_are_averaged_and_do_not_count_as_more_pictures() -> None:
-    y, scores, groups = pictures(0, n_groups=20, spread=0.2)
+def test_repeats_are_averaged_and_do_not_count_as_more_images() -> None:
+    y, scores, groups = images(0, n_groups=20, spread=0.2)
     once, thrice = (
         bootstrap_intervals(y, s, "decision", groups=groups, n_bootstrap=50)
         for s in (scores, np.repeat(scores, 3, axis=0))
@@ -271,7 +271,7 @@ def test_all_wrong_answers_do_too() -> None:
 
 
 def test_a_single_group_says_nothing_of_others() -> None:
-    y, scores, _ = pictures(0, n_groups=3, spread=0.2)
+    y, scores, _ = images(0, n_groups=3, spread=0.2)
     one = np.zeros(len(y), np.int64)
     found = bootstrap_intervals(y, scores, "decision", groups=one, n_bootstrap=20)
     assert found["accuracy"] == (0.0, 1.0)

@@ -14,7 +14,7 @@ def said(confidence: list[float]) -> np.ndarray:
     return np.stack([first, 1 - first], axis=1)
 
 
-def test_each_bin_holds_its_pictures_confidence_and_accuracy() -> None:
+def test_each_bin_holds_its_images_confidence_and_accuracy() -> None:
     found = reliability(np.array([0, 1, 0, 0]), said([0.62, 0.68, 0.95, 1.0]), "proba")
     assert found is not None
     assert found.n.tolist() == [0, 0, 0, 0, 0, 0, 2, 0, 0, 2]

@@ -54,7 +54,7 @@ def run_of(right: np.ndarray, name: str = "svc", *, n_folds: int = 5) -> Run:
 
 
 def in_groups(rng: np.random.Generator, n_groups: int, size: int, chance: float = 0.8):
-    """Whether pictures are named rightly, where a group is right or wrong nearly as a whole."""
+    """Whether images are named rightly, where a group is right or wrong nearly as a whole."""
     own = np.clip(chance + 0.4 * rng.choice([-1, 0.25], size=n_groups, p=[0.2, 0.8]), 0, 1)
     return rng.random(n_groups * size) < np.repeat(own, size)
 
@@ -89,7 +89,7 @@ def test_differences_that_do_not_vary_are_no_division_by_zero(difference, p):
 
 
 @pytest.mark.parametrize(("b", "c"), [(0, 0), (5, 0), (1, 7), (12, 13), (20, 5), (13, 13)])
-def test_few_discordant_pictures_are_judged_exactly(b, c):
+def test_few_discordant_images_are_judged_exactly(b, c):
     n = b + c
     tail = sum(stats.binom.pmf(k, n, 0.5) for k in range(max(b, c), n + 1))
     exact = min(1.0, 2 * tail) if n else 1.0
@@ -97,7 +97,7 @@ def test_few_discordant_pictures_are_judged_exactly(b, c):
     assert mcnemar(b, c) == mcnemar(c, b)
 
 
-def test_many_discordant_pictures_come_near_the_exact_test():
+def test_many_discordant_images_come_near_the_exact_test():
     for b, c in [(40, 60), (30, 70), (200, 260)]:
         assert mcnemar(b, c) == pytest.approx(stats.binomtest(b, b + c).pvalue, rel=0.35)
 
@@ -114,14 +114,14 @@ def test_holm_is_as_in_the_textbook_and_minds_no_order():
 
 
 def test_equal_classifiers_are_seldom_told_apart_where_groups_are_right_as_a_whole():
-    """McNemar's test, which takes pictures for independent, cries wolf here: ours does not."""
+    """McNemar's test, which takes images for independent, cries wolf here: ours does not."""
     told, wolf = 0, 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         runs = [run_of(in_groups(rng, 40, 15)) for _ in range(2)]
         found = compare(*runs, groups=np.repeat(np.arange(40), 15))
         told += not found.may_be_chance
-        wolf += found.p_pictures < 0.05
+        wolf += found.p_images < 0.05
     assert told <= 8
     assert wolf >= 15
 
@@ -140,7 +140,7 @@ def test_a_real_difference_is_found():
 def test_a_run_cannot_be_told_apart_from_itself():
     run = run_of(np.arange(100) % 7 > 0)
     found = compare(run, run)
-    assert (found.value, found.p_groups, found.p_folds, found.p_pictures) == (0, 1, 1, 1)
+    assert (found.value, found.p_groups, found.p_folds, found.p_images) == (0, 1, 1, 1)
 
 
 def test_what_stands_out_alone_may_not_among_many():
@@ -161,7 +161,7 @@ def test_a_difference_that_one_fold_makes_is_doubted_by_the_folds():
     assert found.folds_doubt_it
 
 
-def test_runs_that_do_not_know_their_folds_are_compared_by_pictures_alone():
+def test_runs_that_do_not_know_their_folds_are_compared_by_images_alone():
     import dataclasses
 
     run = dataclasses.replace(run_of(np.arange(50) % 5 > 0), folds=())

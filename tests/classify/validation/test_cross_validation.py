@@ -43,7 +43,7 @@ QUICK = ("svc", "lda", "knn")
 
 @pytest.fixture(scope="module")
 def features(make_features: MakeFeatures) -> Features:
-    """Three classes, some pictures without a label."""
+    """Three classes, some images without a label."""
     features = make_features((8, 8, 8), class_effect=0.6, group_effect=0.4)
     y = features.y.copy()
     y[::9] = -1
@@ -271,7 +271,7 @@ def test_shuffled_labels_score_far_above_chance_where_groups_leak(leaky: Feature
     assert run.intervals["balanced_accuracy"][0] > 0.8
 
 
-def test_a_class_absent_from_a_fold_costs_its_pictures_and_nothing_else(
+def test_a_class_absent_from_a_fold_costs_its_images_and_nothing_else(
     make_features: MakeFeatures,
 ) -> None:
     features = make_features((8, 8, 1), class_effect=3)
@@ -423,12 +423,12 @@ def test_a_leak_between_splits_and_features_is_refused(leaky: Features) -> None:
         cross_validate(dataclasses.replace(leaky, groups=groups), "centroid", splits)
 
 
-@pytest.mark.parametrize("change", ["fewer pictures", "a label less"])
+@pytest.mark.parametrize("change", ["fewer images", "a label less"])
 def test_splits_of_other_features_are_refused(change: str, leaky: Features) -> None:
     splits = make_splits(leaky)
     fields: dict[str, Any] = {"y": leaky.y.copy()}
     fields["y"][splits.rows[0]] = -1
-    if change == "fewer pictures":
+    if change == "fewer images":
         per_row = ("X", "keys", "y", "groups")
         fields = {name: getattr(leaky, name)[:-1] for name in per_row}
     with pytest.raises(SplitError, match="made for other features"):
@@ -437,7 +437,7 @@ def test_splits_of_other_features_are_refused(change: str, leaky: Features) -> N
 
 def test_a_fold_that_cannot_be_fitted_stops_the_run(make_features: MakeFeatures) -> None:
     tiny = dataclasses.replace(make_features((2, 2), group_of=1), groups=None)
-    with pytest.raises(DataError, match="LinearDiscriminantAnalysis cannot learn from 2 pictures"):
+    with pytest.raises(DataError, match="LinearDiscriminantAnalysis cannot learn from 2 images"):
         cross_validate(tiny, "lda", make_splits(tiny, n_splits=2))
 
 

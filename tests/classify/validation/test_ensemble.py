@@ -11,10 +11,10 @@ import pytest
 
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.validation.cross_validation import cross_validate
-from fishfeat.classify.validation.ensemble import SoftVote, vote
+from fishfeat.classify.validation.ensemble import SoftVotingEnsemble, vote
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError, ModelError, SplitError
-from fishfeat.models import fit_model, vote_model
+from fishfeat.models import ensemble_model, fit_model
 from fishfeat.records import Features, Run, Splits
 
 MakeFeatures = Callable[..., Features]
@@ -77,7 +77,7 @@ def test_each_fold_of_the_vote_is_that_of_its_rows(
 
 def test_the_model_says_what_the_vote_of_its_models_says(features: Features) -> None:
     models = [fit_model(features, clf) for clf in VOTERS]
-    together = vote_model(models)
+    together = ensemble_model(models)
     expected = np.mean([m.pipeline.predict_proba(features.X) for m in models], axis=0)
     np.testing.assert_allclose(together.pipeline.predict_proba(features.X), expected)
     assert (together.clf, together.score_kind) == ("vote", "proba")
@@ -87,13 +87,13 @@ def test_the_model_says_what_the_vote_of_its_models_says(features: Features) -> 
 def test_a_class_that_one_voter_never_saw_gets_nothing_from_it(features: Features) -> None:
     some = np.flatnonzero(features.y != 1)
     models = [fit_model(features, "lda").pipeline, fit_model(features, "lda", rows=some).pipeline]
-    proba = SoftVote(models).predict_proba(features.X)
+    proba = SoftVotingEnsemble(models).predict_proba(features.X)
     np.testing.assert_allclose(proba[:, 1], models[0].predict_proba(features.X)[:, 1] / 2)
     np.testing.assert_allclose(proba.sum(axis=1), 1)
 
 
 def test_a_vote_survives_joblib(features: Features, tmp_path) -> None:
-    model = SoftVote([fit_model(features, clf).pipeline for clf in ("lda", "centroid")])
+    model = SoftVotingEnsemble([fit_model(features, clf).pipeline for clf in ("lda", "centroid")])
     joblib.dump(model, tmp_path / "vote.joblib")
     again = joblib.load(tmp_path / "vote.joblib")
     np.testing.assert_array_equal(model.predict(features.X), again.predict(features.X))
@@ -109,4 +109,4 @@ def test_what_cannot_vote_is_refused(features: Features, runs: list[Run], splits
         vote(features, [runs[0], dataclasses.replace(runs[1], score_kind="decision")], splits)
     models = [fit_model(features, "lda"), fit_model(features, "centroid")]
     with pytest.raises(ModelError, match="same features"):
-        vote_model([models[0], dataclasses.replace(models[1], fingerprint="0" * 64)])
+        ensemble_model([models[0], dataclasses.replace(models[1], fingerprint="0" * 64)])

@@ -53,7 +53,7 @@ def test_the_last_point_is_the_run_itself(make_features):
     assert curve.splits_digest == run.splits_digest
 
 
-def test_more_pictures_help_where_there_is_something_to_learn(make_features):
+def test_more_images_help_where_there_is_something_to_learn(make_features):
     features = make_features((24,) * 3, class_effect=0.35, dim=24)
     curve = learning_curve(features, "lda", make_splits(features, n_splits=3), n_jobs=1)
     first, last = curve.points[0], curve.points[-1]
@@ -84,7 +84,7 @@ def test_a_curve_comes_back_from_json(make_features):
     assert Curve.from_json(json.loads(text)) == curve
 
 
-def test_random_folds_take_single_pictures(make_features, trained_on):
+def test_random_folds_take_single_images(make_features, trained_on):
     features = make_features((6, 6), group_of=4)
     splits = make_splits(features, n_splits=3, strategy="random")
     learning_curve(features, "centroid", splits, shares=(0.5, 1), n_jobs=1)

@@ -11,7 +11,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 
 from fishfeat.classify.validation import novelty as module
-from fishfeat.classify.validation.novelty import Unknown, known_fold, leave_one_class_out
+from fishfeat.classify.validation.novelty import Novelty, known_fold, leave_one_class_out
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import SplitError
 from fishfeat.files import plain
@@ -80,7 +80,7 @@ def test_the_number_of_jobs_changes_nothing_and_progress_counts_classes(
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_where_no_known_picture_is_kept_out_nothing_is_said(make_features: MakeFeatures) -> None:
+def test_where_no_known_image_is_kept_out_nothing_is_said(make_features: MakeFeatures) -> None:
     """All that is kept out of training is of the class left out: there is nothing to compare."""
     features = make_features((6, 6, 6, 6))
     rows = np.arange(len(features))
@@ -96,7 +96,7 @@ def test_what_json_kept_comes_back(make_features: MakeFeatures) -> None:
     features = make_features()
     found = leave_one_class_out(features, "centroid", make_splits(features))
     kept = json.loads(json.dumps(plain(vars(found)) | {"protocol": 1}))
-    assert Unknown.from_json(kept) == found
+    assert Novelty.from_json(kept) == found
 
 
 def test_two_classes_are_too_few(make_features: MakeFeatures) -> None:

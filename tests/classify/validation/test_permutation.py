@@ -78,7 +78,7 @@ def test_groups_exchange_their_labels_whole(leaky: Features) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"groups": None}, {"groups": np.arange(240) % 7}])
-def test_pictures_exchange_their_labels_where_groups_have_none(
+def test_images_exchange_their_labels_where_groups_have_none(
     fields: dict[str, Any], leaky: Features
 ) -> None:
     features = dataclasses.replace(leaky, **fields)

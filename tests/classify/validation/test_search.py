@@ -141,7 +141,7 @@ def test_a_search_in_time_tries_at_least_the_usual(make_features: MakeFeatures) 
     assert len(model.trials_) == 1
 
 
-def test_too_few_pictures_for_inner_folds_take_the_usual() -> None:
+def test_too_few_images_for_inner_folds_take_the_usual() -> None:
     X = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     model = Searched("svc").fit(X, np.array([0, 0, 1, 1]))
     assert model.params_ == {}

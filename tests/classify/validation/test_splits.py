@@ -42,7 +42,7 @@ def folds_of(splits: Splits) -> list[Fold]:
 
 @st.composite
 def any_features(draw: st.DrawFn) -> Features:
-    """Groups of any size, mostly of one class each; some pictures without a label."""
+    """Groups of any size, mostly of one class each; some images without a label."""
     sizes = draw(st.lists(st.integers(1, 6), min_size=4, max_size=30))
     n_classes = draw(st.integers(2, 5))
     rng = np.random.default_rng(draw(st.integers(0, 10**6)))
@@ -119,7 +119,7 @@ def test_every_fold_has_each_class_in_proportion(
         np.testing.assert_array_equal(np.bincount(features.y[fold.test]), [8, 16, 24])
 
 
-def test_pictures_without_a_label_are_left_out(make_features: MakeFeatures) -> None:
+def test_images_without_a_label_are_left_out(make_features: MakeFeatures) -> None:
     features = make_features()
     y = features.y.copy()
     y[::5] = -1
@@ -224,7 +224,7 @@ def test_a_test_part_that_shares_groups_is_refused_with_the_flags_that_mend_it(
     part[moved] = "test"
     leaking = dataclasses.replace(parted, part=part)
     expected = (
-        rf"1 of {(part == 'test').sum()} pictures .*{parted.keys[moved]}.*--test 0\.15.*--test 0\."
+        rf"1 of {(part == 'test').sum()} images .*{parted.keys[moved]}.*--test 0\.15.*--test 0\."
     )
     with pytest.raises(SplitError, match=expected):
         make_splits(leaking)
@@ -250,8 +250,8 @@ def test_one_class_outside_the_test_part_is_refused() -> None:
         make_splits(features)
 
 
-def test_more_folds_than_pictures_are_refused() -> None:
-    with pytest.raises(SplitError, match=r"--cv 5 asks for 5 folds; .* 3 pictures .* 2 to 3"):
+def test_more_folds_than_images_are_refused() -> None:
+    with pytest.raises(SplitError, match=r"--cv 5 asks for 5 folds; .* 3 images .* 2 to 3"):
         make_splits(labelled(np.array([0, 0, 0, 1, 1, 1])))
 
 
@@ -334,7 +334,7 @@ def test_hundreds_of_folds_of_one_class_each_are_scored_without_a_warning(
         for clf in ("centroid", "lda")
     )
     assert len(run.folds) == 140
-    assert all(np.isfinite(list(run.spread.values())))
+    assert all(np.isfinite(list(run.std.values())))
     assert 0 <= (compare(run, other, groups=features.groups).p_folds or 0) <= 1
 
 
@@ -399,10 +399,10 @@ def test_nothing_is_noted_where_every_class_has_enough(leaky: Features) -> None:
     assert make_splits(leaky).notes == ()
 
 
-def test_without_groups_pictures_are_counted(make_features: MakeFeatures) -> None:
+def test_without_groups_images_are_counted(make_features: MakeFeatures) -> None:
     features = dataclasses.replace(make_features((8, 1), group_of=4), groups=None)
     (note,) = make_splits(features, n_splits=5).notes
-    assert note.startswith("Fewer pictures than folds, so not scored in every fold: bream (4). Add")
+    assert note.startswith("Fewer images than folds, so not scored in every fold: bream (4). Add")
     assert "--cv 4, merge" in note
     assert "logo" not in note
 
@@ -429,7 +429,7 @@ def test_a_class_that_stands_only_in_the_test_part_is_noted(parted: Features) ->
     part = np.where(parted.y == 2, "test", parted.part)
     part[(parted.y != 2) & (part == "test")] = "train"
     notes = make_splits(dataclasses.replace(parted, part=part)).notes
-    assert notes == ("Only in the held-out pictures, so never trained on: cod.",)
+    assert notes == ("Only in the held-out images, so never trained on: cod.",)
 
 
 # --- planted leaks ----------------------------------------------------------------------------

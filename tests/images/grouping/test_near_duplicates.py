@@ -1,4 +1,4 @@
-"""Near-copies: found whatever was done to them, and nothing else."""
+"""Near-duplicates: found whatever was done to them, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from PIL import Image
 
 from fishfeat.images.decode import read_image
 from fishfeat.images.grouping.joined import Joined
-from fishfeat.images.grouping.near_duplicates import centred, copy_groups, find_copies, nearest
+from fishfeat.images.grouping.near_duplicates import (
+    centred,
+    find_near_duplicates,
+    near_duplicate_groups,
+    nearest,
+)
 from fishfeat.images.grouping.registration import compare, read_sketch, sketch, unit_descriptors
 from fishfeat.images.scan import scan
-from fishfeat.records.near_duplicates import Copies, CopyPair
+from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates
 
 
 def photograph(seed: int, *, height: int = 150, width: int = 200) -> np.ndarray:
@@ -61,19 +66,21 @@ COPIES = {
 }
 
 
-def written(folder: Path, pictures: dict[str, np.ndarray]) -> Path:
-    for key, rgb in pictures.items():
+def written(folder: Path, images: dict[str, np.ndarray]) -> Path:
+    for key, rgb in images.items():
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / key), rgb[:, :, ::-1])
     return folder
 
 
 def found(folder: Path, **options) -> set[frozenset[str]]:
-    """Groups of several pictures, as sets of keys."""
+    """Groups of several images, as sets of keys."""
     images = scan(folder)
     groups: dict[str, set[str]] = {}
     for key, name in zip(
-        images.keys.tolist(), copy_groups(images, find_copies(images, **options)), strict=True
+        images.keys.tolist(),
+        near_duplicate_groups(images, find_near_duplicates(images, **options)),
+        strict=True,
     ):
         if name:
             groups.setdefault(name, set()).add(key)
@@ -89,15 +96,15 @@ def test_a_copy_is_recognised_whatever_was_done_to_it(change):
     ):
         likeness = compare(sketch(first), sketch(second))
         assert likeness is not None
-        assert likeness.is_copy, likeness
+        assert likeness.is_duplicate, likeness
 
 
-def test_different_pictures_are_no_copies():
+def test_different_images_are_no_copies():
     sketches = [sketch(photograph(seed)) for seed in range(6)]
     for i, a in enumerate(sketches):
         for b in sketches[:i]:
             likeness = compare(a, b)
-            assert likeness is None or not likeness.is_copy
+            assert likeness is None or not likeness.is_duplicate
 
 
 def test_two_animals_before_one_background_are_no_copies():
@@ -108,17 +115,17 @@ def test_two_animals_before_one_background_are_no_copies():
     likeness = compare(sketch(with_one), sketch(with_other))
     assert likeness is not None
     assert likeness.n_inliers > 30, "the background does match; only the pixels tell them apart"
-    assert not likeness.is_copy
+    assert not likeness.is_duplicate
 
 
-def test_pictures_that_share_only_an_edge_are_no_copies():
+def test_images_that_share_only_an_edge_are_no_copies():
     scene = photograph(4, height=150, width=400)
     likeness = compare(sketch(scene[:, :240].copy()), sketch(scene[:, 170:].copy()))
-    assert likeness is None or not likeness.is_copy
+    assert likeness is None or not likeness.is_duplicate
 
 
 @pytest.mark.parametrize("rgb", [np.zeros((40, 40, 3), np.uint8), np.full((1, 1, 3), 9, np.uint8)])
-def test_pictures_with_nothing_in_them_are_compared_without_an_error(rgb):
+def test_images_with_nothing_in_them_are_compared_without_an_error(rgb):
     assert compare(sketch(rgb), sketch(rgb)) is None
 
 
@@ -141,7 +148,7 @@ def test_the_transform_counts_in_pixels_of_the_file_however_it_was_decoded(tmp_p
     assert likeness.transform @ [1600, 1200, 1] == pytest.approx([2000, 1500], abs=12)
 
 
-def test_descriptors_of_the_mirrored_picture_need_no_mirrored_picture():
+def test_descriptors_of_the_mirrored_image_need_no_mirrored_image():
     rgb = photograph(6)
     a, b = sketch(rgb).local, sketch(rgb[:, ::-1].copy()).local
     plain = (unit_descriptors(a) @ unit_descriptors(b).T).max(axis=1)
@@ -160,38 +167,38 @@ def test_descriptors_of_the_mirrored_picture_need_no_mirrored_picture():
     ],
 )
 def test_a_pair_says_how_one_was_turned(transform, mirrored, scale, degrees):
-    pair = CopyPair("a", "b", "pixels", transform=transform)
+    pair = DuplicatePair("a", "b", "pixels", transform=transform)
     assert (pair.mirrored, pair.scale) == (mirrored, pytest.approx(scale))
     assert abs(pair.degrees) == pytest.approx(degrees)
 
 
 def test_copies_are_grouped_through_one_another_and_strangers_stay_alone(tmp_path):
     originals = [photograph(seed) for seed in (11, 12)]
-    pictures = {
+    images = {
         f"fish/{n}-{i:02d}.png": make(original)
         for n, original in enumerate(originals)
         for i, make in enumerate(COPIES.values())
     }
     alone = {f"fish/x{seed}.png": photograph(seed) for seed in range(20, 26)}
-    groups = found(written(tmp_path, pictures | alone))
-    assert groups == {frozenset(k for k in pictures if f"/{n}-" in k) for n in (0, 1)}
+    groups = found(written(tmp_path, images | alone))
+    assert groups == {frozenset(k for k in images if f"/{n}-" in k) for n in (0, 1)}
 
 
 def test_more_copies_than_neighbours_of_two_ends_of_a_photograph_are_one_set(tmp_path):
-    """All neighbours of a picture of one end show that end; only looking beyond finds the other."""
+    """All neighbours of an image of one end show that end; only looking beyond finds the other."""
     wide = photograph(4, height=150, width=320)
     ends = {"left": wide[:, :200], "right": wide[:, 40:240]}
-    pictures = {
+    images = {
         f"a/{end}{i}.png": brightened(rgb, 1 + i / 20, i)
         for end, rgb in ends.items()
         for i in range(6)
     }
-    pictures |= {f"b/other{i}.png": photograph(20 + i) for i in range(12)}
+    images |= {f"b/other{i}.png": photograph(20 + i) for i in range(12)}
     X = np.zeros((24, 16), np.float32)
     X[:6, 0], X[6:12, 0], X[6:12, 1] = 1, 0.9, 0.4  # the ends are alike, each is more like itself
     X[12:] = np.eye(12, 16, 2)
-    assert found(written(tmp_path, pictures), X=X, n_neighbours=2) == {
-        frozenset(key for key in pictures if key.startswith("a/"))
+    assert found(written(tmp_path, images), X=X, n_neighbours=2) == {
+        frozenset(key for key in images if key.startswith("a/"))
     }
 
 
@@ -205,27 +212,27 @@ def test_neighbours_may_be_sought_outside_a_set():
 
 def test_two_looks_find_the_same(tmp_path):
     rgb = photograph(1)
-    pictures = {f"fish/{i:02d}.png": make(rgb) for i, make in enumerate(COPIES.values())}
-    images = scan(written(tmp_path, pictures))
-    assert str(find_copies(images)) == str(find_copies(images))
+    images = {f"fish/{i:02d}.png": make(rgb) for i, make in enumerate(COPIES.values())}
+    images = scan(written(tmp_path, images))
+    assert str(find_near_duplicates(images)) == str(find_near_duplicates(images))
 
 
 def test_the_same_bytes_are_copies_without_a_look(tmp_path):
     for name in ("a", "b", "c"):
         written(tmp_path, {f"fish/{name}.png": np.full((9, 9, 3), 80, np.uint8)})
-    copies = find_copies(scan(tmp_path))
-    assert [(p.key, p.other, p.how) for p in copies.pairs] == [
+    duplicates = find_near_duplicates(scan(tmp_path))
+    assert [(p.key, p.other, p.how) for p in duplicates.pairs] == [
         ("fish/a.png", "fish/b.png", "bytes"),
         ("fish/a.png", "fish/c.png", "bytes"),
     ]
-    assert copies.n_compared == 0
+    assert duplicates.n_compared == 0
 
 
-def test_a_picture_that_vanished_is_no_copy_and_no_error(tmp_path):
+def test_a_image_that_vanished_is_no_copy_and_no_error(tmp_path):
     rgb = photograph(1)
     images = scan(written(tmp_path, {f"fish/{n}.png": turned(rgb, 7 * n) for n in range(4)}))
     images.path(3).unlink()
-    groups = copy_groups(images, find_copies(images))
+    groups = near_duplicate_groups(images, find_near_duplicates(images))
     assert groups == ["fish/0.png"] * 3 + [""]
 
 
@@ -234,16 +241,16 @@ def test_features_give_the_cosine_of_the_evidence(tmp_path):
     images = scan(written(tmp_path, {f"fish/{n}.png": turned(rgb, 7 * n) for n in range(3)}))
     X = np.array([[1, 0, 0], [1, 0.1, 0], [0, 0, 1]], np.float32)
     V = dict(zip(images.keys.tolist(), centred(X), strict=True))
-    pairs = find_copies(images, X).pairs
+    pairs = find_near_duplicates(images, X).pairs
     assert len(pairs) >= 2
     assert [p.cosine for p in pairs] == pytest.approx([V[p.key] @ V[p.other] for p in pairs])
-    assert all(np.isnan(p.cosine) for p in find_copies(images).pairs)
+    assert all(np.isnan(p.cosine) for p in find_near_duplicates(images).pairs)
 
 
 def test_every_pair_is_progress(tmp_path):
     images = scan(written(tmp_path, {f"fish/{n}.png": photograph(n) for n in range(5)}))
     seen: list[tuple[int, int]] = []
-    find_copies(images, on_progress=lambda done, total: seen.append((done, total)))
+    find_near_duplicates(images, on_progress=lambda done, total: seen.append((done, total)))
     assert (5, 5) in seen
     assert all(done <= total for done, total in seen)
 
@@ -272,24 +279,24 @@ def test_joined_rows_have_one_root_and_it_is_the_smallest(n, edges):
     assert [joined.root(i) for i in range(n)] == [int(np.flatnonzero(row)[0]) for row in reach]
 
 
-def test_pairs_of_pictures_that_are_gone_count_for_nothing(tmp_path):
+def test_pairs_of_images_that_are_gone_count_for_nothing(tmp_path):
     images = scan(written(tmp_path, {f"fish/{n}.png": photograph(n) for n in range(2)}))
-    copies = Copies(3, 2, (CopyPair("fish/0.png", "fish/9.png", "pixels"),))
-    assert copy_groups(images, copies) == ["", ""]
+    duplicates = NearDuplicates(3, 2, (DuplicatePair("fish/0.png", "fish/9.png", "pixels"),))
+    assert near_duplicate_groups(images, duplicates) == ["", ""]
 
 
-# --- real pictures --------------------------------------------------------------------------
+# --- real images --------------------------------------------------------------------------
 
 
 def test_real_photographs_turned_and_mirrored_are_found_again(shared, tmp_path):
     files = sorted((shared / "data" / "imagenet-samples").glob("*/*"))[3:9]
-    pictures = {}
+    images = {}
     for n, file in enumerate(files):
         rgb = read_image(file)
         for i, degrees in enumerate((0, 70, 200)):
             copy = turned(rgb[:, ::-1].copy() if i == 1 else rgb, degrees)
-            pictures[f"x/{n}-{i}.jpg"] = copy
-    groups = found(written(tmp_path, pictures))
+            images[f"x/{n}-{i}.jpg"] = copy
+    groups = found(written(tmp_path, images))
     assert groups == {frozenset(f"x/{n}-{i}.jpg" for i in range(3)) for n in range(6)}
 
 
@@ -297,7 +304,7 @@ def test_different_real_fish_are_not_merged(shared):
     fish = shared / "data" / "fish4knowledge-mini"
     images = scan(fish, only=["Neoniphon sammara"])
     images = images.select(np.arange(0, len(images), 3))
-    copies = find_copies(images)
-    assert copies.n_compared > 100
-    trajectory = [(p.key.split("_")[1], p.other.split("_")[1]) for p in copies.pairs]
+    duplicates = find_near_duplicates(images)
+    assert duplicates.n_compared > 100
+    trajectory = [(p.key.split("_")[1], p.other.split("_")[1]) for p in duplicates.pairs]
     assert all(one == other for one, other in trajectory)

@@ -1,4 +1,4 @@
-"""Which pictures belong together."""
+"""Which images belong together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fishfeat.errors import DataError
-from fishfeat.images.grouping.hints import find_signs, leak_of, name_sign
+from fishfeat.images.grouping.hints import find_hints, leak_of, name_hint
 from fishfeat.images.grouping.rules import (
     encode_groups,
     group_by_pattern,
@@ -21,7 +21,7 @@ from fishfeat.images.grouping.rules import (
 )
 from fishfeat.images.scan import scan
 from fishfeat.records import ImageSet
-from fishfeat.records.near_duplicates import Copies, CopyPair
+from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates
 
 NAMES = st.one_of(
     st.just(""),
@@ -60,7 +60,7 @@ def together(images: ImageSet) -> set[frozenset[str]]:
 
 
 @given(st.lists(NAMES, max_size=30))
-def test_equal_names_share_a_number_and_pictures_without_one_stand_alone(names):
+def test_equal_names_share_a_number_and_images_without_one_stand_alone(names):
     codes = encode_groups(names)
     assert (codes.shape, codes.dtype) == ((len(names),), np.int64)
     for i, name in enumerate(names):
@@ -74,7 +74,7 @@ def test_numbers_run_from_zero_without_gaps(names):
     assert set(codes.tolist()) == set(range(codes.max() + 1))
 
 
-def test_what_the_pattern_finds_groups_the_pictures():
+def test_what_the_pattern_finds_groups_the_images():
     images = in_folders("cod/fish_1_a.jpg", "cod/fish_1_b.jpg", "dab/fish_2_a.jpg")
     grouped = group_by_pattern(images, r"fish_(\d+)_")
     assert grouped.groups.dtype == np.int64
@@ -83,7 +83,7 @@ def test_what_the_pattern_finds_groups_the_pictures():
         frozenset({"dab/fish_2_a.jpg"}),
     }
     assert grouped.grouping == (
-        r"Pictures in whose paths `fish_(\d+)_` finds the same belong together."
+        r"Images in whose paths `fish_(\d+)_` finds the same belong together."
     )
     assert grouped.keys is images.keys
 
@@ -109,11 +109,11 @@ def test_groups_that_were_there_are_replaced():
 
 
 @pytest.mark.parametrize("pattern", [r"fish_(\d+)?", r"fish_(\d*)(\d*)", r"fish_(\d+)"])
-def test_pictures_in_which_nothing_is_found_stand_alone_and_are_counted(pattern):
+def test_images_in_which_nothing_is_found_stand_alone_and_are_counted(pattern):
     images = in_folders("cod/fish_1.jpg", "cod/fish_x.jpg", "cod/fish_y.jpg")
     grouped = group_by_pattern(images, pattern)
     assert len(together(grouped)) == 3
-    assert grouped.grouping.endswith("2 pictures do not match it; each is a group of its own.")
+    assert grouped.grouping.endswith("2 images do not match it; each is a group of its own.")
 
 
 @pytest.mark.parametrize("pattern", ["frog_(.)", "(z*)", "(z)?(y)?", "z*"])
@@ -135,7 +135,7 @@ def test_a_number_that_restarts_in_every_folder_is_noticed_and_the_advice_mends_
     keys = ["set/cod/fish_1_a.jpg", "set/cod/fish_1_b.jpg", "set/dab/fish_1_a.jpg"]
     images = in_folders(*keys, "set/eel/fish_2_a.jpg")
     grouping = group_by_pattern(images, r"fish_(\d+)_").grouping
-    assert "1 groups hold pictures of several classes." in grouping
+    assert "1 groups hold images of several classes." in grouping
     advised = re.search("into the pattern: '(.+)'", grouping)[1]
     mended = group_by_pattern(images, advised)
     assert frozenset(keys[:2]) in together(mended)
@@ -143,7 +143,7 @@ def test_a_number_that_restarts_in_every_folder_is_noticed_and_the_advice_mends_
     assert "several classes" not in mended.grouping
 
 
-def test_an_unlabelled_picture_in_a_group_is_no_second_class():
+def test_an_unlabelled_image_in_a_group_is_no_second_class():
     images = image_set({"cod/fish_1_a.jpg": "cod", "new/fish_1_b.jpg": ""})
     grouped = group_by_pattern(images, r"fish_(\d+)_")
     assert grouped.groups.tolist() == [0, 0]
@@ -208,21 +208,21 @@ def test_the_outermost_folders_group():
     grouped = group_images(images, ["folder:2"])
     assert len(together(grouped)) == 4
     assert grouped.group_name.tolist() == ["", "north/cod", "north/dab", "south/cod"]
-    with pytest.raises(DataError, match=r"folder:3: the deepest picture lies in 2 folders below"):
+    with pytest.raises(DataError, match=r"folder:3: the deepest image lies in 2 folders below"):
         group_images(images, ["folder:3"])
 
 
 def test_rules_unite_and_chains_of_them_connect():
     images = in_folders("cod/1_a.jpg", "cod/1_b.jpg", "cod/2_b.jpg", "cod/3_c.jpg")
-    copies = Copies(4, 1, (CopyPair("cod/1_b.jpg", "cod/2_b.jpg", "pixels"),))
-    grouped = group_images(images, [r"pattern:(\d)_", "duplicates"], copies=copies)
+    duplicates = NearDuplicates(4, 1, (DuplicatePair("cod/1_b.jpg", "cod/2_b.jpg", "pixels"),))
+    grouped = group_images(images, [r"pattern:(\d)_", "duplicates"], duplicates=duplicates)
     assert together(grouped) == {
         frozenset({"cod/1_a.jpg", "cod/1_b.jpg", "cod/2_b.jpg"}),
         frozenset({"cod/3_c.jpg"}),
     }
     assert grouped.group_name.tolist() == ["1 + 2 + cod/1_b.jpg"] * 3 + ["3"]
-    assert "finds the same belong together. Near-copies belong together" in grouped.grouping
-    assert "2 of 4 pictures have one." in grouped.grouping
+    assert "finds the same belong together. Near-duplicates belong together" in grouped.grouping
+    assert "2 of 4 images have one." in grouped.grouping
 
 
 def test_names_of_two_rules_are_never_mistaken_for_one_another():
@@ -256,7 +256,7 @@ def test_a_column_of_the_csv_groups_by_its_name(tmp_path, draw_folder):
     assert by_boat.group_name.tolist() == ["boat0", "boat1"] * 4
     with pytest.raises(DataError, match=r"no such column. Did you mean boat\?"):
         scan(file, group_by=["column:boot"])
-    with pytest.raises(DataError, match="no picture has an entry in a column group"):
+    with pytest.raises(DataError, match="no image has an entry in a column group"):
         scan(root, group_by=["column"])
 
 
@@ -294,7 +294,7 @@ def test_shots_of_one_camera_within_seconds_are_a_burst(shot):
         *(frozenset(one) for one in "def"),
     }
     assert images.group_name.tolist()[0] == "A 2024-05-01 10:00:00"
-    assert "1 pictures do not say when" in images.grouping
+    assert "1 images do not say when" in images.grouping
     assert len(together(scan(shot, group_by=["time:1"]))) == 6
 
 
@@ -305,12 +305,12 @@ def test_fractions_of_a_second_count(tmp_path):
     assert images.groups.tolist() == [0, 0, 1]
 
 
-def test_pictures_that_do_not_say_when_are_refused_as_a_whole(folder):
-    with pytest.raises(DataError, match="none of 12 pictures says in its EXIF data when"):
+def test_images_that_do_not_say_when_are_refused_as_a_whole(folder):
+    with pytest.raises(DataError, match="none of 12 images says in its EXIF data when"):
         scan(folder, group_by=["time:5"])
 
 
-# --- signs ----------------------------------------------------------------------------------
+# --- hints ----------------------------------------------------------------------------------
 
 
 def test_a_planted_number_is_found_and_its_rule_finds_the_groups():
@@ -321,12 +321,12 @@ def test_a_planted_number_is_found_and_its_rule_finds_the_groups():
         for i in (1, 2)
     ]
     images = in_folders(*keys)
-    sign = name_sign(images)
-    assert sign.rule == r"pattern:fish_(\d+)_"
-    assert (sign.n_groups, sign.n_looked_at, sign.leak) == (18, 36, pytest.approx(0.8))
-    assert len(together(group_images(images, [sign.rule]))) == 18
-    assert "80% of the test pictures would have a sibling in training" in str(sign)
-    assert r"--group-by 'pattern:fish_(\d+)_' mends it" in str(sign)
+    hint = name_hint(images)
+    assert hint.rule == r"pattern:fish_(\d+)_"
+    assert (hint.n_groups, hint.n_looked_at, hint.leak) == (18, 36, pytest.approx(0.8))
+    assert len(together(group_images(images, [hint.rule]))) == 18
+    assert "80% of the test images would have a sibling in training" in str(hint)
+    assert r"--group-by 'pattern:fish_(\d+)_' mends it" in str(hint)
 
 
 @pytest.mark.parametrize(
@@ -341,37 +341,37 @@ def test_a_planted_number_is_found_and_its_rule_finds_the_groups():
     ],
 )
 def test_numbers_that_say_nothing_are_no_sign(name):
-    assert name_sign(in_folders(*(name(c, n) for c in "abc" for n in range(20)))) is None
+    assert name_hint(in_folders(*(name(c, n) for c in "abc" for n in range(20)))) is None
 
 
 def test_a_number_that_restarts_in_every_folder_counts_with_its_folder():
     keys = [f"{c}/{c}{n}-{i}.png" for c in "ab" for n in range(6) for i in range(3)]
     keys = [key.replace("/a", "/x").replace("/b", "/x") for key in keys]
     images = in_folders(*keys)
-    sign = name_sign(images)
-    assert sign.rule == r"pattern:([^/]+)/x(\d+)-"
-    assert len(together(group_images(images, [sign.rule]))) == 12
+    hint = name_hint(images)
+    assert hint.rule == r"pattern:([^/]+)/x(\d+)-"
+    assert len(together(group_images(images, [hint.rule]))) == 12
 
 
 def test_a_burst_is_a_sign(shot):
-    (sign,) = find_signs(scan(shot))
-    assert (sign.rule, sign.n_groups, sign.n_looked_at) == ("time:10", 1, 6)
+    (hint,) = find_hints(scan(shot))
+    assert (hint.rule, hint.n_groups, hint.n_looked_at) == ("time:10", 1, 6)
 
 
-def test_planted_copies_are_a_sign_and_different_pictures_are_none(tmp_path):
+def test_planted_copies_are_a_sign_and_different_images_are_none(tmp_path):
     rng = np.random.default_rng(0)
     for n in range(8):
         small = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-        picture = Image.fromarray(small).resize((160, 120), Image.Resampling.BICUBIC)
-        for place, copy in (("one", picture), ("two", picture.crop((8, 6, 156, 114)))):
+        image = Image.fromarray(small).resize((160, 120), Image.Resampling.BICUBIC)
+        for place, copy in (("one", image), ("two", image.crop((8, 6, 156, 114)))):
             (tmp_path / place).mkdir(exist_ok=True)
             copy.save(tmp_path / place / f"{'abcdefgh'[n]}.png")
     images = scan(tmp_path)
     X = np.tile(np.eye(8, dtype=np.float32), (2, 1))  # a copy has its original's vector
-    (sign,) = find_signs(images, X)
-    assert (sign.rule, sign.n_groups, sign.leak) == ("duplicates", 16, pytest.approx(0.8))
+    (hint,) = find_hints(images, X)
+    assert (hint.rule, hint.n_groups, hint.leak) == ("duplicates", 16, pytest.approx(0.8))
     alone = images.select(np.arange(8))
-    assert find_signs(alone, X[:8]) == []
+    assert find_hints(alone, X[:8]) == []
 
 
 def test_the_leak_is_what_random_folds_do():
@@ -394,5 +394,5 @@ def test_the_leak_is_what_random_folds_do():
         ("imagenet-samples", []),
     ],
 )
-def test_signs_in_the_names_of_real_pictures(shared, data, rules):
-    assert [sign.rule for sign in find_signs(scan(shared / "data" / data))] == rules
+def test_signs_in_the_names_of_real_images(shared, data, rules):
+    assert [hint.rule for hint in find_hints(scan(shared / "data" / data))] == rules

@@ -1,4 +1,4 @@
-"""Which pictures there are and what folders or a CSV say of each."""
+"""Which images there are and what folders or a CSV say of each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def error(data, **options) -> str:
 # --- folders ----------------------------------------------------------------------------------
 
 
-def test_the_label_is_the_folder_next_to_the_picture_however_deep(tmp_path):
+def test_the_label_is_the_folder_next_to_the_image_however_deep(tmp_path):
     touch(tmp_path, "cod/1.jpg", "sea/north/dab/1.jpg", "top.jpg")
     listing = list_data(tmp_path)
     assert listing.entries == [
@@ -64,7 +64,7 @@ def test_keys_are_sorted_by_code_point_whatever_the_order_on_disk(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [*sorted(SUFFIXES), ".JPG", ".Png"])
-def test_pictures_are_recognised_by_their_suffix(tmp_path, suffix):
+def test_images_are_recognised_by_their_suffix(tmp_path, suffix):
     assert keys(touch(tmp_path, f"cod/1{suffix}", "cod/1.txt", "cod/jpg")) == [f"cod/1{suffix}"]
 
 
@@ -116,7 +116,7 @@ def test_the_outermost_parts_rule(tmp_path):
     }
 
 
-def test_pictures_straight_in_a_part_have_no_label(tmp_path):
+def test_images_straight_in_a_part_have_no_label(tmp_path):
     touch(tmp_path, "train/cod/1.jpg", "test/7.jpg")
     assert by_key(tmp_path) == {"test/7.jpg": ("", "test"), "train/cod/1.jpg": ("cod", "train")}
 
@@ -131,11 +131,11 @@ def test_val_and_validation_are_one_part_and_so_no_split(tmp_path):
     assert {part for _, part in by_key(tmp_path).values()} == {""}
 
 
-def test_pictures_beside_the_parts_count_as_train_and_it_is_said(tmp_path):
+def test_images_beside_the_parts_count_as_train_and_it_is_said(tmp_path):
     touch(tmp_path, "train/cod/1.jpg", "test/cod/2.jpg", "extra/3.jpg")
     assert by_key(tmp_path)["extra/3.jpg"] == ("extra", "train")
     assert list_data(tmp_path).notes == [
-        "1 pictures belong to none of train, val and test and count as train."
+        "1 images belong to none of train, val and test and count as train."
     ]
 
 
@@ -157,7 +157,7 @@ def test_the_mask_folders_of_a_large_scale_fish_dataset_are_left_out_and_it_is_s
         ("Trout", "Trout"),
     ]
     assert listing.notes == [
-        "2 pictures in mask folders ('* GT') left out; --include '*' takes them."
+        "2 images in mask folders ('* GT') left out; --include '*' takes them."
     ]
 
 
@@ -198,7 +198,7 @@ def test_exclude_wins_over_include_and_both_are_counted(tmp_path):
     touch(tmp_path, "cod/1.jpg", "cod/2.jpg", "dab/1.jpg")
     listing = list_data(tmp_path, include=["cod"], exclude=["2.*"])
     assert [entry.key for entry in listing.entries] == ["cod/1.jpg"]
-    assert listing.notes == ["2 pictures left out by --include/--exclude."]
+    assert listing.notes == ["2 images left out by --include/--exclude."]
 
 
 def test_several_globs_are_alternatives(tmp_path):
@@ -208,7 +208,7 @@ def test_several_globs_are_alternatives(tmp_path):
 
 def test_a_glob_that_matches_nothing_is_said(tmp_path):
     touch(tmp_path, "cod/1.jpg")
-    assert list_data(tmp_path, exclude=["mask*"]).notes == ["No picture matches 'mask*'."]
+    assert list_data(tmp_path, exclude=["mask*"]).notes == ["No image matches 'mask*'."]
 
 
 def test_excluded_folders_do_not_count_as_parts(tmp_path):
@@ -252,7 +252,7 @@ def test_whatever_the_names_each_file_is_listed_once(names, folders):
         assert keys(root, include=["*"]) == sorted(expected)
 
 
-def test_a_folder_named_like_a_picture_is_a_folder(tmp_path):
+def test_a_folder_named_like_a_image_is_a_folder(tmp_path):
     touch(tmp_path, "x.jpg/1.jpg", "cod/2.jpg/3.jpg")
     assert by_key(tmp_path) == {"cod/2.jpg/3.jpg": ("2.jpg", ""), "x.jpg/1.jpg": ("x.jpg", "")}
 
@@ -299,19 +299,19 @@ def test_a_path_in_a_folder_that_is_not_there_is_said_plainly(tmp_path):
     assert error(data) == f"{data}: no such folder or CSV file."
 
 
-def test_a_folder_without_pictures_says_what_is_wanted(tmp_path):
+def test_a_folder_without_images_says_what_is_wanted(tmp_path):
     touch(tmp_path, "cod/1.txt")
     said = error(tmp_path)
-    assert said.startswith(f"{tmp_path} holds no pictures.")
-    assert "a folder for each class with pictures in it, or a CSV with the columns path" in said
+    assert said.startswith(f"{tmp_path} holds no images.")
+    assert "a folder for each class with images in it, or a CSV with the columns path" in said
     assert ".jpeg .jpg" in said
 
 
 def test_globs_that_leave_nothing_are_named(tmp_path):
     touch(tmp_path, "cod/1.jpg")
     said = error(tmp_path, include=["bod"], exclude=["x"])
-    assert f"{tmp_path} holds no pictures under --include 'bod' --exclude 'x'." in said
-    assert "No picture matches 'bod', 'x'." in said
+    assert f"{tmp_path} holds no images under --include 'bod' --exclude 'x'." in said
+    assert "No image matches 'bod', 'x'." in said
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -347,7 +347,7 @@ def test_group_and_part_are_read_and_parts_have_several_names(tmp_path):
 def test_rows_without_a_part_count_as_train_and_it_is_said(tmp_path):
     listing = list_data(table(tmp_path, "path,label,part\n1.jpg,cod,test\n2.jpg,cod,\n3.jpg,dab\n"))
     assert [entry.part for entry in listing.entries] == ["test", "train", "train"]
-    assert listing.notes == ["2 pictures belong to none of train, val and test and count as train."]
+    assert listing.notes == ["2 images belong to none of train, val and test and count as train."]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -421,8 +421,8 @@ def test_a_missing_path_column_is_named_with_what_was_found(tmp_path, text, foun
     assert error(table(tmp_path, text)).endswith(f"and may have group and part; found {found}.")
 
 
-def test_a_csv_with_nothing_but_its_header_holds_no_pictures(tmp_path):
-    assert "holds no pictures" in error(table(tmp_path, "path,label\n"))
+def test_a_csv_with_nothing_but_its_header_holds_no_images(tmp_path):
+    assert "holds no images" in error(table(tmp_path, "path,label\n"))
 
 
 def test_an_empty_path_is_named_by_its_line_in_the_file(tmp_path):
@@ -436,16 +436,16 @@ def test_an_unknown_part_is_named_with_what_is_allowed(tmp_path):
 
 
 @pytest.mark.parametrize("second", ["dab,7,test", "cod,8,test", "cod,7,train"])
-def test_one_picture_with_two_meanings_is_refused(tmp_path, second):
+def test_one_image_with_two_meanings_is_refused(tmp_path, second):
     rows = f"1.jpg,cod,7,test\n./1.jpg,{second}\n2.jpg,cod,7,test\n"
     file = table(tmp_path, f"path,label,group,part\n{rows}")
     assert error(file) == (
-        f"{file} lists 1 pictures more than once with different labels, groups or parts: '1.jpg'. "
-        "Keep one row for each picture."
+        f"{file} lists 1 images more than once with different labels, groups or parts: '1.jpg'. "
+        "Keep one row for each image."
     )
 
 
-def test_the_same_row_twice_is_one_picture(tmp_path):
+def test_the_same_row_twice_is_one_image(tmp_path):
     assert keys(table(tmp_path, "path,label\n1.jpg,cod\n1.jpg,cod\n")) == ["1.jpg"]
 
 
@@ -469,7 +469,7 @@ def test_an_archive_or_other_encoding_is_refused(tmp_path, data):
     )
 
 
-def test_a_folder_called_like_a_picture_is_listed_only_where_no_picture_is_in_it(tmp_path):
+def test_a_folder_called_like_a_image_is_listed_only_where_no_image_is_in_it(tmp_path):
     touch(tmp_path, "full.jpg/1.png", "empty.jpg/notes.txt", "cod/empty.png/deeper/notes.txt")
     keys = [entry.key for entry in list_data(tmp_path).entries]
     assert keys == ["cod/empty.png", "empty.jpg", "full.jpg/1.png"]

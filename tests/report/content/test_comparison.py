@@ -35,7 +35,7 @@ def test_the_random_run_of_the_same_classifier_stands_beside_the_grouped_one(mak
     assert worth.low <= worth.value <= worth.high
 
 
-def test_no_leak_is_told_between_runs_on_other_pictures(make_images, make_run):
+def test_no_leak_is_told_between_runs_on_other_images(make_images, make_run):
     images = make_images()
     few = images.select(np.arange(20))
     (standing,) = leaderboard([make_run(few), make_run(images, split="random")])
@@ -47,7 +47,7 @@ def test_no_leak_is_told_between_runs_on_other_pictures(make_images, make_run):
     ("change", "what"),
     [
         (lambda images: {"splits_digest": "0" * 64}, "folds"),
-        (lambda images: {"y": images.y[::-1].copy()}, "pictures or labels"),
+        (lambda images: {"y": images.y[::-1].copy()}, "images or labels"),
         (lambda images: {"class_names": np.array(["x", "y", "z"])}, "classes"),
     ],
 )

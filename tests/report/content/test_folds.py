@@ -49,7 +49,7 @@ def test_classes_with_fewer_groups_than_folds_stand_apart(pond):
         ("dab", True),
     ]
     assert [[row.name for row in part] for part in found.parts] == [["bream", "cod"], ["dab"]]
-    # By pictures dab has enough, and its groups stand on both sides.
+    # By images dab has enough, and its groups stand on both sides.
     assert [row.few for row in dealt(view(random, images)).classes] == [False] * 3
     assert {row.n_groups for row in dealt(view(random, images)).classes} == {None}
 
@@ -73,8 +73,8 @@ def test_one_run_speaks_for_all_on_the_same_folds(pond, make_run):
 def test_the_page_and_the_json_hold_the_counts_once_for_each_kind(pond, tmp_path, read_page):
     images, grouped, random = pond
     page = read_page(write_report([grouped, random], images, tmp_path))
-    assert page.text.count("Grouped folds: pictures and groups of each class") == 1
-    assert page.text.count("Random folds: pictures of each class") == 1
+    assert page.text.count("Grouped folds: images and groups of each class") == 1
+    assert page.text.count("Random folds: images of each class") == 1
     assert page.text.count("Fewer groups than folds") == 1
     found = json.loads((tmp_path / "report.json").read_text())["folds"]
     assert [(one["split"], one["n_folds"]) for one in found] == [("grouped", 3), ("random", 3)]
@@ -101,7 +101,7 @@ def test_no_monster_is_drawn(n_folds, n_repeats, make_images, make_run, tmp_path
     assert len(header) == 3 + n_repeats
 
 
-def test_the_csv_says_the_fold_of_every_picture(make_images, make_run, hold_out, tmp_path):
+def test_the_csv_says_the_fold_of_every_image(make_images, make_run, hold_out, tmp_path):
     everything = make_images(66)
     rest = everything.select(np.arange(60))
     held = hold_out(everything, range(60, 66))

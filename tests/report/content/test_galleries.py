@@ -7,7 +7,7 @@ from fishfeat.report.content.galleries import (
     first_of_each,
     galleries,
     thumbnails,
-    typical_pictures,
+    typical_images,
 )
 
 
@@ -19,29 +19,29 @@ def chosen(view, peers=()):
     return {gallery.name: gallery for gallery in galleries(view, peers)}
 
 
-def test_sure_and_wrong_pictures_are_wrong_and_the_surest_come_first(make_images, make_run):
+def test_sure_and_wrong_images_are_wrong_and_the_surest_come_first(make_images, make_run):
     images = make_images(40, groups_of=1)
     margin = np.random.default_rng(0).permutation(np.linspace(0.1, 0.9, 40))
     wrong = [2, 5, 11, 17, 23, 31]
     found = chosen(view_of(make_run(images, wrong=wrong, margin=margin), images))["sure_and_wrong"]
     sure = [i for i in wrong if margin[i] >= np.quantile(margin, 0.25)]
     assert [shot.row for shot in found.shots] == sorted(sure, key=lambda i: -margin[i])
-    assert not any(shot.right for shot in found.shots)
+    assert not any(shot.correct for shot in found.shots)
     assert all(shot.true != shot.predicted for shot in found.shots)
     assert found.total == len(sure)
 
 
-def test_unsure_pictures_are_those_with_the_smallest_margins(make_images, make_run):
+def test_unsure_images_are_those_with_the_smallest_margins(make_images, make_run):
     images = make_images(40, groups_of=1)
     found = chosen(view_of(make_run(images, margin=np.linspace(0.9, 0.1, 40)), images))["unsure"]
     assert [shot.row for shot in found.shots[:3]] == [39, 38, 37]
     assert found.total == 10
 
 
-def test_sure_and_right_pictures_are_right_and_one_of_each_class(make_images, make_run):
+def test_sure_and_right_images_are_right_and_one_of_each_class(make_images, make_run):
     images = make_images(30)
     found = chosen(view_of(make_run(images, wrong=[29]), images))["sure_and_right"]
-    assert all(shot.right and shot.true == shot.predicted for shot in found.shots)
+    assert all(shot.correct and shot.true == shot.predicted for shot in found.shots)
     assert sorted(shot.true for shot in found.shots) == ["bream", "cod", "dab"]
 
 
@@ -69,7 +69,7 @@ def test_a_run_alone_is_not_compared(make_images, make_run):
     assert "only_right" not in chosen(view_of(make_run(images), images))
 
 
-def test_of_each_group_one_picture_is_shown_and_the_others_counted(make_images, make_run):
+def test_of_each_group_one_image_is_shown_and_the_others_counted(make_images, make_run):
     images = make_images(40, groups_of=10)
     found = chosen(view_of(make_run(images, wrong=range(10, 20)), images))["sure_and_wrong"]
     assert [(shot.row, shot.more, shot.of) for shot in found.shots] == [(19, 9, "group")]
@@ -88,9 +88,9 @@ def test_a_view_finds_its_rows_in_a_larger_image_set(make_images, make_run):
         _ = view_of(run, images.select(np.arange(20))).rows
 
 
-def test_each_class_is_shown_by_the_picture_that_scores_highest_for_it(make_images, make_run):
+def test_each_class_is_shown_by_the_image_that_scores_highest_for_it(make_images, make_run):
     images = make_images(30)
-    found = typical_pictures(view_of(make_run(images), images))
+    found = typical_images(view_of(make_run(images), images))
     assert found == {"bream": 25, "cod": 27, "dab": 29}
 
 

@@ -9,8 +9,8 @@ from fishfeat.images.labels import merged, read_merge
 from fishfeat.report.content.galleries import View
 from fishfeat.report.findings.data_issues import (
     find_bursts,
+    find_label_issues,
     find_repeats,
-    find_suspects,
     look,
     merge_table,
 )
@@ -25,15 +25,15 @@ def rows_of(text):
     return list(csv.reader(io.StringIO(text)))
 
 
-# --- suspects -----------------------------------------------------------------------------------
+# --- label_issues -----------------------------------------------------------------------------------
 
 
-def test_surely_wrong_pictures_are_suspects_and_agreeing_runs_are_counted(make_images, make_run):
+def test_surely_wrong_images_are_suspects_and_agreeing_runs_are_counted(make_images, make_run):
     images = make_images(60)
     sure = np.full(60, 0.9)
     runs = [make_run(images, n, wrong=[7, 8, 30], margin=sure) for n in ("a", "b")]
     runs.append(make_run(images, "c", wrong=[7], margin=sure))
-    found = find_suspects([view_of(run, images) for run in runs])
+    found = find_label_issues([view_of(run, images) for run in runs])
     assert {one.row for one in found.found} == {7, 8, 30}
     by_row = {one.row: one for one in found.found}
     assert (by_row[7].agree, by_row[8].agree) == (2, 1)
@@ -44,7 +44,7 @@ def test_surely_wrong_pictures_are_suspects_and_agreeing_runs_are_counted(make_i
 def test_of_the_suspects_of_one_group_one_is_shown_and_all_are_exported(make_images, make_run):
     images = make_images(60, groups_of=6)
     run = make_run(images, wrong=[6, 7, 8, 30], margin=np.full(60, 0.9))
-    found = find_suspects([view_of(run, images)])
+    found = find_label_issues([view_of(run, images)])
     assert sorted(one.row // 6 for one in found.shown) == [1, 5]
     assert {one.row // 6: one.more for one in found.shown} == {1: 2, 5: 0}
     table = rows_of(exports.suspects_csv(found))
@@ -56,8 +56,8 @@ def test_the_best_run_with_probabilities_speaks_or_none(make_images, make_run):
     decision = make_run(images, "a", score_kind="decision")
     proba = make_run(images, "b", wrong=[7], margin=np.full(60, 0.9))
     both = [view_of(decision, images), view_of(proba, images)]
-    assert find_suspects(both).label == "b"
-    assert find_suspects(both[:1]) is None
+    assert find_label_issues(both).label == "b"
+    assert find_label_issues(both[:1]) is None
 
 
 # --- copies and bursts --------------------------------------------------------------------------
@@ -71,7 +71,13 @@ def test_identical_files_are_found_and_contradictions_come_first(make_images):
     found = find_repeats(make_images(20, digest=digest))
     assert [sorted(one.rows) for one in found.sets] == [[9, 10, 17], [4, 5]]
     assert (found.n_files, found.contradicting, found.leaking) == (3, 1, 1)
-    assert [row[0] for row in rows_of(exports.copies_csv(found))[1:]] == ["1", "1", "1", "2", "2"]
+    assert [row[0] for row in rows_of(exports.exact_duplicates_csv(found))[1:]] == [
+        "1",
+        "1",
+        "1",
+        "2",
+        "2",
+    ]
     assert find_repeats(images).sets == []
 
 
@@ -80,7 +86,7 @@ def test_the_largest_groups_are_named_with_how_well_they_are_known(make_images, 
     images = make_images(40, groups=groups, y=np.array([0, 1, 0, 1])[groups])
     found = find_bursts(view_of(make_run(images, wrong=range(3, 13)), images))
     assert [(one.name, one.n) for one in found] == [("#1", 20), ("#3", 12), ("#2", 5)]
-    assert (found[0].label, found[0].right) == ("cod", 0.5)
+    assert (found[0].label, found[0].correct) == ("cod", 0.5)
     assert found[0].share == pytest.approx(20 / 32)
 
 
@@ -138,12 +144,12 @@ def test_the_matrices_add_up_by_class_and_by_group(make_images, make_run):
         for kind in ("counts", "shares")
     ]
     by_class = rows_of(files["confusion-svc-by-class-counts.csv"])
-    assert by_class[0] == ["true class", "pictures", "bream", "cod", "dab"]
+    assert by_class[0] == ["true class", "images", "bream", "cod", "dab"]
     counts = np.array([row[2:] for row in by_class[1:]], int)
     np.testing.assert_array_equal(counts, confusion(view.run.y, view.predicted, 3))
     by_group = rows_of(files["confusion-svc-by-group-counts.csv"])
     assert len(by_group) == 1 + 15
-    assert by_group[0][:4] == ["group", "true class", "pictures", "named by mean score"]
+    assert by_group[0][:4] == ["group", "true class", "images", "named by mean score"]
     summed = sum(np.array(row[4:], int) for row in by_group[1:])
     np.testing.assert_array_equal(summed, counts.sum(axis=0))
     shares = np.array([row[4:] for row in rows_of(files["confusion-svc-by-group-shares.csv"])[1:]])

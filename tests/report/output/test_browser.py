@@ -98,8 +98,8 @@ def cell(browser, true, predicted, run="svc-grouped"):
     return one(every(row, "td")[columns.index(predicted)], "button")
 
 
-def pictures(browser):
-    """Keys of the pictures in the window, in order."""
+def images(browser):
+    """Keys of the images in the window, in order."""
     return [img.get_attribute("alt") for img in every(browser, "dialog[open] img")]
 
 
@@ -124,13 +124,13 @@ return canvas.getContext('2d').getImageData(0, 0, 1, 1).data[0];
 
 
 @pytest.mark.parametrize(("true", "predicted"), [("bream", "cod"), ("cod", "dab"), ("eel", "eel")])
-def test_a_click_on_a_cell_shows_its_pictures_and_no_others(page, pond, true, predicted):
+def test_a_click_on_a_cell_shows_its_images_and_no_others(page, pond, true, predicted):
     images, run, _ = pond
     cell(page, true, predicted).click()
     wanted = expected(images, run, true, predicted)
-    assert set(pictures(page)) == wanted
-    assert len(pictures(page)) == len(wanted) > 0
-    assert one(page, "#pictures-title").text.startswith(f"{len(wanted)} picture")
+    assert set(images(page)) == wanted
+    assert len(images(page)) == len(wanted) > 0
+    assert one(page, "#images-title").text.startswith(f"{len(wanted)} image")
     for img in every(page, "dialog[open] img"):
         row = images.keys.tolist().index(img.get_attribute("alt"))
         assert page.execute_script(RED, img) == pytest.approx(row * 7 % 256, abs=14)
@@ -139,16 +139,16 @@ def test_a_click_on_a_cell_shows_its_pictures_and_no_others(page, pond, true, pr
 def test_the_surest_answers_come_first(page, pond):
     cell(page, "bream", "cod").click()
     margins = dict(zip(pond[0].keys, np.linspace(0.2, 0.9, 180), strict=True))
-    shown = [margins[key] for key in pictures(page)]
+    shown = [margins[key] for key in images(page)]
     assert shown == sorted(shown, reverse=True)
 
 
-def test_the_list_of_mistakes_opens_pictures_too(page, pond):
+def test_the_list_of_mistakes_opens_images_too(page, pond):
     images, run, _ = pond
     button = one(page, "details.run[open] .opens")
     true, taken = one(page, "details.run[open] .pair tr:has(.opens) td").text.split("\n")
     button.click()
-    assert set(pictures(page)) == expected(images, run, true, taken)
+    assert set(images(page)) == expected(images, run, true, taken)
 
 
 def test_confused_classes_stand_together_on_request_and_numbers_stay_with_their_classes(page, pond):
@@ -168,7 +168,7 @@ def test_confused_classes_stand_together_on_request_and_numbers_stay_with_their_
     assert sorted(order) == list(range(10))
     assert abs(order.index(0) - order.index(1)) == 1  # bream and cod
     cell(page, "bream", "cod").click()
-    assert set(pictures(page)) == expected(images, run, "bream", "cod")
+    assert set(images(page)) == expected(images, run, "bream", "cod")
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     one(page, "input[name='order-svc-grouped'][value='class']").click()
     assert heads("thead") == heads("tbody") == names
@@ -183,8 +183,8 @@ def test_a_matrix_is_used_by_the_keyboard_alone(page, pond):
     page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert "of bream taken for cod" in active(page, "ariaLabel")
     page.switch_to.active_element.send_keys(Keys.ENTER)
-    assert set(pictures(page)) == expected(images, run, "bream", "cod")
-    assert active(page, "id") == "pictures-title"
+    assert set(images(page)) == expected(images, run, "bream", "cod")
+    assert active(page, "id") == "images-title"
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert every(page, "dialog[open]") == []
     assert "of bream taken for cod" in active(page, "ariaLabel")  # where one was before
@@ -192,7 +192,7 @@ def test_a_matrix_is_used_by_the_keyboard_alone(page, pond):
 
 def test_the_window_is_closed_by_its_button(page):
     cell(page, "bream", "cod").click()
-    one(page, "#pictures-close").click()
+    one(page, "#images-close").click()
     assert every(page, "dialog[open]") == []
 
 
@@ -200,7 +200,7 @@ def test_the_window_is_closed_by_its_button(page):
 
 
 def place_of(browser, images, row):
-    """Where the mark of a picture lies on the canvas, in pixels from its centre."""
+    """Where the mark of an image lies on the canvas, in pixels from its centre."""
     return browser.execute_script(
         """
         const {map} = JSON.parse(document.getElementById('explore').textContent);
@@ -216,7 +216,7 @@ def place_of(browser, images, row):
 
 
 @pytest.mark.parametrize("row", [0, 7, 62, 179])
-def test_pointing_at_a_mark_shows_its_picture_and_answer(page, pond, row):
+def test_pointing_at_a_mark_shows_its_image_and_answer(page, pond, row):
     images, *_ = pond
     canvas = one(page, "#map-canvas")
     page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
@@ -228,8 +228,8 @@ def test_pointing_at_a_mark_shows_its_picture_and_answer(page, pond, row):
     assert page.execute_script(RED, one(tip, "img")) == pytest.approx(row * 7 % 256, abs=14)
     assert ("✗" in tip.text) == (row in WRONG)
     ActionChains(page, 0).move_to_element_with_offset(canvas, int(x), int(y)).click().perform()
-    assert pictures(page) == [images.keys[row]]
-    assert "rf: " in one(page, "#pictures-note").text
+    assert images(page) == [images.keys[row]]
+    assert "rf: " in one(page, "#images-note").text
 
 
 def test_the_map_is_walked_by_arrow_keys_and_speaks(page, pond):
@@ -244,7 +244,7 @@ def test_the_map_is_walked_by_arrow_keys_and_speaks(page, pond):
     a, b = (place_of(page, images, images.keys.tolist().index(key)) for key in (first, second))
     assert b[0] > a[0]
     canvas.send_keys(Keys.ENTER)
-    assert pictures(page) == [second]
+    assert images(page) == [second]
 
 
 def test_only_errors_are_pointed_at_where_only_errors_are_asked_for(page, pond):
@@ -332,9 +332,9 @@ def test_a_matrix_of_many_classes_is_built_on_request(browser, make_images, make
     browser.get(write_report([run], images, tmp_path).as_uri())
     one(browser, "[data-build]").click()
     cell(browser, MANY[0], MANY[1]).click()
-    assert set(pictures(browser)) == expected(images, run, MANY[0], MANY[1])
-    assert len(pictures(browser)) == 2
-    one(browser, "#pictures-close").click()
+    assert set(images(browser)) == expected(images, run, MANY[0], MANY[1])
+    assert len(images(browser)) == 2
+    one(browser, "#images-close").click()
     one(browser, "input[value='together']").click()
     heads = [
         [th.get_attribute("title") for th in every(browser, f"table.confusion {part} th")]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
-from fishfeat.classify.validation.novelty import LeftOut, Unknown
+from fishfeat.classify.validation.novelty import LeftOutClass, Novelty
 from fishfeat.errors import DataError, SplitError
 from fishfeat.records import Rejected
-from fishfeat.records.near_duplicates import CopyPair
+from fishfeat.records.near_duplicates import DuplicatePair
 from fishfeat.report.content.comparison import Standing
 from fishfeat.report.content.sentences import noticed, split_notes, worth_more
 from fishfeat.report.output.page import write_report
@@ -51,9 +51,9 @@ def page(written, read_page):
 
 def test_the_page_says_the_score_the_protocol_and_what_the_leak_is_worth(page):
     assert "svc, the best of 2 runs, names 93.3\N{NO-BREAK SPACE}%" in page.text
-    assert "30 pictures of 3 classes in 15 groups" in page.text
-    assert "Each of 30 pictures was scored only by classifiers trained without its own" in page.text
-    assert "all pictures of one group kept in the same fold (15 groups)" in page.text
+    assert "30 images of 3 classes in 15 groups" in page.text
+    assert "Each of 30 images was scored only by classifiers trained without its own" in page.text
+    assert "all images of one group kept in the same fold (15 groups)" in page.text
     assert "the difference of +3.3 points (+0.0 to +10.0) may be chance" in page.text
     assert "No groups are known" not in page.text
 
@@ -63,7 +63,7 @@ def test_png_files_and_the_page_lie_side_by_side(written):
     confusion = {f"confusion-{n}.png" for n in ("svc-grouped", "rf-grouped", "svc-random")}
     assert written.name == "index.html"
     plots = confusion | {"leaderboard.png", "class_counts.png"}
-    assert names == plots | {"index.html", "report.json", "suspects.csv", "folds.csv"}
+    assert names == plots | {"index.html", "report.json", "label_issues.csv", "folds.csv"}
     assert all((written.parent / n).read_bytes().startswith(b"\x89PNG") for n in confusion)
 
 
@@ -91,7 +91,7 @@ def test_report_json_keeps_names_that_are_no_utf8(make_images, make_run, tmp_pat
     images = make_images(12, groups_of=None, names=HOSTILE)
     write_report([make_run(images, wrong=range(12), split="random")], images, tmp_path)
     found = json.loads((tmp_path / "report.json").read_text(encoding="ascii"))
-    unsure = found["runs"][0]["pictures"]["unsure"]["shown"]
+    unsure = found["runs"][0]["images"]["unsure"]["shown"]
     assert {shot["path"] for shot in unsure} <= set(images.keys.tolist())
 
 
@@ -111,7 +111,7 @@ def test_nothing_is_loaded_from_elsewhere(written, page):
     assert not re.search(r"@import|url\(", written.read_text(encoding="utf-8"))
 
 
-def test_links_and_pictures_point_at_something_on_the_page(page):
+def test_links_and_images_point_at_something_on_the_page(page):
     wanted = {href[1:] for href in page.attributes("href") if href.startswith("#")}
     assert len(page.ids) == len(set(page.ids))
     assert wanted <= set(page.ids)
@@ -126,26 +126,28 @@ def test_near_copies_stand_on_the_page_with_the_evidence_weakest_first(
 ):
     images = make_images()
     keys = images.keys.tolist()
-    sure = CopyPair(keys[0], keys[1], "pixels", 50, 40, 0.9, 0.999)
-    mirrored = CopyPair(keys[2], keys[3], "pixels", 9, 7, 0.5, 0.987, transform=(-1, 0, 9, 0, 1, 0))
-    gone = CopyPair(keys[0], "gone.png", "pixels")
-    copies = (sure, mirrored, gone, CopyPair(keys[4], keys[5], "bytes"))
-    page = write_report([make_run(images)], images, tmp_path, copies=copies).read_text()
-    section = page[page.index('id="near-copies"') :]
+    sure = DuplicatePair(keys[0], keys[1], "pixels", 50, 40, 0.9, 0.999)
+    mirrored = DuplicatePair(
+        keys[2], keys[3], "pixels", 9, 7, 0.5, 0.987, transform=(-1, 0, 9, 0, 1, 0)
+    )
+    gone = DuplicatePair(keys[0], "gone.png", "pixels")
+    duplicates = (sure, mirrored, gone, DuplicatePair(keys[4], keys[5], "bytes"))
+    page = write_report([make_run(images)], images, tmp_path, duplicates=duplicates).read_text()
+    section = page[page.index('id="near-duplicates"') :]
     assert section.index("0.987") < section.index("0.999")
     assert "mirrored, turned by 0°" in section
-    assert "2 pairs of pictures" in section
+    assert "2 pairs of images" in section
     assert "gone.png" not in page
 
 
-def test_each_picture_is_held_once(pond, page):
+def test_each_image_is_held_once(pond, page):
     stored = [attrs["id"] for tag, attrs in page.tags if tag == "image"]
     used = {attrs["href"][1:] for tag, attrs in page.tags if tag == "use"}
     assert len(stored) == len(set(stored)) <= len(pond[0])
     assert used == set(stored)
 
 
-def test_pictures_and_tables_are_named_for_screen_readers(page):
+def test_images_and_tables_are_named_for_screen_readers(page):
     drawn = [attrs for tag, attrs in page.tags if attrs.get("role") == "img"]
     assert drawn
     assert all(attrs["aria-label"] for attrs in drawn)
@@ -156,11 +158,11 @@ def test_pictures_and_tables_are_named_for_screen_readers(page):
     assert [tag for tag, _ in page.tags].count("caption") == n_tables
 
 
-def test_a_vanished_picture_gets_a_tile_that_says_so(make_images, make_run, tmp_path, read_page):
+def test_a_vanished_image_gets_a_tile_that_says_so(make_images, make_run, tmp_path, read_page):
     images = make_images()
     run = make_run(images, wrong=[20])
     images.path(25).unlink()
-    images.path(20).write_bytes(b"no picture")
+    images.path(20).write_bytes(b"no image")
     page = read_page(write_report([run], images, tmp_path))
     assert "fish_025.png (can no longer be read)" in page.attributes("aria-label")
     assert "fish_020.png (can no longer be read)" in page.attributes("aria-label")
@@ -182,8 +184,8 @@ def test_unreadable_files_are_named_with_their_reasons(pond, tmp_path, read_page
 def test_unknown_groups_are_said(make_images, make_run, tmp_path, read_page):
     images = make_images(groups_of=None)
     page = read_page(write_report([make_run(images, split="random")], images, tmp_path))
-    assert "No groups are known for these pictures" in page.text
-    assert "single pictures dealt to the folds at random" in page.text
+    assert "No groups are known for these images" in page.text
+    assert "single images dealt to the folds at random" in page.text
     found = json.loads((tmp_path / "report.json").read_text())
     assert found["cautions"][0].startswith("No groups are known")
     assert found["n_groups"] is None
@@ -229,11 +231,11 @@ def test_held_out_scores_stand_in_the_leaderboard(
     assert "Held-out test" in page.text
     assert "n = 6" in page.text
     assert (
-        "6 further pictures, set apart as the test part of the data set, were scored once"
+        "6 further images, set apart as the test part of the data set, were scored once"
         in page.text
     )
     assert (
-        "On 6 held-out pictures (3 groups), which had no part in choosing, svc names "
+        "On 6 held-out images (3 groups), which had no part in choosing, svc names "
         "100.0\N{NO-BREAK SPACE}% rightly."
     ) in page.text
     tiles = page.text[: page.text.index("Protocol.")].split()
@@ -305,12 +307,12 @@ def test_commands_in_sentences_are_code_and_nothing_else_is_markup(
 
 
 def test_how_groups_were_found_stands_among_the_notes(make_images, make_run, tmp_path, read_page):
-    grouping = r"Pictures in whose paths `fish_(\d+)_` finds the same belong together."
+    grouping = r"Images in whose paths `fish_(\d+)_` finds the same belong together."
     images = make_images(6, grouping=grouping)
     run = make_run(images, config={}, n_folds=2)
     assert split_notes([Standing("svc", run, None)], images) == [grouping]
     page = read_page(write_report([run], images, tmp_path))
-    assert r"Pictures in whose paths fish_(\d+)_ finds the same" in page.text
+    assert r"Images in whose paths fish_(\d+)_ finds the same" in page.text
 
 
 def test_a_classifier_that_knows_nothing_is_said_to(make_images, make_run, tmp_path, read_page):
@@ -347,10 +349,10 @@ def test_one_suspect_is_one_and_its_two_numbers_are_named(
     runs = [make_run(images, n, wrong=[7], margin=np.full(60, 0.9)) for n in ("svc", "rf")]
     text = read_page(write_report(runs, images, tmp_path)).text
     gap = "\N{NO-BREAK SPACE}"
-    assert "gives 1 picture another class than the given one" in text
+    assert "gives 1 image another class than the given one" in text
     assert f"probability: given 3.3{gap}%, seems 93.3{gap}%; other runs that agree: 1 of 1" in text
     assert "for the 1 comparison made" in text
-    assert not re.search(r"\b1 (pictures|comparisons|files|pairs|sets|groups|folds)\b", text)
+    assert not re.search(r"\b1 (images|comparisons|files|pairs|sets|groups|folds)\b", text)
 
 
 def test_the_merge_file_is_said_to_lie_beside_the_page(make_images, make_run, tmp_path, read_page):
@@ -367,20 +369,22 @@ def test_the_list_of_near_copies_is_linked_where_it_lies(
 ):
     images = make_images()
     keys = images.keys.tolist()
-    pairs = [CopyPair(keys[a], keys[b], "pixels", 9, 7, 0.5, 0.99) for a, b in ((0, 1), (1, 2))]
+    pairs = [
+        DuplicatePair(keys[a], keys[b], "pixels", 9, 7, 0.5, 0.99) for a, b in ((0, 1), (1, 2))
+    ]
     run, folder = make_run(images), tmp_path / "report"
-    page = read_page(write_report([run], images, folder, copies=pairs))
-    assert "../copies.csv" not in page.attributes("href")
-    assert "2 pairs of pictures, in 1 set:" in page.text
-    assert "1 set joins pictures of several classes" in page.text
-    (tmp_path / "copies.csv").write_text("path\n")
-    page = read_page(write_report([run], images, folder, copies=pairs[:1]))
-    assert "../copies.csv" in page.attributes("href")
-    assert "1 pair of pictures, in 1 set:" in page.text
-    assert "No set joins pictures of several classes" in page.text
+    page = read_page(write_report([run], images, folder, duplicates=pairs))
+    assert "../near_duplicates.csv" not in page.attributes("href")
+    assert "2 pairs of images, in 1 set:" in page.text
+    assert "1 set joins images of several classes" in page.text
+    (tmp_path / "near_duplicates.csv").write_text("path\n")
+    page = read_page(write_report([run], images, folder, duplicates=pairs[:1]))
+    assert "../near_duplicates.csv" in page.attributes("href")
+    assert "1 pair of images, in 1 set:" in page.text
+    assert "No set joins images of several classes" in page.text
 
 
-def test_many_classes_show_the_matrix_as_a_picture(make_images, make_run, tmp_path, read_page):
+def test_many_classes_show_the_matrix_as_a_image(make_images, make_run, tmp_path, read_page):
     images = make_images(70, class_names=[f"species {i:02}" for i in range(35)])
     page = read_page(write_report([make_run(images, wrong=[1, 2])], images, tmp_path))
     matrix = [attrs for tag, attrs in page.tags if tag == "img"]
@@ -394,7 +398,7 @@ def test_sparse_records_are_enough(make_images, make_run, tmp_path):
     assert write_report([bare], images, tmp_path).is_file()
 
 
-def test_unlabelled_pictures_are_counted(make_images, make_run, tmp_path, read_page):
+def test_unlabelled_images_are_counted(make_images, make_run, tmp_path, read_page):
     images = make_images()
     y = images.y.copy()
     y[-4:] = -1
@@ -403,10 +407,10 @@ def test_unlabelled_pictures_are_counted(make_images, make_run, tmp_path, read_p
     assert "4 of them without a label" in page.text
 
 
-def test_runs_on_pictures_that_are_gone_are_refused(make_images, make_run, tmp_path):
+def test_runs_on_images_that_are_gone_are_refused(make_images, make_run, tmp_path):
     images = make_images()
     run = make_run(images)
-    with pytest.raises(DataError, match=r"scored 2 pictures that are no longer in the data set"):
+    with pytest.raises(DataError, match=r"scored 2 images that are no longer in the data set"):
         write_report([run], images.select(np.arange(28)), tmp_path)
 
 
@@ -426,10 +430,10 @@ def test_what_an_earlier_report_left_is_taken_away_and_nothing_else(
     images = make_images(60)
     write_report([make_run(images, wrong=[7], margin=np.full(60, 0.9))], images, tmp_path)
     (tmp_path / "mine.csv").write_text("keep")
-    assert (tmp_path / "suspects.csv").is_file()
+    assert (tmp_path / "label_issues.csv").is_file()
     write_report([make_run(images, "rf")], images, tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
-    assert "suspects.csv" not in names
+    assert "label_issues.csv" not in names
     assert "confusion-svc-grouped.png" not in names
     assert {"mine.csv", "confusion-rf-grouped.png"} <= names
 
@@ -454,7 +458,7 @@ def test_who_is_behind_is_marked_once_and_the_tests_stand_beside(make_images, ma
 
 
 def test_the_page_says_what_the_score_means(pond, page, make_images, make_run, tmp_path, read_page):
-    assert "what to expect of pictures of new groups, such as a fish never seen before" in page.text
+    assert "what to expect of images of new groups, such as a fish never seen before" in page.text
     images = make_images(groups_of=None)
     other = read_page(write_report([make_run(images, split="random")], images, tmp_path))
     assert "of animals never seen before expect less" in other.text
@@ -470,7 +474,7 @@ def test_many_folds_are_summed_up_on_the_page(make_images, make_run, tmp_path, r
     assert len(found["runs"][0]["folds"]) == 21
 
 
-def test_a_learning_curve_says_whether_more_pictures_would_help():
+def test_a_learning_curve_says_whether_more_images_would_help():
     def verdict(gain, low, high):
         points = tuple(CurvePoint(s, 60 * s, 20 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
         return worth_more(
@@ -481,15 +485,15 @@ def test_a_learning_curve_says_whether_more_pictures_would_help():
     assert "would hardly help" in verdict(0.001, -0.004, 0.006)
     assert "cannot be told" in verdict(0.02, -0.02, 0.06)
     assert verdict(0.03, 0.01, 0.05).startswith(
-        "From 10 to 20 pictures a class, on average, lda gained"
+        "From 10 to 20 images a class, on average, lda gained"
     )
 
 
 def strangers(*auroc):
-    rows = (LeftOut(f"fish {i}", 9, one, "cod") for i, one in enumerate(auroc))
+    rows = (LeftOutClass(f"fish {i}", 9, one, "cod") for i, one in enumerate(auroc))
     known = [one for one in auroc if one is not None]
     mean = np.mean(known) if known else None
-    return Unknown("lda", False, 0, "grouped", "d", "nano", tuple(rows), mean, 1.0)
+    return Novelty("lda", False, 0, "grouped", "d", "nano", tuple(rows), mean, 1.0)
 
 
 def test_it_is_said_whether_a_species_never_seen_would_be_noticed():
@@ -505,7 +509,7 @@ def test_it_is_said_whether_a_species_never_seen_would_be_noticed():
 def test_species_left_out_stand_in_a_table_of_their_own(make_images, make_run, tmp_path, read_page):
     images = make_images()
     found = strangers(0.9, None, 0.875)
-    text = read_page(write_report([make_run(images)], images, tmp_path, unknown=[found])).text
+    text = read_page(write_report([make_run(images)], images, tmp_path, novelty=[found])).text
     section = text[text.index("Would it notice a species that it never saw?") :]
     assert noticed(found) in section
     assert "fish 2987.5" in section.replace("\n", "")

@@ -9,7 +9,7 @@ import pytest
 
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
-from fishfeat.classify.validation.novelty import LeftOut, Unknown
+from fishfeat.classify.validation.novelty import LeftOutClass, Novelty
 from fishfeat.records import Rejected
 from fishfeat.report.output.page import write_report
 from fishfeat.report.output.report_json import SCHEMA
@@ -40,8 +40,8 @@ def full(make_images, make_run, hold_out, tmp_path_factory):
     ]
     points = tuple(CurvePoint(s, 30 * s, 10 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
     curve = Curve("svc", False, 0, "grouped", "d", "nano", points, 0.0, -0.1, 0.1, 1.5)
-    classes = tuple(LeftOut(n, 20, a, "cod") for n, a in (("bream", 0.9), ("dab", None)))
-    strangers = Unknown("svc", False, 0, "grouped", "d", "nano", (*classes, *classes), 0.9, 2.5)
+    classes = tuple(LeftOutClass(n, 20, a, "cod") for n, a in (("bream", 0.9), ("dab", None)))
+    strangers = Novelty("svc", False, 0, "grouped", "d", "nano", (*classes, *classes), 0.9, 2.5)
     xy = np.random.default_rng(0).normal(size=(66, 2))
     laid_out = FeatureMap(images.keys, xy, "pca", 0.4, "nano")
     folder = tmp_path_factory.mktemp("full")
@@ -51,7 +51,7 @@ def full(make_images, make_run, hold_out, tmp_path_factory):
         folder,
         feature_map=laid_out,
         curves=[curve],
-        unknown=[strangers],
+        novelty=[strangers],
         group_matrix=True,
     )
     return folder
@@ -60,7 +60,7 @@ def full(make_images, make_run, hold_out, tmp_path_factory):
 def test_a_full_report_follows_the_schema(validator, full):
     found = json.loads((full / "report.json").read_text())
     validator.validate(found)
-    for name in ("suspects", "identical", "learning_curves", "unknown", "map", "rejected"):
+    for name in ("label_issues", "identical", "learning_curves", "unknown", "map", "rejected"):
         assert found[name], name
     assert found["merges"]["steps"]
     assert found["comparisons"]
@@ -88,7 +88,7 @@ def test_the_schema_refuses_what_is_missing_mistyped_or_unknown(validator, full)
         lambda d: d["leaderboard"][0].update(accuracy="93"),
         lambda d: d["runs"][0]["confusion"][0].append(0.5),
         lambda d: d["runs"][0]["per_class"][0].pop("recall"),
-        lambda d: d["suspects"]["found"][0].update(p_given=1.5),
+        lambda d: d["label_issues"]["found"][0].update(p_given=1.5),
     ):
         spoilt = copy.deepcopy(found)
         spoil(spoilt)
@@ -97,5 +97,5 @@ def test_the_schema_refuses_what_is_missing_mistyped_or_unknown(validator, full)
 
 def test_how_it_was_scored_is_a_sentence_and_the_protocol_a_number(full):
     found = json.loads((full / "report.json").read_text())
-    assert found["how_scored"].startswith("Each of 60 pictures was scored only by")
+    assert found["how_scored"].startswith("Each of 60 images was scored only by")
     assert found["protocol"] == 1

@@ -14,7 +14,7 @@ def opened(text):
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
-def test_each_thumbnail_is_of_its_own_picture(make_images):
+def test_each_thumbnail_is_of_its_own_image(make_images):
     images = make_images(12)
     found = small_thumbnails(images, range(12))
     assert found.all_held
@@ -40,7 +40,7 @@ def test_the_budget_is_kept_and_the_first_come_first(make_images):
     assert not part.all_held
 
 
-def test_a_picture_that_is_gone_has_an_empty_thumbnail(make_images):
+def test_a_image_that_is_gone_has_an_empty_thumbnail(make_images):
     images = make_images(3)
     images.path(1).unlink()
     found = small_thumbnails(images, range(3))
@@ -48,7 +48,7 @@ def test_a_picture_that_is_gone_has_an_empty_thumbnail(make_images):
     assert thumb_lines(found, 3).split("\n") == [found.encoded[0], "", found.encoded[2]]
 
 
-def test_every_picture_is_wanted_once_and_rare_classes_early(make_images):
+def test_every_image_is_wanted_once_and_rare_classes_early(make_images):
     y = np.array([0] * 50 + [1] * 5 + [2] * 5)
     rows = most_wanted(make_images(60, y=y), [59, 3, 59])
     assert rows[:2] == [59, 3]

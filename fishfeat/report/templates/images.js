@@ -1,4 +1,4 @@
-// --- what is known of every picture, and the window that shows some of them ---
+// --- what is known of every image, and the window that shows some of them ---
 const known = JSON.parse(byId('explore').textContent);
 const number = new Intl.NumberFormat('en');
 const many = (n, noun) => `${number.format(n)} ${noun}${n === 1 ? '' : 's'}`;
@@ -33,27 +33,27 @@ const figure = (row, run) => {
   return make('figure', { title: known.keys[row] }, tile(row), caption);
 };
 
-const dialog = byId('pictures');
+const dialog = byId('images');
 const AT_ONCE = 120;
 let waiting = [];
 const showMore = (run) => {
   const next = waiting.splice(0, AT_ONCE);
-  byId('pictures-list').append(...next.map((row) => make('li', {}, figure(row, run))));
-  byId('pictures-more').hidden = waiting.length === 0;
-  byId('pictures-more').textContent = `Show more (${number.format(waiting.length)})`;
+  byId('images-list').append(...next.map((row) => make('li', {}, figure(row, run))));
+  byId('images-more').hidden = waiting.length === 0;
+  byId('images-more').textContent = `Show more (${number.format(waiting.length)})`;
 };
-const showPictures = (title, rows, run, note) => {
-  byId('pictures-title').textContent = title;
-  byId('pictures-note').textContent = note;
-  byId('pictures-list').replaceChildren();
+const showImages = (title, rows, run, note) => {
+  byId('images-title').textContent = title;
+  byId('images-note').textContent = note;
+  byId('images-list').replaceChildren();
   waiting = [...rows];
   showMore(run);
-  byId('pictures-more').onclick = () => showMore(run);
+  byId('images-more').onclick = () => showMore(run);
   dialog.showModal();
   dialog.scrollTop = 0;
-  byId('pictures-title').focus();
+  byId('images-title').focus();
 };
-byId('pictures-close').addEventListener('click', () => dialog.close());
+byId('images-close').addEventListener('click', () => dialog.close());
 dialog.addEventListener('click', (event) => { if (event.target === dialog) dialog.close(); });
 
 // i and j count in the run's own classes.
@@ -65,14 +65,14 @@ const showCell = (run, i, j) => {
   const what = i === j ? 'named rightly' : `taken for ${className(taken)}`;
   const held = rows.filter(thumb).length;
   const missing = held < rows.length ? `; thumbnails of ${number.format(held)} are in this page` : '';
-  showPictures(`${many(rows.length, 'picture')} of ${className(given)} ${what}`, rows, run,
+  showImages(`${many(rows.length, 'image')} of ${className(given)} ${what}`, rows, run,
     `${run.label}; the surest answer first${missing}.`);
 };
 const runOf = (element) => known.runs.find((run) => run.slug === element.dataset.run);
 for (const place of document.querySelectorAll('[data-cell]')) {
   const [i, j] = place.dataset.cell.split(' ').map(Number);
   const button = make('button', { type: 'button', className: 'opens', textContent: place.textContent });
-  button.title = 'Show these pictures';
+  button.title = 'Show these images';
   button.addEventListener('click', () => showCell(runOf(place), i, j));
   place.replaceChildren(button);
 }

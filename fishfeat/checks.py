@@ -1,0 +1,220 @@
+"""Every warning that a user can meet, written once: what it is called and what it means.
+
+A *check* has an id, a severity and an explanation. Where data or scores do not pass it, the code
+makes a `Finding` with the numbers and the fix. The console, the page and `report.json` show the
+same findings, and `fishfeat checks` prints this list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "info"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that fishfeat looks at.
+
+    Attributes
+    ----------
+    id
+        Short name for programs, such as 'no-groups'.
+    severity
+        'error' (the scores mislead), 'warning' (read the scores with care) or 'info'.
+    title
+        What is wrong, in a few words.
+    explanation
+        Why it matters and what helps, for a reader who meets it for the first time.
+    """
+
+    id: str
+    severity: Severity
+    title: str
+    explanation: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A check that was not passed.
+
+    Attributes
+    ----------
+    check
+        Id of the check.
+    message
+        What was found, with numbers.
+    fix
+        What to do, with the command; '' where there is nothing to do.
+    """
+
+    check: str
+    message: str
+    fix: str = ""
+
+    def __post_init__(self) -> None:
+        if self.check not in CHECKS:
+            raise ValueError(f"check must be one of {', '.join(CHECKS)}; got {self.check!r}.")
+
+    @property
+    def severity(self) -> Severity:
+        """Severity of the check."""
+        return CHECKS[self.check].severity
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.fix}".strip()
+
+
+_ALL = (
+    # Data
+    Check(
+        "too-few-classes",
+        "warning",
+        "Fewer than two classes",
+        "A classifier needs at least two classes. Images of one class can be embedded, but "
+        "`fishfeat fit` cannot compare anything.",
+    ),
+    Check(
+        "unlabelled-images",
+        "info",
+        "Images without a label",
+        "Images without a label are embedded. They are not used for training and not scored.",
+    ),
+    Check(
+        "truncated-images",
+        "warning",
+        "Truncated files are used",
+        "The file of such an image ends too early. With --allow-truncated the part that can be "
+        "decoded is used; the rest is grey, black or white.",
+    ),
+    Check(
+        "related-names",
+        "warning",
+        "File names suggest related images",
+        "A number that repeats in the file names often belongs to one animal, one photograph or one "
+        "day. With a random split, related images are on both sides and the score is too high.",
+    ),
+    Check(
+        "bursts",
+        "warning",
+        "Capture times suggest bursts",
+        "Images that one camera took within a few seconds often show the same animal. With a random "
+        "split they are on both sides and the score is too high.",
+    ),
+    Check(
+        "near-duplicates",
+        "warning",
+        "Near-duplicates in a sample",
+        "Near-duplicates are copies of one photograph: rotated, mirrored, cropped, resized or "
+        "brightened. With a random split they are on both sides and the score is too high.",
+    ),
+    Check(
+        "groups-across-classes",
+        "warning",
+        "Groups hold images of several classes",
+        "A group usually is one animal and so has one class. Groups with several classes often come "
+        "from a number that starts again in every folder.",
+    ),
+    # Splits
+    Check(
+        "no-groups",
+        "warning",
+        "No groups are known",
+        "Where images of one animal, or copies of one photograph, are on both sides of a split, the "
+        "scores are too high and the intervals are too narrow.",
+    ),
+    Check(
+        "few-groups-in-class",
+        "warning",
+        "A class has fewer groups than folds",
+        "Some folds score no image of such a class, so the figures of these folds do not cover it.",
+    ),
+    Check(
+        "one-group-in-class",
+        "error",
+        "A class has a single group",
+        "When its images are scored, no image of the class is in training. They are always "
+        "classified incorrectly.",
+    ),
+    Check(
+        "class-only-held-out",
+        "error",
+        "A class is only in the held-out images",
+        "No image of the class is in training, so its held-out images are always classified "
+        "incorrectly.",
+    ),
+    # Scores
+    Check(
+        "above-chance-on-shuffled-labels",
+        "error",
+        "Shuffled labels score above chance",
+        "A classifier that is trained on shuffled labels can only guess. A higher score shows data "
+        "leakage between training and test images.",
+    ),
+    Check(
+        "approximate-kernel",
+        "info",
+        "svc uses a Nyström approximation",
+        "With many images, svc compares each image with a sample of them (Nyström components) "
+        "instead of with all.",
+    ),
+    Check(
+        "random-split-with-groups",
+        "error",
+        "The split is random although groups are known",
+        "Images of one group are on both sides of the split, so the scores are too high.",
+    ),
+    Check(
+        "not-better-than-majority",
+        "warning",
+        "Not better than the most frequent class",
+        "A classifier must be better than one that always predicts the most frequent class.",
+    ),
+    Check(
+        "not-significant",
+        "info",
+        "Runs are not significantly different from the best",
+        "The difference may be chance. The tests are below the leaderboard.",
+    ),
+    Check(
+        "best-of-many",
+        "info",
+        "The best of several runs",
+        "The run was chosen by the score that is shown, so the score is slightly too high. Images "
+        "that are held out choose nothing: their score has no such bias.",
+    ),
+    Check(
+        "uncertain-images",
+        "info",
+        "Uncertain images are often classified incorrectly",
+        "Images with a small margin between the two best classes are classified incorrectly more "
+        "often. Review them by hand.",
+    ),
+    Check(
+        "low-recall",
+        "warning",
+        "Classes with low recall",
+        "Recall is the share of a class's images that are classified correctly.",
+    ),
+    Check(
+        "few-groups",
+        "warning",
+        "Classes with few groups",
+        "Images of one group are one piece of evidence. The figures of a class with few groups are "
+        "uncertain, however many images it has.",
+    ),
+    Check(
+        "left-out-runs",
+        "warning",
+        "Runs are left out",
+        "Runs that used other images, groups or folds cannot be compared and are left out.",
+    ),
+    Check(
+        "stale-model",
+        "warning",
+        "The model has other classes than the data set",
+        "The classes of the data set have changed since the model was fitted.",
+    ),
+)
+CHECKS = {check.id: check for check in _ALL}

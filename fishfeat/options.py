@@ -1,0 +1,236 @@
+"""Every option that a user can set: one frozen record for each step, with types and defaults.
+
+The command line, the stages and the library take these records. An option is declared here and
+nowhere else; a test compares the command line with it. This module loads no numpy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Resize = Literal["squash", "pad", "crop"]
+Pool = Literal["auto", "avg", "max", "token"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Runtime = Literal["auto", "eager", "compile", "openvino"]
+MapMethod = Literal["pca", "umap"]
+Strategy = Literal["auto", "grouped", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupingOptions:
+    """Which images are related and must stay on one side of every split.
+
+    Attributes
+    ----------
+    group_by
+        Rules: 'pattern:REGEX', 'column', 'column:NAME', 'folder:N', 'time:SECONDS', 'duplicates',
+        'auto' or 'none'. Images that any rule relates are one group. None is the rules last used
+        on this data set, else the groups that a table brings.
+    """
+
+    group_by: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanOptions(GroupingOptions):
+    """Which files are images of the data set, and which class each has.
+
+    A command takes an option that is None as it was when the same data set was last listed; an
+    empty option is off. In `fishfeat.scan` None and empty are the same.
+
+    Attributes
+    ----------
+    include, exclude
+        Globs over the path or, without a slash, over each folder and file name. Mask folders
+        ('<class> GT' beside '<class>') are left out unless `include` is given.
+    class_pattern
+        Regular expression that finds the class name in the folder's name.
+    merge
+        Class -> the class it becomes, as a mapping or a CSV file of two columns; applied after
+        `class_pattern`.
+    only, drop
+        Class names, after `class_pattern` and `merge`, to keep or to leave out. Images without a
+        label stay unless `only` is given.
+    allow_truncated
+        Use images whose files end too early as far as they can be decoded. False rejects them.
+    """
+
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] | None = None
+    class_pattern: str | None = None
+    merge: str | os.PathLike[str] | Mapping[str, str] | None = None
+    only: tuple[str, ...] | None = None
+    drop: tuple[str, ...] | None = None
+    allow_truncated: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions:
+    """What to change in the backbone that was last used on a data set.
+
+    With a `backbone`, options that are None have the defaults of `fishfeat.BackboneSpec`; without
+    one, those of the backbone last used. The fields other than `backbone` and `layer` mean what
+    they mean in `BackboneSpec`.
+
+    Attributes
+    ----------
+    backbone
+        Name as `fishfeat.make_spec` takes it. None is the backbone last used on the data set, else
+        the default.
+    layer
+        Layers to embed in one pass, each into a feature file of its own. 'all-blocks' is every
+        block.
+    """
+
+    backbone: str | None = None
+    img_size: int | None = None
+    resize: Resize | None = None
+    pool: Pool | None = None
+    layer: tuple[str, ...] | None = None
+    tta: str | None = None
+    precision: Precision | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How a network runs. It changes features by rounding only.
+
+    Attributes
+    ----------
+    runtime
+        Inference runtime: 'eager', 'compile' (torch.compile), 'openvino', or 'auto', which measures
+        those that can pay for the number of images and uses the fastest whose features match fp32.
+    batch_size
+        Images in one batch. None is what suits the device.
+    workers
+        Threads that decode, and on a CPU also run the network. None is one for each core.
+    device
+        'cpu', 'cuda', 'mps' or 'auto'.
+    """
+
+    runtime: Runtime = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    device: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(ScanOptions, BackboneOptions, EngineOptions):
+    """Options of `fishfeat extract`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seeded:
+    """What several steps share.
+
+    Attributes
+    ----------
+    seed
+        Seed of the folds and of the classifiers.
+    """
+
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitOptions(_Seeded):
+    """Which images train and which are scored.
+
+    Attributes
+    ----------
+    cv
+        Number of folds, or 'logo': each group is left out in turn.
+    repeats
+        How often the folds are drawn, with seeds `seed`, `seed` + 1, ...
+    test
+        Share of the images to hold out and score once (whole groups, stratified). 0 holds out none.
+        None is the test part of the data set, where it has one.
+    """
+
+    cv: int | str = 5
+    repeats: int = 1
+    test: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierOptions(_Seeded):
+    """How a classifier is fitted.
+
+    Attributes
+    ----------
+    balanced
+        Weight classes inversely to their number of images.
+    search
+        Budget of a search for settings inside each training fold: '20' (trials) or '60s' (seconds a
+        fit). None searches nothing.
+    device
+        Where xgb grows its trees: 'cpu', 'cuda' or 'cuda:N'.
+    """
+
+    balanced: bool = False
+    search: str | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """Where fits run.
+
+    Attributes
+    ----------
+    jobs
+        Fits at the same time. -1 is one for each core.
+    backend
+        'dask' or 'ray' for worker processes on this machine; 'dask:ADDRESS' or 'ray:ADDRESS' for a
+        cluster. None is the threads of this process.
+    """
+
+    jobs: int = -1
+    backend: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions(SplitOptions, ClassifierOptions, WorkerOptions, GroupingOptions):
+    """Options of `fishfeat fit`.
+
+    Attributes
+    ----------
+    clf
+        Names of classifiers. Empty is svc, rf and xgb.
+    ensemble
+        Add the soft-voting ensemble: the mean of the classifiers' probabilities.
+    permute
+        How often to score each classifier on shuffled labels, which must give chance.
+    learning_curve
+        Also score the classifiers that `clf` names (else logreg) on growing shares of the training
+        groups.
+    novelty
+        Also leave each class out in turn: are the classifiers that `clf` names (else logreg) less
+        confident on a species that was not in training?
+    """
+
+    clf: tuple[str, ...] = ()
+    ensemble: bool = False
+    permute: int = 0
+    learning_curve: bool = False
+    novelty: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Options of `fishfeat report`.
+
+    Attributes
+    ----------
+    map_method
+        How the features are laid out on the map: 'pca' or 'umap'. None is 'pca', or no map where
+        the features cannot be read.
+    group_matrix
+        Also write each run's confusion matrix as CSV files, by class and by group.
+    """
+
+    map_method: MapMethod | None = None
+    group_matrix: bool = False
