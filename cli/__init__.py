@@ -1,1 +1,1 @@
-"""The command line: parse, one library call, print."""
+"""The command line: parse, call the library once, print."""

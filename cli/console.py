@@ -1,4 +1,4 @@
-"""What people and programs see: tables, bars and messages, or one JSON document."""
+"""What people and programs see: tables, progress bars and messages, or one JSON document."""
 
 from __future__ import annotations
 
@@ -7,31 +7,23 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
-
-from fishfeat.files import plain
 from fishfeat.report.text import shown
 
-WIDE = 160  # columns of text, where what is printed is no terminal
+if TYPE_CHECKING:  # rich is loaded when something is printed
+    from rich.console import Console as RichConsole
+    from rich.progress import ProgressColumn
+
+# Columns of text where the output is not a terminal.
+WIDE = 160
+# Number of the format of the JSON documents; it rises where keys change.
+PROTOCOL = 2
 OnProgress = Callable[[int, int], None]
 
 
-class Output:
+class Console:
     """Results go to stdout, everything else to stderr.
 
     Parameters
@@ -39,43 +31,84 @@ class Output:
     as_json
         One JSON document on stdout instead of tables.
     quiet
-        No messages but warnings, and no bars.
+        No messages but warnings, and no progress bars.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self.out = Console(highlight=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    @cached_property
+    def out(self) -> RichConsole:
+        """Where results go."""
+        from rich.console import Console as RichConsole
+
+        return RichConsole(highlight=False, soft_wrap=True)
+
+    @cached_property
+    def err(self) -> RichConsole:
+        """Where messages go."""
+        from rich.console import Console as RichConsole
+
+        return RichConsole(stderr=True, highlight=False, soft_wrap=True)
 
     def show_log(self) -> None:
-        """Print the library's messages on stderr."""
+        """Print the messages of the library on stderr."""
         logger = logging.getLogger("fishfeat")
-        logger.handlers = [_LogHandler(self.err)]
+        logger.handlers = [_LogHandler(self)]
         logger.setLevel(logging.WARNING if self.quiet else logging.INFO)
         logger.propagate = False
 
     def document(self, content: Mapping[str, Any]) -> None:
         """Print the JSON document, where it was asked for."""
-        if self.as_json:
-            sys.stdout.write(json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+        if not self.as_json:
+            return
+        from fishfeat.files import plain
+
+        numbered = {"protocol": PROTOCOL, **content}
+        sys.stdout.write(json.dumps(plain(numbered), indent=1, allow_nan=False) + "\n")
 
     def say(self, text: str) -> None:
         """Print a result as text, unless JSON was asked for."""
         if not self.as_json:
             self.out.print(printable(text), markup=False)
 
+    def warn(self, message: str) -> None:
+        """Print a warning on stderr."""
+        self._print_styled(message, "yellow")
+
+    def error(self, message: str) -> None:
+        """Print an error on stderr."""
+        from rich.text import Text
+
+        self.err.print(Text("Error: ", style="bold red") + Text(printable(message)))
+
+    def log(self, record: logging.LogRecord) -> None:
+        """Print a message of the library on stderr."""
+        style = "yellow" if record.levelno >= logging.WARNING else "dim"
+        self._print_styled(record.getMessage(), style)
+
+    def _print_styled(self, message: str, style: str) -> None:
+        from rich.text import Text
+
+        self.err.print(Text(printable(message), style=style))
+
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Print a table; columns after the first are aligned right."""
+        """Print a table; columns after the first are aligned right.
+
+        No figure is cut: columns that do not fit the width are in a second table.
+        """
         if self.as_json:
             return
+        from rich.text import Text
+
         self.out.print(Text(printable(title), style="bold"))
         cells = [[printable(str(cell)) for cell in row] for row in rows]
         width = self.out.width if self.out.is_terminal else WIDE
-        for part in fitting(columns, cells, width=width):
-            self._part(columns, cells, part, width=width)
+        for part in split_columns(columns, cells, width=width):
+            self._print_part(columns, cells, part, width=width)
 
-    def _part(
+    def _print_part(
         self,
         columns: Sequence[str],
         cells: Sequence[Sequence[str]],
@@ -83,36 +116,51 @@ class Output:
         *,
         width: int,
     ) -> None:
-        """Some columns as a table, or line by line where even two of them are too wide."""
-        if _wide(_widths(columns, cells, part)) > width:
+        """Print some columns as a table, or line by line where two of them are too wide."""
+        from rich.console import Console as RichConsole
+        from rich.markup import escape
+        from rich.table import Table
+
+        if _table_width(_column_widths(columns, cells, part)) > width:
             for row in cells:
-                self.say("\n  ".join([row[0], *(f"{columns[i]}: {row[i]}" for i in part[1:])]))
+                lines = [row[0], *(f"{columns[i]}: {row[i]}" for i in part[1:])]
+                self.say("\n  ".join(lines))
             return
         table = Table()
-        for i, head in zip(part, _heads(columns, cells, part, width=width), strict=True):
-            table.add_column(escape(head), justify="right" if i else "left", no_wrap=True)
+        heads = _fold_heads(columns, cells, part, width=width)
+        for i, head in zip(part, heads, strict=True):
+            justify = "right" if i else "left"
+            table.add_column(escape(head), justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for row in cells:
             table.add_row(*(escape(row[i]) for i in part))
-        # What is no terminal has no width of its own; rich would take 80 columns.
-        console = self.out if self.out.is_terminal else Console(width=width, file=self.out.file)
+        console = self.out
+        if not console.is_terminal:  # it has no width of its own; rich would use 80 columns
+            console = RichConsole(width=width, file=self.out.file)
         console.print(table)
 
-    def error(self, message: str) -> None:
-        """Print an error on stderr."""
-        self.err.print(Text("Error: ", style="bold red") + Text(printable(message)))
-
     @contextlib.contextmanager
-    def bar(self, description: str, unit: str) -> Iterator[OnProgress]:
+    def progress(self, description: str, unit: str) -> Iterator[OnProgress]:
         """A progress bar with rate and time left, on a terminal, once there is something to do."""
-        columns = (
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done, total: None
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            _Rate(unit),
+            _rate_column(unit),
             TimeRemainingColumn(),
+            console=self.err,
+            transient=True,
         )
-        hidden = self.quiet or not self.err.is_terminal
-        progress = Progress(*columns, console=self.err, transient=True, disable=hidden)
         task = progress.add_task(description)
 
         def on_progress(done: int, total: int) -> None:
@@ -125,14 +173,17 @@ class Output:
             progress.stop()
 
 
-class _Rate(ProgressColumn):
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
+def _rate_column(unit: str) -> ProgressColumn:
+    """A column of a progress bar: '93 images/s'."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
 
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f} {self.unit}/s" if speed else "", style="cyan")
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.0f} {unit}/s" if speed else "", style="cyan")
+
+    return Rate()
 
 
 class _LogHandler(logging.Handler):
@@ -141,62 +192,68 @@ class _LogHandler(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        style = "yellow" if record.levelno >= logging.WARNING else "dim"
-        self.console.print(Text(printable(record.getMessage()), style=style))
+        self.console.log(record)
 
 
 def printable(text: str) -> str:
-    """Text that any terminal takes: undecodable bytes and control characters as escapes."""
+    """Text that every terminal can show: undecodable bytes and control characters as escapes."""
     return "\n".join(shown(line) for line in text.split("\n"))
 
 
 # --- tables that fit ------------------------------------------------------------------------
 
 
-def fitting(
+def split_columns(
     columns: Sequence[str], cells: Sequence[Sequence[str]], *, width: int
 ) -> list[list[int]]:
-    """Which columns stand together in tables no wider than `width`, the first in each of them.
+    """Which columns are together in tables no wider than `width`, the first in each of them.
 
     Figures are never cut and never broken: a column is as wide as its widest cell.
     """
     parts = [[0]]
     for i in range(1, len(columns)):
-        if len(parts[-1]) > 1 and _wide(_widths(columns, cells, [*parts[-1], i])) > width:
+        wider = _table_width(_column_widths(columns, cells, [*parts[-1], i]))
+        if len(parts[-1]) > 1 and wider > width:
             parts.append([0])
         parts[-1].append(i)
     return parts
 
 
-def _widths(
+def _column_widths(
     columns: Sequence[str], cells: Sequence[Sequence[str]], part: Sequence[int]
 ) -> list[int]:
-    return [_width(columns[i], [row[i] for row in cells]) for i in part]
+    """Width of each column: cells are on one line, a heading is broken between its words."""
+    from rich.cells import cell_len
+
+    widths = []
+    for i in part:
+        texts = [*columns[i].split(), *(row[i] for row in cells)]
+        widths.append(max(map(cell_len, texts), default=0))
+    return widths
 
 
-def _width(column: str, cells: Sequence[str]) -> int:
-    """Cells stand on one line; a heading is broken between its words."""
-    return max(map(cell_len, [*column.split(), *cells]), default=0)
-
-
-def _wide(widths: Sequence[int]) -> int:
-    """A table with these columns: a line and two spaces for each, and the last line."""
+def _table_width(widths: Sequence[int]) -> int:
+    """Width of a table: a line and two spaces for each column, and the last line."""
     return sum(widths) + 3 * len(widths) + 1
 
 
-def _heads(
+def _fold_heads(
     columns: Sequence[str], cells: Sequence[Sequence[str]], part: Sequence[int], *, width: int
 ) -> list[str]:
-    """The headings of a table; broken between words where they would be too wide."""
-    widths = _widths(columns, cells, part)
+    """The headings of a table, broken between words where they are too wide."""
+    from rich.cells import cell_len
+
+    widths = _column_widths(columns, cells, part)
     whole = [max(n, cell_len(columns[i])) for i, n in zip(part, widths, strict=True)]
-    if _wide(whole) <= width:
+    if _table_width(whole) <= width:
         return [columns[i] for i in part]
-    return [_folded(columns[i], n) for i, n in zip(part, widths, strict=True)]
+    return [_fold_text(columns[i], n) for i, n in zip(part, widths, strict=True)]
 
 
-def _folded(text: str, width: int) -> str:
-    """The words on lines of no more than `width`."""
+def _fold_text(text: str, width: int) -> str:
+    """The words on lines no longer than `width`."""
+    from rich.cells import cell_len
+
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

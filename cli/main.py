@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-import webbrowser
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated
 
 import typer
 
-from fishfeat.errors import FishfeatError
 from fishfeat.files import version
+from fishfeat.options import ExtractOptions, FitOptions, ReportOptions, ScanOptions
 
 from . import options as opt
-from . import render
-from .console import Output
+from .commands import Command, Session, take_options
+from .console import Console
 
 app = typer.Typer(
     name="fishfeat",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="A folder of labelled images becomes an honest classifier: extract, fit, report.",
+    help="A folder of labelled images becomes a classifier and an estimate of how well it will do "
+    "on animals it has never seen: extract, fit, report.",
 )
-
-
-class Global:
-    """What stands before the command."""
-
-    cache: Path = Path("cache")
-    debug: bool = False
-    output: Output = Output()
 
 
 def _print_version(value: bool) -> None:
@@ -41,39 +32,44 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def configure(
+    ctx: typer.Context,
     cache: Annotated[
-        Path, typer.Option(envvar="FISHFEAT_CACHE", help="Where everything is kept.")
+        Path, typer.Option(envvar="FISHFEAT_CACHE", help="Where everything is saved.")
     ] = Path("cache"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only, no bars.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Warnings only, no progress bars.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version.")
     ] = False,
 ) -> None:
     """Options for every command."""
-    Global.cache, Global.debug = cache, debug
-    Global.output = Output(as_json=as_json, quiet=quiet)
-    Global.output.show_log()
+    console = Console(as_json=as_json, quiet=quiet)
+    console.show_log()
+    ctx.obj = Session(cache=cache, debug=debug, console=console)
 
 
-@app.command()
-def demo() -> None:
-    """The whole story on the embedded images, offline: extract, fit, report."""
-    from fishfeat.stages.predict import run_demo
+@app.command(cls=Command)
+def demo(ctx: typer.Context) -> None:
+    """Extract, fit and report on images that fishfeat draws, without a network."""
+    from fishfeat.stages.demo import run_demo
 
-    out = Global.output
+    from . import render
+
+    session: Session = ctx.obj
     with (
-        out.bar("Listing", "files") as scanned,
-        out.bar("Embedding", "images") as embedded,
-        render.fit_bars(out) as on_run,
+        render.show_extract_progress(session.console) as progress,
+        render.show_fit_progress(session.console) as on_run,
     ):
-        done = run_demo(cache=Global.cache, on_scan=scanned, on_embed=embedded, on_run=on_run)
-    render.show_demo(out, done)
+        result = run_demo(cache=session.cache, progress=progress, on_run=on_run)
+    render.show_demo(session.console, result)
 
 
-@app.command()
+@app.command(cls=Command)
 def inspect(
+    ctx: typer.Context,
     data: opt.Data = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
@@ -82,33 +78,25 @@ def inspect(
     only: opt.Only = None,
     drop: opt.Drop = None,
     group_by: opt.GroupBy = None,
-    group_pattern: opt.GroupPattern = None,
+    allow_truncated: opt.AllowTruncated = None,
 ) -> None:
-    """List a data set: classes, sizes, groups, unreadable files, identical images."""
-    from fishfeat.stages.inspect import list_images
+    """List a data set: classes, sizes, groups, unreadable files, exact duplicates."""
+    options = take_options(ScanOptions, locals())
+    from fishfeat.stages.inspect import inspect_data
 
-    out = Global.output
-    with out.bar("Listing", "files") as on_progress:
-        folder, images = list_images(
-            data,
-            cache=Global.cache,
-            include=include,
-            exclude=exclude,
-            class_pattern=class_pattern,
-            merge=merge,
-            only=only,
-            drop=drop,
-            group_by=group_by,
-            group_pattern=group_pattern,
-            on_progress=on_progress,
-        )
-    render.show_images(out, folder, images)
+    from . import render
+
+    session: Session = ctx.obj
+    with session.console.progress("Listing", "files") as on_progress:
+        inspection = inspect_data(data, options, cache=session.cache, on_progress=on_progress)
+    render.show_inspection(session.console, inspection)
 
 
-@app.command()
+@app.command(cls=Command)
 def extract(
+    ctx: typer.Context,
     data: opt.Data = None,
-    backbone: opt.BackboneName = None,
+    backbone: opt.Backbone = None,
     img_size: opt.ImgSize = None,
     resize: opt.Resize = None,
     pool: opt.Pool = None,
@@ -122,7 +110,6 @@ def extract(
     only: opt.Only = None,
     drop: opt.Drop = None,
     group_by: opt.GroupBy = None,
-    group_pattern: opt.GroupPattern = None,
     allow_truncated: opt.AllowTruncated = None,
     device: opt.Device = "auto",
     runtime: opt.Runtime = "auto",
@@ -130,217 +117,153 @@ def extract(
     workers: opt.Workers = None,
 ) -> None:
     """Embed every image once; what is in the cache already is not embedded again."""
+    options = take_options(ExtractOptions, locals())
     from fishfeat.stages.extract import extract_data
 
-    out = Global.output
-    with (
-        out.bar("Listing", "files") as scanned,
-        out.bar("Embedding", "images") as embedded,
-        out.bar("Comparing", "pairs") as compared,
-    ):
-        done = extract_data(
-            data,
-            cache=Global.cache,
-            backbone=backbone,
-            backbone_options={
-                "img_size": img_size,
-                "resize": resize,
-                "pool": pool,
-                "tta": tta,
-                "precision": precision,
-            },
-            scan_options={
-                "include": include,
-                "exclude": exclude,
-                "class_pattern": class_pattern,
-                "merge": merge,
-                "only": only,
-                "drop": drop,
-                "group_by": group_by,
-                "group_pattern": group_pattern,
-            },
-            allow_truncated=allow_truncated,
-            layers=layer or (),
-            device=device,
-            runtime=runtime,
-            batch_size=batch_size,
-            workers=workers,
-            on_scan=scanned,
-            on_embed=embedded,
-            on_compare=compared,
-        )
-    render.show_extraction(out, done)
+    from . import render
+
+    session: Session = ctx.obj
+    with render.show_extract_progress(session.console) as progress:
+        extraction = extract_data(data, options, cache=session.cache, progress=progress)
+    render.show_extraction(session.console, extraction)
 
 
-@app.command()
+@app.command(cls=Command)
 def fit(
-    clf: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            metavar="NAME",
-            help="svc, rf, xgb, logreg, linear-svc, knn, lda, centroid or dummy; may be repeated. "
-            "[default: svc, rf, xgb]",
-        ),
-    ] = None,
+    ctx: typer.Context,
+    clf: opt.Classifiers = None,
     group_by: opt.GroupBy = None,
-    group_pattern: opt.GroupPattern = None,
     cv: opt.Folds = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="Draw the folds again so often.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of folds and classifiers.")] = 0,
-    test: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(
-            metavar="SHARE",
-            help="Hold out this share and score it once; 0 holds out none. "
-            "Default: the data set's own test part, if it has one.",
-        ),
-    ] = None,
-    balanced: Annotated[
-        bool, typer.Option("--balanced", help="Weigh classes inversely to their frequency.")
-    ] = False,
+    repeats: opt.Repeats = 1,
+    seed: opt.Seed = 0,
+    test: opt.Test = None,
+    balanced: opt.Balanced = False,
     search: opt.Search = None,
-    vote: opt.Vote = False,
+    ensemble: opt.Ensemble = False,
     permute: opt.Permute = 0,
-    learning_curve: Annotated[
-        bool,
-        typer.Option(
-            "--learning-curve",
-            help="Also score the classifiers that --clf names (else logreg) on ever more of the "
-            "training groups: would more images help?",
-        ),
-    ] = False,
+    learning_curve: opt.LearningCurve = False,
     novelty: opt.Novelty = False,
     jobs: opt.Jobs = -1,
     backend: opt.Backend = None,
     device: opt.TreesDevice = "cpu",
 ) -> None:
-    """Cross-validate classifiers on the cached features and keep the fitted models."""
+    """Cross-validate classifiers on the cached features and save the fitted models."""
+    clf = clf or []
+    options = take_options(FitOptions, locals())
     from fishfeat.stages.fit import fit_data
 
-    out = Global.output
-    with render.fit_bars(out) as on_run, out.bar("Comparing", "pairs") as compared:
-        done = fit_data(
-            cache=Global.cache,
-            clf=clf or (),
-            group_by=group_by,
-            group_pattern=group_pattern,
-            cv=cv,
-            repeats=repeats,
-            seed=seed,
-            test=test,
-            balanced=balanced,
-            search=search,
-            vote=vote,
-            permute=permute,
-            learning_curve=learning_curve,
-            novelty=novelty,
-            jobs=jobs,
-            backend=backend,
-            device=device,
-            on_run=on_run,
-            on_compare=compared,
-        )
-    render.show_fit(out, done)
+    from . import render
+
+    session: Session = ctx.obj
+    with (
+        render.show_fit_progress(session.console) as on_run,
+        session.console.progress("Comparing", "pairs") as on_compare,
+    ):
+        result = fit_data(options, cache=session.cache, on_run=on_run, on_compare=on_compare)
+    render.show_fit(session.console, result)
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
+    ctx: typer.Context,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    map_method: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--map",
-            metavar="pca|umap",
-            help="How the features are laid out on the map; umap needs the extra of that name. "
-            "[default: pca]",
-        ),
-    ] = None,
-    group_matrix: Annotated[
-        bool,
-        typer.Option(
-            "--group-matrix",
-            help="Also write the confusion matrices as CSV: counts and shares, by class and group.",
-        ),
-    ] = False,
+    map_method: opt.MapMethod = None,
+    group_matrix: opt.GroupMatrix = False,
 ) -> None:
-    """Write the page: data, splits, leaderboard, confusions, images, costs."""
-    from fishfeat.stages.fit import report_data
+    """Write the page: data, splits, leaderboard, confusion matrices, images, costs."""
+    options = take_options(ReportOptions, locals())
+    from fishfeat.stages.report import report_data
 
-    with Global.output.bar("Thumbnails", "images") as on_progress:
-        folder, page = report_data(
-            cache=Global.cache,
-            map_method=map_method,
-            group_matrix=group_matrix,
-            on_progress=on_progress,
-        )
-    Global.output.document({"dataset": folder.name, "report": page})
-    Global.output.say(f"The page: {page}")
+    from . import render
+
+    session: Session = ctx.obj
+    with session.console.progress("Thumbnails", "images") as on_progress:
+        result = report_data(options, cache=session.cache, on_progress=on_progress)
+    render.show_report(session.console, result)
     if open_page:
-        webbrowser.open(page.resolve().as_uri())
+        import webbrowser
+
+        webbrowser.open(result.page.resolve().as_uri())
 
 
-@app.command()
+@app.command(cls=Command)
 def predict(
+    ctx: typer.Context,
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
     model: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Name of a kept model. Default: the one with the best accuracy."),
+        str | None,
+        typer.Option(help="Name of a saved model. Default: the one with the best accuracy."),
     ] = None,
 ) -> None:
-    """Name new images with a kept model: CSV on stdout, or JSON."""
+    """Classify new images with a saved model: CSV on stdout, or JSON."""
     from fishfeat.stages.predict import predict_images
 
-    out = Global.output
-    found = predict_images(images, cache=Global.cache, model=model)
-    render.show_predictions(out, found)
+    from . import render
+
+    session: Session = ctx.obj
+    predictions = predict_images(images, cache=session.cache, model=model)
+    render.show_predictions(session.console, predictions)
 
 
-@app.command()
+@app.command(cls=Command)
+def checks(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Id of one check, or a part of it.")] = "",
+) -> None:
+    """List the checks: every warning that fishfeat gives, and what it means."""
+    from . import render
+
+    session: Session = ctx.obj
+    render.show_checks(session.console, name)
+
+
+@app.command(cls=Command)
 def backbones(
+    ctx: typer.Context,
     filter: Annotated[str, typer.Argument(help="Glob or part of a name.")] = "",
 ) -> None:
     """List pretrained networks."""
     from fishfeat.features.backbones import list_backbones
 
+    session: Session = ctx.obj
     names = list_backbones(filter)
-    Global.output.document({"backbones": names})
-    Global.output.say("\n".join(names) or f"No pretrained network matches {filter!r}.")
+    session.console.document({"backbones": names})
+    session.console.say("\n".join(names) or f"No pretrained network matches {filter!r}.")
 
 
-@app.command()
+@app.command(cls=Command)
 def info(
+    ctx: typer.Context,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check every feature file; exit code 1 if one is bad.")
+        bool, typer.Option("--verify", help="Check every feature file; exit code 1 for a fault.")
     ] = False,
     prune: Annotated[
         bool,
         typer.Option(
-            "--prune", help="Drop the vectors of images that the data set last used has lost."
+            "--prune",
+            help="Remove the features of images that the data set last used no longer has.",
         ),
     ] = False,
 ) -> None:
     """What the cache folder holds: data sets, features, runs, models."""
-    from fishfeat.stages.predict import describe_cache, prune_data, verify_cache
+    from fishfeat.stages.info import describe_cache, prune_data, verify_cache
 
+    from . import render
+
+    session: Session = ctx.obj
     if verify and prune:
         raise typer.BadParameter("--verify and --prune are two commands: first one, then the other")
     if prune:
-        render.show_pruned(Global.output, prune_data(Global.cache))
+        render.show_pruning(session.console, prune_data(session.cache))
     elif verify:
-        found = verify_cache(Global.cache)
-        render.show_verified(Global.output, found)
-        if not found["sound"]:
+        check = verify_cache(session.cache)
+        render.show_check(session.console, check)
+        if not check.is_sound:
             raise typer.Exit(1)
     else:
-        render.show_info(Global.output, describe_cache(Global.cache))
+        render.show_contents(session.console, describe_cache(session.cache))
 
 
-def main() -> Any:
-    """Entry point: one message and exit code 1 for what a user can mend."""
-    try:
-        return app()
-    except FishfeatError as error:
-        if Global.debug:
-            raise
-        Global.output.error(str(error))
-        sys.exit(1)
+def main() -> None:
+    """Entry point."""
+    app()

@@ -1,86 +1,90 @@
-"""The options that commands share, each written once."""
+"""The options of the commands: flags and help. Types and defaults are those of the records.
+
+A test compares every option with the record in `fishfeat.options` that it fills.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
-# Typer reads these annotations when it builds the commands, hence Optional and not a bar.
+from fishfeat import options
+
+_LABELS = "Labels and groups (changing them embeds nothing again; '' forgets an option)"
+_BACKBONE = "Backbone"
+_EXTRAS = "More than one fit"
+_MACHINE = "Machine"
+
 Data = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Argument(
         help="Folder of class folders, or CSV with path and label. "
-        "Default: the data set last used, else the embedded images.",
+        "Default: the data set last used, else the demo images.",
         show_default=False,
     ),
 ]
 
-_LABELS = "Labels (changing them embeds nothing again; '' forgets the last ones)"
+# --- labels and groups ------------------------------------------------------------------------
+
 Include = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(help="Take only files that match this glob.", rich_help_panel=_LABELS),
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="Use only files that match.", rich_help_panel=_LABELS),
 ]
 Exclude = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(help="Leave out files that match this glob.", rich_help_panel=_LABELS),
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="Leave out files that match.", rich_help_panel=_LABELS),
 ]
 ClassPattern = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
-        help=r"Regex that finds the class in the folder's name: 'boxes_(.+)_\d+'.",
+        metavar="REGEX",
+        help=r"Finds the class in the name of the folder: 'boxes_(.+)_\d+'.",
         rich_help_panel=_LABELS,
     ),
 ]
 Merge = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         metavar="FILE",
-        help="CSV of two columns, class and what it is merged into.",
+        help="CSV of two columns: class, and the class it becomes.",
         rich_help_panel=_LABELS,
     ),
 ]
 Only = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option(metavar="CLASS", help="Keep only this class.", rich_help_panel=_LABELS),
 ]
 Drop = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option(metavar="CLASS", help="Leave this class out.", rich_help_panel=_LABELS),
 ]
 GroupBy = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option(
         metavar="RULE",
-        help="What belongs together and is never split: pattern:REGEX, column[:NAME], folder:N, "
-        "time:SECONDS (bursts), duplicates (near-duplicates), auto (what is found) or none; may be "
-        "repeated, and what any rule joins is joined.",
+        help="Related images, which are never split: pattern:REGEX, column[:NAME], folder:N, "
+        "time:SECONDS (bursts), duplicates (near-duplicates), auto (what is found) or none. May be "
+        "repeated: images that any rule relates are one group.",
         rich_help_panel=_LABELS,
     ),
 ]
-GroupPattern = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        metavar="REGEX",
-        help=r"Short for --group-by pattern:REGEX: 'fish_(\d+)_'.",
-        rich_help_panel=_LABELS,
-    ),
-]
-
 AllowTruncated = Annotated[
-    Optional[bool],  # noqa: UP045
+    bool | None,
     typer.Option(
         "--allow-truncated/--no-allow-truncated",
-        help="Use images whose files end too soon as far as they go. Default: as the last time, "
-        "else reject them.",
+        help="Use images whose files end too early as far as they can be decoded. Default: as the "
+        "last time, else reject them.",
         show_default=False,
+        rich_help_panel=_LABELS,
     ),
 ]
 
-_BACKBONE = "Backbone"
-BackboneName = Annotated[
-    Optional[str],  # noqa: UP045
+# --- backbone ---------------------------------------------------------------------------------
+
+Backbone = Annotated[
+    str | None,
     typer.Option(
         "--backbone",
         "-b",
@@ -92,79 +96,98 @@ BackboneName = Annotated[
     ),
 ]
 ImgSize = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(metavar="PIXELS", help="Side of the network's input.", rich_help_panel=_BACKBONE),
+    int | None,
+    typer.Option(
+        metavar="PIXELS", help="Side of the network's square input.", rich_help_panel=_BACKBONE
+    ),
 ]
 Resize = Annotated[
-    Optional[str],  # noqa: UP045
+    options.Resize | None,
     typer.Option(
-        metavar="squash|pad|crop",
-        help="How an image becomes square; squash keeps it whole. [default: squash]",
+        help="How an image becomes square; squash keeps the whole image. [default: squash]",
         rich_help_panel=_BACKBONE,
     ),
 ]
 Pool = Annotated[
-    Optional[str],  # noqa: UP045
+    options.Pool | None,
     typer.Option(
-        metavar="auto|avg|max|token",
-        help="How features become one vector; auto is the network's own way. [default: auto]",
+        help="How a feature map becomes one vector; auto is the network's own. [default: auto]",
         rich_help_panel=_BACKBONE,
     ),
 ]
 Layer = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     typer.Option(
         metavar="LAYER",
-        help="last, head (the pretrained classifier's logits), a block's number, or all-blocks; "
-        "may be repeated: each has a feature file of its own. [default: last]",
+        help="last, head (logits of the pretrained classifier), the number of a block, or "
+        "all-blocks. May be repeated: each layer has a feature file. [default: last]",
         rich_help_panel=_BACKBONE,
     ),
 ]
 TTA = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
-        "--tta",
         metavar="none|flip|d4|rotate:N",
-        help="Average over views: the mirror image, the eight turns and mirrors of a square, or N "
-        "turns round the circle. [default: none]",
+        help="Test-time augmentation: average over the mirror image, the eight rotations and "
+        "mirror images of a square, or N rotations. [default: none]",
         rich_help_panel=_BACKBONE,
     ),
 ]
 Precision = Annotated[
-    Optional[str],  # noqa: UP045
+    options.Precision | None,
     typer.Option(
-        metavar="auto|fp32|bf16|fp16",
-        help="Arithmetic in the network; auto is the fastest that agrees with fp32. "
-        "[default: auto]",
+        help="Arithmetic in the network; auto is the fastest that matches fp32. [default: auto]",
         rich_help_panel=_BACKBONE,
     ),
 ]
 
-# A number or a word: the library tells them apart, and says what is wrong.
+# --- folds and classifiers --------------------------------------------------------------------
+
+Classifiers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="svc, rf, xgb, logreg, linear-svc, knn, lda, centroid or dummy. May be repeated. "
+        "[default: svc, rf, xgb]",
+    ),
+]
 Folds = Annotated[
     Any,
     typer.Option(
+        # A number or a word: the library tells them apart and says what is wrong.
         parser=str,
         metavar="FOLDS|logo",
         help="Number of folds, or logo: each group is left out in turn.",
     ),
 ]
-
-_MORE = "More than one fit"
-Search = Annotated[
-    Optional[str],  # noqa: UP045
+Repeats = Annotated[int, typer.Option(min=1, help="How often the folds are drawn.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and classifiers.")]
+Test = Annotated[
+    float | None,
     typer.Option(
-        metavar="BUDGET",
-        help="Search settings inside each training fold: 20 (trials) or 60s (seconds a fold).",
-        rich_help_panel=_MORE,
+        metavar="SHARE",
+        help="Hold out this share and score it once; 0 holds out nothing. "
+        "Default: the test part of the data set, where it has one.",
     ),
 ]
-Vote = Annotated[
+Balanced = Annotated[
+    bool,
+    typer.Option("--balanced", help="Weight classes inversely to their number of images."),
+]
+Search = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BUDGET",
+        help="Search settings inside each training fold: 20 (trials) or 60s (seconds a fit).",
+        rich_help_panel=_EXTRAS,
+    ),
+]
+Ensemble = Annotated[
     bool,
     typer.Option(
-        "--vote",
-        help="Add the mean of the classifiers' probabilities as one more.",
-        rich_help_panel=_MORE,
+        "--ensemble",
+        help="Add the soft-voting ensemble: the mean of the classifiers' probabilities.",
+        rich_help_panel=_EXTRAS,
     ),
 ]
 Permute = Annotated[
@@ -172,51 +195,82 @@ Permute = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Score each classifier on N shufflings of the labels too: that must give chance.",
-        rich_help_panel=_MORE,
+        help="Also score each classifier on N shufflings of the labels, which must give chance.",
+        rich_help_panel=_EXTRAS,
     ),
 ]
-
+LearningCurve = Annotated[
+    bool,
+    typer.Option(
+        "--learning-curve",
+        help="Also score the classifiers that --clf names (else logreg) on growing shares of the "
+        "training groups: would more images help?",
+        rich_help_panel=_EXTRAS,
+    ),
+]
 Novelty = Annotated[
     bool,
     typer.Option(
         "--novelty",
-        help="Also leave each class out in turn: would the classifiers that --clf names (else "
-        "logreg) notice a species that they never saw?",
-        rich_help_panel=_MORE,
+        help="Also leave each class out in turn: are the classifiers that --clf names (else "
+        "logreg) less confident on a species that was not in training?",
+        rich_help_panel=_EXTRAS,
     ),
 ]
 
-_MACHINE = "Machine"
+# --- machine ----------------------------------------------------------------------------------
+
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=_MACHINE)]
 TreesDevice = Annotated[
     str,
     typer.Option(metavar="cpu|cuda", help="Where xgb grows its trees.", rich_help_panel=_MACHINE),
 ]
 Runtime = Annotated[
-    str,
+    options.Runtime,
     typer.Option(
-        metavar="auto|eager|compile|openvino",
-        help="How the network runs; auto tries what pays for so many images.",
+        help="Inference runtime; auto measures those that pay for the number of images.",
         rich_help_panel=_MACHINE,
     ),
 ]
 BatchSize = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Images at once; by default what fits.", rich_help_panel=_MACHINE),
+    int | None,
+    typer.Option(
+        min=1,
+        help="Images in one batch; by default what suits the device.",
+        rich_help_panel=_MACHINE,
+    ),
 ]
 Workers = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Threads; by default one a core.", rich_help_panel=_MACHINE),
+    int | None,
+    typer.Option(min=1, help="Threads; by default one for each core.", rich_help_panel=_MACHINE),
 ]
 Jobs = Annotated[
-    int, typer.Option(help="Folds at once; -1 is one a core.", rich_help_panel=_MACHINE)
+    int,
+    typer.Option(help="Fits at the same time; -1 is one for each core.", rich_help_panel=_MACHINE),
 ]
 Backend = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option(
         metavar="dask|ray[:ADDRESS]",
-        help="Spread the folds over a cluster's workers; without an address over local ones.",
+        help="Send the folds to the workers of a cluster; without an address to local ones.",
         rich_help_panel=_MACHINE,
+    ),
+]
+
+# --- report -----------------------------------------------------------------------------------
+
+MapMethod = Annotated[
+    options.MapMethod | None,
+    typer.Option(
+        "--map",
+        help="How the features are laid out on the map; umap needs the extra of that name. "
+        "[default: pca]",
+    ),
+]
+GroupMatrix = Annotated[
+    bool,
+    typer.Option(
+        "--group-matrix",
+        help="Also write the confusion matrices as CSV: counts and shares, by class and group.",
     ),
 ]

@@ -1,4 +1,4 @@
-"""How each command's result is shown: as tables for people, as a document for programs."""
+"""How the result of each command is shown: as tables for people, as a document for programs."""
 
 from __future__ import annotations
 
@@ -8,138 +8,195 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fishfeat.checks import CHECKS, Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.files import megabytes
 from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.report.content.run_sentences import held_out, on_shuffled, searched
-from fishfeat.workspace import DatasetFolder
+from fishfeat.report.text import count
 
-from .console import OnProgress, Output
+from .console import Console, OnProgress
 
-if TYPE_CHECKING:  # models load scikit-learn, which only some commands need
-    from fishfeat.stages.extract import Extraction
+if TYPE_CHECKING:  # they load scikit-learn, which only some commands need
+    from fishfeat.stages.demo import Demo
+    from fishfeat.stages.extract import Extraction, Progress
     from fishfeat.stages.fit import Fit
-    from fishfeat.stages.predict import Demo, Predictions
+    from fishfeat.stages.info import CacheCheck, CacheContents, Pruning
+    from fishfeat.stages.inspect import Inspection
+    from fishfeat.stages.predict import Predictions
+    from fishfeat.stages.report import Report
+
+_MOST_REJECTED = 10
 
 
 @contextlib.contextmanager
-def fit_bars(out: Output) -> Iterator[Callable[[str, str], OnProgress]]:
-    """A new bar for each run, closing the one before."""
+def show_extract_progress(console: Console) -> Iterator[Progress]:
+    """Progress bars of an extraction."""
+    from fishfeat.stages.extract import Progress
+
+    with (
+        console.progress("Listing", "files") as on_scan,
+        console.progress("Embedding", "images") as on_embed,
+        console.progress("Comparing", "pairs") as on_compare,
+    ):
+        yield Progress(on_scan, on_embed, on_compare)
+
+
+@contextlib.contextmanager
+def show_fit_progress(console: Console) -> Iterator[Callable[[str, str], OnProgress]]:
+    """A new progress bar for each run; the one before is closed."""
     with contextlib.ExitStack() as stack:
 
         def on_run(clf: str, split: str) -> OnProgress:
             stack.close()
-            return stack.enter_context(out.bar(f"Fitting {clf}, {split} folds", "folds"))
+            return stack.enter_context(console.progress(f"Fitting {clf}, {split} folds", "folds"))
 
         yield on_run
 
 
-# --- images -------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------
 
 
-def show_images(out: Output, folder: DatasetFolder, images: ImageSet) -> None:
-    """The list of a data set."""
-    from fishfeat.stages.inspect import describe_images
-
-    document = describe_images(folder, images)
-    out.document(document)
-    rows = [
-        (
-            c["class"],
-            c["n_images"],
-            "" if c["n_groups"] is None else c["n_groups"],
-            f"{c['median_width']:.0f} × {c['median_height']:.0f}",
-        )
-        for c in document["classes"]
-    ]
-    counts = (many(len(images), "image"), many(len(rows), "class", "classes"))
-    title = f"{folder.name}: {', '.join(counts)}"
-    out.table(title, ("class", "images", "groups", "median size"), rows)
-    same = document["identical"]
-    if same["repeated"]:
-        out.say(
-            f"Files that repeat the bytes of another: {same['repeated']}; "
-            f"images under several labels: {same['under_several_labels']}."
-        )
-    say_rejected(out, images)
-
-
-def say_rejected(out: Output, images: ImageSet, *, most: int = 10) -> None:
-    """The files that could not be used, each with its reason."""
-    lost = images.rejected
-    if lost:
-        out.say(f"{many(len(lost), 'file')} could not be used (all in images.csv):")
-    for one in lost[:most]:
-        out.say(f"  {one.key}: {one.reason}")
-    if len(lost) > most:
-        out.say(f"  and {len(lost) - most} more")
-
-
-def show_extraction(out: Output, done: Extraction) -> None:
-    """What was embedded and where it lies."""
-    features, images = done.features, done.images
-    path = done.folder.features_file(features.spec)
-    out.document(
+def show_inspection(console: Console, inspection: Inspection) -> None:
+    """What is in a data set."""
+    images = inspection.images
+    console.document(
         {
-            "dataset": done.folder.name,
+            "dataset": inspection.dataset,
+            "root": images.root,
+            "n_images": len(images),
+            "n_groups": inspection.n_groups,
+            "grouping": images.grouping,
+            "classes": [
+                {
+                    "class": row.name,
+                    "n_images": row.n_images,
+                    "n_groups": row.n_groups,
+                    "median_width": row.median_width,
+                    "median_height": row.median_height,
+                }
+                for row in inspection.classes
+            ],
+            "parts": inspection.parts,
+            "n_unlabelled": inspection.n_unlabelled,
+            "exact_duplicates": {
+                "repeated": inspection.n_repeated,
+                "under_several_labels": inspection.n_contradicting,
+            },
+            "rejected": _list_rejected(images),
+            "notes": images.notes,
+        }
+    )
+    rows = []
+    for row in inspection.classes:
+        groups = "" if row.n_groups is None else row.n_groups
+        size = f"{row.median_width:.0f} × {row.median_height:.0f}"
+        rows.append((row.name, row.n_images, groups, size))
+    n_images = count(len(images), "image")
+    n_classes = count(len(rows), "class", plural="classes")
+    title = f"{inspection.dataset}: {n_images}, {n_classes}"
+    console.table(title, ("class", "images", "groups", "median size"), rows)
+    if inspection.n_repeated:
+        console.say(
+            f"Files with the same bytes as another file: {inspection.n_repeated}; "
+            f"images with several labels: {inspection.n_contradicting}."
+        )
+    _say_rejected(console, images)
+
+
+def _list_rejected(images: ImageSet) -> list[dict[str, str]]:
+    return [{"path": file.key, "reason": file.reason} for file in images.rejected]
+
+
+def _say_rejected(console: Console, images: ImageSet) -> None:
+    """The files that cannot be used, each with its reason."""
+    rejected = images.rejected
+    if rejected:
+        files = count(len(rejected), "file")
+        console.say(f"{files} cannot be used (images.csv lists all of them):")
+    for file in rejected[:_MOST_REJECTED]:
+        console.say(f"  {file.key}: {file.reason}")
+    if len(rejected) > _MOST_REJECTED:
+        console.say(f"  and {len(rejected) - _MOST_REJECTED} more")
+
+
+def show_extraction(console: Console, extraction: Extraction) -> None:
+    """What was embedded and where it is."""
+    features, images = extraction.features, extraction.images
+    n_groups = None if images.groups is None else len(set(images.groups.tolist()))
+    console.document(
+        {
+            "dataset": extraction.dataset,
             "features": features.spec.describe(),
-            "file": path,
+            "file": extraction.file,
             "n_images": len(features),
-            "n_embedded": done.n_new,
+            "n_embedded": extraction.n_new,
             "dim": features.dim,
             "fingerprint": features.fingerprint,
             "n_classes": len(images.class_names),
-            "n_groups": None if images.groups is None else len(set(images.groups.tolist())),
+            "n_groups": n_groups,
             "grouping": images.grouping,
-            "hints": [hint._asdict() for hint in done.hints],
-            "rejected": [{"path": lost.key, "reason": lost.reason} for lost in images.rejected],
+            "grouping_hints": [hint._asdict() for hint in extraction.hints],
+            "rejected": _list_rejected(images),
         }
     )
-    say_rejected(out, images)
-    copies = len(images) - len(set(images.digest.tolist()))
-    said = [
-        many(len(features), "image"),
-        many(len(images.class_names), "class", "classes"),
-        *([] if images.groups is None else [many(len(set(images.groups.tolist())), "group")]),
-        *([many(copies, "image") + " the same as another"] if copies else []),
-        f"{features.dim} features each",
+    _say_rejected(console, images)
+    parts = [
+        count(len(features), "image"),
+        count(len(images.class_names), "class", plural="classes"),
     ]
-    out.say(f"{done.folder.name}: {', '.join(said)}; {done.n_new} embedded now. {path}")
+    if n_groups is not None:
+        parts.append(count(n_groups, "group"))
+    n_duplicates = len(images) - len(set(images.digest.tolist()))
+    if n_duplicates:
+        parts.append(count(n_duplicates, "exact duplicate"))
+    parts.append(f"{features.dim} features for each")
+    console.say(
+        f"{extraction.dataset}: {', '.join(parts)}; {extraction.n_new} embedded now. "
+        f"{extraction.file}"
+    )
 
 
-def many(n: int, noun: str, plural: str = "") -> str:
-    """'1 class', '2 classes'."""
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+# --- scores -----------------------------------------------------------------------------------
 
 
-# --- scores ---------------------------------------------------------------------------------
-
-
-def fit_document(done: Fit) -> dict[str, Any]:
-    """The runs of one fit as one document."""
-    from fishfeat.report.output.report_json import curve_entry
-
+def describe_fit(fit: Fit) -> dict[str, Any]:
+    """The document of one fit."""
     return {
-        "dataset": done.folder.name,
-        "features": done.features.spec.describe(),
-        "n_images": len(done.splits.rows),
-        "n_test": len(done.splits.holdout),
-        "grouping": done.splits.grouping,
-        "hints": [hint._asdict() for hint in done.hints],
-        "notes": done.splits.notes,
-        "runs": [run_document(run) for run in done.runs],
-        "models": done.models,
+        "dataset": fit.dataset,
+        "features": fit.features.spec.describe(),
+        "n_images": len(fit.splits.rows),
+        "n_test": len(fit.splits.holdout),
+        "grouping": fit.splits.grouping,
+        "grouping_hints": [hint._asdict() for hint in fit.hints],
+        "findings": [_describe_finding(finding) for finding in fit.splits.notes],
+        "runs": [_describe_run(run) for run in fit.runs],
+        "models": fit.models,
         "chance": {
-            name: {**chance._asdict(), "leaks": chance.leaks}
-            for name, chance in done.chance.items()
+            name: {
+                "chance": chance.chance,
+                "shuffled": chance.shuffled,
+                "low": chance.low,
+                "is_above_chance": chance.is_above_chance,
+            }
+            for name, chance in fit.chance.items()
         },
-        "curves": [curve_entry(curve) for curve in done.curves],
-        "novelty": [found.as_dict() for found in done.novelty],
+        "curves": fit.curves,
+        "novelty": fit.novelty,
     }
 
 
-def run_document(run: Run) -> dict[str, Any]:
-    """One run: metrics by name, their intervals, folds, and the held-out test set's."""
+def _describe_finding(finding: Finding) -> dict[str, str]:
+    return {
+        "check": finding.check,
+        "severity": finding.severity,
+        "message": finding.message,
+        "fix": finding.fix,
+    }
+
+
+def _describe_run(run: Run) -> dict[str, Any]:
+    """Metrics by name, their intervals, folds, and those of the held-out images."""
     return {
         "clf": run.name,
         "split": run.split,
@@ -149,186 +206,216 @@ def run_document(run: Run) -> dict[str, Any]:
         "folds": run.folds,
         "seconds": run.seconds,
         "splits_digest": run.splits_digest,
-        "holdout": _held_document(run.holdout),
-        "holdout_folds": _held_document(run.holdout_folds),
+        "holdout": _describe_holdout(run.holdout),
+        "holdout_folds": _describe_holdout(run.holdout_folds),
     }
 
 
-def _held_document(held: Holdout | None) -> dict[str, Any] | None:
-    if held is None:
+def _describe_holdout(holdout: Holdout | None) -> dict[str, Any] | None:
+    if holdout is None:
         return None
-    return {"n": len(held.keys), **held.metrics, "intervals": held.intervals}
+    return {"n": len(holdout.keys), **holdout.metrics, "intervals": holdout.intervals}
 
 
-def show_fit(out: Output, done: Fit) -> None:
-    """The leaderboard: honest figure first, what the leak was worth beside it."""
-    out.document(fit_document(done))
-    show_leaderboard(out, done)
-    for run in done.runs:
-        if run.split == done.splits.strategy and searched(run, run.name):
-            out.say(searched(run, run.name))
-    for name, chance in done.chance.items():
-        out.say(on_shuffled(name, chance))
-    if done.splits.strategy == "grouped":
-        out.say(
-            "grouped: no group stands on both sides of a fold; this is the figure to believe.\n"
-            "random: siblings of the scored images are in training; the difference is the leak."
+def show_fit(console: Console, fit: Fit) -> None:
+    """The leaderboard and what was found beside it."""
+    console.document(describe_fit(fit))
+    show_leaderboard(console, fit)
+    for run in fit.runs:
+        sentence = searched(run, run.name) if run.split == fit.splits.strategy else ""
+        if sentence:
+            console.say(sentence)
+    for name, chance in fit.chance.items():
+        console.say(on_shuffled(name, chance))
+    if fit.splits.strategy == "grouped":
+        console.say(
+            "grouped: no group is on both sides of a fold. It estimates accuracy on animals that "
+            "were not in the training data. Report this figure.\n"
+            "random: related images are on both sides. Optimism is random minus grouped."
         )
 
 
-def show_leaderboard(out: Output, done: Fit) -> None:
-    """One row for each classifier, best first; what is held out stands in a table of its own."""
-    main = "grouped" if any(run.split == "grouped" for run in done.runs) else "random"
-    random = {run.name: run for run in done.runs if run.split == "random"}
-    ranked = sorted(
-        (run for run in done.runs if run.split == main), key=lambda run: -run.metrics[RANKED_BY]
-    )
-    over = "± groups" if ranked[0].leaves_groups_out else "± folds"
-    columns = ["classifier", f"{main} accuracy", "95 %"]
-    columns += ["random accuracy", "leak"] if main == "grouped" else []
+def show_leaderboard(console: Console, fit: Fit) -> None:
+    """One row for each classifier, best first; held-out scores are in a table of their own."""
+    strategy = fit.splits.strategy
+    random = {run.name: run for run in fit.runs if run.split == "random"}
+    ranked = [run for run in fit.runs if run.split == strategy]
+    ranked.sort(key=lambda run: -run.metrics[RANKED_BY])
+    columns = ["classifier", f"{strategy} accuracy", "95 %"]
+    if strategy == "grouped":
+        columns += ["random accuracy", "optimism"]
+    over = "std over groups" if ranked[0].leaves_groups_out else "std over folds"
     columns += ["balanced", "macro F1", over, "seconds"]
-    rows = [_leaderboard_row(run, random, main) for run in ranked]
-    title = f"{done.folder.name}: {many(len(ranked[0].keys), 'image')} out of fold"
-    out.table(title, columns, rows)
-    _show_held_out(out, done, ranked)
+    rows = []
+    for run in ranked:
+        row = [run.name, *_format_score(run.metrics, run.intervals)]
+        if strategy == "grouped":
+            random_accuracy = random[run.name].metrics["accuracy"]
+            optimism = random_accuracy - run.metrics["accuracy"]
+            row += [f"{random_accuracy:.3f}", f"{optimism:+.3f}"]
+        row.append(f"{run.metrics['balanced_accuracy']:.3f}")
+        row.append(f"{run.metrics['macro_f1']:.3f}")
+        row.append(f"{run.std[RANKED_BY]:.3f}")
+        row.append(f"{sum(run.seconds.values()):.1f}")
+        rows.append(row)
+    title = f"{fit.dataset}: {count(len(ranked[0].keys), 'image')} out of fold"
+    console.table(title, columns, rows)
+    _show_holdout(console, fit, ranked)
 
 
-def _leaderboard_row(run: Run, random: Mapping[str, Run], main: str) -> list[str]:
-    row = [run.name, *_score(run.metrics, run.intervals)]
-    if main == "grouped":
-        leaked = random[run.name].metrics["accuracy"]
-        row += [f"{leaked:.3f}", f"{leaked - run.metrics['accuracy']:+.3f}"]
-    rest = (run.metrics["balanced_accuracy"], run.metrics["macro_f1"], run.std[RANKED_BY])
-    return [*row, *(f"{value:.3f}" for value in rest), f"{sum(run.seconds.values()):.1f}"]
-
-
-def _score(
+def _format_score(
     metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
 ) -> tuple[str, str]:
     low, high = intervals[RANKED_BY]
     return f"{metrics[RANKED_BY]:.3f}", f"{low:.3f}–{high:.3f}"
 
 
-def _show_held_out(out: Output, done: Fit, ranked: Sequence[Run]) -> None:
-    """The scores on the held-out images, and that of the best run in words."""
-    if not len(done.splits.holdout):
+def _show_holdout(console: Console, fit: Fit, ranked: Sequence[Run]) -> None:
+    """The scores on the held-out images, and that of the best run in a sentence."""
+    holdout = fit.splits.holdout
+    if not len(holdout):
         return
-    groups = done.features.groups
-    n_groups = None if groups is None else len(set(groups[done.splits.holdout].tolist()))
-    rows = [[run.name, _held_score(run.holdout), _held_score(run.holdout_folds)] for run in ranked]
+    groups = fit.features.groups
+    n_groups = None if groups is None else len(set(groups[holdout].tolist()))
+    in_groups = "" if n_groups is None else f" in {count(n_groups, 'group')}"
+    title = f"Held out: {count(len(holdout), 'image')}{in_groups}, scored once"
     columns = ("classifier", "fitted on all others (95 %)", "mean of folds' models (95 %)")
-    inside = "" if n_groups is None else f" in {many(n_groups, 'group')}"
-    title = f"Held out: {many(len(done.splits.holdout), 'image')}{inside}, scored once"
-    out.table(title, columns, rows)
-    out.say(held_out(ranked[0], ranked[0].name, n_groups))
+    rows = []
+    for run in ranked:
+        rows.append([run.name, _format_holdout(run.holdout), _format_holdout(run.holdout_folds)])
+    console.table(title, columns, rows)
+    console.say(held_out(ranked[0], ranked[0].name, n_groups))
 
 
-def _held_score(held: Holdout | None) -> str:
-    if held is None:
+def _format_holdout(holdout: Holdout | None) -> str:
+    if holdout is None:
         return ""
-    score, ends = _score(held.metrics, held.intervals)
-    return f"{score} ({ends})"
+    score, interval = _format_score(holdout.metrics, holdout.intervals)
+    return f"{score} ({interval})"
 
 
-def show_demo(out: Output, done: Demo) -> None:
-    """The leaderboard and where the page lies."""
-    out.document(fit_document(done.fit) | {"report": done.page})
-    show_leaderboard(out, done.fit)
-    out.say(f"The page: {done.page}")
+def show_demo(console: Console, demo: Demo) -> None:
+    """The leaderboard and the page."""
+    console.document(describe_fit(demo.fit) | {"report": demo.page})
+    show_leaderboard(console, demo.fit)
+    console.say(f"The page: {demo.page}")
 
 
-# --- models and cache -----------------------------------------------------------------------
+def show_report(console: Console, report: Report) -> None:
+    """The page."""
+    console.document({"dataset": report.dataset, "report": report.page})
+    console.say(f"The page: {report.page}")
 
 
-def show_predictions(out: Output, found: Predictions) -> None:
-    """CSV of path, label, margin, reason and one score for each class."""
-    names = found.class_names
-    out.document(
-        {
-            "model": found.model,
-            "score_kind": found.score_kind,
-            "predictions": [
-                {**p._asdict(), "scores": _by_name(names, p.scores)} for p in found.predictions
-            ],
-        }
-    )
+def show_checks(console: Console, name: str) -> None:
+    """The checks whose id holds `name`, with what they mean."""
+    checks = [check for check in CHECKS.values() if name in check.id]
+    console.document({"checks": checks})
+    if not checks:
+        console.say(f"No check has {name!r} in its id. `fishfeat checks` lists them all.")
+    for check in checks:
+        console.say(f"{check.id} ({check.severity}): {check.title}.\n  {check.explanation}")
+
+
+# --- models and cache -------------------------------------------------------------------------
+
+
+def show_predictions(console: Console, result: Predictions) -> None:
+    """CSV of path, label, margin, reason and one probability for each class."""
+    names = result.class_names
+    documents = []
+    for prediction in result.predictions:
+        scores = None
+        if prediction.scores is not None:
+            scores = dict(zip(names, prediction.scores.tolist(), strict=True))
+        documents.append(prediction._asdict() | {"scores": scores})
+    console.document({"model": result.model, "predictions": documents})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "margin", "reason", *names])
-    for p in found.predictions:
-        numbers = [] if p.scores is None else [p.margin, *p.scores.tolist()]
-        margin, *scores = [f"{number:.4f}" for number in numbers] or [""] * (1 + len(names))
-        writer.writerow([p.path, p.label, margin, p.reason, *scores])
-    out.say(text.getvalue().rstrip("\n"))
+    for prediction in result.predictions:
+        margin, scores_text = "", [""] * len(names)
+        if prediction.scores is not None:
+            margin = f"{prediction.margin:.4f}"
+            scores_text = [f"{score:.4f}" for score in prediction.scores.tolist()]
+        row = [prediction.path, prediction.label, margin, prediction.reason, *scores_text]
+        writer.writerow(row)
+    console.say(text.getvalue().rstrip("\n"))
 
 
-def _by_name(names: Sequence[str], scores: Any) -> dict[str, float] | None:
-    return None if scores is None else dict(zip(names, scores.tolist(), strict=True))
-
-
-def show_info(out: Output, document: Mapping[str, Any]) -> None:
+def show_contents(console: Console, contents: CacheContents) -> None:
     """What the cache folder holds."""
-    out.document(document)
-    for dataset in document["datasets"]:
-        mark = ", last used" if dataset["dataset"] == document["current"] else ""
-        rows = [
-            (f["file"], f["n_images"], f["dim"], f["features"], f"{f['megabytes']:.1f} MB")
-            for f in dataset["features"]
-        ]
+    console.document(vars(contents))
+    for dataset in contents.datasets:
+        rows = []
+        for file in dataset.features:
+            size = f"{file.megabytes:.1f} MB"
+            rows.append((file.file, file.n_images, file.dim, file.features, size))
         columns = ("features", "images", "length", "backbone", "size")
-        out.table(f"{dataset['dataset']}{mark} ({dataset['root']})", columns, rows)
-        out.say(
-            f"{many(dataset['n_runs'], 'run')}; models: {', '.join(dataset['models']) or 'none'}"
-        )
-    if not document["datasets"]:
-        out.say(f"{document['cache']} holds no data set yet.")
+        mark = ", last used" if dataset.dataset == contents.current else ""
+        console.table(f"{dataset.dataset}{mark} ({dataset.root})", columns, rows)
+        models = ", ".join(dataset.models) or "none"
+        console.say(f"{count(dataset.n_runs, 'run')}; models: {models}")
+    if not contents.datasets:
+        console.say(f"{contents.cache} holds no data set yet.")
 
 
-def show_verified(out: Output, document: Mapping[str, Any]) -> None:
-    """What is wrong with each feature file, and what to do."""
-    out.document(document)
-    for dataset in document["datasets"]:
-        rows = [
-            (
-                *(f["file"], "wrong" if f["faults"] else "sound", f["n_rows"]),
-                *(f["n_missing"], f["n_left_out"], f["n_vanished"]),
-            )
-            for f in dataset["files"]
-        ]
+def show_check(console: Console, check: CacheCheck) -> None:
+    """The faults of each feature file, and what to do."""
+    console.document(
+        {
+            "cache": check.cache,
+            "sound": check.is_sound,
+            "datasets": [
+                {
+                    "dataset": dataset.dataset,
+                    "n_images": dataset.n_images,
+                    "faults": dataset.faults,
+                    "files": [file._asdict() for file in dataset.files],
+                }
+                for dataset in check.datasets
+            ],
+        }
+    )
+    for dataset in check.datasets:
+        rows = []
+        for file in dataset.files:
+            state = "faulty" if file.faults else "sound"
+            counts = (file.n_rows, file.n_missing, file.n_left_out, file.n_vanished)
+            rows.append((file.file, state, *counts))
         columns = ("features", "state", "vectors", "missing", "left out", "vanished")
-        n = dataset["n_images"]
-        listed = "no list of images" if n is None else many(n, "image")
-        out.table(f"{dataset['dataset']}: {listed}", columns, rows)
-        for fault in dataset["faults"]:
-            out.say(fault)
-        for file in dataset["files"]:
-            _say_checked(out, file)
-    if not document["datasets"]:
-        out.say(f"{document['cache']} holds no data set yet.")
+        listed = "no list of images"
+        if dataset.n_images is not None:
+            listed = count(dataset.n_images, "image")
+        console.table(f"{dataset.dataset}: {listed}", columns, rows)
+        for fault in dataset.faults:
+            console.say(fault)
+        for file in dataset.files:
+            for fault in file.faults:
+                console.say(f"{file.file}: {fault}")
+            if file.n_missing:
+                console.say(
+                    f"{file.file}: {count(file.n_missing, 'image')} not embedded yet. Run "
+                    f"`{file.command}`."
+                )
+            if file.n_vanished:
+                console.say(
+                    f"{file.file}: {count(file.n_vanished, 'vector')} of images that no longer "
+                    "exist or have changed. `fishfeat info --prune` removes them."
+                )
+    if not check.datasets:
+        console.say(f"{check.cache} holds no data set yet.")
 
 
-def _say_checked(out: Output, file: Mapping[str, Any]) -> None:
-    for fault in file["faults"]:
-        out.say(f"{file['file']}: {fault}")
-    if file["n_missing"]:
-        out.say(
-            f"{file['file']}: not embedded yet: {many(file['n_missing'], 'image')}; "
-            f"`{file['command']}` mends it."
-        )
-    if file["n_vanished"]:
-        out.say(
-            f"{file['file']}: of images that are gone or have changed: "
-            f"{many(file['n_vanished'], 'vector')}; `fishfeat info --prune` drops them."
-        )
-
-
-def show_pruned(out: Output, document: Mapping[str, Any]) -> None:
+def show_pruning(console: Console, pruning: Pruning) -> None:
     """What each feature file lost."""
-    out.document(document)
-    for file in document["files"]:
-        out.say(
-            f"{file['file']}: {many(file['n_rows'], 'vector')} of vanished images dropped, "
-            f"{megabytes(file['n_bytes'])} freed."
+    console.document(
+        {"dataset": pruning.dataset, "files": [file._asdict() for file in pruning.files]}
+    )
+    for file in pruning.files:
+        console.say(
+            f"{file.file}: {count(file.n_rows, 'vector')} of vanished images removed, "
+            f"{megabytes(file.n_bytes)} freed."
         )
-    if not document["files"]:
-        out.say(f"{document['dataset']} has no features yet.")
+    if not pruning.files:
+        console.say(f"{pruning.dataset} has no features yet.")

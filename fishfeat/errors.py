@@ -1,15 +1,16 @@
-"""What a user can get wrong, each with its cure in the message."""
+"""What a user can get wrong; each message says how to fix it."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:  # numpy is heavy, and `fishfeat --help` needs none
+    import numpy as np
 
 
 class FishfeatError(Exception):
-    """Base of every error that a user can mend; the command line prints it without a traceback."""
+    """Base of every error that a user can fix; the command line prints it without a traceback."""
 
 
 class DataError(FishfeatError):
@@ -38,6 +39,8 @@ class ModelError(FishfeatError):
 
 def did_you_mean(name: str, known: Iterable[str], *, n: int = 4) -> str:
     """' Did you mean a, b?' for the names nearest to `name`; '' when none is near."""
+    import difflib
+
     near = difflib.get_close_matches(name, list(known), n=n, cutoff=0.6)
     return f" Did you mean {', '.join(near)}?" if near else ""
 

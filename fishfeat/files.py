@@ -17,13 +17,14 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any
 
 from fishfeat.errors import CacheError, DataError
 
-PROTOCOL = 1
+if TYPE_CHECKING:  # numpy is heavy, and `fishfeat --help` needs none
+    import numpy as np
+
+PROTOCOL = 2
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -107,7 +108,7 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}@{safe_name(socket.gethostname())}.tmp")
 
 
-def owner_of(temporary: Path) -> str:
+def find_owner(temporary: Path) -> str:
     """'process 123 on host' for a temporary name whose process lives; else ''."""
     found = _TEMPORARY.fullmatch(temporary.name)
     if not found or _is_abandoned(temporary):
@@ -154,6 +155,8 @@ def megabytes(n_bytes: float) -> str:
 def sweep(paths: Iterable[Path]) -> None:
     """Remove those of `paths` that are temporary files of a process that was killed."""
     for path in filter(_is_abandoned, paths):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -194,6 +197,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """Write a compressed .npz atomically; object arrays are refused."""
+    import numpy as np
+
     with atomic(path, binary=True) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -227,6 +232,8 @@ def check_protocol(path: Path, protocol: int) -> None:
 
 def plain(value: Any) -> Any:
     """`value` with numpy scalars and arrays, paths, tuples and records as JSON knows them."""
+    import numpy as np
+
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -1,27 +1,31 @@
-"""Fitted models: fit on everything, keep, load, name new images, refuse a wrong backbone."""
+"""Fitted models: fit on all images, save, load, classify new images, refuse another backbone."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.statistics.metrics import margin
 from fishfeat.classify.validation.cross_validation import describe_features, fit_rows, score_rows
-from fishfeat.classify.validation.ensemble import NAME, SoftVotingEnsemble
-from fishfeat.classify.validation.search import Budget, make_model, run_name
+from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
+from fishfeat.classify.validation.search import make_model, run_name
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
-from fishfeat.records import BackboneSpec, Features, Float, Int, Str
+from fishfeat.options import ClassifierOptions
+from fishfeat.records import BackboneSpec, Features, FeaturesInfo, Float, Int, Parameter, Str
 
 if TYPE_CHECKING:
     from fishfeat.features.backbones import Backbone
@@ -31,11 +35,21 @@ _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib", "torch", 
 
 
 class Prediction(NamedTuple):
-    """What a model says of one image; `reason` is not '' where it could not be read.
+    """Prediction of a model for one image.
 
-    `scores` float64 (n_classes,) are probabilities or decision values, as the model gives them;
-    `margin` is the distance of the two best, 0 to 1: it ranks one model's answers, and is neither
-    a probability nor to be compared between models. Both are None where nothing could be read.
+    Attributes
+    ----------
+    path
+        The image.
+    label
+        The predicted label; '' where the image cannot be read.
+    margin
+        Difference between the two largest probabilities, 0 to 1. It ranks the predictions of one
+        model and is not a probability. None where the image cannot be read.
+    scores
+        float64 (n_classes,): probabilities. None where the image cannot be read.
+    reason
+        Why the image cannot be read, or ''.
     """
 
     path: str
@@ -45,9 +59,48 @@ class Prediction(NamedTuple):
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class ModelConfig:
+    """How a model was fitted.
+
+    Attributes
+    ----------
+    balanced, seed, search
+        As in `ClassifierOptions`; `search` is '' where none was made.
+    n_images
+        Number of images it was fitted on.
+    features
+        Which features it needs.
+    params
+        Settings that a search chose.
+    members
+        Names of the classifiers of an ensemble.
+    """
+
+    balanced: bool
+    seed: int
+    n_images: int
+    features: FeaturesInfo
+    search: str = ""
+    params: Mapping[str, Parameter] = field(default_factory=dict)
+    members: tuple[str, ...] = ()
+
+
+class _SavedModel(msgspec.Struct):
+    """`model.json`."""
+
+    clf: str
+    class_names: list[str]
+    spec: str
+    fingerprint: str
+    config: ModelConfig
+    sha256: str
+    versions: dict[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A fitted pipeline with everything needed to use it on new images.
+    """A fitted pipeline with everything that is needed to classify new images.
 
     Attributes
     ----------
@@ -59,61 +112,58 @@ class Model:
         str (n_classes,).
     spec, fingerprint
         The backbone that the features must come from.
-    score_kind
-        'proba' or 'decision'.
     config
         How it was fitted and on what.
     """
 
     clf: str
-    pipeline: Any
+    pipeline: Pipeline
     class_names: Str
     spec: BackboneSpec
     fingerprint: str
-    score_kind: str
-    config: dict[str, Any]
+    config: ModelConfig
 
     @property
     def name(self) -> str:
-        """Name of the folder it is kept in."""
-        return model_name(self.clf, self.spec, balanced=self.config["balanced"])
+        """Name of the folder it is saved in."""
+        return model_name(self.clf, self.spec, balanced=self.config.balanced)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `pipeline.joblib`, then `model.json`, so that no half model counts."""
+        """Write `pipeline.joblib`, then `model.json`, so that a model is never half written."""
         folder = Path(folder)
         buffer = io.BytesIO()
         joblib.dump(self.pipeline, buffer, compress=3)
         with atomic(folder / _FILE, binary=True) as file:
             file.write(buffer.getvalue())
-        about = {
-            "clf": self.clf,
-            "class_names": self.class_names,
-            "spec": self.spec.to_json(),
-            "fingerprint": self.fingerprint,
-            "score_kind": self.score_kind,
-            "config": self.config,
-            "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-            "versions": versions(*_VERSIONS),
-        }
-        write_json(folder / "model.json", about)
+        saved = _SavedModel(
+            clf=self.clf,
+            class_names=self.class_names.tolist(),
+            spec=self.spec.to_json(),
+            fingerprint=self.fingerprint,
+            config=self.config,
+            sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
+            versions=versions(*_VERSIONS),
+        )
+        write_json(folder / "model.json", msgspec.to_builtins(saved))
         return folder
 
     def predict(
         self, paths: Sequence[str | os.PathLike[str]], *, backbone: Backbone | None = None
     ) -> list[Prediction]:
-        """Name new images, in the order given.
+        """Classify new images, in the order given.
 
         Parameters
         ----------
         paths
             Image files.
         backbone
-            Loaded already; otherwise it is loaded by the model's own specification.
+            A loaded backbone; None loads it by the model's own specification.
 
         Raises
         ------
         ModelError
-            The backbone's weights or preprocessing are not those that the model was fitted with.
+            The weights or the preprocessing of the backbone are not those that the model was fitted
+            with.
         """
         from fishfeat.features.autotune import autotune
         from fishfeat.features.backbones import load_backbone
@@ -122,24 +172,25 @@ class Model:
         backbone = backbone or load_backbone(self.spec)
         self.check_backbone(backbone.fingerprint)
         names = [str(os.fspath(path)) for path in paths]
-        found: dict[str, Prediction] = {}
         items = [Item(name, "") for name in dict.fromkeys(names)]
-        for batch in embed(items, backbone, runner=autotune(items, backbone).runner):
-            found |= self._predictions([item.path for item in batch.items], batch.X)
-            found |= {item.path: self._unreadable(item.path, why) for item, why in batch.failed}
-        return [found[name] for name in names]
+        runner = autotune(items, backbone).runner
+        predictions: dict[str, Prediction] = {}
+        for batch in embed(items, backbone, runner=runner):
+            predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
+            for item, reason in batch.failed:
+                predictions[item.path] = Prediction(item.path, "", None, None, reason)
+        return [predictions[name] for name in names]
 
     def check_backbone(self, fingerprint: str) -> None:
         """Raise a `ModelError` where `fingerprint` is not that of the model's own backbone."""
         if fingerprint != self.fingerprint:
             raise ModelError(
                 f"This model was fitted on features of {self.spec.describe()} with the "
-                f"fingerprint {self.fingerprint[:12]}; the backbone at hand has "
-                f"{fingerprint[:12]}. Its answers would mean nothing. Bring back the weights, or "
-                "extract and fit again."
+                f"fingerprint {self.fingerprint[:12]}; this backbone has {fingerprint[:12]}. Its "
+                "predictions would mean nothing. Bring back the weights, or extract and fit again."
             )
 
-    def _predictions(self, paths: list[str], X: Any) -> dict[str, Prediction]:
+    def _predict_rows(self, paths: list[str], X: NDArray[np.float32]) -> dict[str, Prediction]:
         if not paths:
             return {}
         features = Features(
@@ -150,77 +201,72 @@ class Model:
             spec=self.spec,
             fingerprint=self.fingerprint,
         )
-        scores, kind = score_rows(self.pipeline, features, np.arange(len(paths)))
-        sure, best = margin(scores, kind), scores.argmax(axis=1)
-        return {
-            path: Prediction(path, str(self.class_names[b]), float(c), s)
-            for path, b, c, s in zip(paths, best, sure, scores, strict=True)
-        }
-
-    def _unreadable(self, path: str, reason: str) -> Prediction:
-        return Prediction(path, "", None, None, reason)
+        scores = score_rows(self.pipeline, features, np.arange(len(paths)))
+        margins, best = margin(scores, "proba"), scores.argmax(axis=1)
+        predictions = {}
+        for i, path in enumerate(paths):
+            label = str(self.class_names[best[i]])
+            predictions[path] = Prediction(path, label, float(margins[i]), scores[i])
+        return predictions
 
 
 def fit_model(
     features: Features,
     clf: str,
+    options: ClassifierOptions | None = None,
     *,
     rows: Int | None = None,
-    balanced: bool = False,
-    seed: int = 0,
-    search: Budget | None = None,
 ) -> Model:
-    """Fit a classifier on every labelled image, or on `rows` int64 (n_rows,) of the features."""
+    """Fit a classifier on all labelled images, or on `rows` int64 (n_rows,) of the features."""
+    options = options or ClassifierOptions()
     rows = np.flatnonzero(features.y >= 0) if rows is None else rows
-    unfitted = make_model(clf, search=search, balanced=balanced, seed=seed)
     with one_blas_thread():
-        pipeline = fit_rows(unfitted, features, rows)
-    return model_of(pipeline, features, clf, rows, balanced=balanced, seed=seed, search=search)
+        pipeline = fit_rows(make_model(clf, options), features, rows)
+    return model_of(pipeline, features, clf, rows, options)
 
 
 def model_of(
-    pipeline: Pipeline,
-    features: Features,
-    clf: str,
-    rows: Int,
-    *,
-    balanced: bool = False,
-    seed: int = 0,
-    search: Budget | None = None,
+    pipeline: Pipeline, features: Features, clf: str, rows: Int, options: ClassifierOptions
 ) -> Model:
     """The model of a pipeline that was fitted on `rows` int64 (n_rows,) of the features."""
-    chosen = {"search": str(search), "params": pipeline[-1].params_} if search else {}
-    _, kind = score_rows(pipeline, features, rows[:1])
     return Model(
-        clf=run_name(clf, search),
+        clf=run_name(clf, options),
         pipeline=pipeline,
         class_names=features.class_names,
         spec=features.spec,
         fingerprint=features.fingerprint,
-        score_kind=kind,
-        config={
-            "balanced": balanced,
-            "seed": seed,
-            "n_images": len(rows),
-            "features": describe_features(features),
-            **chosen,
-        },
+        config=ModelConfig(
+            balanced=options.balanced,
+            seed=options.seed,
+            n_images=len(rows),
+            features=describe_features(features),
+            search=options.search or "",
+            params=getattr(pipeline[-1], "params_", {}),
+        ),
     )
 
 
 def ensemble_model(models: Sequence[Model]) -> Model:
-    """One model of several that were fitted on the same features: the mean of what they say."""
-    first, voters = models[0], [model.clf for model in models]
-    if len({(model.fingerprint, tuple(model.class_names.tolist())) for model in models}) > 1:
-        raise ModelError("Only models of the same features and classes can vote together.")
+    """The soft-voting ensemble of models that were fitted on the same features.
+
+    Raises
+    ------
+    ModelError
+        They have other features or classes.
+    """
+    kinds = {(model.fingerprint, tuple(model.class_names.tolist())) for model in models}
+    if len(kinds) > 1:
+        raise ModelError("An ensemble needs models of the same features and classes.")
     pipeline = make_pipeline(SoftVotingEnsemble([model.pipeline for model in models]))
-    config = {**first.config, "voters": voters}
-    return replace(first, clf=NAME, pipeline=pipeline, score_kind="proba", config=config)
+    members = tuple(model.clf for model in models)
+    config = replace(models[0].config, search="", params={}, members=members)
+    return replace(models[0], clf=ENSEMBLE, pipeline=pipeline, config=config)
 
 
 def model_name(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:
-    """What the model of a classifier on some features is called: 'svc[-balanced]-on-NAME-KEY'."""
-    return f"{clf}{'-balanced' if balanced else ''}-on-{safe_name(spec.label)}-{spec.key[:8]}"
+    """Name of the model of a classifier on some features: 'svc[-balanced]-on-NAME-KEY'."""
+    weights = "-balanced" if balanced else ""
+    return f"{clf}{weights}-on-{safe_name(spec.label)}-{spec.key[:8]}"
 
 
 def load_model(folder: str | os.PathLike[str]) -> Model:
@@ -231,21 +277,32 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     Raises
     ------
     ModelError
-        The folder holds no model, or its two files do not belong together.
+        The folder holds no model, its two files do not belong together, or another version of
+        fishfeat wrote them.
     """
     folder = Path(folder)
     if not (folder / "model.json").is_file():
-        raise ModelError(f"{folder} holds no model. `fishfeat fit` keeps one for each classifier.")
-    about = read_json(folder / "model.json")
-    content = (folder / _FILE).read_bytes() if (folder / _FILE).is_file() else b""
-    if hashlib.sha256(content).hexdigest() != about["sha256"]:
-        raise ModelError(f"{folder / _FILE} is not the file that model.json speaks of. Fit again.")
+        raise ModelError(f"{folder} holds no model. `fishfeat fit` saves one for each classifier.")
+    content = read_json(folder / "model.json")
+    data = (folder / _FILE).read_bytes() if (folder / _FILE).is_file() else b""
+    if hashlib.sha256(data).hexdigest() != content.get("sha256"):
+        raise ModelError(
+            f"{folder / _FILE} is not the file that model.json was written with. Fit again."
+        )
+    try:
+        saved = msgspec.convert(content, _SavedModel)
+        pipeline: Any = joblib.load(io.BytesIO(data))
+    except (msgspec.ValidationError, ImportError, AttributeError) as error:
+        wrote = content.get("fishfeat", "another version")
+        raise ModelError(
+            f"{folder} was written by fishfeat {wrote} and cannot be loaded ({error}). Run "
+            "`fishfeat fit` again."
+        ) from error
     return Model(
-        clf=about["clf"],
-        pipeline=joblib.load(io.BytesIO(content)),
-        class_names=np.array(about["class_names"], str),
-        spec=BackboneSpec.from_json(about["spec"]),
-        fingerprint=about["fingerprint"],
-        score_kind=about["score_kind"],
-        config=about["config"],
+        clf=saved.clf,
+        pipeline=pipeline,
+        class_names=np.array(saved.class_names, str),
+        spec=BackboneSpec.from_json(saved.spec),
+        fingerprint=saved.fingerprint,
+        config=saved.config,
     )

@@ -7,15 +7,16 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fishfeat.errors import BackboneError
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
+from fishfeat.options import EngineOptions
 from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress
-from fishfeat.workspace import DatasetFolder, Workspace
+from fishfeat.workspace import DatasetFolder, Workspace, apply_truncated
 
 if TYPE_CHECKING:  # torch is loaded only when something has to be embedded
     from fishfeat.features.backbones import Backbone
@@ -26,86 +27,163 @@ log = logging.getLogger("fishfeat")
 _RATE_SECONDS = 2.0
 
 
+class ExtractionPlan(NamedTuple):
+    """What an extraction has to do.
+
+    Attributes
+    ----------
+    backbone
+        The loaded backbone, or its specification where it may not be needed.
+    specs
+        One specification for each layer; the last is the one that is used.
+    missing
+        For each specification the digests that its feature file does not hold.
+    """
+
+    backbone: Backbone | BackboneSpec
+    specs: tuple[BackboneSpec, ...]
+    missing: Mapping[BackboneSpec, frozenset[str]]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing has to be embedded."""
+        return not any(self.missing.values())
+
+
+class Embedding(NamedTuple):
+    """What was embedded.
+
+    Attributes
+    ----------
+    failed
+        Digest -> reason of every image that cannot be embedded.
+    truncated
+        Digest -> reason of every image that was embedded though its file ends too early.
+    n_new
+        Number of images embedded.
+    """
+
+    failed: Mapping[str, str]
+    truncated: Mapping[str, str]
+    n_new: int
+
+
 def extract(
     images: ImageSet,
     backbone: Backbone | BackboneSpec | str = DEFAULT_BACKBONE,
     *,
     layers: Sequence[str] = (),
     cache: str | os.PathLike[str] = "cache",
-    runtime: str = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    device: str = "auto",
+    engine: EngineOptions | None = None,
     allow_truncated: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Features:
     """Embed every image that the cache does not hold yet.
 
-    The cache goes by the images' contents: renamed, moved or relabelled images are not
-    embedded again. A run that was stopped goes on where it was.
+    The cache goes by the contents of the images: renamed, moved or relabelled images are not
+    embedded again. A run that was stopped continues where it was.
 
     Parameters
     ----------
     images
-        The images; unreadable ones are left out and listed with their reason in `images.csv`.
+        The images. Those that cannot be read are left out and are in `images.csv` with their
+        reason.
     backbone
-        A loaded backbone, a specification or a name; the latter are loaded only where something
-        is missing.
+        A loaded backbone, a specification or a name. It is loaded only where something is missing.
     layers
-        Several layers in one pass, each with a feature file of its own as if it had been extracted
-        alone; 'all-blocks' is every block. By default the one that the specification names.
+        Several layers in one pass, each with a feature file of its own, as if it had been extracted
+        alone; 'all-blocks' is every block. By default the layer of the specification.
     cache
         The cache folder.
-    runtime, batch_size, workers
-        As `fishfeat.features.autotune.choose`.
-    device
-        'cpu', 'cuda', 'mps' or 'auto'.
+    engine
+        How the network runs.
     allow_truncated
-        Use images whose files end too soon as far as they go. Otherwise they are rejected, even
-        where the cache holds their vectors from a time when they were allowed.
+        Use images whose files end too early as far as they can be decoded. Otherwise they are
+        rejected, even where the cache holds their features.
     on_progress
         Called with (done, total) images.
 
     Returns
     -------
     Features
-        Of several layers those of the last; the others are in the cache, where `extract` with the
-        specification of one of them finds them.
+        Those of the last layer. The others are in the cache: `extract` with the specification of
+        one of them finds them.
 
     Raises
     ------
     BackboneError, CacheError
         The backbone cannot be loaded; a feature file is in use, damaged or of other weights.
     """
-    check_runtime(runtime)
+    engine = engine or EngineOptions()
+    check_runtime(engine.runtime)
     workspace = Workspace(cache)
-    folder = workspace.dataset_for(images.name, images.root)
+    with workspace.open(images.name, images.root) as dataset:
+        folder, state = dataset.folder, dataset.state
+        images = dataclasses.replace(images, name=folder.name)
+        images = apply_truncated(images, state.truncated, allow_truncated=allow_truncated)
+        plan = plan_extraction(images, backbone, folder, layers=layers)
+        state = dataclasses.replace(state, spec=plan.specs[-1])
+        if not plan.is_complete:
+            dataset = folder.commit(dataset, state, images=images)
+        embedding = embed_missing(
+            plan,
+            images,
+            folder,
+            engine=engine,
+            truncated=state.truncated,
+            allow_truncated=allow_truncated,
+            on_progress=on_progress,
+        )
+        images = images.reject(embedding.failed)
+        images = apply_truncated(images, embedding.truncated, allow_truncated=allow_truncated)
+        path = folder.features_file(plan.specs[-1])
+        state = dataclasses.replace(state, features=path.name, truncated=embedding.truncated)
+        folder.commit(dataset, state, images=images)
+        workspace.use(folder)
+        return select_features(images, path)
+
+
+def plan_extraction(
+    images: ImageSet,
+    backbone: Backbone | BackboneSpec | str,
+    folder: DatasetFolder,
+    *,
+    layers: Sequence[str] = (),
+) -> ExtractionPlan:
+    """Which layers of which images the feature files of `folder` do not hold yet."""
     backbone = _loaded_where_needed(backbone, layers)
     specs = _specs_of(backbone, layers)
-    images = folder.settled(images, allow_truncated=allow_truncated)
     fingerprint = getattr(backbone, "fingerprint", None)
     missing = {spec: _missing(images, folder, spec, fingerprint) for spec in specs}
-    if any(map(len, missing.values())):
-        failed = _embed(
-            images,
-            missing,
-            _on_device(backbone, specs, device),
-            folder,
-            on_progress=on_progress,
-            how={"runtime": runtime, "batch_size": batch_size, "workers": workers},
-            allow_truncated=allow_truncated,
-        )
-        before = images.notes
-        images = folder.settled(images.reject(failed), allow_truncated=allow_truncated)
-        for note in set(images.notes) - set(before):
-            log.info("%s", note)
-    else:
+    return ExtractionPlan(backbone, specs, missing)
+
+
+def embed_missing(
+    plan: ExtractionPlan,
+    images: ImageSet,
+    folder: DatasetFolder,
+    *,
+    engine: EngineOptions,
+    truncated: Mapping[str, str],
+    allow_truncated: bool = False,
+    on_progress: OnProgress | None = None,
+) -> Embedding:
+    """Embed what the plan says and write it to the feature files; the state is the caller's.
+
+    Parameters
+    ----------
+    plan, images, folder
+        As given to and by `plan_extraction`.
+    engine, allow_truncated, on_progress
+        As `extract`.
+    truncated
+        Digest -> reason of images that were embedded before though their files end too early.
+    """
+    if plan.is_complete:
         log.info("All %d images are in the cache already; nothing to embed.", len(images))
-    folder.save_images(images)
-    path = folder.features_file(specs[-1])
-    folder.update(features=path.name, spec=specs[-1].to_json())
-    workspace.use(folder)
-    return select_features(images, path)
+        return Embedding({}, truncated, 0)
+    backbone = _on_device(plan.backbone, plan.specs, engine.device)
+    return _embed(plan, images, backbone, folder, engine, truncated, allow_truncated, on_progress)
 
 
 def _loaded_where_needed(
@@ -165,49 +243,61 @@ def _on_device(
 
 
 def _embed(
+    plan: ExtractionPlan,
     images: ImageSet,
-    missing: Mapping[BackboneSpec, frozenset[str]],
     backbone: Backbone,
     folder: DatasetFolder,
-    *,
-    on_progress: OnProgress | None,
-    how: Mapping[str, Any],
+    engine: EngineOptions,
+    truncated: Mapping[str, str],
     allow_truncated: bool,
-) -> dict[str, str]:
-    """Embed the digests `missing` into the files; returns digest -> reason of those that failed.
-
-    `how` is runtime, batch_size and workers of `fishfeat.features.autotune.choose`.
-    """
+    on_progress: OnProgress | None,
+) -> Embedding:
     from fishfeat.features.autotune import autotune
     from fishfeat.features.engines.local import Item, embed
     from fishfeat.features.writing import committed, open_sinks
 
-    lacking = {digest for digests in missing.values() for digest in digests}
+    missing = {digest for digests in plan.missing.values() for digest in digests}
     rows = _first_of_each(images)
-    rows = rows[np.isin(images.digest[rows], list(lacking))]
+    rows = rows[np.isin(images.digest[rows], list(missing))]
     items = [Item(str(images.path(i)), str(images.digest[i])) for i in rows]
-    choice = autotune(items, backbone, begun=_begun(folder, backbone), **how)
-    options = {"workers": how["workers"], "allow_truncated": allow_truncated}
-    batches = embed(items, backbone, runner=choice.runner, **options)
+    selection = autotune(
+        items,
+        backbone,
+        runtime=engine.runtime,
+        batch_size=engine.batch_size,
+        workers=engine.workers,
+        begun=_begun(folder, backbone),
+    )
+    batches = embed(
+        items,
+        backbone,
+        runner=selection.runner,
+        workers=engine.workers,
+        allow_truncated=allow_truncated,
+    )
     keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
     failed: dict[str, str] = {}
-    done = 0
-    with open_sinks(folder, backbone, missing, choice.describe()) as sinks:
-        # Noted before the end, so that what is stopped goes on with the same backbone.
-        folder.update(spec=backbone.spec.to_json())
+    all_truncated = dict(truncated)
+    done = n_new = 0
+    with open_sinks(folder, backbone, plan.missing, selection.describe()) as sinks:
         try:
             for batch, seconds in committed(_announced(batches, len(items))):
-                folder.note_truncated({item.digest: reason for item, reason in batch.truncated})
+                if batch.truncated:
+                    all_truncated |= {item.digest: reason for item, reason in batch.truncated}
+                    folder.note_truncated(all_truncated)
                 for sink in sinks:
                     sink.append(batch, keys, seconds / len(sinks))
                 failed |= {item.digest: reason for item, reason in batch.failed}
+                n_new += len(batch.items)
                 done += len(batch.items) + len(batch.failed)
                 if on_progress is not None:
                     on_progress(done, len(items))
         except KeyboardInterrupt:
-            log.warning("Stopped: %d of %d are safe; the same command goes on.", done, len(items))
+            log.warning(
+                "Stopped: %d of %d images are saved. The same command continues.", done, len(items)
+            )
             raise
-    return failed
+    return Embedding(failed, all_truncated, n_new)
 
 
 def _begun(folder: DatasetFolder, backbone: Backbone) -> RuntimeConfig | None:

@@ -20,7 +20,7 @@ import filelock
 import h5py
 
 from fishfeat.errors import CacheError
-from fishfeat.files import owner_of, temporary_name
+from fishfeat.files import find_owner, temporary_name
 
 # For chunks, indices, attributes and names, beside the vectors themselves.
 SLACK = 1 << 20
@@ -46,7 +46,7 @@ def locked(path: Path) -> Iterator[None]:
 
 def _in_use(path: Path) -> str:
     notes = path.parent.glob(f".{glob.escape(path.name)}.writer.*")
-    who = next(filter(None, map(owner_of, notes)), "another process")
+    who = next(filter(None, map(find_owner, notes)), "another process")
     return f"{path} is being written by {who}. Wait for it to end, or stop it."
 
 

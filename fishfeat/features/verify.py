@@ -80,7 +80,7 @@ def check_file(path: Path, folder: DatasetFolder, images: ImageSet | None) -> Fi
 
 
 def _checked(cache: FeatureCache, folder: DatasetFolder, images: ImageSet | None) -> FileCheck:
-    command = extract_command(cache.spec, folder.state().get("data", ""))
+    command = extract_command(cache.spec, folder.read_state().data)
     faults = [*_faults(cache, folder.features_file(cache.spec).name, command)]
     if images is None:
         return FileCheck(cache.path.name, faults, cache.n_done, command=command)

@@ -16,6 +16,7 @@ from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
 from fishfeat.images.grouping.rules import Rule, group_by_column, group_images, parse_rules
 from fishfeat.images.labels import chosen, clean_names, merged, read_merge
 from fishfeat.images.sources.listing import Entry, Listing, list_data
+from fishfeat.options import ScanOptions
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, Rejected
 
 _CHUNK = 64
@@ -34,15 +35,8 @@ class FileFacts(NamedTuple):
 
 def scan(
     data: str | os.PathLike[str],
+    options: ScanOptions | None = None,
     *,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    class_pattern: str | None = None,
-    merge: str | os.PathLike[str] | Mapping[str, str] | None = None,
-    only: Iterable[str] = (),
-    drop: Iterable[str] = (),
-    group_by: Sequence[str] = (),
-    group_pattern: str | None = None,
     known: ImageSet | None = None,
     on_progress: OnProgress | None = None,
 ) -> ImageSet:
@@ -80,11 +74,11 @@ def scan(
     DataError
         No images, or patterns, tables and class names that do not fit the data.
     """
-    rules = parse_rules([group_by] if isinstance(group_by, str) else group_by)
-    rules += () if group_pattern is None else (Rule("pattern", group_pattern),)
+    options = options or ScanOptions()
+    rules = parse_rules(options.group_by or ())
     column = next((rule.value for rule in rules if rule.kind == "column"), "")
-    listing = list_data(data, include=include, exclude=exclude, group_column=column)
-    entries = _relabelled(listing.entries, class_pattern, merge, list(only), list(drop))
+    listing = list_data(data, include=options.include or (), exclude=options.exclude or (), group_column=column)
+    entries = _relabelled(listing.entries, options.class_pattern, options.merge, list(options.only or ()), list(options.drop or ()))
     facts = _look_at_all(listing._replace(entries=entries), known, on_progress)
     images = _assembled(listing, entries, facts)
     return group_images(images, rules)

@@ -1,135 +1,189 @@
-"""Embed what a data set lacks, and find again what was embedded."""
+"""`fishfeat extract`: list a data set and embed what the cache does not hold yet."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
-from fishfeat.features.extract import extract
+from fishfeat.features.extract import embed_missing, plan_extraction
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
 from fishfeat.images.grouping.hints import GroupingHint
+from fishfeat.options import BackboneOptions, ExtractOptions
 from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathLike
-from fishfeat.stages.grouping import settle_groups
+from fishfeat.stages.dataset import open_data
+from fishfeat.stages.grouping import apply_groups
 from fishfeat.stages.inspect import list_images
-from fishfeat.workspace import DatasetFolder
+from fishfeat.workspace import Dataset, apply_truncated
 
 log = logging.getLogger("fishfeat")
+# Fields of a backbone specification that an option of the same name changes.
+_SPEC_FIELDS = ("img_size", "resize", "pool", "tta", "precision")
 
 
 class Extraction(NamedTuple):
-    """What `extract_data` did: images, vectors, how many were new, and hints of groups."""
+    """What `extract_data` did.
 
-    folder: DatasetFolder
+    Attributes
+    ----------
+    dataset
+        Name of the data set.
+    file
+        The feature file.
+    images, features
+        With the active groups.
+    n_new
+        Images embedded now.
+    hints
+        Hints at related images, where nobody named groups.
+    """
+
+    dataset: str
+    file: Path
     images: ImageSet
     features: Features
     n_new: int
     hints: list[GroupingHint]
 
 
+class Progress(NamedTuple):
+    """Progress callbacks of an extraction, each called with (done, total).
+
+    Attributes
+    ----------
+    on_scan
+        Files listed.
+    on_embed
+        Images embedded.
+    on_compare
+        Images read, then pairs compared, where near-duplicates are searched for.
+    """
+
+    on_scan: OnProgress | None = None
+    on_embed: OnProgress | None = None
+    on_compare: OnProgress | None = None
+
+
 def extract_data(
     data: PathLike | None = None,
+    options: ExtractOptions | None = None,
     *,
     cache: PathLike = "cache",
-    backbone: str | None = None,
-    backbone_options: Mapping[str, Any] | None = None,
-    scan_options: Mapping[str, Any] | None = None,
-    allow_truncated: bool | None = None,
-    layers: Sequence[str] = (),
-    runtime: str = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    device: str = "auto",
-    on_scan: OnProgress | None = None,
-    on_embed: OnProgress | None = None,
-    on_compare: OnProgress | None = None,
+    progress: Progress | None = None,
 ) -> Extraction:
-    """List a data set, embed what is missing and put the groups that were asked for in force.
+    """List a data set, embed what is missing, and apply the groups that were asked for.
 
     Parameters
     ----------
-    data, cache, scan_options, allow_truncated
-        As `fishfeat.stages.inspect.list_images`.
-    backbone
-        Name of a backbone; None is the one last used on this data set, else the default.
-    backbone_options
-        As `make_spec`; those that are None are the defaults, or as before where `backbone` is None.
-    layers
-        Several layers in one pass, or one; none is the default, or as before.
-    runtime, batch_size, workers, device, on_embed
-        As `fishfeat.extract`.
-    on_scan
-        Called with (done, total) files.
-    on_compare
-        Called with (done, total) images or pairs, where near-duplicates are looked for.
+    data
+        Folder or CSV; None is the data set last used, else the demo images.
+    options
+        Options that are None are as before.
+    cache
+        The cache folder.
+    progress
+        Progress callbacks.
     """
-    given = {name: v for name, v in (backbone_options or {}).items() if v is not None}
-    if layers:
-        given["layer"] = layers[-1]
-    # A backbone that cannot be is said before anything is listed.
-    asked = make_spec(backbone, **given) if backbone else None
-    check_runtime(runtime)
-    folder, images = list_images(
-        data,
-        cache=cache,
-        allow_truncated=allow_truncated,
-        on_progress=on_scan,
-        **(scan_options or {}),
-    )
-    spec = asked or _spec_as_before(folder, given)
-    shown = dataclasses.replace(spec, layer=", ".join(layers)) if layers else spec
-    log.info("Backbone: %s.", shown.describe())
-    before = {path: FeatureCache(path).n_done for path in folder.features_files()}
-    truncated = bool(folder.state()["options"].get("allow_truncated"))
-    features = extract(
-        images,
-        spec,
-        layers=layers,
-        cache=cache,
-        runtime=runtime,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        allow_truncated=truncated,
-        on_progress=on_embed,
-    )
-    path = folder.features_file(features.spec)
-    n_new = FeatureCache(path).n_done - before.get(path, 0)
-    if len(features) == len(images):
-        images = folder.settled(images, allow_truncated=truncated)
-    else:  # some could not be embedded and are listed as such
-        images = folder.load_images()
-    settled = settle_groups(folder, images, features, on_compare=on_compare)
-    return Extraction(folder, settled.images, settled.features, n_new, settled.hints)
+    options, progress = options or ExtractOptions(), progress or Progress()
+    check_runtime(options.runtime)
+    # A backbone that does not exist is an error before anything is listed.
+    named = make_spec(options.backbone, **_changes(options)) if options.backbone else None
+    with open_data(data, cache) as (workspace, dataset, path):
+        folder = dataset.folder
+        images, scan_options = list_images(dataset, path, options, progress.on_scan)
+        spec = named or _change_spec(dataset, options)
+        layers = options.layer or ()
+        shown = dataclasses.replace(spec, layer=", ".join(layers)) if layers else spec
+        log.info("Backbone: %s.", shown.describe())
+        plan = plan_extraction(images, spec, folder, layers=layers)
+        state = dataclasses.replace(
+            dataset.state, data=str(path), options=scan_options, spec=plan.specs[-1]
+        )
+        if not plan.is_complete:
+            # A killed extraction continues with the same images and backbone.
+            dataset = folder.commit(dataset, state, images=images)
+            workspace.use(folder)
+        allow_truncated = bool(scan_options.allow_truncated)
+        embedding = embed_missing(
+            plan,
+            images,
+            folder,
+            engine=options,
+            truncated=state.truncated,
+            allow_truncated=allow_truncated,
+            on_progress=progress.on_embed,
+        )
+        images = images.reject(embedding.failed)
+        notes = images.notes
+        images = apply_truncated(images, embedding.truncated, allow_truncated=allow_truncated)
+        for note in set(images.notes) - set(notes):
+            log.info("%s", note)
+        file = folder.features_file(plan.specs[-1])
+        state = dataclasses.replace(state, features=file.name, truncated=embedding.truncated)
+        grouped = apply_groups(
+            dataclasses.replace(dataset, state=state),
+            images,
+            select_features(images, file),
+            on_compare=progress.on_compare,
+        )
+        folder.commit(
+            dataset,
+            grouped.state,
+            images=grouped.images,
+            near_duplicates=grouped.near_duplicates,
+        )
+        workspace.use(folder)
+        return Extraction(
+            dataset.name, file, grouped.images, grouped.features, embedding.n_new, grouped.hints
+        )
 
 
-def _spec_as_before(folder: DatasetFolder, options: Mapping[str, Any]) -> BackboneSpec:
-    noted = folder.state().get("spec")
-    if noted is None:
-        return make_spec(DEFAULT_BACKBONE, **options)
-    return dataclasses.replace(BackboneSpec.from_json(noted), **options)
+def _changes(options: BackboneOptions) -> dict[str, Any]:
+    """The fields of a specification that the options change."""
+    changes: dict[str, Any] = {}
+    for name in _SPEC_FIELDS:
+        value = getattr(options, name)
+        if value is not None:
+            changes[name] = value
+    if options.layer:
+        changes["layer"] = options.layer[-1]
+    return changes
 
 
-def load_features(folder: DatasetFolder) -> Features:
-    """The features last extracted of a data set, with the labels and groups in force."""
-    name = folder.state().get("features")
-    if name is None:
-        raise DataError(f"{folder.name!r} has no features yet: run `fishfeat extract` first.")
-    path = folder.folder / "features" / name
+def _change_spec(dataset: Dataset, options: BackboneOptions) -> BackboneSpec:
+    """The backbone last used, else the default, with the changes that were asked for."""
+    if dataset.state.spec is None:
+        return make_spec(DEFAULT_BACKBONE, **_changes(options))
+    return dataclasses.replace(dataset.state.spec, **_changes(options))
+
+
+def load_features(dataset: Dataset) -> Features:
+    """The features last extracted, with labels and groups.
+
+    Raises
+    ------
+    DataError, CacheError
+        There are none yet, or their file is damaged or holds those of another backbone.
+    """
+    if not dataset.state.features:
+        raise DataError(f"{dataset.name!r} has no features yet: run `fishfeat extract` first.")
+    path = dataset.folder.folder / "features" / dataset.state.features
     spec = FeatureCache(path).spec
-    if folder.features_file(spec) != path:
+    if dataset.folder.features_file(spec) != path:
         raise CacheError(
             f"{path} holds the features of another backbone ({spec.describe()}). Move it away and "
             "run `fishfeat extract`."
         )
-    images = folder.load_images()
+    images = dataset.require_images()
     features = select_features(images, path)
-    if len(features) < len(images):
+    n_missing = len(images) - len(features)
+    if n_missing:
         log.warning(
-            "%d of %d images are not embedded yet: `fishfeat extract` goes on where it stopped.",
-            *(len(images) - len(features), len(images)),
+            "%d of %d images are not embedded yet: `fishfeat extract` continues where it stopped.",
+            n_missing,
+            len(images),
         )
     return features

@@ -1,17 +1,15 @@
-"""Put groups in force: those that were asked for, or say what speaks for some where none were."""
+"""Apply the groups that were asked for, or give hints where none were."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from fishfeat.errors import FishfeatError
 from fishfeat.files import json_digest
 from fishfeat.images.grouping.hints import GroupingHint, find_hints
 from fishfeat.images.grouping.near_duplicates import N_NEIGHBOURS, find_near_duplicates
@@ -19,182 +17,215 @@ from fishfeat.images.grouping.rules import Rule, group_by_column, group_images, 
 from fishfeat.images.sources.listing import list_data
 from fishfeat.records import Features, ImageSet, OnProgress
 from fishfeat.records.near_duplicates import NearDuplicates
-from fishfeat.workspace import DatasetFolder
+from fishfeat.workspace import (
+    Dataset,
+    DatasetState,
+    HintSearch,
+    NearDuplicateSearch,
+    SavedHint,
+)
 
 log = logging.getLogger("fishfeat")
 
-_LOOK = 2  # raised when copies or hints are found in another way, so that it is looked again
+# Raised where near-duplicates or hints are found in another way, so that they are searched again.
+_METHOD = 2
 
 
-def asked_rules(group_by: Sequence[str] | None, group_pattern: str | None) -> list[str] | None:
-    """Both options as rules; None where neither is given, [] where an empty one forgets."""
-    if group_by is None and group_pattern is None:
-        return None
-    texts = [*(group_by or ()), *([f"pattern:{group_pattern}"] if group_pattern else [])]
-    return [str(rule) for rule in parse_rules([text for text in texts if text])]
+class Grouped(NamedTuple):
+    """Images and features with the active groups.
 
-
-def known_rules(folder: DatasetFolder) -> tuple[Rule, ...]:
-    """The rules in force of a data set; none where nothing was asked for."""
-    return parse_rules(folder.state().get("options", {}).get("group_by", ()))
-
-
-def group_listed(folder: DatasetFolder, images: ImageSet, rules: Sequence[Rule]) -> ImageSet:
-    """Groups that need no features; of copies those that were found before."""
-    if _is_auto(rules):
-        found = folder.state().get("hints", {}).get("found", ())
-        rules = parse_rules([hint["rule"] for hint in found])
-    duplicates = folder.load_near_duplicates()
-    ready = [rule for rule in rules if rule.kind != "duplicates" or duplicates is not None]
-    return group_images(images, ready, duplicates=duplicates)
-
-
-def regroup(folder: DatasetFolder, asked: Sequence[str]) -> None:
-    """Ask for other groups: `asked` as rules, none for those that the data set brings itself.
-
-    Groups that need features are put in force by `settle_groups`.
+    Attributes
+    ----------
+    images, features
+        With the active groups.
+    hints
+        Hints at related images, where nobody named groups.
+    state
+        The state to commit: it remembers the searches.
+    near_duplicates
+        The table to commit; None where the one on disk is up to date.
     """
-    rules = parse_rules(asked)
-    images = group_listed(folder, _as_listed(folder, rules), rules)
-    folder.save_images(images)
-    options = folder.state().get("options", {}) | {"group_by": list(asked)}
-    folder.update(options={name: value for name, value in options.items() if value})
-
-
-@contextlib.contextmanager
-def restored_on_failure(folder: DatasetFolder) -> Iterator[None]:
-    """Groups with which nothing can be split are not remembered: what was in force before stays."""
-    images, options = folder.load_images(), folder.state().get("options", {})
-    try:
-        yield
-    except FishfeatError:
-        folder.save_images(images)
-        folder.update(options=options)
-        raise
-
-
-def _as_listed(folder: DatasetFolder, rules: Sequence[Rule]) -> ImageSet:
-    """The images with the groups of the CSV's column, where the data set is one that has it."""
-    images, data = folder.load_images(), Path(folder.state()["data"])
-    column = next((rule.value for rule in rules if rule.kind == "column"), "")
-    names = [""] * len(images)
-    if data.is_file():
-        listed = {entry.key: entry.group for entry in list_data(data, group_column=column).entries}
-        names = [listed.get(key, "") for key in images.keys.tolist()]
-    plain = dataclasses.replace(images, groups=None, group_name=None, grouping="")
-    return group_by_column(plain, names)
-
-
-def is_settled(folder: DatasetFolder, images: ImageSet, features: Features) -> bool:
-    """Whether the groups in force are those of these very images and features."""
-    kinds = {rule.kind for rule in known_rules(folder)}
-    if images.groups is None or "auto" in kinds:
-        return False
-    looked = folder.state().get("near_duplicates", {}).get("key")
-    return "duplicates" not in kinds or looked == _look_key(images, features)
-
-
-class Settled(NamedTuple):
-    """The images and features with the groups in force, and the hints, where any were wanted."""
 
     images: ImageSet
     features: Features
     hints: list[GroupingHint]
+    state: DatasetState
+    near_duplicates: NearDuplicates | None
 
 
-def settle_groups(
-    folder: DatasetFolder,
+def parse_group_by(group_by: Sequence[str]) -> tuple[str, ...]:
+    """The rules of --group-by in their canonical form; empty ones are dropped."""
+    return tuple(str(rule) for rule in parse_rules([text for text in group_by if text]))
+
+
+def group_listed(dataset: Dataset, images: ImageSet, rules: Sequence[Rule]) -> ImageSet:
+    """Groups that need no features; of near-duplicates those that were verified before."""
+    state = dataset.state
+    if _is_auto(rules):
+        hints = () if state.hints is None else state.hints.hints
+        rules = parse_rules([hint.rule for hint in hints])
+    near_duplicates = None
+    if any(rule.kind == "duplicates" for rule in rules):
+        near_duplicates = dataset.load_near_duplicates()
+    if near_duplicates is None:
+        rules = [rule for rule in rules if rule.kind != "duplicates"]
+    return group_images(images, rules, duplicates=near_duplicates)
+
+
+def regroup(dataset: Dataset, group_by: Sequence[str]) -> Dataset:
+    """The data set with other rules; no rule at all is the groups that a table brings.
+
+    Groups that need features are applied by `apply_groups`. Nothing is written.
+    """
+    rules = parse_rules(group_by)
+    images = dataset.require_images()
+    plain = dataclasses.replace(images, groups=None, group_name=None, grouping="")
+    listed = group_by_column(plain, _read_column(dataset, images, rules))
+    options = dataclasses.replace(dataset.state.options, group_by=tuple(group_by) or None)
+    state = dataclasses.replace(dataset.state, options=options)
+    dataset = dataclasses.replace(dataset, state=state)
+    return dataclasses.replace(dataset, images=group_listed(dataset, listed, rules))
+
+
+def _read_column(dataset: Dataset, images: ImageSet, rules: Sequence[Rule]) -> list[str]:
+    """Entry of each image in the table's group column; '' where there is none."""
+    table = Path(dataset.state.data)
+    if not table.is_file():
+        return [""] * len(images)
+    column = next((rule.value for rule in rules if rule.kind == "column"), "")
+    groups = {entry.key: entry.group for entry in list_data(table, group_column=column).entries}
+    return [groups.get(key, "") for key in images.keys.tolist()]
+
+
+def apply_groups(
+    dataset: Dataset,
     images: ImageSet,
     features: Features,
     *,
     on_compare: OnProgress | None = None,
-) -> Settled:
-    """Put the groups of `known_rules` in force, in `images.csv` and in the features.
+) -> Grouped:
+    """Group images and features by the rules of the state; nothing is written.
 
-    Where nothing was asked for and the data set brings no groups of its own, what speaks for some
-    is said; 'none' silences that, and 'auto' uses what was found.
+    Where there are no rules and the data set brings no groups, hints at related images are logged.
+    The rule 'none' silences them, 'auto' applies them.
     """
-    rules = known_rules(folder)
-    unnamed = not rules and images.groups is None
-    hints = _signs(folder, images, features) if unnamed or _is_auto(rules) else []
-    if unnamed:
-        _say_hints(hints)
-    if _is_auto(rules):
-        rules = _chosen(hints)
-    duplicates = None
+    state = dataset.state
+    rules = parse_rules(state.options.group_by or ())
+    is_auto = _is_auto(rules)
+    hints: list[GroupingHint] = []
+    if is_auto or (not rules and images.groups is None):
+        search = _search_hints(state, images, features)
+        state = dataclasses.replace(state, hints=search)
+        hints = [GroupingHint(**dataclasses.asdict(hint)) for hint in search.hints]
+        rules = _choose_rules(hints) if is_auto else rules
+        if not is_auto:
+            _log_hints(hints)
+    near_duplicates, new_table = None, None
     if any(rule.kind == "duplicates" for rule in rules):
-        duplicates = _near_duplicates(folder, images, features, on_compare)
+        near_duplicates = _reuse_near_duplicates(dataset, images, features)
+        if near_duplicates is None:
+            new_table = _search_near_duplicates(dataset, images, features, on_compare)
+            near_duplicates = new_table
+            search_made = NearDuplicateSearch(
+                n_images=new_table.n_images,
+                n_compared=new_table.n_compared,
+                n_pairs=len(new_table.pairs),
+                key=_search_key(images, features),
+                features=features.spec.to_json(),
+            )
+            state = dataclasses.replace(state, near_duplicates=search_made)
     if rules:
-        listed, images = images, group_images(images, rules, duplicates=duplicates)
-        if not _same_groups(listed, images):
-            folder.save_images(images)
-    return Settled(images, _regrouped(features, images), hints)
+        images = group_images(images, rules, duplicates=near_duplicates)
+    rows = np.searchsorted(images.keys, features.keys)
+    groups = None if images.groups is None else images.groups[rows]
+    features = dataclasses.replace(features, groups=groups, grouping=images.grouping)
+    return Grouped(images, features, hints, state, new_table)
 
 
-def _same_groups(a: ImageSet, b: ImageSet) -> bool:
-    same = (np.array_equal(getattr(a, name), getattr(b, name)) for name in ("groups", "group_name"))
-    return a.grouping == b.grouping and all(same)
+def are_applied(dataset: Dataset, features: Features) -> bool:
+    """Whether the groups of the images are those of these very images and features."""
+    images, state = dataset.require_images(), dataset.state
+    kinds = {rule.kind for rule in parse_rules(state.options.group_by or ())}
+    if images.groups is None or "auto" in kinds:
+        return False
+    if "duplicates" not in kinds:
+        return True
+    search = state.near_duplicates
+    return search is not None and search.key == _search_key(images, features)
 
 
 def _is_auto(rules: Sequence[Rule]) -> bool:
     return [rule.kind for rule in rules] == ["auto"]
 
 
-def _chosen(hints: Sequence[GroupingHint]) -> tuple[Rule, ...]:
+def _choose_rules(hints: Sequence[GroupingHint]) -> tuple[Rule, ...]:
     """The rules of the hints; 'none' where there are none."""
     if not hints:
-        log.info("--group-by auto: no number repeats in the names, and no bursts or copies found.")
+        log.info(
+            "--group-by auto: no number repeats in the file names, and there are no bursts and no "
+            "near-duplicates."
+        )
         return (Rule("none"),)
-    log.info("--group-by auto takes %s.", ", ".join(hint.rule for hint in hints))
+    log.info("--group-by auto uses %s.", ", ".join(hint.rule for hint in hints))
     return parse_rules([hint.rule for hint in hints])
 
 
-def _say_hints(hints: Sequence[GroupingHint]) -> None:
+def _log_hints(hints: Sequence[GroupingHint]) -> None:
     for hint in hints:
         log.warning("%s", hint)
     if hints:
-        log.warning("--group-by auto takes what was found; --group-by none says there is nothing.")
+        log.warning(
+            "`--group-by auto` applies these hints. `--group-by none` says that the images are "
+            "unrelated."
+        )
 
 
-def _regrouped(features: Features, images: ImageSet) -> Features:
-    """The features with the groups of `images`, which hold all of its keys."""
-    rows = np.searchsorted(images.keys, features.keys)
-    groups = None if images.groups is None else images.groups[rows]
-    return dataclasses.replace(features, groups=groups, grouping=images.grouping)
+# --- searches that are remembered -----------------------------------------------------------
 
 
-# --- what was looked for before is not looked for again -------------------------------------
-
-
-def _look_key(images: ImageSet, features: Features) -> str:
-    """Digest of what a look depends on: which images, and which features."""
-    seen = [images.keys, images.digest, features.keys, features.spec.key, features.fingerprint]
-    return json_digest([_LOOK, N_NEIGHBOURS, *seen])
-
-
-def _near_duplicates(
-    folder: DatasetFolder, images: ImageSet, features: Features, on_compare: OnProgress | None
-) -> NearDuplicates:
-    key = _look_key(images, features)
-    known = folder.load_near_duplicates()
-    if known is not None and folder.state()["near_duplicates"].get("key") == key:
-        return known
-    embedded = images.select(np.isin(images.keys, features.keys))
-    duplicates = find_near_duplicates(embedded, features.X, on_progress=on_compare)
-    folder.save_near_duplicates(duplicates, key=key, features=features.spec.to_json())
-    log.info(
-        "Near-duplicates: %d pairs verified of %d compared; each stands in %s.",
-        *(len(duplicates.pairs), duplicates.n_compared, folder.near_duplicates_csv),
+def _search_key(images: ImageSet, features: Features) -> str:
+    """Digest of what a search depends on: the images, the features and the method."""
+    return json_digest(
+        [
+            _METHOD,
+            N_NEIGHBOURS,
+            images.keys,
+            images.digest,
+            features.keys,
+            features.spec.key,
+            features.fingerprint,
+        ]
     )
-    return duplicates
 
 
-def _signs(folder: DatasetFolder, images: ImageSet, features: Features) -> list[GroupingHint]:
-    key = json_digest([_look_key(images, features), images.labels])
-    noted: dict[str, Any] = folder.state().get("hints", {})
-    if noted.get("key") != key:
-        embedded = images.select(np.isin(images.keys, features.keys))
-        found = find_hints(embedded, features.X)
-        noted = {"key": key, "found": [hint._asdict() for hint in found]}
-        folder.update(hints=noted)
-    return [GroupingHint(**hint) for hint in noted["found"]]
+def _reuse_near_duplicates(
+    dataset: Dataset, images: ImageSet, features: Features
+) -> NearDuplicates | None:
+    """The pairs on disk, where they are of the same images and features."""
+    search = dataset.state.near_duplicates
+    if search is None or search.key != _search_key(images, features):
+        return None
+    return dataset.load_near_duplicates()
+
+
+def _search_near_duplicates(
+    dataset: Dataset, images: ImageSet, features: Features, on_compare: OnProgress | None
+) -> NearDuplicates:
+    embedded = images.select(np.isin(images.keys, features.keys))
+    near_duplicates = find_near_duplicates(embedded, features.X, on_progress=on_compare)
+    log.info(
+        "Near-duplicates: %d pairs verified of %d compared; they are listed in %s.",
+        len(near_duplicates.pairs),
+        near_duplicates.n_compared,
+        dataset.folder.folder / "near_duplicates.csv",
+    )
+    return near_duplicates
+
+
+def _search_hints(state: DatasetState, images: ImageSet, features: Features) -> HintSearch:
+    key = json_digest([_search_key(images, features), images.labels])
+    if state.hints is not None and state.hints.key == key:
+        return state.hints
+    embedded = images.select(np.isin(images.keys, features.keys))
+    hints = find_hints(embedded, features.X)
+    return HintSearch(key, tuple(SavedHint(**hint._asdict()) for hint in hints))

@@ -1,4 +1,4 @@
-"""List a data set and remember how it was listed."""
+"""`fishfeat inspect`: list a data set without embedding anything."""
 
 from __future__ import annotations
 
@@ -7,207 +7,214 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fishfeat.errors import DataError
-from fishfeat.features.specs import make_spec
 from fishfeat.images.grouping.rules import parse_rules
+from fishfeat.options import ScanOptions
 from fishfeat.records import ImageSet, OnProgress, PathLike
-from fishfeat.stages.grouping import asked_rules, group_listed
-from fishfeat.workspace import DatasetFolder, Workspace
+from fishfeat.stages.dataset import open_data
+from fishfeat.stages.grouping import group_listed, parse_group_by
+from fishfeat.workspace import Dataset, apply_truncated
 
 log = logging.getLogger("fishfeat")
 
-DEMO_NAME = "demo"
-DEMO_BACKBONE = "nano"
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One class of a data set: counts, and median size in pixels."""
+
+    name: str
+    n_images: int
+    n_groups: int | None
+    median_width: float
+    median_height: float
 
 
-def list_images(
+@dataclass(frozen=True)
+class Inspection:
+    """What is in a data set.
+
+    Attributes
+    ----------
+    dataset, images
+        Name, and the images with everything that was listed.
+    classes
+        One for each class.
+    n_groups
+        Number of groups; None where groups are not known.
+    parts
+        Number of images in 'train', 'val' and 'test'; None where the data set has no parts.
+    n_unlabelled
+        Images without a label.
+    n_repeated
+        Files with the same bytes as another file.
+    n_contradicting
+        Images that have several labels.
+    """
+
+    dataset: str
+    images: ImageSet
+    classes: tuple[ClassInfo, ...]
+    n_groups: int | None
+    parts: Mapping[str, int] | None
+    n_unlabelled: int
+    n_repeated: int
+    n_contradicting: int
+
+
+def inspect_data(
     data: PathLike | None = None,
+    options: ScanOptions | None = None,
     *,
     cache: PathLike = "cache",
-    allow_truncated: bool | None = None,
     on_progress: OnProgress | None = None,
-    **options: Any,
-) -> tuple[DatasetFolder, ImageSet]:
-    """List a data set and keep the list in the workspace.
+) -> Inspection:
+    """List a data set and describe it.
 
     Parameters
     ----------
     data
-        Folder or CSV; None is the data set last used, else the embedded images.
+        Folder or CSV; None is the data set last used, else the demo images.
+    options
+        Which files, classes and groups; options that are None are as before.
     cache
         The cache folder.
-    allow_truncated
-        As `fishfeat.extract`; images rejected as truncated are looked at again.
     on_progress
         Called with (done, total) files.
-    **options
-        As `fishfeat.images.scan.scan`. An option that is None is as it was when the same data was
-        last listed; an empty one is off. The rules of `group_by` that need features are put in
-        force once there are some.
+    """
+    with open_data(data, cache) as (workspace, dataset, path):
+        listing = list_images(dataset, path, options or ScanOptions(), on_progress)
+        state = dataclasses.replace(dataset.state, data=str(path), options=listing.options)
+        dataset.folder.commit(dataset, state, images=listing.images)
+        workspace.use(dataset.folder)
+        return describe_images(dataset.name, listing.images)
+
+
+class Listing(NamedTuple):
+    """The images of a data set, and the options that listed them."""
+
+    images: ImageSet
+    options: ScanOptions
+
+
+def list_images(
+    dataset: Dataset, data: Path, options: ScanOptions, on_progress: OnProgress | None = None
+) -> Listing:
+    """List a data set; nothing is written.
+
+    Options that are None are as they were the last time; empty ones are off. Rules of `group_by`
+    that need features are applied after embedding.
     """
     from fishfeat.images.scan import scan
 
-    workspace = Workspace(cache)
-    path = Path(os.path.abspath(data)) if data is not None else _last_data(workspace)
-    folder = _folder_of(workspace, path)
-    group_by = asked_rules(options.pop("group_by", None), options.pop("group_pattern", None))
-    given = options | {"allow_truncated": allow_truncated, "group_by": group_by}
-    kept = _remembered(folder, given)
-    allowed = bool(kept.get("allow_truncated"))
-    asked = {name: v for name, v in kept.items() if name not in ("allow_truncated", "group_by")}
-    rules = parse_rules(kept.get("group_by", ()))
-    known = _known(folder, allow_truncated=allowed)
-    columns = [str(rule) for rule in rules if rule.kind == "column"]
-    images = scan(path, group_by=columns, known=known, on_progress=on_progress, **asked)
-    images = dataclasses.replace(images, name=folder.name)
-    images = folder.settled(images, allow_truncated=allowed)
-    images = group_listed(folder, images, rules)
-    if (
-        any(rule.kind == "duplicates" for rule in rules)
-        and not folder.near_duplicates_csv.is_file()
-    ):
-        log.info("Near-duplicates are looked for once the images are embedded.")
-    folder.save_images(images)
-    folder.update(data=str(path), options=kept)
-    workspace.use(folder)
+    options = _remember(dataset, options)
+    rules = parse_rules(options.group_by or ())
+    columns = tuple(str(rule) for rule in rules if rule.kind == "column")
+    images = scan(
+        data,
+        dataclasses.replace(options, group_by=columns),
+        known=_select_known(dataset, options),
+        on_progress=on_progress,
+    )
+    images = dataclasses.replace(images, name=dataset.name)
+    images = apply_truncated(
+        images, dataset.state.truncated, allow_truncated=bool(options.allow_truncated)
+    )
+    images = group_listed(dataset, images, rules)
+    if any(rule.kind == "duplicates" for rule in rules) and dataset.state.near_duplicates is None:
+        log.info("Near-duplicates are searched for after embedding.")
     for note in images.notes:
         log.info("%s", note)
-    _say_labels(images)
-    return folder, images
+    _log_labels(images)
+    return Listing(images, options)
 
 
-def _known(folder: DatasetFolder, *, allow_truncated: bool) -> ImageSet | None:
-    """The list of the last time, without what was rejected and would not be rejected now."""
-    from fishfeat.images.decode import TRUNCATED
-
-    if not folder.images_csv.is_file():
-        return None
-    known = folder.load_images()
-    if not allow_truncated:
-        return known
-    lost = tuple(one for one in known.rejected if one.reason != TRUNCATED)
-    return dataclasses.replace(known, rejected=lost)
-
-
-def _say_labels(images: ImageSet) -> None:
-    unlabelled, n_classes = int((images.y < 0).sum()), len(images.class_names)
-    if n_classes < 2:
-        log.warning("%d classes: enough to embed, but `fishfeat fit` needs two.", n_classes)
-    if unlabelled:
-        log.info("%d images have no label: embedded, but not fitted or scored.", unlabelled)
+def _remember(dataset: Dataset, options: ScanOptions) -> ScanOptions:
+    """The options with those that are None taken from the last time, which is logged."""
+    before = dataset.state.options
+    values: dict[str, Any] = {}
+    remembered = []
+    for option in dataclasses.fields(ScanOptions):
+        value, earlier = getattr(options, option.name), getattr(before, option.name)
+        if value is None and earlier is not None:
+            remembered.append(_format_option(option.name, earlier))
+            value = earlier
+        values[option.name] = _normalise(option.name, value)
+    if remembered and dataset.images is not None:
+        log.info("As before: %s", " ".join(remembered))
+    return ScanOptions(**values)
 
 
-def current_dataset(cache: PathLike) -> DatasetFolder:
-    """The data set last used; a `DataError` where there is none."""
-    current = Workspace(cache).current
-    if current is None:
-        raise DataError(
-            f"No data set has been used in {os.fspath(cache)!r} yet: run `fishfeat extract DATA` "
-            "first, or `fishfeat demo` to see it work."
-        )
-    return current
+def _normalise(name: str, value: Any) -> Any:
+    """None for an empty option; rules in their canonical form; a table by its full path."""
+    if name == "group_by" and value:
+        value = parse_group_by(value)
+    if name == "merge" and isinstance(value, str | os.PathLike) and os.fspath(value):
+        return os.path.abspath(value)
+    if isinstance(value, tuple):
+        value = tuple(item for item in value if item)
+    return value or None
 
 
-def describe_images(folder: DatasetFolder, images: ImageSet) -> dict[str, Any]:
-    """Counts, sizes, groups, parts, repeated and unreadable images of a data set."""
-    return {
-        "dataset": folder.name,
-        "root": images.root,
-        "n_images": len(images),
-        "n_groups": _n_groups(images, slice(None)),
-        "grouping": images.grouping,
-        "classes": [_describe_class(images, c) for c in range(len(images.class_names))],
-        "parts": None if images.part is None else Counter(images.part.tolist()),
-        "unlabelled": int((images.y < 0).sum()),
-        "identical": _identical(images),
-        "rejected": [{"path": lost.key, "reason": lost.reason} for lost in images.rejected],
-        "notes": images.notes,
-    }
-
-
-def _describe_class(images: ImageSet, c: int) -> dict[str, Any]:
-    own = images.y == c
-    return {
-        "class": images.class_names[c],
-        "n_images": own.sum(),
-        "n_groups": _n_groups(images, own),
-        "median_width": np.median(images.width[own]),
-        "median_height": np.median(images.height[own]),
-    }
-
-
-def _n_groups(images: ImageSet, rows: Any) -> int | None:
-    return None if images.groups is None else len(np.unique(images.groups[rows]))
-
-
-def _identical(images: ImageSet) -> dict[str, int]:
-    """How many files repeat the bytes of another, and how many images have several labels."""
-    pairs = np.unique(np.stack([images.digest, images.labels]), axis=1)
-    _, n_labels = np.unique(pairs[0], return_counts=True)
-    repeated = len(images) - len(n_labels)
-    return {"repeated": repeated, "under_several_labels": int((n_labels > 1).sum())}
-
-
-def draw_demo_images(cache: PathLike) -> Path:
-    """The folder of the embedded images, drawn when they are first needed."""
-    from fishfeat.demo import DEMO_GROUP_PATTERN, draw_demo
-
-    workspace = Workspace(cache)
-    path = Path(os.path.abspath(draw_demo(workspace.folder / "images" / DEMO_NAME)))
-    folder = workspace.dataset_for(DEMO_NAME, path)
-    if not folder.exists():
-        spec = make_spec(DEMO_BACKBONE).to_json()
-        options = {"group_by": [f"pattern:{DEMO_GROUP_PATTERN}"]}
-        folder.update(root=str(path), options=options, spec=spec)
-    return path
-
-
-def _last_data(workspace: Workspace) -> Path:
-    current = workspace.current
-    if current is None:
-        log.info("Data set: the embedded images, as no other was named.")
-        return draw_demo_images(workspace.folder)
-    data = Path(current.state()["data"])
-    log.info("Data set: %s, the one last used (%s).", current.name, data)
-    return data
-
-
-def _folder_of(workspace: Workspace, path: Path) -> DatasetFolder:
-    """A folder is a data set of its name; a CSV one of its name without suffix, in its folder."""
-    name, root = (path.name, path) if path.is_dir() else (path.stem, path.parent)
-    return workspace.dataset_for(name, root)
-
-
-def _remembered(folder: DatasetFolder, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with those that are None taken from the last time, and said."""
-    before = folder.state().get("options", {})
-    taken = {name: value for name, value in before.items() if options.get(name) is None}
-    if taken and folder.images_csv.is_file():
-        log.info("As before: %s", " ".join(_said(name, value) for name, value in taken.items()))
-    given = {name: value for name, value in options.items() if _is_set(value)}
-    if isinstance(given.get("merge"), str | os.PathLike):  # the same file from another folder too
-        given["merge"] = os.path.abspath(given["merge"])
-    return taken | {name: _plain(value) for name, value in given.items()}
-
-
-def _said(name: str, value: Any) -> str:
+def _format_option(name: str, value: Any) -> str:
     flag = f"--{name.replace('_', '-')}"
-    if isinstance(value, list):
-        return " ".join(f"{flag} {one}" for one in value)
+    if isinstance(value, tuple):
+        return " ".join(f"{flag} {item}" for item in value)
     return flag if value is True else f"{flag} {value}"
 
 
-def _is_set(value: Any) -> bool:
-    return value is True or isinstance(value, os.PathLike) or bool(value and any(value))
+def _select_known(dataset: Dataset, options: ScanOptions) -> ImageSet | None:
+    """The last listing, without rejected files that would not be rejected now."""
+    from fishfeat.images.decode import TRUNCATED
+
+    known = dataset.images
+    if known is None or not options.allow_truncated:
+        return known
+    rejected = tuple(file for file in known.rejected if file.reason != TRUNCATED)
+    return dataclasses.replace(known, rejected=rejected)
 
 
-def _plain(value: Any) -> Any:
-    """Lists, tables, texts and flags as JSON keeps them."""
-    if isinstance(value, str | bool):
-        return value
-    return dict(value) if isinstance(value, Mapping) else list(value)
+def _log_labels(images: ImageSet) -> None:
+    n_unlabelled, n_classes = int((images.y < 0).sum()), len(images.class_names)
+    if n_classes < 2:
+        noun = "class" if n_classes == 1 else "classes"
+        log.warning("%d %s: enough to embed, but `fishfeat fit` needs two.", n_classes, noun)
+    if n_unlabelled:
+        log.info(
+            "%d images have no label: they are embedded, but not fitted or scored.", n_unlabelled
+        )
+
+
+def describe_images(name: str, images: ImageSet) -> Inspection:
+    """Counts, sizes, groups, parts and repeated images of a data set."""
+    pairs = np.unique(np.stack([images.digest, images.labels]), axis=1)
+    _, n_labels = np.unique(pairs[0], return_counts=True)
+    return Inspection(
+        dataset=name,
+        images=images,
+        classes=tuple(_describe_class(images, c) for c in range(len(images.class_names))),
+        n_groups=_count_groups(images, np.arange(len(images))),
+        parts=None if images.part is None else Counter(images.part.tolist()),
+        n_unlabelled=int((images.y < 0).sum()),
+        n_repeated=len(images) - len(n_labels),
+        n_contradicting=int((n_labels > 1).sum()),
+    )
+
+
+def _describe_class(images: ImageSet, c: int) -> ClassInfo:
+    rows = np.flatnonzero(images.y == c)
+    return ClassInfo(
+        name=str(images.class_names[c]),
+        n_images=len(rows),
+        n_groups=_count_groups(images, rows),
+        median_width=float(np.median(images.width[rows])),
+        median_height=float(np.median(images.height[rows])),
+    )
+
+
+def _count_groups(images: ImageSet, rows: Any) -> int | None:
+    return None if images.groups is None else len(np.unique(images.groups[rows]))

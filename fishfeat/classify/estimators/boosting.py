@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fishfeat.classify.parallel import device_in_use
 from fishfeat.errors import DataError
 from fishfeat.records import Float, Int
 
@@ -111,7 +110,7 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _trained(self, turn: int, data: Any, n_rounds: int) -> Any:
         import xgboost
 
-        wanted = self.device or device_in_use()
+        wanted = self.device or "cpu"
         booster = xgboost.train(self._params(turn) | {"device": wanted}, data, n_rounds)
         # XGBoost goes on without a GPU that is not there.
         used = json.loads(booster.save_config())["learner"]["generic_param"]["device"]

@@ -27,7 +27,8 @@ _BOUNDS = (-7.0, 7.0)
 def class_scores(model: Any, X: ArrayLike) -> tuple[Float, str]:
     """Scores float64 (n, n_classes seen in fit), and 'proba' or 'decision'."""
     if hasattr(model, "predict_proba"):
-        return np.asarray(model.predict_proba(X), np.float64), "proba"
+        proba = np.asarray(model.predict_proba(X), np.float64)
+        return proba / proba.sum(axis=1, keepdims=True), "proba"
     decision = np.asarray(model.decision_function(X), np.float64)
     if decision.ndim == 1:  # two classes: one value, positive for the second
         decision = np.stack([-decision, decision], axis=1)

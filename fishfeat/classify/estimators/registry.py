@@ -25,6 +25,7 @@ from fishfeat.classify.estimators.simple import (
     UniformPriorLDA,
 )
 from fishfeat.errors import DataError, did_you_mean
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Int
 
 DEFAULT_CLASSIFIERS = ("svc", "rf", "xgb")
@@ -109,29 +110,28 @@ CLASSIFIERS: Mapping[str, Factory] = {
 }
 
 
-def make_classifier(name: str, *, balanced: bool = False, seed: int = 0) -> Pipeline:
-    """A fresh, unfitted pipeline.
+def make_classifier(name: str, options: ClassifierOptions | None = None) -> Pipeline:
+    """A new, unfitted pipeline.
 
     Parameters
     ----------
     name
         A key of `CLASSIFIERS`.
-    balanced
-        Weigh classes inversely to their frequency.
-    seed
-        Seed of whatever is random in it.
+    options
+        Class weights, seed and device.
 
     Raises
     ------
     DataError
         The name is not known.
     """
+    options = options or ClassifierOptions()
     if name not in CLASSIFIERS:
         raise DataError(
             f"{name!r} is no classifier.{did_you_mean(name, CLASSIFIERS)} "
             f"There are {', '.join(CLASSIFIERS)}."
         )
-    return CLASSIFIERS[name](balanced, seed)
+    return CLASSIFIERS[name](options.balanced, options.seed)
 
 
 def fit_pipeline(model: Pipeline, X: Any, y: Any, groups: Int | None) -> Pipeline:

@@ -138,12 +138,13 @@ def _two_sided(draws: Float) -> float:
 
 
 def _over_folds(run: Run, other: Run) -> float | None:
-    """p value over folds; None where a run does not say its folds' scores."""
-    needed = (RANKED_BY, "n_train", "n_test")
-    folds = list(zip(run.folds, other.folds, strict=False))
-    known = all(name in fold for pair in folds for fold in pair for name in needed)
-    if len(folds) < 2 or len(run.folds) != len(other.folds) or not known:
+    """p value over folds; None where a run does not have its folds' scores."""
+    if len(run.folds) != len(other.folds) or len(run.folds) < 2:
         return None
-    first, second = (np.array([pair[i][RANKED_BY] for pair in folds]) for i in (0, 1))
-    sizes = [float(np.mean([a[name] for a, _ in folds])) for name in ("n_train", "n_test")]
-    return corrected_t_test(first, second, n_train=sizes[0], n_test=sizes[1])[1]
+    if not all(RANKED_BY in fold.metrics for fold in (*run.folds, *other.folds)):
+        return None
+    first = np.array([fold.metrics[RANKED_BY] for fold in run.folds])
+    second = np.array([fold.metrics[RANKED_BY] for fold in other.folds])
+    n_train = float(np.mean([fold.n_train for fold in run.folds]))
+    n_test = float(np.mean([fold.n_test for fold in run.folds]))
+    return corrected_t_test(first, second, n_train=n_train, n_test=n_test)[1]

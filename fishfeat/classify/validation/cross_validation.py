@@ -1,4 +1,4 @@
-"""Fit on each fold's training rows, score its test rows: one classifier, one `Run`."""
+"""Fit on the training rows of each fold, score its test rows: one classifier, one `Run`."""
 
 from __future__ import annotations
 
@@ -7,54 +7,82 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
-from itertools import chain, islice
+from dataclasses import replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import delayed
 from sklearn.pipeline import Pipeline
 
+from fishfeat.checks import Finding
 from fishfeat.classify.estimators.calibration import class_scores
 from fishfeat.classify.estimators.registry import fit_pipeline
-from fishfeat.classify.parallel import counted, device_in_use, results_of
+from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
-from fishfeat.classify.validation.search import Budget, make_model, run_name
-from fishfeat.classify.validation.splits import partition_digest, prove_disjoint
+from fishfeat.classify.validation.search import make_model, run_name
+from fishfeat.classify.validation.splits import check_disjoint, partition_digest
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import versions
-from fishfeat.records import Features, Float, Fold, Holdout, Int, OnProgress, Run, Splits
+from fishfeat.options import ClassifierOptions
+from fishfeat.records import (
+    Features,
+    FeaturesInfo,
+    Float,
+    Fold,
+    FoldScore,
+    Holdout,
+    Int,
+    OnProgress,
+    Parameter,
+    Run,
+    RunConfig,
+    RunKind,
+    Splits,
+    SplitsInfo,
+)
 
 log = logging.getLogger("fishfeat")
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")
 
 
-class FoldScores(NamedTuple):
-    """What one fold gave: scores float64 (n_test, n_classes), their kind, seconds.
+class FoldFit(NamedTuple):
+    """How one fold was fitted: classes in training, seconds, and settings that a search chose."""
 
-    `holdout` are scores float64 (n_held_out, n_classes) of the rows that are in no fold. The note
-    says what the classifier did in place of its usual way, `params` what it chose.
-    """
-
-    scores: Float
-    score_kind: str
     n_classes_train: int
     seconds_fit: float
     seconds_predict: float
+    params: Mapping[str, Parameter] | None = None
+
+
+class FoldResult(NamedTuple):
+    """What one fold gives.
+
+    Attributes
+    ----------
+    scores
+        float64 (n_test, n_classes): probabilities of the test rows.
+    holdout
+        float64 (n_held_out, n_classes): probabilities of the rows that are in no fold.
+    fit
+        How it was fitted.
+    note
+        What the classifier did in place of its usual way; '' mostly.
+    """
+
+    scores: Float
     holdout: Float
-    note: str = ""
-    params: Mapping[str, Any] | None = None
+    fit: FoldFit
+    note: str
 
 
 def cross_validate(
     features: Features,
     clf: str,
     splits: Splits,
+    options: ClassifierOptions | None = None,
     *,
-    balanced: bool = False,
-    seed: int = 0,
-    n_jobs: int = -1,
-    search: Budget | None = None,
+    jobs: int = -1,
     on_progress: OnProgress | None = None,
 ) -> Run:
     """Score a classifier out of fold.
@@ -62,28 +90,25 @@ def cross_validate(
     Parameters
     ----------
     features
-        Vectors and labels.
+        Features and labels.
     clf
-        A name of `fishfeat.classify.estimators.registry.CLASSIFIERS`; scaling is fitted inside each fold.
+        A name of `fishfeat.classify.estimators.registry.CLASSIFIERS`. Scaling is fitted inside each
+        fold.
     splits
         Made for these features.
-    balanced
-        Weigh classes inversely to their frequency.
-    seed
-        Seed of the classifier.
-    n_jobs
-        Folds at once; -1 is one for each core.
-    search
-        Search the settings within each fold's training rows; the run is called '<clf>-search' and
-        its folds say what was chosen.
+    options
+        How the classifier is fitted. With `search` the run is called '<clf>-search' and its folds
+        say what was chosen.
+    jobs
+        Folds at the same time; -1 is one for each core.
     on_progress
         Called with (done, total) folds.
 
     Returns
     -------
     Run
-        Out-of-fold scores and every metric computed from them; of held-out rows the mean of what
-        the models of all folds of all repeats say.
+        Out-of-fold scores and every metric computed from them. Scores of held-out rows are the mean
+        over the models of all folds of all repeats.
 
     Raises
     ------
@@ -92,14 +117,14 @@ def cross_validate(
     DataError
         The classifier is not known, or cannot learn from as few images as a fold has.
     """
-    same: dict[str, Any] = {"balanced": balanced, "seed": seed, "search": search}
-    jobs = _fold_jobs(features, clf, splits, **same)
-    with closing(results_of(jobs, n_jobs, searched=search is not None)) as results:
-        return _collected(features, clf, splits, results, on_progress, **same)
+    options = options or ClassifierOptions()
+    fits = _make_fits(features, clf, splits, options)
+    with closing(run_jobs(fits, jobs, is_search=options.search is not None)) as results:
+        return _make_run(features, clf, splits, options, results, on_progress)
 
 
-class Fitted(NamedTuple):
-    """The runs of one classifier on each of some splits, and its pipeline fitted on other rows."""
+class Validated(NamedTuple):
+    """The runs of one classifier on several splits, and its pipeline fitted on all their rows."""
 
     runs: list[Run]
     pipeline: Pipeline
@@ -108,150 +133,298 @@ class Fitted(NamedTuple):
 def validate_and_fit(
     features: Features,
     clf: str,
-    several: Sequence[Splits],
+    all_splits: Sequence[Splits],
+    options: ClassifierOptions,
     *,
-    balanced: bool = False,
-    seed: int = 0,
-    n_jobs: int = -1,
-    search: Budget | None = None,
+    jobs: int = -1,
     on_run: Callable[[Splits], OnProgress | None] = lambda splits: None,
-) -> Fitted:
-    """`cross_validate` on each of several splits, and fit on `rows` of the first, all at once.
+) -> Validated:
+    """`cross_validate` on each of several splits, and fit on `rows` of the first, in one queue.
 
-    As one queue of fits no core waits for the last fold of one before the next begins.
+    In one queue no core waits for the last fold of one run before the next run begins.
 
     Parameters
     ----------
-    features, clf, balanced, seed, n_jobs, search
+    features, clf, options, jobs
         As `cross_validate`.
-    several
+    all_splits
         Splits of these features.
     on_run
-        Called with each of the splits when its folds have their turn; gives its progress callback.
+        Called with each of the splits before its folds; gives its progress callback.
     """
-    same: dict[str, Any] = {"balanced": balanced, "seed": seed, "search": search}
-    by_splits = [_fold_jobs(features, clf, splits, **same) for splits in several]
-    # The largest first, so that it is not what all wait for at the end.
-    whole = delayed(_fit_whole)(partial(make_model, clf, **same), features, several[0].rows)
-    jobs = [whole, *chain.from_iterable(by_splits)]
-    with closing(results_of(jobs, n_jobs, searched=search is not None)) as results:
+    # The fit on all rows is the longest: it comes first, so that nothing waits for it at the end.
+    fits = [delayed(_fit_all)(clf, options, features, all_splits[0].rows)]
+    for splits in all_splits:
+        fits += _make_fits(features, clf, splits, options)
+    with closing(run_jobs(fits, jobs, is_search=options.search is not None)) as results:
         pipeline = next(results)
-        runs = [_collected(features, clf, s, results, on_run(s), **same) for s in several]
-    return Fitted(runs, pipeline)
+        runs = [
+            _make_run(features, clf, splits, options, results, on_run(splits))
+            for splits in all_splits
+        ]
+    return Validated(runs, pipeline)
 
 
-def _fold_jobs(features: Features, clf: str, splits: Splits, **how: Any) -> list[Any]:
+def _make_fits(
+    features: Features, clf: str, splits: Splits, options: ClassifierOptions
+) -> list[Any]:
+    """One delayed call of `_fit_fold` for each fold of each repeat."""
     _check_splits(features, splits)
-    fit = partial(delayed(_fit_fold), grouped=splits.strategy == "grouped")
-    folds = chain.from_iterable(splits.repeats)
-    # Made where it is fitted: a fitted forest is large, and a job is kept until all are done.
-    fresh = partial(make_model, clf, **how)
-    return [fit(fresh, features, fold, splits.holdout) for fold in folds]
-
-
-def _collected(
-    features: Features,
-    clf: str,
-    splits: Splits,
-    results: Iterator[FoldScores],
-    on_progress: OnProgress | None,
-    *,
-    search: Budget | None,
-    **how: Any,
-) -> Run:
-    """The run of the next results, as many as there are folds."""
-    n = splits.n_folds * len(splits.repeats)
-    done: list[FoldScores] = []
-    held = np.zeros((len(splits.holdout), len(features.class_names)))
-    for result in counted(islice(results, n), n, on_progress):
-        # Summed at once: hundreds of folds would hold as many copies.
-        held += result.holdout / n
-        done.append(result._replace(holdout=held[:0]))
-    name = run_name(clf, search)
-    config = _config(features, name, make_model(clf, search=search, **how), splits, **how)
-    config |= {"search": str(search)} if search else {}
-    config["notes"] = list(dict.fromkeys(result.note for result in done if result.note))[:1]
-    for note in config["notes"]:
-        log.warning("%s: %s", name, note)
-    return _run(features, name, splits, done, held, config)
+    is_grouped = splits.strategy == "grouped"
+    fits = []
+    for folds in splits.repeats:
+        for fold in folds:
+            fits.append(
+                delayed(_fit_fold)(clf, options, features, fold, splits.holdout, is_grouped)
+            )
+    return fits
 
 
 def _check_splits(features: Features, splits: Splits) -> None:
-    """Raise a `SplitError` where the splits do not fit the labels or groups at hand."""
+    """Raise a `SplitError` where the splits do not fit the labels or groups of the features."""
     rows = np.concatenate([splits.rows, splits.holdout])
     if splits.n_images != len(features) or (features.y[rows] < 0).any():
         raise SplitError(
-            f"The splits were made for other features: {splits.n_images} images, here "
-            f"{len(features)}. Make them again."
+            f"splits must be made for these features: they were made for {splits.n_images} images, "
+            f"and there are {len(features)}. Make them again."
         )
     if features.groups is not None:
-        prove_disjoint(splits, features.groups, folds=splits.strategy == "grouped")
+        check_disjoint(splits, features.groups, folds=splits.strategy == "grouped")
 
 
-def _fit_whole(fresh: Callable[[], Pipeline], features: Features, rows: Int) -> Pipeline:
-    return fit_rows(fresh(), features, rows)
+def _fit_all(clf: str, options: ClassifierOptions, features: Features, rows: Int) -> Pipeline:
+    return fit_rows(make_model(clf, options), features, rows)
 
 
 def _fit_fold(
-    fresh: Callable[[], Pipeline], features: Features, fold: Fold, holdout: Int, *, grouped: bool
-) -> FoldScores:
+    clf: str,
+    options: ClassifierOptions,
+    features: Features,
+    fold: Fold,
+    holdout: Int,
+    is_grouped: bool,
+) -> FoldResult:
     start = time.perf_counter()
-    model = fit_rows(fresh(), features, fold.train, grouped=grouped)
+    # Made here: a fitted forest is large, and a job is in memory until all jobs are done.
+    model = fit_rows(make_model(clf, options), features, fold.train, grouped=is_grouped)
     fitted = time.perf_counter()
-    scores, kind = score_rows(model, features, fold.test)
-    seconds = (fitted - start, time.perf_counter() - fitted)
-    held = score_rows(model, features, holdout)[0] if len(holdout) else scores[:0]
-    note = getattr(model[-1], "note_", "")
-    params = getattr(model[-1], "params_", None)
-    return FoldScores(scores, kind, len(model.classes_), *seconds, held, note, params)
+    scores = score_rows(model, features, fold.test)
+    predicted = time.perf_counter()
+    held_scores = score_rows(model, features, holdout) if len(holdout) else scores[:0]
+    fit = FoldFit(
+        n_classes_train=len(model.classes_),
+        seconds_fit=fitted - start,
+        seconds_predict=predicted - fitted,
+        params=getattr(model[-1], "params_", None),
+    )
+    return FoldResult(scores, held_scores, fit, getattr(model[-1], "note_", ""))
 
 
 def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = True) -> Pipeline:
-    """Fit `model` on some rows of the features; labels are codes into `class_names`.
+    """Fit `model` on `rows` of the features; labels are codes into `class_names`.
 
-    A classifier that folds its training rows again, to learn how sure it may be, keeps the groups
-    together where `grouped`.
+    A classifier that makes inner folds of its training rows keeps groups together where `grouped`.
+
+    Raises
+    ------
+    DataError
+        The classifier cannot learn from these rows.
     """
     groups = features.groups[rows] if grouped and features.groups is not None else None
     try:
         return fit_pipeline(model, features.X[rows], features.y[rows], groups)
     except ValueError as error:
         n_classes = len(np.unique(features.y[rows]))
+        noun = "class" if n_classes == 1 else "classes"
         inner = getattr(model[-1], "estimator", model[-1])
         raise DataError(
-            f"{type(inner).__name__} cannot learn from {len(rows)} images of {n_classes} "
-            f"{'class' if n_classes == 1 else 'classes'}: {_plain(error)}. Add images, or take "
-            "another classifier with --clf."
+            f"{type(inner).__name__} cannot learn from {len(rows)} images of {n_classes} {noun}: "
+            f"{_plain_text(error)}. Add images, or use another classifier with --clf."
         ) from error
 
 
-def _plain(error: Exception) -> str:
-    """What a library says, with 2 in place of np.int64(2)."""
+def _plain_text(error: Exception) -> str:
+    """The message of a library, with 2 in place of np.int64(2)."""
     return re.sub(r"np\.\w+\(([^)]*)\)", r"\1", str(error)).rstrip(".")
 
 
-def score_rows(model: Pipeline, features: Features, rows: Int) -> tuple[Float, str]:
-    """Scores float64 (n_rows, n_classes) over all classes of the features, and their kind.
+def score_rows(model: Pipeline, features: Features, rows: Int) -> Float:
+    """Probabilities float64 (n_rows, n_classes) over all classes of the features.
 
-    A class that the model never saw gets probability 0, or a decision value below all others.
+    A class that was not in training has probability 0.
     """
-    seen, kind = class_scores(model, features.X[rows])
-    lowest = np.zeros(len(rows)) if kind == "proba" else seen.min(axis=1) - 1
-    scores = np.repeat(lowest[:, None], len(features.class_names), axis=1)
-    scores[:, model.classes_] = seen
-    return scores, kind
+    scores = np.zeros((len(rows), len(features.class_names)))
+    scores[:, model.classes_] = class_scores(model, features.X[rows])[0]
+    return scores
 
 
-def score_holdout(model: Pipeline, features: Features, splits: Splits, *, seed: int = 0) -> Holdout:
-    """Scores of the held-out rows by a model fitted on `splits.rows`."""
-    scores, kind = score_rows(model, features, splits.holdout)
-    return judge_holdout(features, splits, scores, kind, seed=seed)
+def _make_run(
+    features: Features,
+    clf: str,
+    splits: Splits,
+    options: ClassifierOptions,
+    results: Iterator[FoldResult],
+    on_progress: OnProgress | None,
+) -> Run:
+    """The run of the next results, one for each fold of each repeat."""
+    n_fits = splits.n_folds * len(splits.repeats)
+    shape = (len(splits.repeats), len(splits.rows), len(features.class_names))
+    scores = np.full(shape, np.nan)
+    held_scores = np.zeros((len(splits.holdout), len(features.class_names)))
+    fits, notes = [], []
+    for i, result in enumerate(count_results(islice(results, n_fits), n_fits, on_progress)):
+        repeat, fold = divmod(i, splits.n_folds)
+        rows = np.searchsorted(splits.rows, splits.repeats[repeat][fold].test)
+        scores[repeat, rows] = result.scores
+        held_scores += result.holdout / n_fits
+        fits.append(result.fit)
+        notes.append(result.note)
+    config = _make_config(features, clf, splits, options, [note for note in notes if note])
+    return run_from_scores(features, splits, scores, config, fits=fits, holdout=held_scores)
 
 
-def judge_holdout(
-    features: Features, splits: Splits, scores: Float, kind: str, *, seed: int = 0
-) -> Holdout:
-    """What scores float64 (n_held_out, n_classes) of the held-out rows are worth."""
+def _make_config(
+    features: Features, clf: str, splits: Splits, options: ClassifierOptions, notes: list[str]
+) -> RunConfig:
+    findings = tuple(Finding("approximate-kernel", note) for note in notes[:1])
+    name = run_name(clf, options)
+    for finding in findings:
+        log.warning("%s: %s", name, finding)
+    return RunConfig(
+        clf=name,
+        balanced=options.balanced,
+        seed=options.seed,
+        device=options.device,
+        search=options.search or "",
+        params=plain_params(make_model(clf, options)),
+        features=describe_features(features),
+        splits=describe_splits(features, splits),
+        notes=findings,
+    )
+
+
+def run_from_scores(
+    features: Features,
+    splits: Splits,
+    scores: Float,
+    config: RunConfig,
+    *,
+    fits: Sequence[FoldFit],
+    kind: RunKind = "classical",
+    holdout: Float | None = None,
+) -> Run:
+    """The run of out-of-fold scores, with every metric and interval.
+
+    Parameters
+    ----------
+    features, splits
+        What was scored, and how.
+    scores
+        float64 (n_repeats, n_rows, n_classes): probabilities of `splits.rows` in each repeat. Each
+        row sums to 1.
+    config
+        What made the scores. Its `clf` is the name of the run; `features` and `splits` are filled
+        in where they are None.
+    fits
+        One for each fold of each repeat, in their order.
+    kind
+        'classical' or 'finetune'.
+    holdout
+        float64 (n_held_out, n_classes): mean probabilities of the held-out rows over all folds;
+        None or no rows where nothing is held out.
+
+    Raises
+    ------
+    DataError
+        `scores` has another shape, is not finite, or has a row that does not sum to 1.
+    """
+    _check_scores(features, splits, scores, config.clf)
+    y = features.y[splits.rows]
+    groups = None if features.groups is None else features.groups[splits.rows]
+    per_repeat = [evaluate(y, repeat, "proba") for repeat in scores]
+    metrics = {name: float(np.mean([m[name] for m in per_repeat])) for name in per_repeat[0]}
+    folds = _score_folds(features, splits, scores, fits)
+    holdout_folds = None
+    if holdout is not None and len(holdout):
+        holdout_folds = evaluate_holdout(features, splits, holdout)
+    return Run(
+        name=config.clf,
+        kind=kind,
+        split=splits.strategy,
+        keys=features.keys[splits.rows],
+        y=y,
+        class_names=features.class_names,
+        scores=scores,
+        fold=_number_folds(splits),
+        metrics=metrics,
+        intervals=bootstrap_intervals(y, scores, "proba", groups=groups, seed=splits.seed),
+        folds=folds,
+        seconds={
+            "fit": sum(fold.seconds_fit for fold in folds),
+            "predict": sum(fold.seconds_predict for fold in folds),
+        },
+        splits_digest=splits.digest,
+        config=replace(
+            config,
+            features=config.features or describe_features(features),
+            splits=config.splits or describe_splits(features, splits),
+        ),
+        versions=versions(*_VERSIONS),
+        holdout_folds=holdout_folds,
+    )
+
+
+def _check_scores(features: Features, splits: Splits, scores: Float, name: str) -> None:
+    shape = (len(splits.repeats), len(splits.rows), len(features.class_names))
+    if scores.shape != shape:
+        raise DataError(f"scores of {name!r} must have the shape {shape}; got {scores.shape}.")
+    if not np.isfinite(scores).all():
+        raise DataError(f"scores of {name!r} must be finite.")
+    error = np.abs(scores.sum(axis=2) - 1).max()
+    if error > 1e-9:
+        raise DataError(f"scores of {name!r} must sum to 1 in each row; one is off by {error:.2g}.")
+
+
+def _number_folds(splits: Splits) -> Int:
+    """int64 (n_repeats, n_rows): fold that scores each row."""
+    numbers = np.full((len(splits.repeats), len(splits.rows)), -1, np.int64)
+    for repeat, folds in enumerate(splits.repeats):
+        for number, fold in enumerate(folds):
+            numbers[repeat, np.searchsorted(splits.rows, fold.test)] = number
+    return numbers
+
+
+def _score_folds(
+    features: Features, splits: Splits, scores: Float, fits: Sequence[FoldFit]
+) -> tuple[FoldScore, ...]:
+    fold_scores = []
+    for i, fit in enumerate(fits):
+        repeat, number = divmod(i, splits.n_folds)
+        fold = splits.repeats[repeat][number]
+        rows = np.searchsorted(splits.rows, fold.test)
+        fold_scores.append(
+            FoldScore(
+                repeat=repeat,
+                fold=number,
+                n_train=len(fold.train),
+                n_test=len(fold.test),
+                n_classes_train=fit.n_classes_train,
+                seconds_fit=fit.seconds_fit,
+                seconds_predict=fit.seconds_predict,
+                metrics=evaluate(features.y[fold.test], scores[repeat, rows], "proba"),
+                params=fit.params,
+            )
+        )
+    return tuple(fold_scores)
+
+
+def score_holdout(model: Pipeline, features: Features, splits: Splits) -> Holdout:
+    """Scores of the held-out rows by a model that was fitted on `splits.rows`."""
+    return evaluate_holdout(features, splits, score_rows(model, features, splits.holdout))
+
+
+def evaluate_holdout(features: Features, splits: Splits, scores: Float) -> Holdout:
+    """Metrics and intervals of probabilities float64 (n_held_out, n_classes) of held-out rows."""
     rows = splits.holdout
     y = features.y[rows]
     groups = None if features.groups is None else features.groups[rows]
@@ -259,139 +432,44 @@ def judge_holdout(
         keys=features.keys[rows],
         y=y,
         scores=scores,
-        metrics=evaluate(y, scores, kind),
-        intervals=bootstrap_intervals(y, scores[None], kind, groups=groups, seed=seed),
+        metrics=evaluate(y, scores, "proba"),
+        intervals=bootstrap_intervals(y, scores[None], "proba", groups=groups, seed=splits.seed),
     )
 
 
-def _run(
-    features: Features,
-    clf: str,
-    splits: Splits,
-    results: list[FoldScores],
-    held: Float,
-    config: Mapping[str, Any],
-) -> Run:
-    scores, fold = _gathered(features, splits, results)
-    y, kind = features.y[splits.rows], results[0].score_kind
-    judge = partial(judge_holdout, features, splits, seed=splits.seed)
-    groups = None if features.groups is None else features.groups[splits.rows]
-    each = [evaluate(y, repeat, kind) for repeat in scores]
-    return Run(
-        name=clf,
-        kind="classical",
-        split=splits.strategy,
-        keys=features.keys[splits.rows],
-        y=y,
-        class_names=features.class_names,
-        scores=scores,
-        score_kind=kind,  # type: ignore[arg-type]
-        fold=fold,
-        metrics={name: float(np.mean([m[name] for m in each])) for name in each[0]},
-        intervals=bootstrap_intervals(y, scores, kind, groups=groups, seed=splits.seed),
-        folds=tuple(_fold_rows(features, splits, results)),
-        seconds={
-            "fit": sum(r.seconds_fit for r in results),
-            "predict": sum(r.seconds_predict for r in results),
-        },
-        splits_digest=splits.digest,
-        config=config,
-        versions=versions(*_VERSIONS),
-        holdout_folds=judge(held, kind) if len(held) else None,
-    )
-
-
-def _gathered(features: Features, splits: Splits, results: list[FoldScores]) -> tuple[Float, Int]:
-    """Scores (n_repeats, n_rows, n_classes) and fold numbers (n_repeats, n_rows), row by row."""
-    shape = (len(splits.repeats), len(splits.rows), len(features.class_names))
-    scores, fold = np.full(shape, np.nan), np.full(shape[:2], -1, np.int64)
-    found = iter(results)
-    for r, folds in enumerate(splits.repeats):
-        for f, (_, test) in enumerate(folds):
-            at = np.searchsorted(splits.rows, test)
-            scores[r, at], fold[r, at] = next(found).scores, f
-    return scores, fold
-
-
-def _fold_rows(
-    features: Features, splits: Splits, results: list[FoldScores]
-) -> list[dict[str, Any]]:
-    numbered = [
-        (r, f, fold) for r, folds in enumerate(splits.repeats) for f, fold in enumerate(folds)
-    ]
-    return [
-        {
-            "repeat": r,
-            "fold": f,
-            "n_train": len(fold.train),
-            "n_test": len(fold.test),
-            "n_classes_train": result.n_classes_train,
-            "seconds_fit": result.seconds_fit,
-            "seconds_predict": result.seconds_predict,
-            **evaluate(features.y[fold.test], result.scores, result.score_kind),
-            **({} if result.params is None else {"params": dict(result.params)}),
-        }
-        for (r, f, fold), result in zip(numbered, results, strict=True)
-    ]
-
-
-def _config(
-    features: Features, clf: str, model: Pipeline, splits: Splits, *, balanced: bool, seed: int
-) -> dict[str, Any]:
-    return {
-        "clf": clf,
-        "balanced": balanced,
-        "seed": seed,
-        "device": device_in_use(),
-        "params": plain_params(model),
-        "features": describe_features(features),
-        "splits": _describe_splits(features, splits),
-    }
-
-
-def plain_params(model: Pipeline) -> dict[str, Any]:
+def plain_params(model: Pipeline) -> dict[str, Parameter]:
     """Every parameter of the pipeline's steps that JSON can hold."""
-    simple = (str, int, float, bool, type(None))
-    return {k: v for k, v in model.get_params().items() if isinstance(v, simple) and "__" in k}
-
-
-def describe_features(features: Features) -> dict[str, Any]:
-    """What made the vectors, as a run and a model keep it."""
+    params = model.get_params().items()
     return {
-        "dataset": features.dataset,
-        "backbone": features.spec,
-        "description": features.spec.describe(),
-        "fingerprint": features.fingerprint,
-        "dim": features.dim,
-        "provenance": dict(features.provenance),
+        name: value
+        for name, value in params
+        if "__" in name and isinstance(value, str | int | float | bool | None)
     }
 
 
-def what_was_asked(
-    features: Features, clf: str, splits: Splits, *, balanced: bool, seed: int
-) -> dict[str, Any]:
-    """Of which classifier, features and folds a result is that is no run."""
-    return {
-        "clf": clf,
-        "balanced": balanced,
-        "seed": seed,
-        "split": splits.strategy,
-        "splits_digest": splits.digest,
-        "features": features.spec.describe(),
-    }
+def describe_features(features: Features) -> FeaturesInfo:
+    """Which features they are, as a run and a model save it."""
+    return FeaturesInfo(
+        dataset=features.dataset,
+        backbone=features.spec,
+        fingerprint=features.fingerprint,
+        dim=features.dim,
+        provenance=dict(features.provenance),
+    )
 
 
-def _describe_splits(features: Features, splits: Splits) -> dict[str, Any]:
+def describe_splits(features: Features, splits: Splits) -> SplitsInfo:
+    """Which splits they are, as a run saves it."""
     groups = features.groups
-    return {
-        "strategy": splits.strategy,
-        "seed": splits.seed,
-        "n_folds": splits.n_folds,
-        "n_repeats": len(splits.repeats),
-        "n_groups": None if groups is None else len(np.unique(groups[splits.rows])),
-        "groups": partition_digest(groups, splits.rows),
-        "n_test": len(splits.holdout),
-        "holdout_origin": splits.holdout_origin,
-        "grouping": splits.grouping,
-        "notes": list(splits.notes),
-    }
+    return SplitsInfo(
+        strategy=splits.strategy,
+        seed=splits.seed,
+        n_folds=splits.n_folds,
+        n_repeats=len(splits.repeats),
+        n_groups=None if groups is None else len(np.unique(groups[splits.rows])),
+        groups=partition_digest(groups, splits.rows),
+        n_test=len(splits.holdout),
+        holdout_origin=splits.holdout_origin,
+        grouping=splits.grouping,
+        notes=splits.notes,
+    )

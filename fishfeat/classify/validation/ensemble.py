@@ -1,125 +1,68 @@
-"""Several classifiers as one: the mean of what they say, on the very same folds."""
+"""The soft-voting ensemble of several runs: the mean of their probabilities on the same folds."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 
-from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
-from fishfeat.classify.validation.cross_validation import judge_holdout
+from fishfeat.classify.validation.cross_validation import FoldFit, run_from_scores
 from fishfeat.errors import DataError, SplitError
-from fishfeat.records import Features, Float, Holdout, Run, Splits
+from fishfeat.records import Features, Float, Run, Splits
 
-NAME = "vote"
-
-
-class SoftVotingEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Mean of the probabilities of models that are fitted already.
-
-    Parameters
-    ----------
-    models
-        Fitted classifiers with `predict_proba`, whose classes may differ.
-    """
-
-    def __init__(self, models: Sequence[Any]) -> None:
-        self.models = models
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """(n_classes,) labels that any of the models has seen."""
-        return np.unique(np.concatenate([model.classes_ for model in self.models]))
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> SoftVotingEnsemble:
-        """Nothing is left to fit."""
-        del X, y
-        return self
-
-    def predict_proba(self, X: ArrayLike) -> Float:
-        """Probabilities, float64 (n, n_classes)."""
-        classes = self.classes_
-        total = np.zeros((len(X), len(classes)))  # type: ignore[arg-type]
-        for model in self.models:
-            total[:, np.searchsorted(classes, model.classes_)] += model.predict_proba(X)
-        mean: Float = total / len(self.models)
-        return mean
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels (n,)."""
-        predicted: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return predicted
+NAME = "ensemble"
 
 
-def vote(features: Features, runs: Sequence[Run], splits: Splits) -> Run:
+def average_runs(features: Features, runs: Sequence[Run], splits: Splits) -> Run:
     """The run of the mean of the runs' out-of-fold probabilities; nothing is fitted.
 
-    Of held-out rows it has the mean of what the voters' folds say.
+    Scores of held-out rows are the mean over the folds' models of all members.
 
     Parameters
     ----------
     features, splits
         What the runs were fitted on.
     runs
-        At least two, on these splits, with probabilities.
+        At least two, on these splits.
 
     Raises
     ------
     SplitError, DataError
-        The runs are of other splits, fewer than two, or without probabilities.
+        The runs used other splits, or there are fewer than two.
     """
-    _check(runs, splits)
-    first, groups = runs[0], None if features.groups is None else features.groups[splits.rows]
-    scores = np.mean([run.scores for run in runs], axis=0)
-    each = [evaluate(first.y, repeat, "proba") for repeat in scores]
-    voters = [run.name for run in runs]
-    own = {"clf": NAME, "voters": voters, "params": {}, "notes": []}
-    return dataclasses.replace(
-        first,
-        name=NAME,
-        scores=scores,
-        metrics={name: float(np.mean([m[name] for m in each])) for name in each[0]},
-        intervals=bootstrap_intervals(first.y, scores, "proba", groups=groups, seed=splits.seed),
-        folds=tuple(_fold(runs, scores, i) for i in range(len(first.folds))),
-        seconds={name: sum(run.seconds[name] for run in runs) for name in first.seconds},
-        config={k: v for k, v in first.config.items() if k != "chance"} | own,
-        holdout=None,
-        holdout_folds=_held_out(features, runs, splits),
+    if len(runs) < 2:
+        raise DataError(
+            f"--ensemble needs at least two classifiers; got {len(runs)}. Add one with --clf."
+        )
+    if {run.splits_digest for run in runs} != {splits.digest}:
+        raise SplitError("An ensemble needs runs on the same folds. Fit them together.")
+    config = dataclasses.replace(
+        runs[0].config,
+        clf=NAME,
+        params={},
+        search="",
+        members=tuple(run.name for run in runs),
+        notes=(),
+        chance=None,
+    )
+    held_scores = [run.holdout_folds.scores for run in runs if run.holdout_folds is not None]
+    holdout: Float | None = np.mean(held_scores, axis=0) if held_scores else None
+    scores: Float = np.mean([run.scores for run in runs], axis=0)
+    return run_from_scores(
+        features, splits, scores, config, fits=_add_seconds(runs), holdout=holdout
     )
 
 
-def _held_out(features: Features, runs: Sequence[Run], splits: Splits) -> Holdout | None:
-    """The mean of the voters' folds' models on the held-out rows; None where none are."""
-    scores = [run.holdout_folds.scores for run in runs if run.holdout_folds is not None]
-    if not scores:
-        return None
-    mean: Float = np.mean(scores, axis=0)
-    return judge_holdout(features, splits, mean, "proba", seed=splits.seed)
-
-
-def _check(runs: Sequence[Run], splits: Splits) -> None:
-    if len(runs) < 2:
-        raise DataError(f"--vote wants at least two classifiers; got {len(runs)}. Name --clf more.")
-    if {run.splits_digest for run in runs} != {splits.digest}:
-        raise SplitError("Only runs on the same folds can vote. Fit them together.")
-    without = [run.name for run in runs if run.score_kind != "proba"]
-    if without:
-        raise DataError(f"{', '.join(without)} give no probabilities, so they cannot vote.")
-
-
-def _fold(runs: Sequence[Run], scores: Float, i: int) -> Mapping[str, Any]:
-    """The vote's row of one fold of one repeat."""
-    rows = [run.folds[i] for run in runs]
-    repeat, fold = int(rows[0]["repeat"]), int(rows[0]["fold"])
-    own = runs[0].fold[repeat] == fold
-    spent = {name: sum(row[name] for row in rows) for name in ("seconds_fit", "seconds_predict")}
-    kept = ("repeat", "fold", "n_train", "n_test", "n_classes_train")
-    shared = {name: rows[0][name] for name in kept}
-    return shared | spent | evaluate(runs[0].y[own], scores[repeat, own], "proba")
+def _add_seconds(runs: Sequence[Run]) -> list[FoldFit]:
+    """For each fold the seconds of all members."""
+    fits = []
+    for folds in zip(*(run.folds for run in runs), strict=True):
+        fits.append(
+            FoldFit(
+                n_classes_train=folds[0].n_classes_train,
+                seconds_fit=sum(fold.seconds_fit for fold in folds),
+                seconds_predict=sum(fold.seconds_predict for fold in folds),
+            )
+        )
+    return fits

@@ -1,28 +1,38 @@
-"""The score against how many images a classifier learns from."""
+"""The score against the number of images that a classifier learns from."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import delayed
 
 from fishfeat.classify.estimators.registry import make_classifier
-from fishfeat.classify.parallel import counted, results_of
+from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.statistics.metrics import evaluate, paired_interval
-from fishfeat.classify.validation.cross_validation import fit_rows, score_rows, what_was_asked
+from fishfeat.classify.validation.cross_validation import fit_rows, score_rows
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 
 
-class CurvePoint(NamedTuple):
-    """The out-of-fold score of classifiers that learnt from a share of the training groups.
+@dataclass(frozen=True)
+class CurvePoint:
+    """The out-of-fold score of classifiers that learned from a share of the training groups.
 
-    `n_train` and `per_class` are means over folds: images, and images of each class.
+    Attributes
+    ----------
+    share
+        Share of the training groups.
+    n_train, per_class
+        Mean over folds: images, and images of each class.
+    accuracy, low, high
+        Accuracy with its 95 % interval.
+    balanced_accuracy
+        Mean recall over classes.
     """
 
     share: float
@@ -36,9 +46,20 @@ class CurvePoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """A learning curve: the smallest share first, the whole training rows last.
+    """A learning curve.
 
-    `gain` is the accuracy that the last doubling brought, with its 95 % interval.
+    Attributes
+    ----------
+    clf, balanced, seed
+        The classifier.
+    split, splits_digest, features
+        Strategy and digest of the folds; the features in words.
+    points
+        The smallest share first, all training rows last.
+    gain, gain_low, gain_high
+        Accuracy that the last doubling brought, with its 95 % interval.
+    seconds
+        Wall-clock seconds.
     """
 
     clf: str
@@ -53,55 +74,57 @@ class Curve:
     gain_high: float
     seconds: float
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Curve:
-        """The curve whose fields JSON kept; other entries are passed over."""
-        fields = {name: content[name] for name in cls.__dataclass_fields__}
-        return cls(**fields | {"points": tuple(CurvePoint(*p) for p in fields["points"])})
-
 
 def learning_curve(
     features: Features,
     clf: str,
     splits: Splits,
+    options: ClassifierOptions | None = None,
     *,
     shares: Sequence[float] = SHARES,
-    balanced: bool = False,
-    seed: int = 0,
-    n_jobs: int = -1,
+    jobs: int = -1,
     on_progress: OnProgress | None = None,
 ) -> Curve:
-    """Score a classifier on the folds of the first repeat with ever more of its training groups.
+    """Score a classifier on the folds of the first repeat with growing shares of its training rows.
 
-    Every share holds the groups of the smaller ones, of each class alike and at least one, and
-    every fold is scored whole: the points differ in nothing but what was learnt from.
+    Every share holds the groups of the smaller shares, of each class in proportion and at least
+    one, and every fold scores all its test rows: the points differ only in the training rows.
 
     Parameters
     ----------
-    features, clf, splits, balanced, seed, n_jobs
-        As `cross_validate`.
+    features, clf, splits, options, jobs
+        As `cross_validate`; nothing is searched.
     shares
         Shares of the training groups, rising, the last one 1.
     on_progress
         Called with (done, total) fits.
     """
     start = time.perf_counter()
+    options = options or ClassifierOptions()
     groups = features.groups if splits.strategy == "grouped" else None
-    folds = [(fold, _ranks(features, fold.train, groups, seed)) for fold in splits.repeats[0]]
-    jobs = [(Fold(fold.train[ranks < s], fold.test)) for s in shares for fold, ranks in folds]
-    fits = [delayed(_score)(features, clf, fold, balanced, seed) for fold in jobs]
-    scored = list(counted(results_of(fits, n_jobs), len(jobs), on_progress))
-    n = len(folds)
-    by_share = [(jobs[i : i + n], scored[i : i + n]) for i in range(0, len(jobs), n)]
-    rights = [_right(features, splits, *of) for of in by_share]
-    unit = None if groups is None else groups[splits.rows]
-    points = [
-        _point(features, s, *of, right, unit)
-        for s, of, right in zip(shares, by_share, rights, strict=True)
-    ]
-    low, high = paired_interval(rights[-1], rights[-2], groups=unit)
+    folds = splits.repeats[0]
+    ranks = [_rank_rows(features, fold.train, groups, options.seed) for fold in folds]
+    reduced = []
+    for share in shares:
+        for fold, rank in zip(folds, ranks, strict=True):
+            reduced.append(Fold(fold.train[rank < share], fold.test))
+    fits = [delayed(_score_fold)(features, clf, fold, options) for fold in reduced]
+    scores = list(count_results(run_jobs(fits, jobs), len(fits), on_progress))
+    row_groups = None if groups is None else groups[splits.rows]
+    points, hits = [], []
+    for i, share in enumerate(shares):
+        part = slice(i * len(folds), (i + 1) * len(folds))
+        hit = _find_correct(features, splits, reduced[part], scores[part])
+        hits.append(hit)
+        points.append(_make_point(features, share, reduced[part], scores[part], hit, row_groups))
+    low, high = paired_interval(hits[-1], hits[-2], groups=row_groups)
     return Curve(
-        **what_was_asked(features, clf, splits, balanced=balanced, seed=seed),
+        clf=clf,
+        balanced=options.balanced,
+        seed=options.seed,
+        split=splits.strategy,
+        splits_digest=splits.digest,
+        features=features.spec.describe(),
         points=tuple(points),
         gain=points[-1].accuracy - points[-2].accuracy,
         gain_low=low,
@@ -110,58 +133,63 @@ def learning_curve(
     )
 
 
-def _ranks(features: Features, rows: Int, groups: Int | None, seed: int) -> Float:
-    """float64 (n_rows,): from which share on a row is learnt from; the same for a whole group.
+def _rank_rows(features: Features, rows: Int, groups: Int | None, seed: int) -> Float:
+    """float64 (n_rows,): the share from which on a row is in training; equal within a group.
 
-    The groups of each class stand in a random order, the first of each at rank below 0.
+    The groups of each class are in random order; the first group of each class has rank -1.
     """
     rng = np.random.default_rng(seed)
-    unit = (
-        np.arange(len(rows)) if groups is None else np.unique(groups[rows], return_inverse=True)[1]
-    )
-    # A group of several classes goes with the class of its first image.
-    _, first = np.unique(unit, return_index=True)
-    class_of = features.y[rows][first]
+    if groups is None:
+        units = np.arange(len(rows))
+    else:
+        units = np.unique(groups[rows], return_inverse=True)[1]
+    # A group of several classes counts for the class of its first image.
+    _, first = np.unique(units, return_index=True)
+    unit_classes = features.y[rows][first]
     rank = np.empty(len(first))
-    for c in np.unique(class_of):
-        own = rng.permutation(np.flatnonzero(class_of == c))
-        rank[own] = np.arange(len(own)) / len(own)
-        rank[own[0]] = -1
-    ranks: Float = rank[unit]
-    return ranks
+    for c in np.unique(unit_classes):
+        order = rng.permutation(np.flatnonzero(unit_classes == c))
+        rank[order] = np.arange(len(order)) / len(order)
+        rank[order[0]] = -1
+    row_ranks: Float = rank[units]
+    return row_ranks
 
 
-def _score(features: Features, clf: str, fold: Fold, balanced: bool, seed: int) -> Float:
-    model = fit_rows(make_classifier(clf, balanced=balanced, seed=seed), features, fold.train)
-    return score_rows(model, features, fold.test)[0]
+def _score_fold(features: Features, clf: str, fold: Fold, options: ClassifierOptions) -> Float:
+    model = fit_rows(make_classifier(clf, options), features, fold.train)
+    return score_rows(model, features, fold.test)
 
 
-def _right(features: Features, splits: Splits, folds: list[Fold], scores: list[Float]) -> Float:
-    right = np.empty(len(splits.rows))
-    for fold, of in zip(folds, scores, strict=True):
-        at = np.searchsorted(splits.rows, fold.test)
-        right[at] = of.argmax(axis=1) == features.y[fold.test]
-    return right
+def _find_correct(
+    features: Features, splits: Splits, folds: Sequence[Fold], scores: Sequence[Float]
+) -> Float:
+    """float64 (n_rows,): 1 for a row that is classified correctly, 0 for the others."""
+    correct = np.empty(len(splits.rows))
+    for fold, fold_scores in zip(folds, scores, strict=True):
+        rows = np.searchsorted(splits.rows, fold.test)
+        correct[rows] = fold_scores.argmax(axis=1) == features.y[fold.test]
+    return correct
 
 
-def _point(
+def _make_point(
     features: Features,
     share: float,
-    folds: list[Fold],
-    scores: list[Float],
-    right: Float,
-    unit: Int | None,
+    folds: Sequence[Fold],
+    scores: Sequence[Float],
+    correct: Float,
+    groups: Int | None,
 ) -> CurvePoint:
     n_train = float(np.mean([len(fold.train) for fold in folds]))
     n_classes = float(np.mean([len(np.unique(features.y[fold.train])) for fold in folds]))
     y = np.concatenate([features.y[fold.test] for fold in folds])
-    measured = evaluate(y, np.concatenate(scores), "decision")
-    ends = paired_interval(right, np.zeros_like(right), groups=unit)
+    metrics = evaluate(y, np.concatenate(scores), "proba")
+    low, high = paired_interval(correct, np.zeros_like(correct), groups=groups)
     return CurvePoint(
-        share,
-        n_train,
-        n_train / n_classes,
-        measured["accuracy"],
-        *ends,
-        measured["balanced_accuracy"],
+        share=share,
+        n_train=n_train,
+        per_class=n_train / n_classes,
+        accuracy=metrics["accuracy"],
+        low=low,
+        high=high,
+        balanced_accuracy=metrics["balanced_accuracy"],
     )

@@ -1,27 +1,28 @@
-"""Leave one class out: is a species that the classifier never saw noticed?"""
+"""Novelty detection: is a classifier less confident on a species that was not in training?"""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import delayed
 from sklearn.metrics import roc_auc_score
 
 from fishfeat.classify.estimators.registry import make_classifier
-from fishfeat.classify.parallel import counted, results_of
-from fishfeat.classify.validation.cross_validation import fit_rows, score_rows, what_was_asked
+from fishfeat.classify.parallel import count_results, run_jobs
+from fishfeat.classify.validation.cross_validation import fit_rows, score_rows
 from fishfeat.errors import SplitError
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Fold, OnProgress, Splits
 
-# One fold of five is not trained on; of hundreds of small ones every fifth.
-EVERY = 5
+# One fold of five is not in training; of hundreds of small folds every fifth.
+_EVERY = 5
 
 
-class LeftOutClass(NamedTuple):
-    """How well a class stands out to a classifier that never saw it.
+@dataclass(frozen=True)
+class LeftOutClass:
+    """How well a class is separated by a classifier that was trained without it.
 
     Attributes
     ----------
@@ -30,11 +31,11 @@ class LeftOutClass(NamedTuple):
     n
         Its number of images.
     auroc
-        How often an image of a known class, not trained on either, is named with more confidence
-        than one of the class left out: 1 is always, 0.5 is no better than chance. None where no
+        Probability that an image of a known class that is not in training either gets a higher
+        confidence than an image of the class left out: 1 is always, 0.5 is chance. None where no
         image of a known class was kept out of training.
     taken_for
-        The class that most of its images were taken for.
+        The class that most of its images were classified as.
     """
 
     name: str
@@ -45,9 +46,20 @@ class LeftOutClass(NamedTuple):
 
 @dataclass(frozen=True)
 class Novelty:
-    """Whether a classifier is less sure of species that it never saw: each class in turn.
+    """Novelty detection with each class left out in turn.
 
-    `auroc` is the mean over the classes.
+    Attributes
+    ----------
+    clf, balanced, seed
+        The classifier.
+    split, splits_digest, features
+        Strategy and digest of the folds; the features in words.
+    classes
+        One for each class.
+    auroc
+        Mean over the classes; None where no class has a value.
+    seconds
+        Wall-clock seconds.
     """
 
     clf: str
@@ -60,94 +72,93 @@ class Novelty:
     auroc: float | None
     seconds: float
 
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Novelty:
-        """The result whose fields JSON kept; other entries are passed over."""
-        fields = {name: content[name] for name in cls.__dataclass_fields__}
-        return cls(**fields | {"classes": tuple(LeftOutClass(*one) for one in fields["classes"])})
-
-    def as_dict(self) -> dict[str, Any]:
-        """Every field by name, those of the classes too, for programs."""
-        return vars(self) | {"classes": [one._asdict() for one in self.classes]}
-
 
 def leave_one_class_out(
     features: Features,
     clf: str,
     splits: Splits,
+    options: ClassifierOptions | None = None,
     *,
-    balanced: bool = False,
-    seed: int = 0,
-    n_jobs: int = -1,
+    jobs: int = -1,
     on_progress: OnProgress | None = None,
 ) -> Novelty:
-    """Leave each class out in turn, and see whether the classifier is less sure of it.
+    """Leave each class out in turn and measure how confident the classifier is on its images.
 
     Parameters
     ----------
-    features, clf, splits, balanced, seed, n_jobs
-        As `cross_validate`; every fifth fold of the first repeat says who is known and not trained
-        on.
+    features, clf, splits, options, jobs
+        As `cross_validate`; nothing is searched. Every fifth fold of the first repeat holds the
+        images of known classes that are not in training.
     on_progress
         Called with (done, total) classes.
 
     Raises
     ------
     SplitError
-        There are fewer than three classes: without one there is nothing to tell apart.
+        There are fewer than three classes: without one of them nothing is left to distinguish.
     """
     start = time.perf_counter()
-    fold, grouped = known_fold(features, splits), splits.strategy == "grouped"
+    options = options or ClassifierOptions()
+    fold = select_known_fold(features, splits)
+    is_grouped = splits.strategy == "grouped"
     classes = np.unique(features.y[splits.rows])
-    jobs = [delayed(_one)(features, clf, fold, int(c), grouped, balanced, seed) for c in classes]
-    found = list(counted(results_of(jobs, n_jobs), len(classes), on_progress))
-    known = [one.auroc for one in found if one.auroc is not None]
+    fits = [
+        delayed(_leave_class_out)(features, clf, fold, int(c), options, is_grouped) for c in classes
+    ]
+    left_out = list(count_results(run_jobs(fits, jobs), len(fits), on_progress))
+    values = [result.auroc for result in left_out if result.auroc is not None]
     return Novelty(
-        **what_was_asked(features, clf, splits, balanced=balanced, seed=seed),
-        classes=tuple(found),
-        auroc=float(np.mean(known)) if known else None,
+        clf=clf,
+        balanced=options.balanced,
+        seed=options.seed,
+        split=splits.strategy,
+        splits_digest=splits.digest,
+        features=features.spec.describe(),
+        classes=tuple(left_out),
+        auroc=float(np.mean(values)) if values else None,
         seconds=time.perf_counter() - start,
     )
 
 
-def known_fold(features: Features, splits: Splits) -> Fold:
-    """Who is trained on and who not: whole folds, so that no group stands on both sides.
+def select_known_fold(features: Features, splits: Splits) -> Fold:
+    """Rows to train on, and rows of known classes to score: whole folds, so no group is split.
 
     Raises
     ------
     SplitError
         Fewer than three classes are left to train on.
     """
-    known = np.sort(np.concatenate([fold.test for fold in splits.repeats[0][::EVERY]]))
-    fold = Fold(np.setdiff1d(splits.rows, known), known)
-    n = len(np.unique(features.y[fold.train]))
-    if n < 3:
+    test = np.sort(np.concatenate([fold.test for fold in splits.repeats[0][::_EVERY]]))
+    fold = Fold(np.setdiff1d(splits.rows, test), test)
+    n_classes = len(np.unique(features.y[fold.train]))
+    if n_classes < 3:
         raise SplitError(
-            f"--unknown leaves each class out and wants at least three; there are {n}."
+            f"--novelty leaves each class out and needs at least three; there are {n_classes}."
         )
     return fold
 
 
-def _one(
+def _leave_class_out(
     features: Features,
     clf: str,
     fold: Fold,
     left_out: int,
-    grouped: bool,
-    balanced: bool,
-    seed: int,
+    options: ClassifierOptions,
+    is_grouped: bool,
 ) -> LeftOutClass:
-    y, rows = features.y, np.concatenate(fold)
+    y = features.y
     train = fold.train[y[fold.train] != left_out]
-    model = make_classifier(clf, balanced=balanced, seed=seed)
-    fit_rows(model, features, train, grouped=grouped)
-    known, own = fold.test[np.isin(y[fold.test], model.classes_)], rows[y[rows] == left_out]
-    scores, _ = score_rows(model, features, own)
-    taken_for = np.bincount(scores.argmax(axis=1)).argmax()
+    model = fit_rows(make_classifier(clf, options), features, train, grouped=is_grouped)
+    rows = np.concatenate(fold)
+    novel_rows = rows[y[rows] == left_out]
+    known_rows = fold.test[np.isin(y[fold.test], model.classes_)]
+    novel_scores = score_rows(model, features, novel_rows)
+    taken_for = np.bincount(novel_scores.argmax(axis=1)).argmax()
     auroc = None
-    if len(known):
-        sure, unsure = score_rows(model, features, known)[0].max(axis=1), scores.max(axis=1)
-        is_known = np.repeat([1, 0], [len(known), len(own)])
-        auroc = float(roc_auc_score(is_known, np.concatenate([sure, unsure])))
-    name, other = (str(features.class_names[c]) for c in (left_out, taken_for))
-    return LeftOutClass(name, len(own), auroc, other)
+    if len(known_rows):
+        known_scores = score_rows(model, features, known_rows)
+        confidence = np.concatenate([known_scores.max(axis=1), novel_scores.max(axis=1)])
+        is_known = np.repeat([1, 0], [len(known_rows), len(novel_rows)])
+        auroc = float(roc_auc_score(is_known, confidence))
+    names = features.class_names
+    return LeftOutClass(str(names[left_out]), len(novel_rows), auroc, str(names[taken_for]))

@@ -1,8 +1,7 @@
-"""Search for settings inside a training fold, so that the score outside never helped to choose."""
+"""Search for settings inside a training fold: the images that are scored choose nothing."""
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,27 +15,24 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fishfeat.classify.estimators.calibration import inner_folds
 from fishfeat.classify.estimators.registry import fit_pipeline, make_classifier
-from fishfeat.classify.parallel import n_lent, on_workers
+from fishfeat.classify.parallel import n_workers, run_on_workers
 from fishfeat.errors import DataError
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Float, Fold, Int
 
-log = logging.getLogger("fishfeat")
 _BUDGET = re.compile(r"(\d+)(s?)")
 Params = dict[str, Any]
 
 
 class Budget(NamedTuple):
-    """How long to search: so many candidates, or so many seconds for each fit; 0 is no limit."""
+    """How long to search: number of candidates, or seconds for each fit; 0 is no limit."""
 
     trials: int = 0
     seconds: float = 0.0
-
-    def __str__(self) -> str:
-        return f"{self.seconds:g}s" if self.seconds else str(self.trials)
 
 
 def parse_budget(text: str) -> Budget:
@@ -45,49 +41,64 @@ def parse_budget(text: str) -> Budget:
     Raises
     ------
     DataError
-        It is neither.
+        `text` is neither.
     """
-    found = _BUDGET.fullmatch(text.strip())
-    if not found or not int(found[1]):
+    match = _BUDGET.fullmatch(text.strip())
+    if not match or not int(match[1]):
         raise DataError(
-            f"--search takes a number of trials (20) or of seconds (60s); got {text!r}."
+            f"--search must be a number of trials (20) or of seconds (60s); got {text!r}."
         )
-    number = int(found[1])
-    return Budget(seconds=number) if found[2] else Budget(trials=number)
+    number = int(match[1])
+    return Budget(seconds=number) if match[2] else Budget(trials=number)
 
 
-def make_model(
-    clf: str, *, search: Budget | None, balanced: bool = False, seed: int = 0
-) -> Pipeline:
-    """`make_classifier`, or a pipeline that searches its settings when it is fitted."""
-    usual = make_classifier(clf, balanced=balanced, seed=seed)  # which knows every wrong name
-    if search is None:
-        return usual
-    budget = search._asdict()
-    return make_pipeline(Searched(clf, **budget, balanced=balanced, random_state=seed))
+def make_model(clf: str, options: ClassifierOptions) -> Pipeline:
+    """`make_classifier`, or a pipeline that searches its settings when it is fitted.
+
+    Raises
+    ------
+    DataError
+        The classifier, the device or the budget is not valid.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
+        raise DataError(f"--device must be cpu, cuda or cuda:N; got {options.device!r}.")
+    classifier = make_classifier(clf, options)
+    if options.search is None:
+        return classifier
+    budget = parse_budget(options.search)
+    return make_pipeline(
+        Searched(
+            clf,
+            trials=budget.trials,
+            seconds=budget.seconds,
+            balanced=options.balanced,
+            random_state=options.seed,
+            device=options.device,
+        )
+    )
 
 
-def run_name(clf: str, search: Budget | None) -> str:
+def run_name(clf: str, options: ClassifierOptions) -> str:
     """'svc', or 'svc-search' where its settings were searched for."""
-    return f"{clf}-search" if search else clf
+    return f"{clf}-search" if options.search else clf
 
 
 # --- spaces -----------------------------------------------------------------------------------
 
 
 def _signed_root(X: NDArray[Any]) -> NDArray[Any]:
-    """A power transform without anything to learn: pooled features have long tails."""
+    """A power transform without parameters, for pooled features, which have long tails."""
     rooted: NDArray[Any] = np.sign(X) * np.sqrt(np.abs(X))
     return rooted
 
 
 def _pca(n: int, X: NDArray[Any], seed: int) -> PCA:
-    # Fewer images or columns than asked for: as many as there can be.
+    # There may be fewer images or columns than `n`.
     return PCA(max(1, min(n, min(X.shape) - 1)), svd_solver="randomized", random_state=seed)
 
 
 # Ways to prepare the columns: from training columns and a seed to the steps.
-PREPARE: Mapping[str, Callable[[NDArray[Any], int], list[Any]]] = {
+PREPARATIONS: Mapping[str, Callable[[NDArray[Any], int], list[Any]]] = {
     "standardise": lambda X, seed: [StandardScaler()],
     "centre and L2": lambda X, seed: [StandardScaler(with_std=False), Normalizer()],
     "root and standardise": lambda X, seed: [FunctionTransformer(_signed_root), StandardScaler()],
@@ -98,7 +109,7 @@ PREPARE: Mapping[str, Callable[[NDArray[Any], int], list[Any]]] = {
         Normalizer(),
     ],
 }
-_ANY = tuple(PREPARE)
+_ANY = tuple(PREPARATIONS)
 _TREES = ("as they are", "PCA 128")
 
 # For each classifier the settings to draw from; 'estimator__' where calibration wraps it.
@@ -131,54 +142,62 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = {
 }
 
 
-def candidates(clf: str, seed: int) -> Iterator[Params]:
-    """The classifier as it comes, then settings drawn at random, none of them twice."""
-    space = SPACES[clf]
-    n_all = int(np.prod([len(values) for values in space.values()]))
-    rng = np.random.default_rng(seed)
+def draw_candidates(clf: str, seed: int) -> Iterator[Params]:
+    """The classifier's own settings, then settings drawn at random, none of them twice."""
     yield {}
-    for number in rng.permutation(n_all) if space else ():
-        at = np.unravel_index(number, [len(values) for values in space.values()])
-        yield {name: values[int(i)] for (name, values), i in zip(space.items(), at, strict=True)}
+    space = SPACES[clf]
+    if not space:
+        return
+    sizes = [len(values) for values in space.values()]
+    rng = np.random.default_rng(seed)
+    for number in rng.permutation(int(np.prod(sizes))):
+        indices = np.unravel_index(number, sizes)
+        yield {
+            name: values[int(i)] for (name, values), i in zip(space.items(), indices, strict=True)
+        }
 
 
-def build(clf: str, params: Params, X: NDArray[Any], *, balanced: bool, seed: int) -> Pipeline:
-    """An unfitted pipeline with these settings; none are the classifier as it comes."""
-    usual = make_classifier(clf, balanced=balanced, seed=seed)
+def build_candidate(
+    clf: str, params: Params, X: NDArray[Any], options: ClassifierOptions
+) -> Pipeline:
+    """An unfitted pipeline with these settings; no settings are the classifier's own."""
+    classifier = make_classifier(clf, options)
     if not params:
-        return usual
-    last = usual[-1].set_params(**{k: v for k, v in params.items() if k != "prepare"})
-    prepare = params["prepare"]
-    return make_pipeline(*(PREPARE[prepare](X, seed) if prepare in PREPARE else []), last)
+        return classifier
+    settings = {name: value for name, value in params.items() if name != "prepare"}
+    steps = []
+    if params["prepare"] in PREPARATIONS:
+        steps = PREPARATIONS[params["prepare"]](X, options.seed)
+    return make_pipeline(*steps, classifier[-1].set_params(**settings))
 
 
 # --- search -----------------------------------------------------------------------------------
 
 
 class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier that chooses its settings and the preparation of its columns by itself.
+    """A classifier that chooses its settings and the preparation of its columns.
 
     Candidates are drawn at random (Bergstra and Bengio 2012) and compared by accuracy on inner
-    folds of the rows it is fitted on, groups kept whole. One that cannot catch up any more is given
-    up. Cross-validated, it is a nested search.
+    folds of the training rows, which keep groups together. A candidate that can no longer be the
+    best is dropped. Cross-validation of this classifier is a nested search.
 
     Parameters
     ----------
     clf
         A key of `SPACES`.
     trials, seconds
-        The budget: candidates, or seconds; with seconds the choice hangs on the machine's speed.
-    balanced, random_state
-        As `make_classifier`.
+        The budget: candidates, or seconds. With seconds the result depends on the machine's speed.
+    balanced, random_state, device
+        As `ClassifierOptions`; `random_state` is its seed.
     n_folds
         Number of inner folds.
 
     Attributes
     ----------
     params_
-        The settings chosen; empty is the classifier as it comes.
+        The chosen settings; empty for the classifier's own.
     trials_
-        (settings, mean inner accuracy) of each candidate that was not given up.
+        (settings, mean inner accuracy) of each candidate that was not dropped.
     """
 
     def __init__(
@@ -189,6 +208,7 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seconds: float = 0.0,
         balanced: bool = False,
         random_state: int = 0,
+        device: str = "cpu",
         n_folds: int = 3,
     ) -> None:
         self.clf = clf
@@ -196,42 +216,57 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.seconds = seconds
         self.balanced = balanced
         self.random_state = random_state
+        self.device = device
         self.n_folds = n_folds
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> Searched:
-        """Choose and fit on X (n, dim) and labels y (n,); groups int64 (n,) are never split."""
-        X, y = np.asarray(X, np.float32), np.asarray(y)
-        self.trials_ = list(self._tried(X, y, groups))
-        # The first of equals: the classifier as it comes, if it is among them.
-        self.params_ = max(self.trials_, key=lambda tried: tried[1])[0] if self.trials_ else {}
-        self.model_ = self._fitted(self.params_, X, y, groups)
+        """Choose settings and fit on X (n, dim) and labels y (n,); no group is split."""
+        checked: NDArray[np.float32]
+        labels: NDArray[Any]
+        checked, labels = validate_data(self, X, y, dtype=np.float32)
+        self.trials_ = list(self._try_candidates(checked, labels, groups))
+        self.params_: Params = {}
+        best = -1.0
+        for params, accuracy in self.trials_:
+            # The first of equals: the classifier's own settings, if they are among them.
+            if accuracy > best:
+                self.params_, best = params, accuracy
+        self.model_ = self._fit_candidate(self.params_, checked, labels, groups)
         self.classes_ = self.model_.classes_
         return self
 
-    def _tried(
+    def _try_candidates(
         self, X: NDArray[Any], y: NDArray[Any], groups: Int | None
     ) -> Iterator[tuple[Params, float]]:
         codes = np.unique(y, return_inverse=True)[1]
         folds = inner_folds(codes, groups, self.n_folds, seed=self.random_state)
-        drawn = candidates(self.clf, self.random_state) if folds else iter(())
-        start, best, n_drawn = time.monotonic(), 0.0, 0
-        # One after the other here; with workers, as many at once as there are of them.
-        while wave := list(islice(drawn, self._n_next(n_drawn, time.monotonic() - start))):
-            n_drawn += len(wave)
-            jobs = [delayed(self._scored)(params, X, y, groups, folds, best) for params in wave]
-            for params, score in zip(wave, on_workers(jobs), strict=True):
-                if score is not None:
-                    best = max(best, score)
-                    yield params, score
+        candidates = draw_candidates(self.clf, self.random_state) if folds else iter(())
+        start = time.monotonic()
+        best, n_drawn = 0.0, 0
+        while True:
+            # One after the other here; with workers, one for each of them.
+            n_next = self._count_next(n_drawn, time.monotonic() - start)
+            batch = list(islice(candidates, n_next))
+            if not batch:
+                return
+            n_drawn += len(batch)
+            jobs = [
+                delayed(self._score_candidate)(params, X, y, groups, folds, best)
+                for params in batch
+            ]
+            for params, accuracy in zip(batch, run_on_workers(jobs), strict=True):
+                if accuracy is not None:
+                    best = max(best, accuracy)
+                    yield params, accuracy
 
-    def _n_next(self, n_drawn: int, seconds: float) -> int:
-        """How many candidates to try next; 0 where the budget is spent."""
-        at_once = max(1, n_lent())
+    def _count_next(self, n_drawn: int, seconds: float) -> int:
+        """Number of candidates to try next; 0 where the budget is spent."""
+        n_parallel = max(1, n_workers())
         if self.seconds:
-            return at_once if seconds < self.seconds or not n_drawn else 0
-        return min(at_once, self.trials - n_drawn)
+            return n_parallel if seconds < self.seconds or not n_drawn else 0
+        return min(n_parallel, self.trials - n_drawn)
 
-    def _scored(
+    def _score_candidate(
         self,
         params: Params,
         X: NDArray[Any],
@@ -240,32 +275,35 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         folds: Sequence[Fold],
         best: float,
     ) -> float | None:
-        """Mean accuracy on the inner folds; None where it cannot reach `best` any more."""
-        found: list[float] = []
+        """Mean accuracy on the inner folds; None where it can no longer reach `best`."""
+        accuracies: list[float] = []
         for train, test in folds:
-            own = None if groups is None else groups[train]
-            model = self._fitted(params, X[train], y[train], own)
-            found.append(float((model.predict(X[test]) == y[test]).mean()))
-            # It cannot catch up, were every other image right.
-            if np.mean([*found, *[1.0] * (len(folds) - len(found))]) < best:
+            train_groups = None if groups is None else groups[train]
+            model = self._fit_candidate(params, X[train], y[train], train_groups)
+            accuracies.append(float((model.predict(X[test]) == y[test]).mean()))
+            n_left = len(folds) - len(accuracies)
+            if np.mean([*accuracies, *[1.0] * n_left]) < best:
                 return None
-        return float(np.mean(found))
+        return float(np.mean(accuracies))
 
-    def _fitted(
+    def _fit_candidate(
         self, params: Params, X: NDArray[Any], y: NDArray[Any], groups: Int | None
     ) -> Pipeline:
-        seed, balanced = self.random_state, self.balanced
-        model = build(self.clf, params, X, balanced=balanced, seed=seed)
-        return fit_pipeline(model, X, y, groups)
+        options = ClassifierOptions(
+            balanced=self.balanced, seed=self.random_state, device=self.device
+        )
+        return fit_pipeline(build_candidate(self.clf, params, X, options), X, y, groups)
 
     def predict_proba(self, X: ArrayLike) -> Float:
         """Probabilities, float64 (n, n_classes)."""
         check_is_fitted(self, "model_")
-        proba: Float = self.model_.predict_proba(np.asarray(X, np.float32))
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        proba: Float = self.model_.predict_proba(X)
         return proba
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (n,)."""
         check_is_fitted(self, "model_")
-        predicted: NDArray[Any] = self.model_.predict(np.asarray(X, np.float32))
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        predicted: NDArray[Any] = self.model_.predict(X)
         return predicted

@@ -1,0 +1,127 @@
+from .checks import CHECKS, Check, Finding
+from .classify.projection import FeatureMap, feature_map
+from .classify.validation.cross_validation import (
+    FoldFit,
+    cross_validate,
+    run_from_scores,
+)
+from .classify.validation.ensemble import average_runs
+from .classify.validation.learning_curve import Curve, learning_curve
+from .classify.validation.novelty import Novelty, leave_one_class_out
+from .classify.validation.permutation import score_shuffled_labels
+from .classify.validation.splits import make_splits
+from .errors import (
+    BackboneError,
+    CacheError,
+    DataError,
+    FishfeatError,
+    MissingExtraError,
+    ModelError,
+    SplitError,
+)
+from .features.backbones import Backbone, load_backbone
+from .features.extract import extract
+from .features.specs import make_spec
+from .images.grouping.hints import GroupingHint, find_hints
+from .images.grouping.near_duplicates import find_near_duplicates
+from .images.grouping.rules import group_images
+from .images.scan import scan
+from .models import Model, Prediction, fit_model, load_model
+from .options import (
+    BackboneOptions,
+    ClassifierOptions,
+    EngineOptions,
+    ExtractOptions,
+    FitOptions,
+    GroupingOptions,
+    ReportOptions,
+    ScanOptions,
+    SplitOptions,
+    WorkerOptions,
+)
+from .records import (
+    BackboneSpec,
+    Chance,
+    Features,
+    FeaturesInfo,
+    Fold,
+    FoldScore,
+    Holdout,
+    ImageSet,
+    Rejected,
+    Run,
+    RunConfig,
+    Splits,
+    SplitsInfo,
+)
+from .records.near_duplicates import DuplicatePair, NearDuplicates
+from .report.output.page import write_report
+from .workspace import Dataset, DatasetFolder, DatasetState, Workspace
+
+__all__ = [
+    "Backbone",
+    "BackboneError",
+    "BackboneOptions",
+    "BackboneSpec",
+    "CHECKS",
+    "CacheError",
+    "Chance",
+    "Check",
+    "ClassifierOptions",
+    "Curve",
+    "DataError",
+    "Dataset",
+    "DatasetFolder",
+    "DatasetState",
+    "DuplicatePair",
+    "EngineOptions",
+    "ExtractOptions",
+    "FeatureMap",
+    "Features",
+    "FeaturesInfo",
+    "Finding",
+    "FishfeatError",
+    "FitOptions",
+    "Fold",
+    "FoldFit",
+    "FoldScore",
+    "GroupingHint",
+    "GroupingOptions",
+    "Holdout",
+    "ImageSet",
+    "MissingExtraError",
+    "Model",
+    "ModelError",
+    "NearDuplicates",
+    "Novelty",
+    "Prediction",
+    "Rejected",
+    "ReportOptions",
+    "Run",
+    "RunConfig",
+    "ScanOptions",
+    "SplitError",
+    "SplitOptions",
+    "Splits",
+    "SplitsInfo",
+    "WorkerOptions",
+    "Workspace",
+    "average_runs",
+    "cross_validate",
+    "extract",
+    "feature_map",
+    "find_hints",
+    "find_near_duplicates",
+    "fit_model",
+    "group_images",
+    "learning_curve",
+    "leave_one_class_out",
+    "load_backbone",
+    "load_model",
+    "make_spec",
+    "make_splits",
+    "run_from_scores",
+    "scan",
+    "score_shuffled_labels",
+    "write_report",
+]

@@ -1,0 +1,37 @@
+"""Types that the records share, and the checks that they share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fishfeat.errors import DataError
+
+Int = NDArray[np.int64]
+Float = NDArray[np.float64]
+Str = NDArray[np.str_]
+PathLike = str | os.PathLike[str]
+# Called with (done, total).
+OnProgress = Callable[[int, int], None]
+
+# The class code of an image without a label.
+UNLABELLED = -1
+
+
+def check_lengths(record: Any, names: tuple[str, ...]) -> None:
+    """Raise a `DataError` where a field of `names` has another length than `record.keys`."""
+    n = len(record.keys)
+    lengths = {name: len(getattr(record, name)) for name in names}
+    faults = {name: length for name, length in lengths.items() if length != n}
+    if faults:
+        raise DataError(f"{type(record).__name__}: {n} keys but lengths {faults}.")
+
+
+def check_labels(y: Int, class_names: Str) -> None:
+    """Raise a `DataError` where a class code is not -1 and not an index into `class_names`."""
+    if len(y) and not (y.min() >= UNLABELLED and y.max() < len(class_names)):
+        raise DataError(f"y must be -1 to {len(class_names) - 1}; got {y.min()} to {y.max()}.")

@@ -1,0 +1,152 @@
+"""The images of a data set with their labels and groups; no pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fishfeat.errors import DataError
+from fishfeat.records.arrays import UNLABELLED, Int, Str, check_labels, check_lengths
+
+PARTS = ("train", "val", "test")
+
+
+class Rejected(NamedTuple):
+    """A file that looks like an image and cannot be used, with the reason."""
+
+    key: str
+    reason: str
+    label: str = ""
+    n_bytes: int = 0
+    mtime_ns: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images with their labels and groups; no pixels.
+
+    Attributes
+    ----------
+    name
+        Name of the data set: its folder under the cache.
+    root
+        Folder that the keys are relative to.
+    keys
+        str (n_images,): POSIX paths relative to `root`, unique and sorted.
+    y
+        int64 (n_images,): index into `class_names`; -1 for an image without a label.
+    class_names
+        str (n_classes,), sorted.
+    digest
+        str (n_images,): SHA-256 of each file's bytes, hexadecimal.
+    groups
+        int64 (n_images,) or None: images with the same number are related (frames of one fish,
+        copies of one photograph) and must never be on both sides of a split.
+    part
+        str (n_images,) or None: 'train', 'val' or 'test', as the folders or the table say.
+    n_bytes, mtime_ns, width, height
+        int64 (n_images,): size in bytes, time of the last change in ns, size in pixels as stored.
+    group_name
+        str (n_images,) or None: name of each group where it was found; '' for an image that is
+        related to no other.
+    grouping
+        How the groups were found, in a sentence or two; '' where there are none.
+    rejected
+        Files that cannot be used, each with its reason.
+    notes
+        What was decided while the images were listed, one sentence each.
+    """
+
+    name: str
+    root: Path
+    keys: Str
+    y: Int
+    class_names: Str
+    digest: Str
+    n_bytes: Int
+    mtime_ns: Int
+    width: Int
+    height: Int
+    groups: Int | None = None
+    part: Str | None = None
+    group_name: Str | None = None
+    grouping: str = ""
+    rejected: tuple[Rejected, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_lengths(self, self._array_names())
+        if np.any(self.keys[1:] <= self.keys[:-1]):
+            raise DataError("The keys of an image set must be sorted and unique.")
+        check_labels(self.y, self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def _array_names(self) -> tuple[str, ...]:
+        """Fields that hold one value for each image."""
+        present = (name for name in _OPTIONAL if getattr(self, name) is not None)
+        return (*_REQUIRED, *present)
+
+    @property
+    def labels(self) -> Str:
+        """str (n_images,): class name of each image, '' for an image without a label."""
+        return np.append(self.class_names, "").astype(str)[self.y]
+
+    def path(self, i: int) -> Path:
+        """Path of image `i`."""
+        return self.root / str(self.keys[i])
+
+    def select(self, rows: NDArray[Any], *, rejected: tuple[Rejected, ...] = ()) -> ImageSet:
+        """The images `rows` (int or bool (n_images,)) of this set, with the same classes.
+
+        `rejected` is added to the files that cannot be used.
+        """
+        arrays = {name: getattr(self, name)[rows] for name in self._array_names()}
+        return dataclasses.replace(self, **arrays, rejected=self.rejected + rejected)
+
+    def reject(self, reasons: Mapping[str, str]) -> ImageSet:
+        """This set without the images whose digest is in `reasons`; they become rejected files.
+
+        Classes without an image are dropped.
+        """
+        is_rejected = np.isin(self.digest, list(reasons))
+        if not is_rejected.any():
+            return self
+        labels = self.labels
+        rejected = []
+        for i in np.flatnonzero(is_rejected).tolist():
+            digest = str(self.digest[i])
+            rejected.append(
+                Rejected(
+                    str(self.keys[i]),
+                    reasons[digest],
+                    str(labels[i]),
+                    int(self.n_bytes[i]),
+                    int(self.mtime_ns[i]),
+                    digest,
+                )
+            )
+        rest = self.select(~is_rejected, rejected=tuple(rejected))
+        used = np.unique(rest.y[rest.y >= 0])
+        codes = np.searchsorted(used, rest.y)
+        y = np.where(rest.y >= 0, codes, UNLABELLED).astype(np.int64)
+        return dataclasses.replace(rest, y=y, class_names=rest.class_names[used])
+
+
+_REQUIRED = ("keys", "y", "digest", "n_bytes", "mtime_ns", "width", "height")
+_OPTIONAL = ("groups", "part", "group_name")
+
+
+def encode_labels(labels: Str) -> tuple[Str, Int]:
+    """Class names str (n_classes,), sorted, and class codes int64 (n_images,); '' becomes -1."""
+    class_names = np.unique(labels[labels != ""]) if len(labels) else np.empty(0, str)
+    y = np.searchsorted(class_names, labels).astype(np.int64)
+    return class_names.astype(str), np.where(labels == "", UNLABELLED, y)

@@ -1,0 +1,89 @@
+"""Which images train and which are scored."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from fishfeat.checks import Finding
+from fishfeat.errors import SplitError
+from fishfeat.records.arrays import Int
+
+
+class Fold(NamedTuple):
+    """Rows to train on and rows to score: int64 (n_train,), int64 (n_test,), disjoint."""
+
+    train: Int
+    test: Int
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Which images train and which are scored. A split with data leakage cannot be made.
+
+    Attributes
+    ----------
+    repeats
+        For each repeat its folds, whose test rows partition `rows`.
+    strategy
+        'grouped' (no group on both sides) or 'random' (stratified by class only).
+    seed
+        Seed of the shuffling.
+    n_images
+        Number of rows of the features that the indices refer to.
+    rows
+        int64 (n_rows,): the labelled rows that are not held out, sorted.
+    holdout
+        int64 (n_test,): rows that are in no fold and are scored once; may be empty.
+    holdout_origin
+        '' (nothing held out), 'drawn' (by `test`) or 'parts' (the data set's own test part).
+    grouping
+        How the groups were found; '' for random splits.
+    notes
+        Checks that were not passed: classes with fewer groups than folds and so on.
+    """
+
+    repeats: tuple[tuple[Fold, ...], ...]
+    strategy: Literal["grouped", "random"]
+    seed: int
+    n_images: int
+    rows: Int
+    holdout: Int = field(default_factory=lambda: np.empty(0, np.int64))
+    holdout_origin: str = ""
+    grouping: str = ""
+    notes: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        if np.intersect1d(self.rows, self.holdout).size:
+            raise SplitError("Held-out rows are among the rows of the folds.")
+        is_row = np.bincount(self.rows, minlength=self.n_images) > 0
+        for folds in self.repeats:
+            test_rows = np.sort(np.concatenate([fold.test for fold in folds]))
+            if not np.array_equal(test_rows, self.rows):
+                raise SplitError("The folds must score every row once.")
+            for train, test in folds:
+                # There may be thousands of folds: this is quicker than sorting.
+                may_train = is_row.copy()
+                may_train[test] = False
+                if not may_train[train].all():
+                    raise SplitError("A fold trains on rows that it scores.")
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds of each repeat."""
+        return len(self.repeats[0])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of every index: runs with the same digest used the same folds."""
+        sha = hashlib.sha256(f"{self.strategy} {self.n_images}".encode())
+        for folds in self.repeats:
+            for fold in folds:
+                for rows in fold:
+                    sha.update(np.ascontiguousarray(rows, np.int64).tobytes() + b"|")
+        sha.update(np.ascontiguousarray(self.holdout, np.int64).tobytes())
+        return sha.hexdigest()

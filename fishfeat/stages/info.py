@@ -1,0 +1,141 @@
+"""`fishfeat info`: what the cache folder holds, whether it is sound, and what can go."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fishfeat.errors import FishfeatError
+from fishfeat.features.cache import FeatureCache
+from fishfeat.features.verify import FileCheck, Pruned, check_file, prune_file
+from fishfeat.records import PathLike
+from fishfeat.stages.dataset import open_current
+from fishfeat.workspace import DatasetFolder, Workspace
+
+
+@dataclass(frozen=True)
+class FeaturesFile:
+    """One feature file: name, backbone in words, number of images, columns, weights, size."""
+
+    file: str
+    features: str
+    n_images: int
+    dim: int
+    fingerprint: str
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class DatasetContents:
+    """What is saved of one data set."""
+
+    dataset: str
+    root: str
+    features: tuple[FeaturesFile, ...]
+    n_runs: int
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CacheContents:
+    """What the cache folder holds; `current` is the name of the data set last used."""
+
+    cache: str
+    current: str | None
+    datasets: tuple[DatasetContents, ...]
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """Whether one data set is sound: faults of its tables, and of each feature file."""
+
+    dataset: str
+    n_images: int | None
+    faults: tuple[str, ...]
+    files: tuple[FileCheck, ...]
+
+
+@dataclass(frozen=True)
+class CacheCheck:
+    """Whether the cache folder is sound."""
+
+    cache: str
+    datasets: tuple[DatasetCheck, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is no fault."""
+        for dataset in self.datasets:
+            if dataset.faults or any(file.faults for file in dataset.files):
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What was removed from the feature files of a data set."""
+
+    dataset: str
+    files: tuple[Pruned, ...]
+
+
+def describe_cache(cache: PathLike = "cache") -> CacheContents:
+    """Data sets, feature files, runs and models in the cache folder."""
+    workspace = Workspace(cache)
+    current = workspace.current
+    return CacheContents(
+        cache=os.path.abspath(cache),
+        current=current.name if current else None,
+        datasets=tuple(_describe_dataset(folder) for folder in workspace.datasets()),
+    )
+
+
+def _describe_dataset(folder: DatasetFolder) -> DatasetContents:
+    return DatasetContents(
+        dataset=folder.name,
+        root=folder.read_state().root,
+        features=tuple(_describe_file(path) for path in folder.features_files()),
+        n_runs=len(list(folder.folder.glob("runs/*/run.json"))),
+        models=tuple(sorted(path.parent.name for path in folder.models.glob("*/model.json"))),
+    )
+
+
+def _describe_file(path: Path) -> FeaturesFile:
+    cache = FeatureCache(path)
+    return FeaturesFile(
+        file=path.name,
+        features=cache.spec.describe(),
+        n_images=cache.n_done,
+        dim=cache.dim,
+        fingerprint=cache.fingerprint,
+        megabytes=path.stat().st_size / 1e6,
+    )
+
+
+def verify_cache(cache: PathLike = "cache") -> CacheCheck:
+    """Check the tables and every feature file of every data set."""
+    datasets = tuple(_check_dataset(folder) for folder in Workspace(cache).datasets())
+    return CacheCheck(os.path.abspath(cache), datasets)
+
+
+def _check_dataset(folder: DatasetFolder) -> DatasetCheck:
+    images, faults, paths = None, [], folder.features_files()
+    try:
+        dataset = folder.read()
+        images = dataset.images
+        if paths and images is None:
+            dataset.require_images()
+    except FishfeatError as error:
+        faults.append(str(error))
+    files = tuple(check_file(path, folder, images) for path in paths)
+    n_images = None if images is None else len(images)
+    return DatasetCheck(folder.name, n_images, tuple(faults), files)
+
+
+def prune_data(cache: PathLike = "cache") -> Pruning:
+    """Remove rows of images that no longer exist from the feature files of the data set in use."""
+    with open_current(cache) as dataset:
+        images = dataset.require_images()
+        files = tuple(prune_file(path, images) for path in dataset.folder.features_files())
+        return Pruning(dataset.name, files)

@@ -1,0 +1,135 @@
+"""`images.csv`: every image of a data set, for people and for the next command."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fishfeat.errors import CacheError, DataError
+from fishfeat.files import open_text
+from fishfeat.records import ImageSet, Rejected, encode_labels
+
+IMAGE_COLUMNS = (
+    "path",
+    "label",
+    "group",
+    "part",
+    "bytes",
+    "mtime_ns",
+    "digest",
+    "width",
+    "height",
+    "status",
+    "reason",
+    "group_name",
+)
+# Status of an image that is used though its file ends too early. Version 0.1.0 wrote 'half-read'.
+TRUNCATED = "truncated"
+_USED = ("ok", TRUNCATED, "half-read")
+_NUMBERS = ("bytes", "mtime_ns", "width", "height")
+_TEXTS = ("path", "digest", "part", "group", "group_name")
+_TRUNCATED_NOTE = "truncated, used as far as decoded (--allow-truncated)."
+
+
+def format_images(images: ImageSet, truncated: Mapping[str, str]) -> str:
+    """The table as text; `truncated` is digest -> reason of images whose files end too early."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(IMAGE_COLUMNS)
+    # Values of Python: those of numpy take long to write.
+    blank = [""] * len(images)
+    digests = images.digest.tolist()
+    columns = (
+        images.keys.tolist(),
+        images.labels.tolist(),
+        blank if images.groups is None else images.groups.tolist(),
+        blank if images.part is None else images.part.tolist(),
+        images.n_bytes.tolist(),
+        images.mtime_ns.tolist(),
+        digests,
+        images.width.tolist(),
+        images.height.tolist(),
+        [TRUNCATED if digest in truncated else "ok" for digest in digests],
+        [truncated.get(digest, "") for digest in digests],
+        blank if images.group_name is None else images.group_name.tolist(),
+    )
+    writer.writerows(zip(*columns, strict=True))
+    for file_ in images.rejected:
+        size = (file_.n_bytes, file_.mtime_ns, file_.digest, "", "")
+        writer.writerow((file_.key, file_.label, "", "", *size, "rejected", file_.reason, ""))
+    return file.getvalue()
+
+
+def read_images(path: Path, *, name: str, root: Path) -> ImageSet:
+    """The images of the table `path`, without the grouping sentence and the notes.
+
+    Raises
+    ------
+    CacheError
+        The table is damaged.
+    """
+    try:
+        with open_text(path) as file:
+            rows = list(csv.DictReader(file))
+        return _make_image_set(name, root, rows)
+    except (csv.Error, KeyError, TypeError, ValueError, DataError) as error:
+        raise CacheError(
+            f"{path} cannot be read ({error!r}). Delete it and run `fishfeat extract DATA` again."
+        ) from error
+
+
+def _make_image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageSet:
+    used = [row for row in rows if row["status"] in _USED]
+    rejected = [row for row in rows if row["status"] == "rejected"]
+    if len(used) + len(rejected) < len(rows):
+        raise ValueError(f"status must be ok, {TRUNCATED} or rejected")
+    class_names, y = encode_labels(np.array([row["label"] for row in used], str))
+    text = {column: np.array([row[column] for row in used], str) for column in _TEXTS}
+    number = {column: np.array([row[column] for row in used], np.int64) for column in _NUMBERS}
+    has_groups = len(used) > 0 and all(text["group"])
+    return ImageSet(
+        name=name,
+        root=root,
+        keys=text["path"],
+        y=y,
+        class_names=class_names,
+        digest=text["digest"],
+        n_bytes=number["bytes"],
+        mtime_ns=number["mtime_ns"],
+        width=number["width"],
+        height=number["height"],
+        groups=text["group"].astype(np.int64) if has_groups else None,
+        group_name=text["group_name"] if any(text["group_name"]) else None,
+        part=text["part"] if any(text["part"]) else None,
+        rejected=tuple(map(_make_rejected, rejected)),
+    )
+
+
+def _make_rejected(row: Mapping[str, str]) -> Rejected:
+    return Rejected(
+        key=row["path"],
+        reason=row["reason"],
+        label=row["label"],
+        n_bytes=int(row["bytes"]),
+        mtime_ns=int(row["mtime_ns"]),
+        digest=row["digest"],
+    )
+
+
+def apply_truncated(
+    images: ImageSet, truncated: Mapping[str, str], *, allow_truncated: bool
+) -> ImageSet:
+    """`images` with the truncated ones counted in a note, or rejected where not allowed."""
+    if not allow_truncated:
+        return images.reject(truncated)
+    n = int(np.isin(images.digest, list(truncated)).sum())
+    notes = [note for note in images.notes if not note.endswith(_TRUNCATED_NOTE)]
+    if n:
+        subject = "1 image is" if n == 1 else f"{n} images are"
+        notes.append(f"{subject} {_TRUNCATED_NOTE}")
+    return dataclasses.replace(images, notes=tuple(notes))
