@@ -30,10 +30,8 @@ def backbones(shared: Path) -> dict[str, Backbone]:
     """The rows of the table by name."""
     teacher = f"local-dir:{shared / 'backbones' / TEACHER}"
     return {
-        "resnet18, seeded random weights, 128 px": ff.load_backbone(
-            "random:resnet18", img_size=128
-        ),
-        "teacher, 128 px": ff.load_backbone(teacher, img_size=128),
+        "resnet18, seeded random weights, 128 px": ff.load_backbone(ff.make_spec("random:resnet18", img_size=128)),
+        "teacher, 128 px": ff.load_backbone(ff.make_spec(teacher, img_size=128)),
         "teacher, 224 px": ff.load_backbone(teacher),
         "nano": ff.load_backbone("nano"),
     }

@@ -7,6 +7,7 @@ from fishfeat.classify.validation.cross_validation import cross_validate
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.extract import extract
+from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
 
 
@@ -76,7 +77,7 @@ SPLITS = ("grouped", "random")
 
 def test_with_its_head_on_the_backbone_names_imagenet(shared, network, tmp_path):
     images = scan(shared / "data" / "imagenet-samples")
-    backbone = load_backbone(network, layer="head", resize="crop")
+    backbone = load_backbone(make_spec(network, layer="head", resize="crop"))
     logits = extract(images, backbone, cache=tmp_path)
     truth = logits.class_names[logits.y].astype(int)
     assert len(truth) == 100
@@ -94,7 +95,7 @@ def test_nano_earns_its_place_on_fish_and_flowers(shared, tmp_path):
     patterns = {"fish4knowledge-mini": r"fish_(\d+)_", "flowers-augmented": r"image_(\d+)-"}
     fish, flowers = (scan(shared / "data" / n, group_pattern=p) for n, p in patterns.items())
     nano = load_backbone("nano")
-    chance = load_backbone("random:resnet18", img_size=128)
+    chance = load_backbone(make_spec("random:resnet18", img_size=128))
     assert grouped_accuracy(fish, nano, tmp_path) >= 0.90
     errors = [1 - grouped_accuracy(flowers, b, tmp_path) for b in (nano, chance)]
     assert errors[0] <= errors[1] / 2

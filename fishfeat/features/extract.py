@@ -1,4 +1,4 @@
-"""What is missing in the cache goes through the engine; everything else is already there."""
+"""Embed the images whose vectors the cache does not hold yet."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fishfeat.errors import BackboneError
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
+from fishfeat.options import EngineOptions
 from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress
+from fishfeat.records.provenance import RuntimeConfig
 from fishfeat.workspace import DatasetFolder, Workspace
 
-if TYPE_CHECKING:  # torch is loaded only when something has to be embedded
+if TYPE_CHECKING:  # torch is loaded only if an image has to be embedded
     from fishfeat.features.backbones import Backbone
     from fishfeat.features.engines.local import Batch
-    from fishfeat.features.runtimes import RuntimeConfig
 
 log = logging.getLogger("fishfeat")
-_RATE_SECONDS = 2.0
+_FORECAST_AFTER_SECONDS = 2.0
 
 
 def extract(
@@ -32,75 +33,73 @@ def extract(
     *,
     layers: Sequence[str] = (),
     cache: str | os.PathLike[str] = "cache",
-    runtime: str = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    device: str = "auto",
+    engine: EngineOptions = EngineOptions(),
     allow_truncated: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Features:
     """Embed every image that the cache does not hold yet.
 
-    The cache goes by the images' contents: renamed, moved or relabelled images are not
-    embedded again. A run that was stopped goes on where it was.
+    The cache maps the contents of an image to its vector. So images that were renamed, moved or
+    relabelled are not embedded again, and a run that was stopped continues where it stopped.
 
     Parameters
     ----------
     images
-        The images; unreadable ones are left out and listed with their reason in `images.csv`.
+        The images. Unreadable ones are left out, and `images.csv` lists them with the reason.
     backbone
-        A loaded backbone, a specification or a name; the latter are loaded only where something
-        is missing.
+        A loaded backbone, a specification or a name. A specification or a name is loaded only if
+        an image has to be embedded.
     layers
-        Several layers in one pass, each with a feature file of its own as if it had been extracted
-        alone; 'all-blocks' is every block. By default the one that the specification names.
+        Layers to embed in one pass. Each has its own feature file, the same as if it were extracted
+        alone. 'all-blocks' is every block. Empty is the layer of the specification.
     cache
         The cache folder.
-    runtime, batch_size, workers
-        As `fishfeat.features.autotune.choose`.
-    device
-        'cpu', 'cuda', 'mps' or 'auto'.
+    engine
+        How the network runs: runtime, batch size, workers and device.
     allow_truncated
-        Use images whose files end too soon as far as they go. Otherwise they are rejected, even
-        where the cache holds their vectors from a time when they were allowed.
+        Use images of truncated files as far as they can be decoded. False rejects them, even if the
+        cache holds their vectors from a run that allowed them.
     on_progress
         Called with (done, total) images.
 
     Returns
     -------
     Features
-        Of several layers those of the last; the others are in the cache, where `extract` with the
-        specification of one of them finds them.
+        Of the last layer, if there are several. The others are in the cache; `extract` with the
+        specification of a layer returns its features.
 
     Raises
     ------
-    BackboneError, CacheError
-        The backbone cannot be loaded; a feature file is in use, damaged or of other weights.
+    BackboneError
+        The backbone cannot be loaded, or does not run with these options.
+    CacheError
+        A feature file is in use, damaged or of other weights.
     """
-    check_runtime(runtime)
+    check_runtime(engine.runtime)
     workspace = Workspace(cache)
     folder = workspace.dataset_for(images.name, images.root)
-    backbone = _loaded_where_needed(backbone, layers)
-    specs = _specs_of(backbone, layers)
+    backbone = _resolve_backbone(backbone, layers)
+    specs = _list_specs(backbone, layers)
     images = folder.settled(images, allow_truncated=allow_truncated)
-    fingerprint = getattr(backbone, "fingerprint", None)
-    missing = {spec: _missing(images, folder, spec, fingerprint) for spec in specs}
-    if any(map(len, missing.values())):
-        failed = _embed(
+    fingerprint = None if isinstance(backbone, BackboneSpec) else backbone.fingerprint
+    missing = {spec: _find_missing(images, folder, spec, fingerprint) for spec in specs}
+    if any(missing.values()):
+        network = _load_on_device(backbone, specs, engine.device)
+        failed = _embed_missing(
             images,
             missing,
-            _on_device(backbone, specs, device),
+            network,
             folder,
-            on_progress=on_progress,
-            how={"runtime": runtime, "batch_size": batch_size, "workers": workers},
+            engine=engine,
             allow_truncated=allow_truncated,
+            on_progress=on_progress,
         )
-        before = images.notes
+        earlier_notes = images.notes
         images = folder.settled(images.reject(failed), allow_truncated=allow_truncated)
-        for note in set(images.notes) - set(before):
+        for note in set(images.notes) - set(earlier_notes):
             log.info("%s", note)
     else:
-        log.info("All %d images are in the cache already; nothing to embed.", len(images))
+        log.info("The cache holds all %d images already; nothing to embed.", len(images))
     folder.save_images(images)
     path = folder.features_file(specs[-1])
     folder.update(features=path.name, spec=specs[-1].to_json())
@@ -108,14 +107,17 @@ def extract(
     return select_features(images, path)
 
 
-def _loaded_where_needed(
+def _resolve_backbone(
     backbone: Backbone | BackboneSpec | str, layers: Sequence[str]
 ) -> Backbone | BackboneSpec:
-    """Only the network knows how many blocks it has."""
+    """Make the specification, or load the network where only it knows its number of blocks."""
     spec = make_spec(backbone) if isinstance(backbone, str) else backbone
     if not isinstance(spec, BackboneSpec):
         if layers:
-            raise BackboneError("A loaded backbone has its layers: load_backbone(..., layers=...).")
+            raise BackboneError(
+                "layers must be empty for a loaded backbone; got "
+                f"{', '.join(layers)}. Use load_backbone(..., layers=...)."
+            )
         return spec
     if "all-blocks" not in layers:
         return spec
@@ -124,118 +126,127 @@ def _loaded_where_needed(
     return load_backbone(spec, layers=layers)
 
 
-def _specs_of(backbone: Backbone | BackboneSpec, layers: Sequence[str]) -> tuple[BackboneSpec, ...]:
+def _list_specs(
+    backbone: Backbone | BackboneSpec, layers: Sequence[str]
+) -> tuple[BackboneSpec, ...]:
     if not isinstance(backbone, BackboneSpec):
         return backbone.specs
     names = dict.fromkeys(layers or (backbone.layer,))
     return tuple(dataclasses.replace(backbone, layer=name) for name in names)
 
 
-def _first_of_each(images: ImageSet) -> Int:
-    """One row for each digest, int64, sorted."""
-    rows = np.unique(images.digest, return_index=True)[1]
-    return np.sort(rows).astype(np.int64)
-
-
-def _missing(
+def _find_missing(
     images: ImageSet, folder: DatasetFolder, spec: BackboneSpec, fingerprint: str | None
 ) -> frozenset[str]:
-    """The digests that the specification's file does not hold."""
+    """Find the digests that the feature file of the specification does not hold."""
     path, digests = folder.features_file(spec), np.unique(images.digest)
     if path.exists():
         cache = FeatureCache(path)
         cache.check(spec, fingerprint)
-        digests = digests[cache.rows(digests) < 0]
+        digests = digests[cache.find_rows(digests) < 0]
     return frozenset(digests.tolist())
 
 
-def _on_device(
+def _load_on_device(
     backbone: Backbone | BackboneSpec, specs: Sequence[BackboneSpec], device: str
 ) -> Backbone:
     from fishfeat.features.backbones import load_backbone
-    from fishfeat.features.engines.local import best_device
+    from fishfeat.features.engines.local import choose_device
 
     if isinstance(backbone, BackboneSpec):
         backbone = load_backbone(backbone, layers=[spec.layer for spec in specs])
-    chosen = best_device() if device == "auto" else device
     try:
-        return backbone.to(chosen)
+        return backbone.to(choose_device() if device == "auto" else device)
     except (RuntimeError, AssertionError) as error:
-        raise BackboneError(f"--device {device} cannot be used: {error}") from error
+        raise BackboneError(
+            f"device {device!r} cannot be used on this machine: {error}. Use `--device auto`."
+        ) from error
 
 
-def _embed(
+def _embed_missing(
     images: ImageSet,
     missing: Mapping[BackboneSpec, frozenset[str]],
     backbone: Backbone,
     folder: DatasetFolder,
     *,
-    on_progress: OnProgress | None,
-    how: Mapping[str, Any],
+    engine: EngineOptions,
     allow_truncated: bool,
+    on_progress: OnProgress | None,
 ) -> dict[str, str]:
-    """Embed the digests `missing` into the files; returns digest -> reason of those that failed.
-
-    `how` is runtime, batch_size and workers of `fishfeat.features.autotune.choose`.
-    """
+    """Embed the missing digests into their files; return digest -> reason of those that failed."""
     from fishfeat.features.autotune import autotune
     from fishfeat.features.engines.local import Item, embed
-    from fishfeat.features.writing import committed, open_sinks
+    from fishfeat.features.layer_files import merge_batches, open_layer_files
 
-    lacking = {digest for digests in missing.values() for digest in digests}
-    rows = _first_of_each(images)
-    rows = rows[np.isin(images.digest[rows], list(lacking))]
+    rows = _find_rows(images, frozenset().union(*missing.values()))
     items = [Item(str(images.path(i)), str(images.digest[i])) for i in rows]
-    choice = autotune(items, backbone, begun=_begun(folder, backbone), **how)
-    options = {"workers": how["workers"], "allow_truncated": allow_truncated}
-    batches = embed(items, backbone, runner=choice.runner, **options)
     keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
+    selection = autotune(items, backbone, engine, begun=_read_begun_runtime(folder, backbone))
+    batches = embed(
+        items,
+        backbone,
+        runner=selection.runner,
+        workers=engine.workers,
+        allow_truncated=allow_truncated,
+    )
     failed: dict[str, str] = {}
-    done = 0
-    with open_sinks(folder, backbone, missing, choice.describe()) as sinks:
-        # Noted before the end, so that what is stopped goes on with the same backbone.
+    n_done = 0
+    with open_layer_files(folder, backbone, missing, selection.to_record()) as layer_files:
+        # Noted now, so that a run that is stopped continues with the same backbone.
         folder.update(spec=backbone.spec.to_json())
         try:
-            for batch, seconds in committed(_announced(batches, len(items))):
+            for batch, seconds in merge_batches(_log_forecast(batches, len(items))):
                 folder.note_truncated({item.digest: reason for item, reason in batch.truncated})
-                for sink in sinks:
-                    sink.append(batch, keys, seconds / len(sinks))
+                for layer_file in layer_files:
+                    layer_file.append(batch, keys, seconds / len(layer_files))
                 failed |= {item.digest: reason for item, reason in batch.failed}
-                done += len(batch.items) + len(batch.failed)
+                n_done += len(batch.items) + len(batch.failed)
                 if on_progress is not None:
-                    on_progress(done, len(items))
+                    on_progress(n_done, len(items))
         except KeyboardInterrupt:
-            log.warning("Stopped: %d of %d are safe; the same command goes on.", done, len(items))
+            log.warning(
+                "Stopped: %d of %d images are safe. The same command continues from there.",
+                *(n_done, len(items)),
+            )
             raise
     return failed
 
 
-def _begun(folder: DatasetFolder, backbone: Backbone) -> RuntimeConfig | None:
-    """How the vectors that are there already were made; None where there are none."""
-    from fishfeat.features.runtimes import RuntimeConfig
+def _find_rows(images: ImageSet, digests: frozenset[str]) -> Int:
+    """Find one row for each of the digests, int64, sorted."""
+    rows = np.sort(np.unique(images.digest, return_index=True)[1])
+    return rows[np.isin(images.digest[rows], list(digests))].astype(np.int64)
 
-    for path in map(folder.features_file, backbone.specs):
-        cache = FeatureCache(path) if path.exists() else None
-        if cache and cache.n_done and (ways := cache.provenance.get("ways")):
-            return RuntimeConfig(*(ways[0][name] for name in RuntimeConfig._fields))
+
+def _read_begun_runtime(folder: DatasetFolder, backbone: Backbone) -> RuntimeConfig | None:
+    """Read the runtime of the rows that the files of the backbone hold; None if there are none."""
+    for spec in backbone.specs:
+        path = folder.features_file(spec)
+        if path.exists():
+            cache = FeatureCache(path)
+            if cache.n_done and cache.provenance.runtimes:
+                return cache.provenance.runtimes[0].config
     return None
 
 
-def _announced(batches: Iterator[Batch], total: int) -> Iterator[Batch]:
-    """Say once how fast it goes and how long it will take, the first batch being warm-up."""
-    done, start, said = 0, None, False
+def _log_forecast(batches: Iterator[Batch], n_images: int) -> Iterator[Batch]:
+    """Log the rate and the time left once; the first batch is warm-up and does not count."""
+    n_done = 0
+    start: float | None = None
+    is_logged = False
     for batch in batches:
         now = time.perf_counter()
-        if start is not None:
-            done += len(batch.items) + len(batch.failed)
-            if not said and now - start > _RATE_SECONDS:
-                log.info("%s", _forecast(total, done / (now - start)))
-                said = True
-        start = start or now
+        if start is None:
+            start = now
+        else:
+            n_done += len(batch.items) + len(batch.failed)
+            if not is_logged and now - start > _FORECAST_AFTER_SECONDS:
+                log.info("%s", _describe_forecast(n_images, n_done / (now - start)))
+                is_logged = True
         yield batch
 
 
-def _forecast(total: int, rate: float) -> str:
-    seconds = total / rate
+def _describe_forecast(n_images: int, rate: float) -> str:
+    seconds = n_images / rate
     time_left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-    return f"{total:,} images to embed at {rate:.0f} images/s: about {time_left}."
+    return f"{n_images:,} images to embed at {rate:.0f} images/s: about {time_left}."

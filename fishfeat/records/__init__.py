@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import BackboneError, DataError, SplitError, did_you_mean, shortened
+from fishfeat.options import Pool, Precision, Resize
+from fishfeat.records.provenance import Provenance
 
 Int = NDArray[np.int64]
 Float = NDArray[np.float64]
@@ -27,9 +29,9 @@ OnProgress = Callable[[int, int], None]
 
 PARTS = ("train", "val", "test")
 SOURCES = ("timm", "torchvision", "hf-hub", "local-dir", "bundled", "random")
-RESIZES = ("squash", "pad", "crop")
-POOLS = ("auto", "avg", "max", "token")
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+RESIZES: tuple[Resize, ...] = get_args(Resize)
+POOLS: tuple[Pool, ...] = get_args(Pool)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TTAS = ("none", "flip", "d4", "rotate:N")
 _ROTATIONS = re.compile(r"rotate:([2-9]|[1-9]\d)")
 UNLABELLED = -1
@@ -158,12 +160,13 @@ class BackboneSpec:
     Attributes
     ----------
     source
-        'timm', 'torchvision', 'hf-hub', 'local-dir', 'bundled' (in the package) or 'random' (a
-        timm network with seeded random weights).
+        'timm', 'torchvision', 'hf-hub', 'local-dir', 'bundled' (ships in the package) or 'random'
+        (a timm network with seeded random weights).
     name
         The network's name in its source; for 'local-dir' the folder.
     layer
-        'last', or the index of a block or stage (timm), or a node's name (torchvision).
+        'last', the index of a block or stage (timm), a node's name (torchvision), or 'head': the
+        logits of the pretrained classifier.
     pool
         'auto' (the network's own), 'avg', 'max' or 'token' (class token).
     img_size
@@ -173,20 +176,20 @@ class BackboneSpec:
         'crop' (the pretrained centre crop).
     precision
         'fp32', 'bf16' or 'fp16' arithmetic in the network; 'auto' is the fastest whose vectors
-        agree with fp32 (the feature file says which it was).
-    views
-        An image's vector is the mean over these views of it: 'none' (as it is), 'flip' (and its
-        mirror image), 'd4' (the eight turns and mirror images of a square) or 'rotate:N' (N turns
-        round the circle).
+        match fp32 (the feature file states which one made them).
+    tta
+        Test-time augmentation. An image's vector is the mean over these transforms of it: 'none'
+        (the image alone), 'flip' (the image and its mirror image), 'd4' (the eight rotations and
+        reflections of a square) or 'rotate:N' (N rotations round the circle).
     """
 
     source: str
     name: str
     layer: str = "last"
-    pool: str = "auto"
+    pool: Pool = "auto"
     img_size: int | None = None
-    resize: str = "squash"
-    precision: str = "auto"
+    resize: Resize = "squash"
+    precision: Precision = "auto"
     tta: str = "none"
 
     def __post_init__(self) -> None:
@@ -266,7 +269,8 @@ class Features:
     fingerprint
         SHA-256 of the network's weights and preprocessing.
     provenance
-        What else the cache says: input size, embedding seconds, parameters, versions.
+        How the vectors were made: input size, embedding seconds, runtimes, versions. None where
+        they are from no feature file.
     """
 
     X: NDArray[np.float32]
@@ -279,7 +283,7 @@ class Features:
     groups: Int | None = None
     part: Str | None = None
     grouping: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
         _same_length(self, ("y", "X"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
 from fishfeat.images.grouping.hints import GroupingHint
+from fishfeat.options import EngineOptions, Runtime
 from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathLike
 from fishfeat.stages.grouping import settle_groups
 from fishfeat.stages.inspect import list_images
@@ -89,10 +90,12 @@ def extract_data(
         spec,
         layers=layers,
         cache=cache,
-        runtime=runtime,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
+        engine=EngineOptions(
+            runtime=cast("Runtime", runtime),
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+        ),
         allow_truncated=truncated,
         on_progress=on_embed,
     )

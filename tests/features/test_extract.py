@@ -19,7 +19,7 @@ from fishfeat.workspace import Workspace
 
 @pytest.fixture(scope="module")
 def backbone():
-    return load_backbone("random:test_resnet", img_size=32)
+    return load_backbone(make_spec("random:test_resnet", img_size=32))
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(folder, tmp_path, backbone, 
     "name", ["random:test_resnet", "random:test_efficientnet", "random:test_vit"]
 )
 def test_a_image_has_the_same_vector_bit_for_bit_whatever_stands_beside_it(folder, tmp_path, name):
-    backbone = load_backbone(name, img_size=32)
+    backbone = load_backbone(make_spec(name, img_size=32))
     images = scan(folder)
     whole = by_key(extract(images, backbone, cache=tmp_path / "whole", batch_size=5))
     rng = np.random.default_rng(0)
@@ -183,8 +183,8 @@ def test_a_image_has_the_same_vector_bit_for_bit_whatever_stands_beside_it(folde
 
 def test_vectors_of_a_loaded_backbone_are_never_those_of_other_weights(folder, tmp_path):
     images = scan(folder)
-    extract(images, load_backbone("random:test_resnet", img_size=32), cache=tmp_path)
-    other = load_backbone("random:test_resnet", img_size=32)
+    extract(images, load_backbone(make_spec("random:test_resnet", img_size=32)), cache=tmp_path)
+    other = load_backbone(make_spec("random:test_resnet", img_size=32))
     other.fingerprint = "0" * 64
     with pytest.raises(CacheError, match=r"other weights of the same name.*never mixed"):
         extract(images, other, cache=tmp_path)
@@ -233,7 +233,7 @@ def test_progress_ends_at_the_total(folder, tmp_path, backbone):
 
 
 def test_vectors_that_are_not_finite_never_reach_the_file(folder, tmp_path):
-    broken = load_backbone("random:test_resnet", img_size=32)
+    broken = load_backbone(make_spec("random:test_resnet", img_size=32))
     with torch.no_grad():
         next(broken.network.parameters()).fill_(float("nan"))
     with pytest.raises(BackboneError, match=r"no finite vectors.*--precision fp32"):
@@ -274,7 +274,7 @@ def test_several_layers_have_each_the_file_that_it_has_alone(folder, tmp_path, c
 def test_a_loaded_backbone_has_its_layers(folder, tmp_path, backbone):
     with pytest.raises(BackboneError, match="A loaded backbone has its layers"):
         extract(scan(folder), backbone, layers=["0"], cache=tmp_path)
-    both = load_backbone("random:test_resnet", img_size=32, layers=["0", "1"])
+    both = load_backbone(make_spec("random:test_resnet", img_size=32), layers=["0", "1"])
     extract(scan(folder), both, cache=tmp_path)
     assert len(Workspace(tmp_path).dataset("fish").features_files()) == 2
 

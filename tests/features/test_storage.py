@@ -137,7 +137,7 @@ def test_where_not_even_an_empty_file_fits_none_is_left(tmpfs):
 
 @pytest.mark.usefixtures("eager_commits")
 def test_an_extraction_on_a_full_disk_goes_on_when_there_is_room(tmpfs, draw_folder, tmp_path):
-    backbone = load_backbone("random:test_resnet", img_size=32)
+    backbone = load_backbone(make_spec("random:test_resnet", img_size=32))
     images = scan(draw_folder(tmp_path / "fish", n=40))
     whole = extract(images, backbone, cache=tmp_path / "whole", batch_size=4)
     ballast = tmpfs.folder / "ballast"

@@ -16,6 +16,7 @@ from fishfeat.features import verify
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache, open_writer
 from fishfeat.features.extract import extract
+from fishfeat.features.specs import make_spec
 from fishfeat.features.verify import check_file, prune_file
 from fishfeat.images.scan import scan
 from fishfeat.workspace import Workspace
@@ -23,7 +24,7 @@ from fishfeat.workspace import Workspace
 
 @pytest.fixture(scope="module")
 def backbone():
-    return load_backbone("random:test_resnet", img_size=32)
+    return load_backbone(make_spec("random:test_resnet", img_size=32))
 
 
 @pytest.fixture

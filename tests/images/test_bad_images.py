@@ -15,6 +15,7 @@ from PIL import Image
 
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.extract import extract
+from fishfeat.features.specs import make_spec
 from fishfeat.images import decode as decode_module
 from fishfeat.images.decode import decode, read_image
 from fishfeat.images.scan import scan
@@ -38,7 +39,7 @@ def locked(monkeypatch):
 
 @pytest.fixture(scope="module")
 def backbone():
-    return load_backbone("random:test_resnet", img_size=32)
+    return load_backbone(make_spec("random:test_resnet", img_size=32))
 
 
 @pytest.fixture(scope="module")

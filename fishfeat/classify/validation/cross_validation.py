@@ -363,7 +363,7 @@ def describe_features(features: Features) -> dict[str, Any]:
         "description": features.spec.describe(),
         "fingerprint": features.fingerprint,
         "dim": features.dim,
-        "provenance": dict(features.provenance),
+        "provenance": features.provenance.to_dict() if features.provenance else {},
     }
 
 
