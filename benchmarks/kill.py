@@ -3,10 +3,10 @@
     python benchmarks/kill.py --kills 200
 
 Each run is the real command in its own process. It is forked after the heavy imports, which write
-nothing. The moment of the kill is uniform over the duration of a run: listing, creation of the file, every
-append, images.csv, dataset.json and locks. After each kill the file must open, hold every counted
-row bit for bit, and pass `fishfeat info --verify`. A cache that was resumed to its end must give
-the same features as an undisturbed run.
+nothing. The moment of the kill is uniform over the duration of a run: listing, creation of the
+file, every append, images.csv, dataset.json and locks. After each kill the file must open, hold
+every counted row bit for bit, and pass `fishfeat info --verify`. A resumed cache must end with the
+same features as an undisturbed run.
 """
 
 from __future__ import annotations
