@@ -1,18 +1,19 @@
-"""A cache that cannot be killed: `fishfeat extract` under SIGKILL at random moments.
+"""Kill `fishfeat extract` with SIGKILL at random moments and check that nothing is lost.
 
     python benchmarks/kill.py --kills 200
 
-Each run is the real command in a process of its own (forked after the heavy imports, which write
-nothing), killed at a moment drawn from the whole of its time: listing, first creation of the file,
-every append, images.csv and dataset.json, locks. After each kill the file must open, hold every row
-that was counted, each bit for bit, and be called sound by `fishfeat info --verify`; a cache that
-has been resumed to its end must give the very features of an undisturbed run.
+Each run is the real command in its own process. It is forked after the heavy imports, which write
+nothing. The moment of the kill is uniform over the duration of a run: listing, creation of the
+file, every append, images.csv, dataset.json and locks. After each kill the file must open, hold
+every counted row bit for bit, and pass `fishfeat info --verify`. A resumed cache must end with the
+same features as an undisturbed run.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import mmap
 import os
 import shutil
@@ -21,7 +22,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -36,10 +37,10 @@ from fishfeat.stages.predict import verify_cache
 from fishfeat.workspace import DatasetFolder, Workspace
 from fishfeat_cli.main import app
 
-# Loaded before the first fork: torch and timm, and what commands import when they run.
+# Imported before the first fork: torch, timm and the modules that commands import when they run.
 HEAVY = (
     "fishfeat.features.autotune",
-    "fishfeat.features.writing",
+    "fishfeat.features.layer_files",
     "fishfeat.images.scan",
     "fishfeat_cli.render",
 )
@@ -48,7 +49,7 @@ NETWORKS = ("random:test_resnet", "random:test_efficientnet", "random:test_vit")
 
 @dataclass
 class Tally:
-    """What the kills of one network did; all but the first two and the last should be 0."""
+    """What the kills of one network did; the counts from `broken_files` on must be 0."""
 
     network: str
     kills: int = 0
@@ -59,37 +60,37 @@ class Tally:
     unsound: int = 0
     unequal_features: int = 0
     leftovers: int = 0
-    # Seconds between the last counted row and the kill: what has to be done again.
+    # Seconds between the last counted row and the kill: the work that is done again.
     seconds_lost: list[float] = field(default_factory=list)
     # Share of the images that the file held at each kill.
     progress: list[float] = field(default_factory=list)
 
 
 class Committed(NamedTuple):
-    """What a run said before it was killed: rows that count, and when it last made progress."""
+    """The last note of a killed run: the number of rows that count, and the time of the note."""
 
     n_done: int
-    at: float
+    time: float
 
 
 class Memo:
-    """Memory shared with a child: it outlives the child's SIGKILL."""
+    """Memory shared with a child process; it outlives the SIGKILL of the child."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 16)
         self.note(0)
 
     def note(self, n_done: int) -> None:
-        """Rows that count from now on."""
+        """Note the number of rows that count."""
         self._memory[:16] = struct.pack("qd", n_done, time.monotonic())
 
     def read(self) -> Committed:
-        """What was noted last."""
+        """Read the last note."""
         return Committed(*struct.unpack("qd", self._memory[:16]))
 
 
 def draw_images(folder: Path, n: int, *, seed: int = 0) -> Path:
-    """Small images of noise in two class folders, two copies among them."""
+    """Draw small images of noise in two class folders, with two exact duplicates."""
     rng = np.random.default_rng(seed)
     for i in range(n):
         path = folder / ("bass", "bream")[i % 2] / f"fish_{i // 3}_{i}.png"
@@ -101,7 +102,7 @@ def draw_images(folder: Path, n: int, *, seed: int = 0) -> Path:
 
 
 def start(arguments: Sequence[str], memo: Memo) -> int:
-    """Fork a process that runs `fishfeat` with `arguments`; its number."""
+    """Fork a process that runs `fishfeat` with `arguments`; return its process id."""
     memo.note(0)
     pid = os.fork()
     if pid:
@@ -119,27 +120,27 @@ def start(arguments: Sequence[str], memo: Memo) -> int:
 def _run(arguments: Sequence[str], memo: Memo) -> None:
     import torch
 
-    from fishfeat.features import writing as commit
+    from fishfeat.features import layer_files
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    torch.set_num_threads(1)  # threads of the parent do not live on in a fork
-    commit.COMMIT_SECONDS = 0.0  # as many writes as there are batches
+    torch.set_num_threads(1)  # threads of the parent do not exist in a fork
+    layer_files.COMMIT_SECONDS = 0.0  # one write for each batch
     append = FeatureWriter.append
 
-    def noted(writer: FeatureWriter, *args: object, **options: object) -> None:
+    def append_and_note(writer: FeatureWriter, *args: object, **options: object) -> None:
         append(writer, *args, **options)  # type: ignore[arg-type]
         memo.note(int(writer._file.attrs["n_done"]))
 
-    FeatureWriter.append = noted  # type: ignore[method-assign,assignment]
+    FeatureWriter.append = append_and_note  # type: ignore[method-assign,assignment]
     app(list(arguments), standalone_mode=False)
 
 
 def wait(pid: int, seconds: float) -> int | None:
-    """Exit status of a process that ends within `seconds`; else it is killed and gives None."""
+    """Wait for the exit status of a process; after `seconds` kill it and return None."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
+        ended_pid, status = os.waitpid(pid, os.WNOHANG)
+        if ended_pid:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.0005)
     os.kill(pid, signal.SIGKILL)
@@ -150,73 +151,69 @@ def wait(pid: int, seconds: float) -> int | None:
 def kill_runs(
     folder: Path, *, kills: int, seed: int, network: str, n_images: int = 240, batch_size: int = 4
 ) -> Tally:
-    """Kill runs until `kills` of them were; resume each; compare with an undisturbed one.
+    """Kill runs, resume each one, and compare it with an undisturbed run.
 
     Parameters
     ----------
     folder
         An empty folder to work in.
     kills
-        How many runs to kill.
+        Number of runs to kill.
     seed
-        Of the moments.
+        Seed of the moments.
     network
-        A small one: it is the file that is tried, not the network.
+        A small network: the test is about the file.
     n_images, batch_size
-        Many batches, as each is written and counted on its own.
+        They give many batches, each of which is written and counted alone.
     """
     for module in HEAVY:
         importlib.import_module(module)
     data = draw_images(folder / "fish", n_images)
     command = ["extract", str(data), "--backbone", network, "--img-size", "32"]
-    # The fastest way is not the same each time, and only the same way gives the same bits.
+    # autotune may select another runtime each time, and only one runtime gives the same bits.
     command += ["--runtime", "eager", "--precision", "fp32"]
     command += ["--batch-size", str(batch_size), "--workers", "2"]
     command += ["--group-pattern", r"fish_(\w+)_"]
     memo = Memo()
-    for name in ("warm", "whole"):  # the second one tells how long a run takes
-        began = time.monotonic()
-        if _one_run(folder / name, command, memo, 300) != 0:
+    for name in ("warm-up", "undisturbed"):  # the second run gives the duration
+        started = time.monotonic()
+        if _run_for(folder / name, command, memo, 300) != 0:
             raise RuntimeError("the undisturbed run failed")
-    duration = time.monotonic() - began
-    whole = load_features(Workspace(folder / "whole").dataset("fish"))
-    tally, before, rng = Tally(network), 0, np.random.default_rng(seed)
-    for cache in _caches(folder):
-        began = time.monotonic()
-        while (status := _one_run(cache, command, memo, rng.uniform(0, duration))) is None:
-            _check(tally, cache, memo.read(), whole, n_images)
+    duration = time.monotonic() - started
+    undisturbed = load_features(Workspace(folder / "undisturbed").dataset("fish"))
+    tally, n_kills_before, rng = Tally(network), 0, np.random.default_rng(seed)
+    for n in itertools.count():
+        cache = folder / f"cache-{n}"
+        started = time.monotonic()
+        while (status := _run_for(cache, command, memo, rng.uniform(0, duration))) is None:
+            _check_cache(tally, cache, memo.read(), undisturbed, n_images)
             if tally.kills == kills:
                 return tally
         if status != 0:
             raise RuntimeError(f"a resumed run ended with {status}")
-        _compare(tally, cache, whole)
-        if tally.kills == before:  # the machine is faster or slower now
-            duration = 0.5 * duration + 0.5 * (time.monotonic() - began)
-        before = tally.kills
+        _compare_features(tally, cache, undisturbed)
+        if tally.kills == n_kills_before:  # the machine is faster or slower now
+            duration = 0.5 * duration + 0.5 * (time.monotonic() - started)
+        n_kills_before = tally.kills
         shutil.rmtree(cache)
     return tally
 
 
-def _caches(folder: Path) -> Iterator[Path]:
-    n = 0
-    while True:
-        yield folder / f"cache-{n}"
-        n += 1
-
-
-def _one_run(cache: Path, command: list[str], memo: Memo, seconds: float) -> int | None:
+def _run_for(cache: Path, command: list[str], memo: Memo, seconds: float) -> int | None:
     return wait(start(["--quiet", "--cache", str(cache), *command], memo), seconds)
 
 
-def _check(tally: Tally, cache: Path, committed: Committed, whole: Features, n_images: int) -> None:
-    """What the kill left."""
+def _check_cache(
+    tally: Tally, cache: Path, committed: Committed, undisturbed: Features, n_images: int
+) -> None:
+    """Check the cache after a kill."""
     tally.kills += 1
-    tally.seconds_lost.append(time.monotonic() - committed.at)
+    tally.seconds_lost.append(time.monotonic() - committed.time)
     files = DatasetFolder(cache / "fish").features_files()
     tally.progress.append(0.0)
     try:
         for path in files:
-            n_done = _compare_rows(tally, path, whole)
+            n_done = _compare_rows(tally, path, undisturbed)
             tally.lost_rows += max(0, committed.n_done - n_done)
             tally.progress[-1] = n_done / n_images
         if committed.n_done and not files:
@@ -227,45 +224,46 @@ def _check(tally: Tally, cache: Path, committed: Committed, whole: Features, n_i
         tally.broken_files += 1
 
 
-def _compare_rows(tally: Tally, path: Path, whole: Features) -> int:
-    """Hold every counted row against the undisturbed run's; how many there are."""
+def _compare_rows(tally: Tally, path: Path, undisturbed: Features) -> int:
+    """Compare every counted row with the undisturbed run; return the number of rows."""
     cache = FeatureCache(path)
-    known = {bytes(row) for row in whole.X}
-    rows = cache.vectors(cache.digests)
-    by_path = dict(zip(whole.keys.tolist(), whole.X, strict=True))
-    for key, row in zip(cache.paths(), rows, strict=True):
-        tally.wrong_rows += bytes(row) not in known or not np.array_equal(by_path[key], row)
+    expected = {bytes(row) for row in undisturbed.X}
+    rows = cache.read_vectors(cache.digests)
+    by_key = dict(zip(undisturbed.keys.tolist(), undisturbed.X, strict=True))
+    for key, row in zip(cache.read_paths(), rows, strict=True):
+        tally.wrong_rows += bytes(row) not in expected or not np.array_equal(by_key[key], row)
     return cache.n_done
 
 
-def _compare(tally: Tally, cache: Path, whole: Features) -> None:
-    """A cache resumed to its end gives the very features, and nothing lies about."""
+def _compare_features(tally: Tally, cache: Path, undisturbed: Features) -> None:
+    """Check that a resumed cache has the features of the undisturbed run and no temporary file."""
     tally.finished += 1
-    found = load_features(Workspace(cache).dataset("fish"))
-    same = (found.spec, found.fingerprint) == (whole.spec, whole.fingerprint)
+    features = load_features(Workspace(cache).dataset("fish"))
+    is_equal = (features.spec, features.fingerprint) == (undisturbed.spec, undisturbed.fingerprint)
     for name in ("X", "keys", "y", "class_names", "groups"):
-        same = same and getattr(found, name).tobytes() == getattr(whole, name).tobytes()
-    tally.unequal_features += not same
+        array, expected = getattr(features, name), getattr(undisturbed, name)
+        is_equal = is_equal and array.tobytes() == expected.tobytes()
+    tally.unequal_features += not is_equal
     tally.leftovers += len([*cache.rglob("*.tmp")])
 
 
 def main() -> None:
-    """Print the table; exit code 1 where anything was lost."""
+    """Print the table; the exit code is not 0 if a kill did harm."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="for all networks together")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    each = -(-options.kills // len(NETWORKS))
+    kills = -(-options.kills // len(NETWORKS))
     tallies = []
     for n, network in enumerate(NETWORKS):
         with tempfile.TemporaryDirectory() as folder:
             seed = options.seed * len(NETWORKS) + n
-            tallies.append(kill_runs(Path(folder), kills=each, seed=seed, network=network))
+            tallies.append(kill_runs(Path(folder), kills=kills, seed=seed, network=network))
     sys.exit(show(tallies))
 
 
 def show(tallies: Sequence[Tally]) -> int:
-    """Print the table; how many things went wrong."""
+    """Print the table; return the sum of the counts that must be 0."""
     counts = ("kills", "finished", "broken_files", "lost_rows", "wrong_rows", "unsound")
     counts += ("unequal_features", "leftovers")
     names = ("network", *counts, "most seconds lost", "progress at the kills")
@@ -273,8 +271,8 @@ def show(tallies: Sequence[Tally]) -> int:
     for tally in tallies:
         numbers = [str(getattr(tally, name)) for name in counts]
         low, mid, high = np.quantile(tally.progress, [0.1, 0.5, 0.9])
-        spread = f"{low:.0%}, {mid:.0%}, {high:.0%}"
-        cells = [tally.network, *numbers, f"{max(tally.seconds_lost):.2f}", spread]
+        progress = f"{low:.0%}, {mid:.0%}, {high:.0%}"
+        cells = [tally.network, *numbers, f"{max(tally.seconds_lost):.2f}", progress]
         print(f"| {' | '.join(cells)} |")
     return sum(getattr(tally, name) for tally in tallies for name in counts[2:])
 

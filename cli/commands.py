@@ -37,11 +37,11 @@ class Session:
 class Command(TyperCommand):
     """A command that knows the options of version 0.1.0 and prints errors as one message."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Replace options of version 0.1.0."""
         return super().parse_args(ctx, _replace_renamed(args, ctx.obj or Session()))
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run; what a user can fix ends with a message and exit code 1."""
         session: Session = ctx.obj or Session()
         try:

@@ -59,11 +59,11 @@ from .report.output.page import write_report
 from .workspace import Dataset, DatasetFolder, DatasetState, Workspace
 
 __all__ = [
+    "CHECKS",
     "Backbone",
     "BackboneError",
     "BackboneOptions",
     "BackboneSpec",
-    "CHECKS",
     "CacheError",
     "Chance",
     "Check",

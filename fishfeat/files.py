@@ -24,7 +24,9 @@ from fishfeat.errors import CacheError, DataError
 if TYPE_CHECKING:  # numpy is heavy, and `fishfeat --help` needs none
     import numpy as np
 
+# Number of the format of JSON files, and of feature files: it rises where keys change.
 PROTOCOL = 2
+FEATURES_PROTOCOL = 1
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}

@@ -24,7 +24,7 @@ from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.search import make_model, run_name
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
-from fishfeat.options import ClassifierOptions
+from fishfeat.options import ClassifierOptions, EngineOptions
 from fishfeat.records import BackboneSpec, Features, FeaturesInfo, Float, Int, Parameter, Str
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Model:
         self.check_backbone(backbone.fingerprint)
         names = [str(os.fspath(path)) for path in paths]
         items = [Item(name, "") for name in dict.fromkeys(names)]
-        runner = autotune(items, backbone).runner
+        runner = autotune(items, backbone, EngineOptions()).runner
         predictions: dict[str, Prediction] = {}
         for batch in embed(items, backbone, runner=runner):
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)

@@ -56,7 +56,7 @@ def folder(tmp_path: Path, draw_folder: Callable[..., Path]) -> Path:
 @pytest.fixture
 def eager_commits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every batch is written by itself, as on a machine that takes a second for one."""
-    monkeypatch.setattr("fishfeat.features.writing.COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr("fishfeat.features.layer_files.COMMIT_SECONDS", 0.0)
 
 
 @pytest.fixture

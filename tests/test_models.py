@@ -14,6 +14,7 @@ from fishfeat.classify.statistics.metrics import margin
 from fishfeat.errors import DataError, ModelError
 from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.extract import extract
+from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
 from fishfeat.models import Model, fit_model, load_model, model_name
 from fishfeat.records import Features
@@ -23,7 +24,7 @@ CLASSES = ("bass", "bream", "cod")
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return load_backbone("random:test_resnet", img_size=64)
+    return load_backbone(make_spec("random:test_resnet", img_size=64))
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_a_image_named_twice_is_answered_twice_and_none_not_at_all(
 
 
 def test_a_backbone_of_other_preprocessing_is_refused(model: Model, pond: Path) -> None:
-    other = load_backbone("random:test_resnet", img_size=96)
+    other = load_backbone(make_spec("random:test_resnet", img_size=96))
     with pytest.raises(ModelError, match=rf"{model.fingerprint[:12]}.*{other.fingerprint[:12]}"):
         model.predict([pond / "cod" / "0.png"], backbone=other)
 

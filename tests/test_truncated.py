@@ -1,4 +1,4 @@
-"""--allow-truncated: half of an image is used where it is asked for, and never unasked."""
+"""Truncated files are used with `--allow-truncated`, and never without it."""
 
 from __future__ import annotations
 
@@ -45,48 +45,49 @@ def half(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF"])
-def test_what_is_there_is_read_and_the_rest_is_not(fmt):
+def test_the_rows_before_the_end_of_the_file_are_decoded(fmt):
     data = encoded(textured(), fmt, **({"interlace": 0} if fmt == "GIF" else {}))
     with pytest.raises(TruncatedImage, match=f"^{TRUNCATED}$"):
         decode(half(data))
-    whole, found = decode(data), decode(half(data), allow_truncated=True)
-    assert found.shape == whole.shape
-    same = (found == whole).all(axis=(1, 2))
-    there = same[::-1] if fmt == "BMP" else same  # stored from the lowest row upwards
-    assert there[:14].all()
-    assert not there[40:].any()
+    whole, partial = decode(data), decode(half(data), allow_truncated=True)
+    assert partial.shape == whole.shape
+    is_equal = (partial == whole).all(axis=(1, 2))
+    if fmt == "BMP":  # stores the lowest row first
+        is_equal = is_equal[::-1]
+    assert is_equal[:14].all()
+    assert not is_equal[40:].any()
 
 
-def test_of_a_progressive_jpeg_every_row_is_read_but_coarsely():
+def test_a_progressive_jpeg_is_decoded_whole_but_coarse():
     data = encoded(textured(), "JPEG", progressive=True)
-    found = decode(data[: len(data) * 3 // 4], allow_truncated=True)
-    assert (found.std(axis=(1, 2)) > 10).all()
+    partial = decode(data[: len(data) * 3 // 4], allow_truncated=True)
+    assert (partial.std(axis=(1, 2)) > 10).all()
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "TIFF"])
-def test_half_a_image_stands_upright(fmt):
+def test_a_truncated_image_is_rotated_upright(fmt):
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(textured(), fmt, exif=exif)
-    found = decode(data[: len(data) * 3 // 4], allow_truncated=True)
-    assert found.shape == decode(data).shape == (90, 60, 3)
-    assert np.array_equal(found[:, -20:], decode(data)[:, -20:])
+    partial = decode(data[: len(data) * 3 // 4], allow_truncated=True)
+    assert partial.shape == decode(data).shape == (90, 60, 3)
+    assert np.array_equal(partial[:, -20:], decode(data)[:, -20:])
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP"])
-def test_a_whole_image_is_the_same_with_and_without(fmt):
+def test_a_whole_image_is_the_same_with_and_without_the_option(fmt):
     data = encoded(textured(), fmt)
     assert np.array_equal(decode(data, allow_truncated=True), decode(data))
 
 
-def test_where_no_pixel_is_left_it_stays_rejected():
+def test_a_file_without_any_pixel_stays_rejected():
     data = encoded(textured(), "PNG")
     with pytest.raises(TruncatedImage, match=f"^{HOPELESS}$"):
         decode(data[:50], allow_truncated=True)
 
 
 @pytest.mark.parametrize("data", [b"", b"text", half(encoded(textured(), "WEBP"))])
-def test_what_is_broken_otherwise_stays_rejected(data):
+def test_a_file_that_is_broken_otherwise_stays_rejected(data):
     reasons = []
     for allow in (False, True):
         with pytest.raises(UnreadableImage) as caught:
@@ -95,8 +96,8 @@ def test_what_is_broken_otherwise_stays_rejected(data):
     assert reasons[0] == reasons[1]
 
 
-def test_threads_that_are_strict_stay_so_beside_threads_that_are_not():
-    """Pillow's own switch is the whole process's."""
+def test_strict_threads_stay_strict_beside_threads_that_are_not():
+    """The switch of Pillow holds for the whole process."""
     data = half(encoded(textured(size=(300, 300)), "PNG"))
 
     def outcome(i: int) -> bool:
@@ -117,7 +118,7 @@ def test_threads_that_are_strict_stay_so_beside_threads_that_are_not():
 
 @pytest.fixture
 def data(folder):
-    """Twelve whole images and two halves, one of them with its header alone."""
+    """Twelve whole images and two truncated ones, one of them only a header."""
     (folder / "bass" / "half.png").write_bytes(half(encoded(textured(1), "PNG")))
     (folder / "bream" / "header.png").write_bytes(encoded(textured(2), "PNG")[:50])
     return folder
@@ -136,14 +137,14 @@ def run(tmp_path, monkeypatch):
 
 
 def rejected(document) -> dict[str, str]:
-    return {lost["path"]: lost["reason"] for lost in document["rejected"]}
+    return {file["path"]: file["reason"] for file in document["rejected"]}
 
 
 BOTH = {"bass/half.png": TRUNCATED, "bream/header.png": TRUNCATED}
 ONE = {"bream/header.png": HOPELESS}
 
 
-def test_the_flag_brings_halves_in_is_remembered_and_when_dropped_they_go(run, data, tmp_path):
+def test_the_option_is_remembered_until_it_is_switched_off(run, data, tmp_path):
     steps = [
         ([data, *TINY], 12, BOTH),
         (["--allow-truncated"], 1, ONE),
@@ -162,7 +163,7 @@ def test_the_flag_brings_halves_in_is_remembered_and_when_dropped_they_go(run, d
     assert FeatureCache(folder.features_files()[0]).n_done == 13
 
 
-def test_half_read_images_are_counted_and_marked(run, data, tmp_path):
+def test_truncated_files_are_counted_and_marked(run, data, tmp_path):
     run("extract", data, *TINY, "--allow-truncated")
     assert run("inspect")["notes"] == [f"1 image is {NOTE}"]
     folder = Workspace(tmp_path / "cache").dataset("fish")
@@ -176,14 +177,14 @@ def test_half_read_images_are_counted_and_marked(run, data, tmp_path):
     assert run("inspect")["notes"] == []
 
 
-def test_a_message_says_how_many_are_half_read(data, tmp_path, caplog, monkeypatch):
+def test_a_message_has_the_number_of_truncated_files(data, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("fishfeat"), "propagate", True)
     caplog.set_level("INFO", "fishfeat")
     extract(scan(data), SPEC, cache=tmp_path / "cache", allow_truncated=True)
     assert f"1 image is {NOTE}" in caplog.text
 
 
-def test_halves_stay_out_when_the_list_is_lost_the_file_copied_or_the_folder_moved(
+def test_truncated_files_stay_out_after_the_list_is_lost_a_file_copied_or_the_folder_moved(
     run, data, tmp_path
 ):
     run("extract", data, *TINY, "--allow-truncated")
@@ -195,12 +196,12 @@ def test_halves_stay_out_when_the_list_is_lost_the_file_copied_or_the_folder_mov
     assert rejected(document) == BOTH | {"bream/copy.png": TRUNCATED}
     (tmp_path / "moved").mkdir()
     data.rename(tmp_path / "moved" / "fish")
-    found = rejected(run("inspect", tmp_path / "moved" / "fish"))
-    assert found.keys() >= {"bass/half.png", "bream/copy.png"}
+    reasons = rejected(run("inspect", tmp_path / "moved" / "fish"))
+    assert reasons.keys() >= {"bass/half.png", "bream/copy.png"}
     assert len(load_features(Workspace(tmp_path / "cache").dataset("fish"))) == 12
 
 
-def test_a_run_killed_after_a_batch_leaves_no_half_that_passes_for_whole(data, tmp_path):
+def test_a_stopped_run_leaves_no_truncated_file_that_counts_as_whole(data, tmp_path):
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
@@ -212,14 +213,14 @@ def test_a_run_killed_after_a_batch_leaves_no_half_that_passes_for_whole(data, t
     assert len(features) == 12
 
 
-def test_a_half_image_that_is_mended_is_whole(run, data):
+def test_a_repaired_file_is_whole(run, data):
     run("extract", data, *TINY, "--allow-truncated")
     (data / "bass" / "half.png").write_bytes(encoded(textured(1), "PNG"))
     document = run("extract", "--no-allow-truncated")
     assert (document["n_embedded"], document["n_images"]) == (1, 13)
 
 
-def test_a_class_of_which_only_halves_are_left_is_none_without_the_flag(run, data):
+def test_a_class_of_truncated_files_only_is_no_class_without_the_option(run, data):
     (data / "carp").mkdir()
     (data / "carp" / "half.png").write_bytes(half(encoded(textured(3), "PNG")))
     assert run("extract", data, *TINY, "--allow-truncated")["n_classes"] == 3

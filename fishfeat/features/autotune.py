@@ -1,111 +1,126 @@
-"""The fastest way to run a network on this machine, found on some of the images themselves.
+"""Select the fastest runtime for a network on this machine by measuring it on some of the images.
 
-No way is best for every network: on one machine bf16 doubled the rate of a ResNet, and made vectors
-of a MobileNetV2 that were no longer its own; compiling paid within a minute, or never.
+No runtime is best for every network. On one machine bf16 doubled the rate of a ResNet, but it
+changed the vectors of a MobileNetV2 too much. Compilation paid off within a minute, or never.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import FishfeatError
 from fishfeat.features.backbones import Backbone
-from fishfeat.features.engines.local import Engine, Item, Loaded, n_cores, read_item, threads
-from fishfeat.features.runtimes import Runner, RuntimeConfig, make_runtime_config, prepare
+from fishfeat.features.engines.local import (
+    Engine,
+    Item,
+    LoadedImage,
+    count_workers,
+    read_item,
+    start_threads,
+)
+from fishfeat.features.runtimes import Runner, make_runtime_config, prepare_runner
 from fishfeat.features.specs import check_runtime
+from fishfeat.options import EngineOptions
+from fishfeat.records.provenance import CandidateRecord, RuntimeConfig, RuntimeRecord
 
 log = logging.getLogger("fishfeat")
 
-# Smallest cosine that any probe image's vector may have to that of eager fp32.
+# Smallest cosine to eager fp32 that the vector of any probe image may have.
 AGREEMENT = 0.999
 _N_PROBES = 16
-# Work of so few seconds, or images, is begun at once.
-_MIN_SECONDS = 15.0
+# Work of fewer images or seconds starts at once, without a search.
 _MIN_IMAGES = 64
+_MIN_SECONDS = 15.0
 _TIMED_SECONDS = 0.3
-# What a way is hoped to gain and what it costs to make, as measured on four networks.
-_HOPED_GAIN = {"eager": 2.0, "openvino": 2.0, "compile": 1.4}
+# Expected gain of a runtime and its cost to build, as measured on four networks.
+_EXPECTED_GAIN = {"eager": 2.0, "openvino": 2.0, "compile": 1.4}
 _BUILD_SECONDS_PER_MODULE = 0.12
 _PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16"), "mps": ("fp32", "fp16")}
 
 
 class Candidate(NamedTuple):
-    """How a way did: images per second, and its smallest cosine to eager fp32."""
+    """A measured runtime.
+
+    Attributes
+    ----------
+    runner
+        The network, ready to run in it.
+    rate
+        Images per second.
+    cosine
+        Its smallest cosine to eager fp32 over the probe images.
+    """
 
     runner: Runner
     rate: float
     cosine: float
 
     def __str__(self) -> str:
-        way = self.runner.way
-        return f"{way.runtime} {way.precision} {self.rate:.0f}/s (cosine {self.cosine:.5f})"
+        config = self.runner.config
+        return f"{config.runtime} {config.precision} {self.rate:.0f}/s (cosine {self.cosine:.5f})"
 
 
 class Selection(NamedTuple):
-    """The way taken, made ready, and what was tried for it."""
+    """The selected runtime, ready to run, and the candidates that were measured."""
 
     runner: Runner
-    tried: list[Candidate]
+    candidates: list[Candidate]
 
-    def describe(self) -> dict[str, Any]:
-        """Plain values for the feature file."""
-        tried = [
-            trial.runner.way._asdict()
-            | {"images_per_second": round(trial.rate, 1), "cosine": round(trial.cosine, 6)}
-            for trial in self.tried
-        ]
-        return self.runner.way._asdict() | {"tried": tried}
+    def to_record(self) -> RuntimeRecord:
+        """The record for the feature file."""
+        candidates = []
+        for candidate in self.candidates:
+            rate, cosine = round(candidate.rate, 1), round(candidate.cosine, 6)
+            candidates.append(CandidateRecord(candidate.runner.config, rate, cosine))
+        return RuntimeRecord(self.runner.config, tuple(candidates))
 
 
 def autotune(
     items: Sequence[Item],
     backbone: Backbone,
+    engine: EngineOptions = EngineOptions(),
     *,
-    runtime: str = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
     begun: RuntimeConfig | None = None,
 ) -> Selection:
-    """The way in which `items` are embedded soonest, the search for it included.
+    """Select the runtime that embeds `items` soonest, with the time of the search included.
 
-    A way is taken only if its vectors agree with eager fp32 to a cosine of 0.999 for every one of
-    16 images from all over `items`; and tried only if the images to do can win back its cost.
+    A candidate must match eager fp32: the cosine is at least 0.999 for each of 16 images spread
+    over `items`. A candidate is measured only if the number of images can pay for the measurement.
 
     Parameters
     ----------
     items
-        What is to be embedded.
+        The images to embed.
     backbone
-        The network, on its device; a precision that its specification names is kept.
-    runtime
-        'eager', 'compile', 'openvino', or 'auto' for any of them.
-    batch_size, workers
-        As they are to be.
+        The network, on its device. A precision that its specification states is kept.
+    engine
+        Runtime, batch size and workers. The device is that of `backbone`.
     begun
-        How earlier vectors of the same file were made: kept where it can be.
+        The runtime of the rows that a feature file already has. It is kept where it runs.
 
     Raises
     ------
     BackboneError, MissingExtraError
-        What was asked for is not known, or does not run here.
+        The runtime is unknown or does not run on this machine.
     """
-    check_runtime(runtime)
-    with threads(n_cores(workers)) as pool:
-        bench = _Bench(backbone, pool, n_cores(workers), batch_size)
+    check_runtime(engine.runtime)
+    n_threads = count_workers(engine.workers)
+    with start_threads(n_threads) as pool:
+        bench = _Bench(backbone, pool, n_threads, engine.batch_size)
         if begun is not None:
-            return Selection(_continued(bench, begun, runtime), [])
-        return _chosen(bench, items, runtime)
+            return Selection(_continue_runtime(bench, begun, engine.runtime), [])
+        return _select_runtime(bench, items, engine.runtime)
 
 
 class _Bench:
-    """Where ways are made ready and tried, in the threads that a run has."""
+    """Prepares and measures candidates in the threads that the run will have."""
 
     def __init__(
         self, backbone: Backbone, pool: ThreadPoolExecutor, n_threads: int, batch_size: int | None
@@ -113,138 +128,161 @@ class _Bench:
         self.backbone = backbone
         self._pool, self._batch_size = pool, batch_size
         self._n_threads = n_threads if backbone.device.type == "cpu" else 1
-        self._probe: list[Loaded] = []
+        self._probes: list[LoadedImage] = []
         self._expected: NDArray[np.float32]
 
-    def ready(self, runtime: str, precision: str | None = None) -> Runner:
-        """A way made ready in one of the threads."""
-        way = make_runtime_config(self.backbone, runtime, precision, self._batch_size)
-        return self._pool.submit(prepare, self.backbone, way, self._n_threads).result()
+    def prepare(self, runtime: str, precision: str | None = None) -> Runner:
+        """Prepare a runtime in one of the threads."""
+        config = make_runtime_config(self.backbone, runtime, precision, self._batch_size)
+        task = self._pool.submit(prepare_runner, self.backbone, config, self._n_threads)
+        return task.result()
 
-    def lay_out(self, items: Sequence[Item]) -> float:
-        """Decode some images and embed them in the plain way; roughly the seconds for all.
+    def measure_baseline(self, items: Sequence[Item]) -> float:
+        """Embed the probe images in eager fp32; return the estimated seconds for all items.
 
-        0 where none can be read.
+        It is 0 where no probe image can be read.
         """
-        plain = self.ready("eager", "fp32")
-        engine = Engine(self.backbone, plain)
-        spread = np.unique(np.linspace(0, len(items) - 1, _N_PROBES).astype(int))
-        loaded = self._pool.map(lambda i: engine.load(read_item(items[i])), spread)
-        self._probe = [each for each in loaded if each.image is not None]
-        if not self._probe:
+        runner = self.prepare("eager", "fp32")
+        engine = Engine(self.backbone, runner)
+        rows = np.unique(np.linspace(0, len(items) - 1, _N_PROBES).astype(int))
+        loaded = self._pool.map(lambda i: engine.load_image(read_item(items[i])), rows)
+        self._probes = [image for image in loaded if image.pixels is not None]
+        if not self._probes:
             return 0.0
         start = time.perf_counter()
-        self._expected = self._vectors(plain, self._probe)
-        return (time.perf_counter() - start) * len(items) / len(self._probe)
+        self._expected = self._embed(runner, self._probes)
+        return (time.perf_counter() - start) * len(items) / len(self._probes)
 
-    def tried(self, runtime: str, precision: str) -> Candidate:
-        """Make a way ready, hold its vectors against the plain ones, and time it."""
-        runner = self.ready(runtime, precision)
-        cosine = _cosines(self._vectors(runner, self._probe), self._expected).min()
-        # Every thread has a batch at least.
-        n = runner.way.batch_size * self._n_threads
-        images = self._probe * -(-n // len(self._probe))
-        rounds: list[float] = []
+    def measure(self, runtime: str, precision: str) -> Candidate:
+        """Prepare a runtime, compare its vectors with the baseline, and time it."""
+        runner = self.prepare(runtime, precision)
+        cosine = _compute_cosines(self._embed(runner, self._probes), self._expected).min()
+        # At least one batch for each thread.
+        n_images = runner.config.batch_size * self._n_threads
+        images = self._probes * -(-n_images // len(self._probes))
+        durations: list[float] = []
         since = time.perf_counter()
-        while not rounds or time.perf_counter() - since < _TIMED_SECONDS:
+        while not durations or time.perf_counter() - since < _TIMED_SECONDS:
             start = time.perf_counter()
-            self._vectors(runner, images)
-            rounds.append(time.perf_counter() - start)
-        return Candidate(runner, len(images) / min(rounds), float(cosine))
+            self._embed(runner, images)
+            durations.append(time.perf_counter() - start)
+        return Candidate(runner, len(images) / min(durations), float(cosine))
 
-    def _vectors(self, runner: Runner, loaded: list[Loaded]) -> NDArray[np.float32]:
-        engine, size = Engine(self.backbone, runner), runner.way.batch_size
+    def _embed(self, runner: Runner, loaded: list[LoadedImage]) -> NDArray[np.float32]:
+        engine, size = Engine(self.backbone, runner), runner.config.batch_size
         batches = [loaded[i : i + size] for i in range(0, len(loaded), size)]
-        run = map if self._n_threads == 1 else self._pool.map
-        return np.concatenate([done.finish().X for done in run(engine.start, batches)])
+        map_batches = map if self._n_threads == 1 else self._pool.map
+        pending = map_batches(engine.start_batch, batches)
+        return np.concatenate([batch.finish().X for batch in pending])
 
 
-def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine of each row of `a` to that of `b`; -1 where there is none."""
+def _compute_cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosine between each row of `a` and that of `b`, float64 (n,); -1 where it is undefined."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-    found: NDArray[np.float64] = np.nan_to_num(cosine, nan=-1)
-    return found
+        cosines = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    defined: NDArray[np.float64] = np.nan_to_num(cosines, nan=-1)
+    return defined
 
 
-def _continued(bench: _Bench, begun: RuntimeConfig, runtime: str) -> Runner:
-    """The way of before; where it cannot be, one with the same arithmetic, and why."""
+def _continue_runtime(bench: _Bench, begun: RuntimeConfig, runtime: str) -> Runner:
+    """Prepare the runtime of the earlier rows, or one with the same precision, and log why."""
     if runtime not in ("auto", begun.runtime):
         log.warning(
-            "The file was begun by %s: it goes on by %s, as --runtime asks, with the same "
-            "arithmetic (%s).",
-            *(begun.runtime, runtime, begun.precision),
+            "The feature file has rows from the runtime %s. The new rows are from %s, because "
+            "runtime is %r. The precision stays %s.",
+            *(begun.runtime, runtime, runtime, begun.precision),
         )
-        return bench.ready(runtime, begun.precision)
+        return bench.prepare(runtime, begun.precision)
     try:
-        return bench.ready(begun.runtime, begun.precision)
+        return bench.prepare(begun.runtime, begun.precision)
     except FishfeatError as error:
         log.warning(
-            "The file was begun by %s and goes on by eager, with the same arithmetic (%s): %s",
+            "The feature file has rows from the runtime %s. The new rows are from eager. The "
+            "precision stays %s. Reason: %s",
             *(begun.runtime, begun.precision, error),
         )
-        return bench.ready("eager", begun.precision)
+        return bench.prepare("eager", begun.precision)
 
 
-def _chosen(bench: _Bench, items: Sequence[Item], runtime: str) -> Selection:
-    asked = bench.backbone.spec.precision
-    first = "eager" if runtime == "auto" else runtime
-    plain = "fp32" if asked == "auto" else asked
-    fixed = runtime != "auto" and asked != "auto"
-    if fixed or len(items) < _MIN_IMAGES or bench.lay_out(items) < _MIN_SECONDS:
-        return Selection(bench.ready(first, plain), [])
-    tried = [bench.tried(first, plain)]
-    # What was asked for need not agree better than it does by itself.
-    wanted = AGREEMENT if asked == "auto" else min(AGREEMENT, tried[0].cosine)
-    for way in _plan(bench.backbone, first, runtime, asked):
-        best = max((t for t in tried if t.cosine >= wanted), key=lambda t: t.rate, default=tried[0])
-        if _promising(*way, tried, best, wanted) and _worth(way[0], best, bench, len(items)):
-            tried += _trial(bench, *way)
-    agreeing = [trial for trial in tried if trial.cosine >= wanted] or tried[:1]
-    best = max(agreeing, key=lambda trial: trial.rate)
-    log.info("Ways tried: %s. Taken: %s.", ", ".join(map(str, tried)), best.runner.way)
-    return Selection(best.runner, tried)
+def _select_runtime(bench: _Bench, items: Sequence[Item], runtime: str) -> Selection:
+    spec_precision = bench.backbone.spec.precision
+    first_runtime = "eager" if runtime == "auto" else runtime
+    first_precision = "fp32" if spec_precision == "auto" else spec_precision
+    is_fixed = runtime != "auto" and spec_precision != "auto"
+    if is_fixed or len(items) < _MIN_IMAGES or bench.measure_baseline(items) < _MIN_SECONDS:
+        return Selection(bench.prepare(first_runtime, first_precision), [])
+    first = bench.measure(first_runtime, first_precision)
+    candidates = [first]
+    # Where the specification states a precision, the first candidate sets the standard.
+    agreement = AGREEMENT if spec_precision == "auto" else min(AGREEMENT, first.cosine)
+    for other_runtime, precision in _list_candidates(bench.backbone, first_runtime, runtime):
+        best = _find_fastest(candidates, agreement)
+        if not _is_promising(other_runtime, precision, candidates, best, agreement):
+            continue
+        if not _pays_off(other_runtime, best, bench.backbone, len(items)):
+            continue
+        try:
+            candidates.append(bench.measure(other_runtime, precision))
+        except FishfeatError as error:
+            log.debug("The runtime %s %s was not measured: %s", other_runtime, precision, error)
+    best = _find_fastest(candidates, agreement)
+    measured = ", ".join(map(str, candidates))
+    log.info("Runtimes measured: %s. Selected: %s.", measured, best.runner.config)
+    return Selection(best.runner, candidates)
 
 
-def _plan(backbone: Backbone, first: str, runtime: str, asked: str) -> Iterator[tuple[str, str]]:
-    """What may be tried after the first: its other precisions, then other computes."""
-    device = backbone.device.type
-    precisions = _PRECISIONS.get(device, ("fp32",)) if asked == "auto" else (asked,)
-    yield from ((first, precision) for precision in precisions[1:])
-    others = ("openvino", "compile") if device == "cpu" else ("compile",)
-    for other in others if runtime == "auto" else ():
-        yield from ((other, precision) for precision in precisions)
+def _find_fastest(candidates: Sequence[Candidate], agreement: float) -> Candidate:
+    """The fastest candidate whose vectors match; the first one if none does."""
+    matching = [candidate for candidate in candidates if candidate.cosine >= agreement]
+    return max(matching, key=lambda candidate: candidate.rate, default=candidates[0])
 
 
-def _trial(bench: _Bench, runtime: str, precision: str) -> list[Candidate]:
-    try:
-        return [bench.tried(runtime, precision)]
-    except FishfeatError as error:
-        log.debug("Not tried: %s", error)
-        return []
+def _list_candidates(backbone: Backbone, first: str, runtime: str) -> list[tuple[str, str]]:
+    """Runtime and precision of the further candidates, in the order of their measurement.
 
-
-def _promising(
-    runtime: str, precision: str, tried: Sequence[Candidate], best: Candidate, wanted: float
-) -> bool:
-    """Another precision of the first runtime; of others only that which was best so far.
-
-    OpenVINO was faster than what torch compiles for every network measured.
+    They are the other precisions of the `first` runtime, then the other runtimes.
     """
-    if any(t.cosine < wanted and t.runner.way.precision == precision for t in tried):
-        return False
-    way = best.runner.way
-    if runtime == tried[0].runner.way.runtime:
+    device = backbone.device.type
+    precisions: Sequence[str] = (backbone.spec.precision,)
+    if backbone.spec.precision == "auto":
+        precisions = _PRECISIONS.get(device, ("fp32",))
+    candidates = [(first, precision) for precision in precisions[1:]]
+    if runtime == "auto":
+        others = ("openvino", "compile") if device == "cpu" else ("compile",)
+        for other in others:
+            candidates += [(other, precision) for precision in precisions]
+    return candidates
+
+
+def _is_promising(
+    runtime: str,
+    precision: str,
+    candidates: Sequence[Candidate],
+    best: Candidate,
+    agreement: float,
+) -> bool:
+    """Whether a candidate may be faster than the best one and still match.
+
+    Every precision of the first runtime may. Another runtime is measured only in the best precision
+    so far. OpenVINO was faster than compilation for every network measured.
+    """
+    for candidate in candidates:
+        if candidate.cosine < agreement and candidate.runner.config.precision == precision:
+            return False
+    if runtime == candidates[0].runner.config.runtime:
         return True
-    return precision == way.precision and way.runtime != "openvino"
+    config = best.runner.config
+    return precision == config.precision and config.runtime != "openvino"
 
 
-def _worth(runtime: str, best: Candidate, bench: _Bench, n: int) -> bool:
-    """Whether the seconds to win are more than the trial costs."""
-    modules = bench.backbone.network.modules()
-    n_modules = sum(any(True for _ in m.parameters(recurse=False)) for m in modules)
-    build = 0.0 if runtime == "eager" else _BUILD_SECONDS_PER_MODULE * n_modules
-    seconds = n / best.rate
-    to_win = seconds * (1 - 1 / _HOPED_GAIN[runtime])
-    return seconds > _MIN_SECONDS and to_win > build + 3 * _N_PROBES / best.rate
+def _pays_off(runtime: str, best: Candidate, backbone: Backbone, n_images: int) -> bool:
+    """Whether the seconds that a candidate may save are more than its measurement costs."""
+    build_seconds = 0.0
+    if runtime != "eager":
+        modules = backbone.network.modules()
+        n_modules = sum(any(True for _ in m.parameters(recurse=False)) for m in modules)
+        build_seconds = _BUILD_SECONDS_PER_MODULE * n_modules
+    seconds = n_images / best.rate
+    saved = seconds * (1 - 1 / _EXPECTED_GAIN[runtime])
+    return seconds > _MIN_SECONDS and saved > build_seconds + 3 * _N_PROBES / best.rate

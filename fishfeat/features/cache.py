@@ -1,138 +1,164 @@
-"""The HDF5 file that maps the digest of an image's bytes to its vector.
+"""The feature file: HDF5 that maps the digest of an image's bytes to its vector.
 
-Layout: `features` float32 (n, dim), `digest` S64 (n,), `path` str (n,) as it was when embedded;
+Layout: `features` float32 (n, dim), `digest` S64 (n,), `path` str (n,) at the time of embedding;
 attributes `protocol`, `spec`, `fingerprint`, `provenance` (JSON) and `n_done`. Rows at and after
-`n_done` do not count: a batch is written and flushed, then counted and flushed, so that a process
-killed at any moment leaves a file that opens and holds every counted row. There is no checksum
-over chunks on purpose: the chunk that grows would fail it after a kill, with counted rows in it.
+`n_done` do not count. A batch is written and flushed, then counted and flushed. So a process that
+is killed at any moment leaves a file that opens and holds every counted row. Chunks have no
+checksum on purpose: after a kill the last chunk would fail it, although it holds counted rows.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import CacheError, DataError
-from fishfeat.features.storage import SLACK, locked, opened, reserve, scrub_tail, trim
+from fishfeat.features.storage import SLACK, open_hdf5, reserve, scrub_tail, trim
 from fishfeat.files import (
-    PROTOCOL,
+    FEATURES_PROTOCOL,
     atomic,
     check_protocol,
     free_bytes,
     megabytes,
-    plain,
     versions,
     writing_to,
 )
 from fishfeat.records import BackboneSpec, Features, ImageSet, Int, Str
+from fishfeat.records.provenance import Provenance, RuntimeRecord
+from fishfeat.workspace.locks import hold_lock
 
 log = logging.getLogger("fishfeat")
 
 COLUMNS = ("features", "digest", "path")
 _CHUNK_BYTES = 1 << 18
-_WRITERS = ("fishfeat", "torch", "torchvision", "timm", "h5py", "numpy", "pillow")
+_PACKAGES = ("fishfeat", "torch", "torchvision", "timm", "h5py", "numpy", "pillow")
 
 
 class FeatureCache:
-    """A feature file, open for reading.
+    """A feature file, for reading.
 
     Parameters
     ----------
     path
         The HDF5 file.
 
+    Attributes
+    ----------
+    spec, fingerprint, dim
+        The specification, the fingerprint and the dimension of the vectors.
+    provenance
+        How the vectors were made.
+    n_done
+        Number of rows that count.
+    digests
+        str (n_done,): digest of each row.
+
     Raises
     ------
     CacheError
-        The file is absent, damaged, in use, or of a newer protocol.
+        The file does not exist, is damaged, is in use, or has a newer protocol.
     """
 
     def __init__(self, path: Path) -> None:
-        with opened(path, "r") as file:
+        with open_hdf5(path, "r") as file:
             check_protocol(path, int(file.attrs["protocol"]))
             self.path = path
             self.spec = BackboneSpec.from_json(file.attrs["spec"])
             self.fingerprint = str(file.attrs["fingerprint"])
-            self.provenance: dict[str, Any] = json.loads(file.attrs["provenance"])
+            self.provenance = Provenance.from_json(file.attrs["provenance"])
             self.n_done = int(file.attrs["n_done"])
             self.dim = int(file["features"].shape[1])
-            if (shortest := min(len(file[name]) for name in COLUMNS)) < self.n_done:
-                raise ValueError(f"{self.n_done} rows are counted, {shortest} are there")
+            n_rows = min(len(file[name]) for name in COLUMNS)
+            if n_rows < self.n_done:
+                raise ValueError(f"{self.n_done} rows are counted, but only {n_rows} exist")
             self.digests = file["digest"][: self.n_done].astype(str)
         self._order = np.argsort(self.digests, kind="stable")
 
-    def rows(self, digests: Str) -> Int:
-        """Row of each digest, int64 (n,); -1 where it is not in the file."""
+    def find_rows(self, digests: Str) -> Int:
+        """Row of each digest, int64 (n,); -1 where the file does not hold it."""
         if not self.n_done:
             return np.full(len(digests), -1, np.int64)
-        at = np.searchsorted(self.digests, digests, sorter=self._order)
-        rows = self._order[np.minimum(at, self.n_done - 1)]
+        positions = np.searchsorted(self.digests, digests, sorter=self._order)
+        rows = self._order[np.minimum(positions, self.n_done - 1)]
         return np.where(self.digests[rows] == digests, rows, -1).astype(np.int64)
 
-    def vectors(self, digests: Str) -> NDArray[np.float32]:
-        """float32 (n, dim), one row for each digest; all must be in the file."""
-        rows = self.rows(digests)
+    def read_vectors(self, digests: Str) -> NDArray[np.float32]:
+        """Read float32 (n, dim), one row for each digest.
+
+        Raises
+        ------
+        CacheError
+            The file does not hold every digest.
+        """
+        rows = self.find_rows(digests)
         if (rows < 0).any():
-            raise CacheError(f"{self.path} lacks {(rows < 0).sum()} images. Extract them first.")
-        with opened(self.path, "r") as file:
+            raise CacheError(
+                f"{self.path} has no vectors for {(rows < 0).sum()} of {len(rows)} images. Run "
+                "`fishfeat extract`."
+            )
+        with open_hdf5(self.path, "r") as file:
             table = file["features"][: self.n_done]
             return np.ascontiguousarray(table[rows], dtype=np.float32)
 
-    def paths(self) -> list[str]:
-        """Where each row's image lay when it was embedded (n_done,)."""
-        with opened(self.path, "r") as file:
+    def read_paths(self) -> list[str]:
+        """Read the path that each row's image had when it was embedded (n_done,)."""
+        with open_hdf5(self.path, "r") as file:
             stored: list[bytes] = file["path"][: self.n_done].tolist()
         return [path.decode("utf-8", "surrogateescape") for path in stored]
 
     def check(self, spec: BackboneSpec, fingerprint: str | None = None) -> None:
-        """Refuse vectors of another specification or, where it is known, of other weights."""
+        """Raise a `CacheError` if the vectors are of another specification or of other weights.
+
+        The weights are not checked where `fingerprint` is None.
+        """
         if self.spec != spec:
             raise CacheError(
                 f"{self.path} holds the features of another backbone ({self.spec.describe()}; "
-                f"wanted: {spec.describe()}). Move it away."
+                f"expected: {spec.describe()}). Move the file away."
             )
         if fingerprint not in (None, self.fingerprint):
             raise CacheError(
                 f"{self.path} was made with other weights of the same name: {spec.describe()} has "
                 f"the fingerprint {str(fingerprint)[:12]}, the file {self.fingerprint[:12]}. "
-                "Vectors of two networks are never mixed: move the file away to embed everything "
-                "again, or bring back the weights that made it."
+                "fishfeat never mixes vectors of two networks. Move the file away to embed all "
+                "images again, or restore the weights that made the file."
             )
 
 
 def select_features(images: ImageSet, path: Path) -> Features:
-    """The vectors of the images of `images` that are in the file, with their labels.
+    """Read the vectors of the images in `images` that the file holds, with their labels.
 
-    Images that have not been embedded yet are left out.
+    Images without a vector are left out.
 
     Raises
     ------
     CacheError
         As `FeatureCache`.
     DataError
-        The file has none of the images.
+        The file holds none of the images.
     """
     cache = FeatureCache(path)
-    there = cache.rows(images.digest) >= 0
-    if not there.any():
-        raise DataError(f"{path} has none of these {len(images)} images: extract them first.")
-    chosen = images.select(there)
+    has_vector = cache.find_rows(images.digest) >= 0
+    if not has_vector.any():
+        raise DataError(
+            f"{path} has no vectors for any of these {len(images)} images. Run `fishfeat extract`."
+        )
+    embedded = images.select(has_vector)
     return Features(
-        X=cache.vectors(chosen.digest),
-        keys=chosen.keys,
-        y=chosen.y,
-        class_names=chosen.class_names,
-        groups=chosen.groups,
-        part=chosen.part,
-        grouping=chosen.grouping,
+        X=cache.read_vectors(embedded.digest),
+        keys=embedded.keys,
+        y=embedded.y,
+        class_names=embedded.class_names,
+        groups=embedded.groups,
+        part=embedded.part,
+        grouping=embedded.grouping,
         dataset=images.name,
         spec=cache.spec,
         fingerprint=cache.fingerprint,
@@ -141,13 +167,13 @@ def select_features(images: ImageSet, path: Path) -> Features:
 
 
 class FeatureWriter:
-    """A feature file, open for appending; made by `open_writer`."""
+    """A feature file, open for appending; `open_writer` makes it."""
 
     def __init__(self, path: Path, file: h5py.File, *, n_new: int = 0) -> None:
         self._path = path
         self._file = file
         self._n_new = n_new
-        self._provenance = json.loads(file.attrs["provenance"])
+        self._provenance = Provenance.from_json(file.attrs["provenance"])
 
     def append(
         self,
@@ -157,17 +183,24 @@ class FeatureWriter:
         *,
         seconds: float = 0.0,
     ) -> None:
-        """Add rows: digests and paths (n,), X float32 (n, dim), finite; they count at once.
+        """Append rows, flush them, and count them.
 
-        `seconds` is what they cost, added up in the provenance.
+        Parameters
+        ----------
+        digests, paths
+            (n,): SHA-256 and path of each image.
+        X
+            float32 (n, dim), finite.
+        seconds
+            What the rows cost; the provenance holds the sum.
 
         Raises
         ------
         CacheError
-            The disk is full; the rows that were there still are.
+            The disk is full. The file still holds the earlier rows.
         """
-        names = np.array([_storable(path) for path in paths], dtype=object)
-        # A row costs its vector, its digest, a reference to its path and the path itself.
+        names = np.array([_encode_path(path) for path in paths], dtype=object)
+        # A row costs its vector, its digest, a reference to its path and the path.
         self._reserve(X.nbytes + sum(128 + len(name) for name in names), n_more=len(digests))
         start = int(self._file.attrs["n_done"])
         stop = start + len(digests)
@@ -181,23 +214,27 @@ class FeatureWriter:
             self._file[name][start:stop] = values
         self._file.flush()
         self._reserve(0, n_more=len(digests))
-        self._provenance["embed_seconds"] += seconds
-        self._provenance["n_embedded"] += len(digests)
-        self._file.attrs["provenance"] = json.dumps(self._provenance)
+        self._provenance = dataclasses.replace(
+            self._provenance,
+            embed_seconds=self._provenance.embed_seconds + seconds,
+            n_embedded=self._provenance.n_embedded + len(digests),
+        )
+        self._file.attrs["provenance"] = self._provenance.to_json()
         self._file.attrs["n_done"] = stop
         self._file.flush()
         self._n_new -= len(digests)
 
-    def note_way(self, way: Mapping[str, Any]) -> None:
-        """Note how the rows to come are made, unless it is how the last ones were."""
-        ways = self._provenance.setdefault("ways", [])
-        shared = {name: way[name] for name in ("runtime", "precision", "batch_size")}
-        if not ways or not shared.items() <= ways[-1].items():
-            ways.append({**way, "from_row": int(self._file.attrs["n_done"])})
-            self._file.attrs["provenance"] = json.dumps(plain(self._provenance))
+    def note_runtime(self, runtime: RuntimeRecord) -> None:
+        """Note the runtime of the next rows, unless the last rows have the same one."""
+        runtimes = self._provenance.runtimes
+        if runtimes and runtimes[-1].config == runtime.config:
+            return
+        record = dataclasses.replace(runtime, from_row=int(self._file.attrs["n_done"]))
+        self._provenance = dataclasses.replace(self._provenance, runtimes=(*runtimes, record))
+        self._file.attrs["provenance"] = self._provenance.to_json()
 
     def cut_tail(self) -> None:
-        """Drop rows that a killed run wrote but did not count."""
+        """Remove rows that a killed run wrote but did not count."""
         self._reserve(0, n_more=0)
         n_done = int(self._file.attrs["n_done"])
         for name in ("features", "digest"):
@@ -214,17 +251,17 @@ class FeatureWriter:
                 f"{self._path} cannot grow: {error.strerror} "
                 f"({megabytes(free_bytes(self._path))} free). The {self._file.attrs['n_done']} "
                 f"images in it are safe; {n_more} more need about "
-                f"{megabytes(_needed(n_more, dim))}. Make room and run the same command again, or "
-                "choose another place with --cache DIR."
+                f"{megabytes(_estimate_bytes(n_more, dim))}. Free some space and run the same "
+                "command again, or choose another folder with `--cache DIR`."
             ) from error
 
 
-def _needed(n_rows: int, dim: int) -> int:
+def _estimate_bytes(n_rows: int, dim: int) -> int:
     return n_rows * dim * 4 + SLACK
 
 
-def _storable(path: str) -> bytes:
-    """UTF-8, with bytes that are none kept as they are; HDF5 strings end at a NUL."""
+def _encode_path(path: str) -> bytes:
+    """Encode as UTF-8, and keep bytes that are not UTF-8; HDF5 strings end at a NUL."""
     return path.encode("utf-8", "surrogateescape").replace(b"\0", b"")
 
 
@@ -235,46 +272,45 @@ def open_writer(
     fingerprint: str,
     dim: int,
     *,
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Provenance | None = None,
     n_new: int = 0,
 ) -> Iterator[FeatureWriter]:
-    """Open or make a feature file for appending; one writer at a time.
+    """Open a feature file for appending, or create it; it has one writer at a time.
 
     Parameters
     ----------
     path
         The HDF5 file.
     spec, fingerprint, dim
-        What makes the vectors; a file of other weights is refused.
+        What makes the vectors. A file of another specification or of other weights is refused.
     provenance
-        What else to note in a new file.
+        How the vectors of a new file are made.
     n_new
-        How many rows are to come, where it is known: so that it can be said when they will not
-        fit on the disk.
+        Number of rows to come, if it is known. Messages about a full disk state what they need.
 
     Raises
     ------
     CacheError
-        Another process is writing, the weights are others, the disk is full, or the file is
+        Another process writes the file, it has other weights, the disk is full, or the file is
         damaged, read-only or of a newer protocol.
     """
     with contextlib.ExitStack() as stack:
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(path))
+            stack.enter_context(hold_lock(path))
             if not path.exists():
-                create(path, spec, fingerprint, dim, provenance or {})
+                create_file(path, spec, fingerprint, dim, provenance or Provenance())
             FeatureCache(path).check(spec, fingerprint)
-            writer = stack.enter_context(appending(path, n_new=n_new))
+            writer = stack.enter_context(open_for_append(path, n_new=n_new))
         yield writer
 
 
 @contextlib.contextmanager
-def appending(path: Path, *, n_new: int = 0) -> Iterator[FeatureWriter]:
-    """A file that exists, opened for appending; the caller sees to the lock."""
-    with opened(path, "r+") as file:
+def open_for_append(path: Path, *, n_new: int = 0) -> Iterator[FeatureWriter]:
+    """Open an existing file for appending; the caller holds the lock."""
+    with open_hdf5(path, "r+") as file:
         writer = FeatureWriter(path, file, n_new=n_new)
-        _warn_of_little_room(path, _needed(n_new, file["features"].shape[1]), n_new)
+        _warn_if_disk_is_small(path, _estimate_bytes(n_new, file["features"].shape[1]), n_new)
         writer.cut_tail()
         try:
             yield writer
@@ -282,20 +318,28 @@ def appending(path: Path, *, n_new: int = 0) -> Iterator[FeatureWriter]:
             trim(file)
 
 
-def _warn_of_little_room(path: Path, needed: int, n_new: int) -> None:
-    if n_new and free_bytes(path) < needed:
+def _warn_if_disk_is_small(path: Path, n_bytes: int, n_new: int) -> None:
+    n_free = free_bytes(path)
+    if n_new and n_free < n_bytes:
         log.warning(
-            "%s needs about %s for %d images, and only %s are free.",
-            *(path.name, megabytes(needed), n_new, megabytes(free_bytes(path))),
+            "%s needs about %s for %d images, but only %s are free.",
+            path.name,
+            megabytes(n_bytes),
+            n_new,
+            megabytes(n_free),
         )
 
 
-def create(
-    path: Path, spec: BackboneSpec, fingerprint: str, dim: int, provenance: Mapping[str, Any]
+def create_file(
+    path: Path, spec: BackboneSpec, fingerprint: str, dim: int, provenance: Provenance
 ) -> None:
-    """Make an empty file: in memory first, so that neither a kill nor a full disk leaves half."""
+    """Create an empty feature file.
+
+    It is made in memory and then written, so that a kill or a full disk leaves no partial file.
+    """
     rows = max(1, _CHUNK_BYTES // (4 * dim))
-    noted = {"embed_seconds": 0.0, "n_embedded": 0, "versions": versions(*_WRITERS)}
+    if not provenance.versions:
+        provenance = dataclasses.replace(provenance, versions=versions(*_PACKAGES))
     with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
         file.create_dataset(
             "features", (0, dim), "float32", maxshape=(None, dim), chunks=(rows, dim)
@@ -303,12 +347,12 @@ def create(
         file.create_dataset("digest", (0,), "S64", maxshape=(None,), chunks=(1024,))
         text = h5py.string_dtype("utf-8")
         file.create_dataset("path", (0,), text, maxshape=(None,), chunks=(1024,))
-        file.attrs["protocol"] = PROTOCOL
+        file.attrs["protocol"] = FEATURES_PROTOCOL
         file.attrs["spec"] = spec.to_json()
         file.attrs["fingerprint"] = fingerprint
-        file.attrs["provenance"] = json.dumps(plain(noted | dict(provenance)))
+        file.attrs["provenance"] = provenance.to_json()
         file.attrs["n_done"] = 0
         file.flush()
         image = file.id.get_file_image()
-    with atomic(path, binary=True) as empty:
-        empty.write(image)
+    with atomic(path, binary=True) as empty_file:
+        empty_file.write(image)

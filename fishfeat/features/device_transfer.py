@@ -1,4 +1,4 @@
-"""Images to the device and vectors back; on CUDA both travel while it computes."""
+"""Copies of images to a device and of vectors back; on CUDA both overlap with the computation."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class Underway(NamedTuple):
-    """float32 (n, dim) in this machine's memory, all there once `arrived`."""
+class PendingVectors(NamedTuple):
+    """Vectors float32 (n, dim) in the memory of this machine, complete once `arrived` fires."""
 
     vectors: Tensor
     arrived: torch.cuda.Event | None = None
 
     def wait(self) -> NDArray[np.float32]:
-        """The vectors."""
+        """Wait until the copy is complete; float32 (n, dim)."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        there: NDArray[np.float32] = self.vectors.numpy()
-        return there
+        array: NDArray[np.float32] = self.vectors.numpy()
+        return array
 
 
-def filled(images: list[NDArray[np.uint8]], n: int, device: torch.device) -> Tensor:
-    """Images and, after them, black ones up to `n`: uint8 (n, 3, height, width), not sent yet.
+def stack_images(images: list[NDArray[np.uint8]], n: int, device: torch.device) -> Tensor:
+    """Stack images and append black ones up to `n`: uint8 (n, 3, height, width), on the CPU.
 
-    A network may round otherwise in a batch of another size. In batches of one size an image has
-    the same vector bit for bit, whatever stands beside it: a run that was stopped and resumed ends
-    like one that was not.
+    A network may round differently in a batch of another size. In batches of one size an image has
+    the same vector bit for bit, whatever else is in the batch. So a run that was stopped and
+    resumed gives the same file as one that was not.
     """
     shape = (n, *images[0].shape)
     batch = torch.zeros(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
     np.stack(images, out=batch.numpy()[: len(images)])
-    # Height, width, channel is just what channels_last means: no copy here.
+    # Height, width, channel is the memory layout that channels_last means: nothing is copied.
     return batch.permute(0, 3, 1, 2)
 
 
-def sent(images: Tensor, device: torch.device) -> Tensor:
-    """The images on the device."""
+def send_images(images: Tensor, device: torch.device) -> Tensor:
+    """Copy the images to the device."""
     if device.type != "cuda":
         return images.to(device)
     stream, current = _copy_stream(device), torch.cuda.current_stream(device)
     with torch.cuda.stream(stream):
-        there = images.to(device, non_blocking=True)
+        copy = images.to(device, non_blocking=True)
     current.wait_stream(stream)
-    there.record_stream(current)
-    return there
+    copy.record_stream(current)
+    return copy
 
 
 @cache
@@ -57,12 +57,12 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return stream
 
 
-def fetched(vectors: Tensor) -> Underway:
-    """The vectors on their way back from the device."""
+def fetch_vectors(vectors: Tensor) -> PendingVectors:
+    """Start to copy the vectors from the device."""
     if vectors.device.type != "cuda":
-        return Underway(vectors.cpu())
-    here = torch.empty(vectors.shape, pin_memory=True)
-    here.copy_(vectors, non_blocking=True)
+        return PendingVectors(vectors.cpu())
+    copy = torch.empty(vectors.shape, pin_memory=True)
+    copy.copy_(vectors, non_blocking=True)
     arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
     arrived.record()
-    return Underway(here, arrived)
+    return PendingVectors(copy, arrived)

@@ -1,4 +1,4 @@
-"""What is missing in the cache goes through the engine; everything else is already there."""
+"""Embed the images whose vectors the cache does not hold yet."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
 from fishfeat.options import EngineOptions
 from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress
+from fishfeat.records.provenance import RuntimeConfig
 from fishfeat.workspace import DatasetFolder, Workspace, apply_truncated
 
-if TYPE_CHECKING:  # torch is loaded only when something has to be embedded
+if TYPE_CHECKING:  # torch is loaded only if an image has to be embedded
     from fishfeat.features.backbones import Backbone
     from fishfeat.features.engines.local import Batch
-    from fishfeat.features.runtimes import RuntimeConfig
 
 log = logging.getLogger("fishfeat")
-_RATE_SECONDS = 2.0
+_FORECAST_AFTER_SECONDS = 2.0
 
 
 class ExtractionPlan(NamedTuple):
@@ -74,47 +74,48 @@ def extract(
     *,
     layers: Sequence[str] = (),
     cache: str | os.PathLike[str] = "cache",
-    engine: EngineOptions | None = None,
+    engine: EngineOptions = EngineOptions(),
     allow_truncated: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Features:
     """Embed every image that the cache does not hold yet.
 
-    The cache goes by the contents of the images: renamed, moved or relabelled images are not
-    embedded again. A run that was stopped continues where it was.
+    The cache maps the contents of an image to its vector. So images that were renamed, moved or
+    relabelled are not embedded again, and a run that was stopped continues where it stopped.
 
     Parameters
     ----------
     images
-        The images. Those that cannot be read are left out and are in `images.csv` with their
-        reason.
+        The images. Unreadable ones are left out, and `images.csv` lists them with the reason.
     backbone
-        A loaded backbone, a specification or a name. It is loaded only where something is missing.
+        A loaded backbone, a specification or a name. A specification or a name is loaded only if
+        an image has to be embedded.
     layers
-        Several layers in one pass, each with a feature file of its own, as if it had been extracted
-        alone; 'all-blocks' is every block. By default the layer of the specification.
+        Layers to embed in one pass. Each has its own feature file, the same as if it were extracted
+        alone. 'all-blocks' is every block. Empty is the layer of the specification.
     cache
         The cache folder.
     engine
-        How the network runs.
+        How the network runs: runtime, batch size, workers and device.
     allow_truncated
-        Use images whose files end too early as far as they can be decoded. Otherwise they are
-        rejected, even where the cache holds their features.
+        Use images of truncated files as far as they can be decoded. False rejects them, even if the
+        cache holds their vectors from a run that allowed them.
     on_progress
         Called with (done, total) images.
 
     Returns
     -------
     Features
-        Those of the last layer. The others are in the cache: `extract` with the specification of
-        one of them finds them.
+        Of the last layer, if there are several. The others are in the cache; `extract` with the
+        specification of a layer returns its features.
 
     Raises
     ------
-    BackboneError, CacheError
-        The backbone cannot be loaded; a feature file is in use, damaged or of other weights.
+    BackboneError
+        The backbone cannot be loaded, or does not run with these options.
+    CacheError
+        A feature file is in use, damaged or of other weights.
     """
-    engine = engine or EngineOptions()
     check_runtime(engine.runtime)
     workspace = Workspace(cache)
     with workspace.open(images.name, images.root) as dataset:
@@ -151,10 +152,10 @@ def plan_extraction(
     layers: Sequence[str] = (),
 ) -> ExtractionPlan:
     """Which layers of which images the feature files of `folder` do not hold yet."""
-    backbone = _loaded_where_needed(backbone, layers)
-    specs = _specs_of(backbone, layers)
-    fingerprint = getattr(backbone, "fingerprint", None)
-    missing = {spec: _missing(images, folder, spec, fingerprint) for spec in specs}
+    backbone = _resolve_backbone(backbone, layers)
+    specs = _list_specs(backbone, layers)
+    fingerprint = None if isinstance(backbone, BackboneSpec) else backbone.fingerprint
+    missing = {spec: _find_missing(images, folder, spec, fingerprint) for spec in specs}
     return ExtractionPlan(backbone, specs, missing)
 
 
@@ -180,20 +181,62 @@ def embed_missing(
         Digest -> reason of images that were embedded before though their files end too early.
     """
     if plan.is_complete:
-        log.info("All %d images are in the cache already; nothing to embed.", len(images))
+        log.info("The cache holds all %d images already; nothing to embed.", len(images))
         return Embedding({}, truncated, 0)
-    backbone = _on_device(plan.backbone, plan.specs, engine.device)
-    return _embed(plan, images, backbone, folder, engine, truncated, allow_truncated, on_progress)
+    # torch is loaded only if an image has to be embedded
+    from fishfeat.features.autotune import autotune
+    from fishfeat.features.engines.local import Item, embed
+    from fishfeat.features.layer_files import merge_batches, open_layer_files
+
+    backbone = _load_on_device(plan.backbone, plan.specs, engine.device)
+    rows = _find_rows(images, frozenset().union(*plan.missing.values()))
+    items = [Item(str(images.path(i)), str(images.digest[i])) for i in rows]
+    keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
+    selection = autotune(items, backbone, engine, begun=_read_begun_runtime(folder, backbone))
+    batches = embed(
+        items,
+        backbone,
+        runner=selection.runner,
+        workers=engine.workers,
+        allow_truncated=allow_truncated,
+    )
+    failed: dict[str, str] = {}
+    all_truncated = dict(truncated)
+    n_done = n_new = 0
+    with open_layer_files(folder, backbone, plan.missing, selection.to_record()) as layer_files:
+        try:
+            for batch, seconds in merge_batches(_log_forecast(batches, len(items))):
+                if batch.truncated:
+                    all_truncated |= {item.digest: reason for item, reason in batch.truncated}
+                    folder.note_truncated(all_truncated)
+                for layer_file in layer_files:
+                    layer_file.append(batch, keys, seconds / len(layer_files))
+                failed |= {item.digest: reason for item, reason in batch.failed}
+                n_new += len(batch.items)
+                n_done += len(batch.items) + len(batch.failed)
+                if on_progress is not None:
+                    on_progress(n_done, len(items))
+        except KeyboardInterrupt:
+            log.warning(
+                "Stopped: %d of %d images are safe. The same command continues from there.",
+                n_done,
+                len(items),
+            )
+            raise
+    return Embedding(failed, all_truncated, n_new)
 
 
-def _loaded_where_needed(
+def _resolve_backbone(
     backbone: Backbone | BackboneSpec | str, layers: Sequence[str]
 ) -> Backbone | BackboneSpec:
-    """Only the network knows how many blocks it has."""
+    """Make the specification, or load the network where only it knows its number of blocks."""
     spec = make_spec(backbone) if isinstance(backbone, str) else backbone
     if not isinstance(spec, BackboneSpec):
         if layers:
-            raise BackboneError("A loaded backbone has its layers: load_backbone(..., layers=...).")
+            raise BackboneError(
+                "layers must be empty for a loaded backbone; got "
+                f"{', '.join(layers)}. Use load_backbone(..., layers=...)."
+            )
         return spec
     if "all-blocks" not in layers:
         return spec
@@ -202,130 +245,78 @@ def _loaded_where_needed(
     return load_backbone(spec, layers=layers)
 
 
-def _specs_of(backbone: Backbone | BackboneSpec, layers: Sequence[str]) -> tuple[BackboneSpec, ...]:
+def _list_specs(
+    backbone: Backbone | BackboneSpec, layers: Sequence[str]
+) -> tuple[BackboneSpec, ...]:
     if not isinstance(backbone, BackboneSpec):
         return backbone.specs
     names = dict.fromkeys(layers or (backbone.layer,))
     return tuple(dataclasses.replace(backbone, layer=name) for name in names)
 
 
-def _first_of_each(images: ImageSet) -> Int:
-    """One row for each digest, int64, sorted."""
-    rows = np.unique(images.digest, return_index=True)[1]
-    return np.sort(rows).astype(np.int64)
-
-
-def _missing(
+def _find_missing(
     images: ImageSet, folder: DatasetFolder, spec: BackboneSpec, fingerprint: str | None
 ) -> frozenset[str]:
-    """The digests that the specification's file does not hold."""
+    """Find the digests that the feature file of the specification does not hold."""
     path, digests = folder.features_file(spec), np.unique(images.digest)
     if path.exists():
         cache = FeatureCache(path)
         cache.check(spec, fingerprint)
-        digests = digests[cache.rows(digests) < 0]
+        digests = digests[cache.find_rows(digests) < 0]
     return frozenset(digests.tolist())
 
 
-def _on_device(
+def _load_on_device(
     backbone: Backbone | BackboneSpec, specs: Sequence[BackboneSpec], device: str
 ) -> Backbone:
     from fishfeat.features.backbones import load_backbone
-    from fishfeat.features.engines.local import best_device
+    from fishfeat.features.engines.local import choose_device
 
     if isinstance(backbone, BackboneSpec):
         backbone = load_backbone(backbone, layers=[spec.layer for spec in specs])
-    chosen = best_device() if device == "auto" else device
     try:
-        return backbone.to(chosen)
+        return backbone.to(choose_device() if device == "auto" else device)
     except (RuntimeError, AssertionError) as error:
-        raise BackboneError(f"--device {device} cannot be used: {error}") from error
+        raise BackboneError(
+            f"device {device!r} cannot be used on this machine: {error}. Use `--device auto`."
+        ) from error
 
 
-def _embed(
-    plan: ExtractionPlan,
-    images: ImageSet,
-    backbone: Backbone,
-    folder: DatasetFolder,
-    engine: EngineOptions,
-    truncated: Mapping[str, str],
-    allow_truncated: bool,
-    on_progress: OnProgress | None,
-) -> Embedding:
-    from fishfeat.features.autotune import autotune
-    from fishfeat.features.engines.local import Item, embed
-    from fishfeat.features.writing import committed, open_sinks
-
-    missing = {digest for digests in plan.missing.values() for digest in digests}
-    rows = _first_of_each(images)
-    rows = rows[np.isin(images.digest[rows], list(missing))]
-    items = [Item(str(images.path(i)), str(images.digest[i])) for i in rows]
-    selection = autotune(
-        items,
-        backbone,
-        runtime=engine.runtime,
-        batch_size=engine.batch_size,
-        workers=engine.workers,
-        begun=_begun(folder, backbone),
-    )
-    batches = embed(
-        items,
-        backbone,
-        runner=selection.runner,
-        workers=engine.workers,
-        allow_truncated=allow_truncated,
-    )
-    keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
-    failed: dict[str, str] = {}
-    all_truncated = dict(truncated)
-    done = n_new = 0
-    with open_sinks(folder, backbone, plan.missing, selection.describe()) as sinks:
-        try:
-            for batch, seconds in committed(_announced(batches, len(items))):
-                if batch.truncated:
-                    all_truncated |= {item.digest: reason for item, reason in batch.truncated}
-                    folder.note_truncated(all_truncated)
-                for sink in sinks:
-                    sink.append(batch, keys, seconds / len(sinks))
-                failed |= {item.digest: reason for item, reason in batch.failed}
-                n_new += len(batch.items)
-                done += len(batch.items) + len(batch.failed)
-                if on_progress is not None:
-                    on_progress(done, len(items))
-        except KeyboardInterrupt:
-            log.warning(
-                "Stopped: %d of %d images are saved. The same command continues.", done, len(items)
-            )
-            raise
-    return Embedding(failed, all_truncated, n_new)
+def _find_rows(images: ImageSet, digests: frozenset[str]) -> Int:
+    """Find one row for each of the digests, int64, sorted."""
+    rows = np.sort(np.unique(images.digest, return_index=True)[1])
+    return rows[np.isin(images.digest[rows], list(digests))].astype(np.int64)
 
 
-def _begun(folder: DatasetFolder, backbone: Backbone) -> RuntimeConfig | None:
-    """How the vectors that are there already were made; None where there are none."""
-    from fishfeat.features.runtimes import RuntimeConfig
-
-    for path in map(folder.features_file, backbone.specs):
-        cache = FeatureCache(path) if path.exists() else None
-        if cache and cache.n_done and (ways := cache.provenance.get("ways")):
-            return RuntimeConfig(*(ways[0][name] for name in RuntimeConfig._fields))
+def _read_begun_runtime(folder: DatasetFolder, backbone: Backbone) -> RuntimeConfig | None:
+    """Read the runtime of the rows that the files of the backbone hold; None if there are none."""
+    for spec in backbone.specs:
+        path = folder.features_file(spec)
+        if path.exists():
+            cache = FeatureCache(path)
+            if cache.n_done and cache.provenance.runtimes:
+                return cache.provenance.runtimes[0].config
     return None
 
 
-def _announced(batches: Iterator[Batch], total: int) -> Iterator[Batch]:
-    """Say once how fast it goes and how long it will take, the first batch being warm-up."""
-    done, start, said = 0, None, False
+def _log_forecast(batches: Iterator[Batch], n_images: int) -> Iterator[Batch]:
+    """Log the rate and the time left once; the first batch is warm-up and does not count."""
+    n_done = 0
+    start: float | None = None
+    is_logged = False
     for batch in batches:
         now = time.perf_counter()
-        if start is not None:
-            done += len(batch.items) + len(batch.failed)
-            if not said and now - start > _RATE_SECONDS:
-                log.info("%s", _forecast(total, done / (now - start)))
-                said = True
-        start = start or now
+        if start is None:
+            start = now
+        else:
+            n_done += len(batch.items) + len(batch.failed)
+            if not is_logged and now - start > _FORECAST_AFTER_SECONDS:
+                log.info("%s", _describe_forecast(n_images, n_done / (now - start)))
+                is_logged = True
         yield batch
 
 
-def _forecast(total: int, rate: float) -> str:
-    seconds = total / rate
+def _describe_forecast(n_images: int, rate: float) -> str:
+    seconds = n_images / rate
     time_left = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-    return f"{total:,} images to embed at {rate:.0f} images/s: about {time_left}."
+    return f"{n_images:,} images to embed at {rate:.0f} images/s: about {time_left}."

@@ -1,4 +1,4 @@
-"""Weights from a hub: what is on this machine first, the network second, a clear word third."""
+"""Weights from a hub: from this machine if they are there, else from the network."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ PROBE_SECONDS = 4.0
 def fetch(name: str, build: Callable[[], T], *, url: str | None = None) -> T:
     """Build a network whose weights may have to be fetched.
 
-    First with the hub's client offline, so that weights already on this machine load without a
-    word to the network; only then is the hub asked, and only if it answers at all: the client on
-    its own would retry for a minute.
+    The first attempt keeps the client of the hub offline, so that weights on this machine load
+    without a request. The second asks the hub, but only if the hub answers: the client retries for
+    a minute where it does not.
 
     Parameters
     ----------
     name
-        What the user asked for.
+        Name of the backbone, for messages.
     build
-        Makes the network, fetching what it needs.
+        Makes the network and fetches the weights that it needs.
     url
-        Where the weights lie; None is the Hugging Face Hub.
+        URL of the weights; None is the Hugging Face Hub.
 
     Raises
     ------
@@ -38,29 +38,29 @@ def fetch(name: str, build: Callable[[], T], *, url: str | None = None) -> T:
         The weights are not on this machine and the network cannot be reached.
     """
     if url is None:
-        with contextlib.suppress(OSError, ValueError), _quiet(), _offline():
+        with contextlib.suppress(OSError, ValueError), _silence_loggers(), _set_hub_offline():
             return build()
-    if not reachable(url or _hub_endpoint()):
-        raise BackboneError(unreachable_message(name))
+    if not is_reachable(url or _hub_endpoint()):
+        raise BackboneError(make_unreachable_message(name))
     try:
         return build()
     except (OSError, ValueError, RuntimeError) as error:
         raise BackboneError(f"The weights of {name!r} cannot be fetched: {error}") from error
 
 
-def unreachable_message(name: str) -> str:
-    """What to do where the hub cannot be reached."""
+def make_unreachable_message(name: str) -> str:
+    """Say what to do where the hub cannot be reached."""
     return (
         f"The weights of {name!r} are not on this machine and the network cannot be reached. "
-        "--backbone nano is part of the package and needs no network. Otherwise fetch them once "
-        "where there is a network (the same command does it) and bring the hub's cache folder "
-        "along (~/.cache/huggingface, or HF_HOME), or bring a folder with "
-        "config.json and model.safetensors and name it with --backbone local-dir:FOLDER."
+        "`--backbone nano` ships in the package and needs no network. For other backbones run the "
+        "same command once on a machine with a network and copy the hub's cache folder from there "
+        "(~/.cache/huggingface, or HF_HOME), or copy a folder with config.json and "
+        "model.safetensors and use `--backbone local-dir:FOLDER`."
     )
 
 
-def reachable(url: str) -> bool:
-    """Whether anything answers at `url` within `PROBE_SECONDS`; proxies are respected."""
+def is_reachable(url: str) -> bool:
+    """Whether a server answers at `url` within `PROBE_SECONDS`; proxies are respected."""
     answered = threading.Event()
 
     def ask() -> None:
@@ -73,7 +73,7 @@ def reachable(url: str) -> bool:
             return
         answered.set()
 
-    # In a thread: a name server that does not answer holds the caller longer than any timeout.
+    # In a thread: a name server that does not answer blocks the caller longer than any timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PROBE_SECONDS)
@@ -87,7 +87,7 @@ def _hub_endpoint() -> str:
 
 
 @contextlib.contextmanager
-def _offline() -> Iterator[None]:
+def _set_hub_offline() -> Iterator[None]:
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -99,7 +99,7 @@ def _offline() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_loggers() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("huggingface_hub", "timm")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

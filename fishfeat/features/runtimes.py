@@ -1,6 +1,6 @@
-"""The ways a machine has to run one network: eager, compiled, or by OpenVINO; and in which numbers.
+"""Inference runtimes: eager, compiled or OpenVINO, each in fp32, bf16 or fp16.
 
-A way gives the same vectors but for rounding; which is fastest depends on the network and on the
+Runtimes change vectors by rounding only. Which one is fastest depends on the network and on the
 machine (`fishfeat.features.autotune`).
 """
 
@@ -18,26 +18,17 @@ from torch import Tensor, nn
 
 from fishfeat.errors import BackboneError, FishfeatError, MissingExtraError
 from fishfeat.features.backbones import Backbone
-from fishfeat.features.tta import View, make_views
+from fishfeat.features.tta import Transform, make_transforms
+from fishfeat.records.provenance import RuntimeConfig
 
-# Images at once. On a CPU so few that a core's cache holds their activations: MobileNetV2 in fp32
-# ran 2.4 times as fast by 4 as by 32, in bf16 fastest by 8, with OpenVINO by 4.
+# Images in one batch. On a CPU the activations of a batch should fit into a core's cache:
+# MobileNetV2 in fp32 ran 2.4 times as fast in batches of 4 as of 32. The fastest batch size was
+# 8 in bf16 and 4 with OpenVINO.
 _BATCH_SIZE = {"cpu": 8, "mps": 64, "cuda": 256}
-_FEW_ON_CPU, _ELSEWHERE = 4, 32
+_SMALL_BATCH_SIZE, _OTHER_BATCH_SIZE = 4, 32
 
-# uint8 (n, 3, height, width) on any device -> float32 (n, dim) on the backbone's.
+# uint8 (n, 3, height, width) on any device -> float32 (n, dim) on the backbone's device.
 Run = Callable[[Tensor], Tensor]
-
-
-class RuntimeConfig(NamedTuple):
-    """How a network is run: 'eager', 'compile' or 'openvino'; its arithmetic; images at once."""
-
-    runtime: str
-    precision: str
-    batch_size: int
-
-    def __str__(self) -> str:
-        return f"{self.runtime} {self.precision}, batches of {self.batch_size}"
 
 
 def make_runtime_config(
@@ -46,106 +37,131 @@ def make_runtime_config(
     precision: str | None = None,
     batch_size: int | None = None,
 ) -> RuntimeConfig:
-    """A way to run the backbone where it is.
+    """Make the configuration of a runtime for the backbone on its device.
 
-    Precision and batch size are by default those of its specification, or fp32, and what suits
-    the device.
+    Parameters
+    ----------
+    backbone
+        The network, on its device.
+    runtime
+        'eager', 'compile' or 'openvino'.
+    precision
+        None is that of the backbone's specification, or fp32 if it is 'auto' there.
+    batch_size
+        None is what suits the device.
     """
-    asked = backbone.spec.precision
-    precision = precision or ("fp32" if asked == "auto" else asked)
-    device = backbone.device.type
-    few = device == "cpu" and (precision == "fp32" or runtime == "openvino")
-    usual = _FEW_ON_CPU if few else _BATCH_SIZE.get(device, _ELSEWHERE)
-    return RuntimeConfig(runtime, precision, batch_size or usual)
+    if precision is None:
+        precision = backbone.spec.precision
+        if precision == "auto":
+            precision = "fp32"
+    if batch_size is None:
+        device = backbone.device.type
+        if device == "cpu" and (precision == "fp32" or runtime == "openvino"):
+            batch_size = _SMALL_BATCH_SIZE
+        else:
+            batch_size = _BATCH_SIZE.get(device, _OTHER_BATCH_SIZE)
+    return RuntimeConfig(runtime, precision, batch_size)
 
 
 class Runner(NamedTuple):
-    """A network made ready to run in a way, in batches of just the way's size."""
+    """A network that is ready to run in batches of exactly `config.batch_size` images."""
 
-    way: RuntimeConfig
+    config: RuntimeConfig
     run: Run
 
 
-def prepare(backbone: Backbone, way: RuntimeConfig, n_threads: int = 1) -> Runner:
-    """Make the network ready; up to `n_threads` threads may run it at once.
+def prepare_runner(backbone: Backbone, config: RuntimeConfig, n_threads: int = 1) -> Runner:
+    """Make the network ready for up to `n_threads` threads that run it at the same time.
 
-    `run` gives the mean over the views that the specification names. What is compiled is compiled
-    for as many threads of OpenMP as the calling thread has.
+    `run` gives the mean over the transforms of the specification's test-time augmentation.
+    'compile' compiles for as many OpenMP threads as the calling thread has.
 
     Raises
     ------
     MissingExtraError
         OpenVINO is not installed.
     BackboneError
-        This way cannot run this network on this machine; the message says why.
+        This runtime cannot run this network on this machine; the message gives the reason.
     """
-    build = {"eager": _eager, "compile": _compiled, "openvino": _openvino}[way.runtime]
+    builders = {"eager": _build_eager, "compile": _build_compiled, "openvino": _build_openvino}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracers' remarks on code that is not ours
-            run = build(backbone, way, n_threads)
+            warnings.simplefilter("ignore")  # tracers warn about code of other packages
+            run = builders[config.runtime](backbone, config, n_threads)
     except FishfeatError:
         raise
-    except Exception as error:  # compilers raise whatever they meet
+    except Exception as error:  # compilers raise errors of any class
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BackboneError(
-            f"--runtime {way.runtime} cannot run {backbone.spec.label} here: {reason}"
+            f"runtime {config.runtime!r} cannot run {backbone.spec.label} on this machine: "
+            f"{reason}. Use `--runtime eager`."
         ) from error
-    return Runner(way, _averaged(run, make_views(backbone.spec.tta, backbone.preprocess.mean)))
+    transforms = make_transforms(backbone.spec.tta, backbone.preprocess.mean)
+    return Runner(config, _average_transforms(run, transforms))
 
 
-def _averaged(run: Run, views: Sequence[View]) -> Run:
-    if len(views) == 1:
+def _average_transforms(run: Run, transforms: Sequence[Transform]) -> Run:
+    if len(transforms) == 1:
         return run
 
-    def averaged(images: Tensor) -> Tensor:
-        seen = (view(images).contiguous(memory_format=torch.channels_last) for view in views)
-        return torch.stack([run(view) for view in seen]).mean(dim=0)
+    def run_and_average(images: Tensor) -> Tensor:
+        vectors = []
+        for transform in transforms:
+            augmented = transform(images).contiguous(memory_format=torch.channels_last)
+            vectors.append(run(augmented))
+        return torch.stack(vectors).mean(dim=0)
 
-    return averaged
+    return run_and_average
 
 
-def _eager(backbone: Backbone, way: RuntimeConfig, n_threads: int) -> Run:
+def _build_eager(backbone: Backbone, config: RuntimeConfig, n_threads: int) -> Run:
     del n_threads
-    return lambda x: backbone(x, way.precision)
+    return lambda x: backbone(x, config.precision)
 
 
-def _compiled(backbone: Backbone, way: RuntimeConfig, n_threads: int) -> Run:
+def _build_compiled(backbone: Backbone, config: RuntimeConfig, n_threads: int) -> Run:
     del n_threads
-    # It warns of a CUDA toolkit without a CUDA device, past the warnings module.
+    # It warns of a CUDA toolkit without a CUDA device, and not through the warnings module.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    cuda = backbone.device.type == "cuda"
-    # As the options of torch.compile they would come too late for the tracer to freeze weights.
-    settings = {"freezing": True, **({"triton.cudagraphs": True} if cuda else {"cpp.threads": 1})}
+    settings: dict[str, object] = {"freezing": True}
+    if backbone.device.type == "cuda":
+        settings["triton.cudagraphs"] = True
+    else:
+        settings["cpp.threads"] = 1
+    # As options of torch.compile the settings come too late for the tracer to freeze the weights.
     compiled = torch.compile(backbone, dynamic=False)
     with torch.inference_mode(), torch._inductor.config.patch(settings):
-        compiled(_blank(backbone, way.batch_size).to(backbone.device), way.precision)
-    # The memory of a CUDA graph's output is written again by the next batch.
-    return lambda x: compiled(x, way.precision).clone()
+        images = _make_blank_images(backbone, config.batch_size).to(backbone.device)
+        compiled(images, config.precision)
+    # The next batch overwrites the output memory of a CUDA graph.
+    return lambda x: compiled(x, config.precision).clone()
 
 
-def _openvino(backbone: Backbone, way: RuntimeConfig, n_threads: int) -> Run:
+def _build_openvino(backbone: Backbone, config: RuntimeConfig, n_threads: int) -> Run:
     if backbone.device.type != "cpu":
-        raise BackboneError("OpenVINO runs on the CPU: --device cpu.")
+        raise BackboneError(
+            f"device must be cpu for the runtime 'openvino'; got {backbone.device.type!r}. Use "
+            "`--device cpu`."
+        )
     ov = _import_openvino()
-    blank = _blank(backbone, way.batch_size)
-    # Traced in fp32: OpenVINO lowers the precision itself.
-    full = _InFullPrecision(backbone)
-    converted = ov.convert_model(full, example_input=(blank,), input=[tuple(blank.shape)])
+    images = _make_blank_images(backbone, config.batch_size)
+    # Traced in fp32: OpenVINO lowers the precision.
+    fp32_network = _InFullPrecision(backbone)
+    model = ov.convert_model(fp32_network, example_input=(images,), input=[tuple(images.shape)])
     settings = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "fp16": "f16"}.get(way.precision, "bf16"),
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "fp16": "f16"}.get(config.precision, "bf16"),
         "NUM_STREAMS": n_threads,
         "INFERENCE_NUM_THREADS": n_threads,
         "CPU_DENORMALS_OPTIMIZATION": True,
     }
-    compiled = ov.Core().compile_model(converted, "CPU", settings)
-    own = threading.local()  # a request serves one thread at a time
+    compiled = ov.Core().compile_model(model, "CPU", settings)
+    local = threading.local()  # a request serves one thread at a time
 
     def run(x: Tensor) -> Tensor:
-        if not hasattr(own, "request"):
-            own.request = compiled.create_infer_request()
-        found = own.request.infer([x.contiguous().numpy()])
-        return torch.from_numpy(found[compiled.output(0)].copy())
+        if not hasattr(local, "request"):
+            local.request = compiled.create_infer_request()
+        outputs = local.request.infer([x.contiguous().numpy()])
+        return torch.from_numpy(outputs[compiled.output(0)].copy())
 
     return run
 
@@ -161,17 +177,17 @@ class _InFullPrecision(nn.Module):
 
 
 def _import_openvino() -> Any:
-    # It would tell its makers of every import; nobody who uses fishfeat was asked.
+    # OpenVINO reports each import to its makers; a user of fishfeat has not agreed to that.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
         raise MissingExtraError(
-            "--runtime openvino needs OpenVINO: pip install 'fishfeat[openvino]'."
+            "runtime 'openvino' needs OpenVINO: pip install 'fishfeat[openvino]'."
         ) from error
     return openvino
 
 
-def _blank(backbone: Backbone, n: int) -> Tensor:
+def _make_blank_images(backbone: Backbone, n: int) -> Tensor:
     images = torch.zeros(n, *backbone.preprocess.size, 3, dtype=torch.uint8)
     return images.permute(0, 3, 1, 2)

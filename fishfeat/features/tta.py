@@ -1,7 +1,7 @@
-"""Several views of an image, whose vectors are averaged: turned, mirrored.
+"""Test-time augmentation (TTA): the vectors of several transforms of an image are averaged.
 
-The mean over turns hardly changes when an image is turned, so that copies are found whichever way
-up they are. Elsewhere this is called test-time augmentation.
+The mean over rotations hardly changes when an image is rotated. So near-duplicates are found in any
+orientation.
 """
 
 from __future__ import annotations
@@ -16,51 +16,53 @@ from torchvision.transforms.functional import InterpolationMode, rotate
 from fishfeat.errors import BackboneError
 
 # uint8 (n, 3, height, width) -> uint8 of the same shape.
-View = Callable[[Tensor], Tensor]
+Transform = Callable[[Tensor], Tensor]
 
 
 def check_tta(tta: str, size: tuple[int, int]) -> None:
-    """Raise a `BackboneError` where an input of `size` cannot be turned."""
+    """Raise a `BackboneError` where `tta` rotates and an input of `size` is not square."""
     if tta not in ("none", "flip") and size[0] != size[1]:
         raise BackboneError(
-            f"--tta {tta} turns images, and the input of this network is not square "
-            f"({size[0]} x {size[1]}). --tta flip suits it, or --img-size."
+            f"tta must be none or flip for this network; got {tta!r}, which rotates images, and "
+            f"the input of this network is not square ({size[0]} x {size[1]}). Use `--tta flip` or "
+            "set `--img-size`."
         )
 
 
-def make_views(tta: str, mean: tuple[float, float, float]) -> list[View]:
-    """The views by the name that `BackboneSpec.views` has; corners get the colour `mean`."""
+def make_transforms(tta: str, mean: tuple[float, float, float]) -> list[Transform]:
+    """Make the transforms that `BackboneSpec.tta` names; empty corners get the colour `mean`."""
     if tta == "none":
-        return [_as_it_is]
+        return [_keep]
     if tta == "flip":
-        return [_as_it_is, _mirrored]
+        return [_keep, _mirror]
     if tta == "d4":
-        turns = [partial(_quarters, k) for k in range(4)]
-        return [*turns, *(partial(_mirrored_turn, k) for k in range(4))]
+        rotations = [partial(_rotate_quarters, k) for k in range(4)]
+        reflections = [partial(_mirror_and_rotate, k) for k in range(4)]
+        return [*rotations, *reflections]
     n = int(tta.partition(":")[2])
     colour = [float(round(255 * m)) for m in mean]
-    return [partial(_turned, 360 * k / n, colour) for k in range(n)]
+    return [partial(_rotate, 360 * k / n, colour) for k in range(n)]
 
 
-def _as_it_is(images: Tensor) -> Tensor:
+def _keep(images: Tensor) -> Tensor:
     return images
 
 
-def _mirrored(images: Tensor) -> Tensor:
+def _mirror(images: Tensor) -> Tensor:
     return images.flip(3)
 
 
-def _quarters(k: int, images: Tensor) -> Tensor:
+def _rotate_quarters(k: int, images: Tensor) -> Tensor:
     return torch.rot90(images, k, (2, 3))
 
 
-def _mirrored_turn(k: int, images: Tensor) -> Tensor:
-    return _quarters(k, _mirrored(images))
+def _mirror_and_rotate(k: int, images: Tensor) -> Tensor:
+    return _rotate_quarters(k, _mirror(images))
 
 
-def _turned(degrees: float, colour: list[float], images: Tensor) -> Tensor:
-    """Turned counter-clockwise; quarters to the bit."""
+def _rotate(degrees: float, colour: list[float], images: Tensor) -> Tensor:
+    """Rotate counter-clockwise; multiples of 90 degrees are exact."""
     if degrees % 90 == 0:
-        return _quarters(round(degrees / 90), images)
-    turned: Tensor = rotate(images, degrees, InterpolationMode.BILINEAR, fill=colour)
-    return turned
+        return _rotate_quarters(round(degrees / 90), images)
+    rotated: Tensor = rotate(images, degrees, InterpolationMode.BILINEAR, fill=colour)
+    return rotated

@@ -1,47 +1,48 @@
-"""Is a feature file sound, whose vectors does it hold, and which of them does nobody need?"""
+"""Check feature files, and prune rows that no image needs."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import DataError, FishfeatError, shortened
-from fishfeat.features.cache import FeatureCache, appending, create
-from fishfeat.features.specs import extract_command
-from fishfeat.features.storage import locked, opened
+from fishfeat.features.cache import FeatureCache, create_file, open_for_append
+from fishfeat.features.specs import make_extract_command
+from fishfeat.features.storage import open_hdf5
 from fishfeat.files import renamed_at_last, writing_to
 from fishfeat.records import ImageSet
-from fishfeat.workspace import DatasetFolder
+from fishfeat.workspace import DatasetFolder, hold_lock
 
-_HEX = re.compile(r"[0-9a-f]{64}")
-_ROWS = 4096
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_ROWS_AT_ONCE = 4096
 
 
 class FileCheck(NamedTuple):
-    """What is wrong with a feature file, each with its cure, and whose vectors it holds.
+    """The faults of a feature file, and the images that its rows belong to.
 
     Attributes
     ----------
     file
         Name of the file.
     faults
-        What is wrong and what to do; empty where the file is sound.
+        Each fault and its fix; empty where the file is sound.
     n_rows
-        Vectors that count.
+        Rows that count.
     n_missing
-        Listed images that have no vector yet.
+        Listed images that have no row yet.
     n_left_out
-        Vectors of images that are there but are not used: left out by an option, or rejected.
+        Rows of images that exist but are not used: an option left them out, or they were rejected.
     n_vanished
-        Vectors of images that are there no more.
+        Rows of images that no longer exist.
     command
-        The command that embeds what is missing.
+        The command that embeds the missing images.
     """
 
     file: str
@@ -54,7 +55,7 @@ class FileCheck(NamedTuple):
 
 
 class Pruned(NamedTuple):
-    """How many rows a feature file lost, and how many bytes."""
+    """How many rows and bytes a feature file lost."""
 
     file: str
     n_rows: int
@@ -69,117 +70,119 @@ def check_file(path: Path, folder: DatasetFolder, images: ImageSet | None) -> Fi
     path
         The file.
     folder
-        The data set that it belongs to.
+        The data set that the file belongs to.
     images
-        The listed images to hold the rows against; None where they are not known.
+        The listed images to compare the rows with; None where no list exists.
     """
     try:
-        return _checked(FeatureCache(path), folder, images)
+        cache = FeatureCache(path)
+        command = make_extract_command(cache.spec, folder.read_state().data)
+        faults = list(_find_faults(cache, folder.features_file(cache.spec).name, command))
+        if images is None:
+            return FileCheck(path.name, faults, cache.n_done, command=command)
+        is_listed = np.isin(cache.digests, images.digest)
+        is_vanished = find_vanished(cache, images)
+        return FileCheck(
+            path.name,
+            faults,
+            cache.n_done,
+            n_missing=int((cache.find_rows(images.digest) < 0).sum()),
+            n_left_out=int((~is_listed & ~is_vanished).sum()),
+            n_vanished=int(is_vanished.sum()),
+            command=command,
+        )
     except FishfeatError as error:
         return FileCheck(path.name, [str(error)])
 
 
-def _checked(cache: FeatureCache, folder: DatasetFolder, images: ImageSet | None) -> FileCheck:
-    command = extract_command(cache.spec, folder.read_state().data)
-    faults = [*_faults(cache, folder.features_file(cache.spec).name, command)]
-    if images is None:
-        return FileCheck(cache.path.name, faults, cache.n_done, command=command)
-    listed, vanished = np.isin(cache.digests, images.digest), find_vanished(cache, images)
-    return FileCheck(
-        cache.path.name,
-        faults,
-        cache.n_done,
-        n_missing=int((cache.rows(images.digest) < 0).sum()),
-        n_left_out=int((~listed & ~vanished).sum()),
-        n_vanished=int(vanished.sum()),
-        command=command,
-    )
-
-
-def _faults(cache: FeatureCache, wanted: str, command: str) -> Iterator[str]:
-    again = f"Move {cache.path} away and run `{command}`."
-    if wanted != cache.path.name:
+def _find_faults(cache: FeatureCache, expected_name: str, command: str) -> Iterator[str]:
+    fix = f"Move {cache.path} away and run `{command}`."
+    if cache.path.name != expected_name:
         yield (
-            f"It holds the features of {cache.spec.describe()}, whose file is called {wanted}: "
-            "rename it, or move it away."
+            f"The file holds the features of {cache.spec.describe()}, and its name must be "
+            f"{expected_name}. Rename it, or move it away."
         )
-    if not _HEX.fullmatch(cache.fingerprint):
-        yield f"Its fingerprint {cache.fingerprint[:12]!r} is no SHA-256. {again}"
-    malformed = [digest for digest in cache.digests.tolist() if not _HEX.fullmatch(digest)]
+    if not _SHA256.fullmatch(cache.fingerprint):
+        yield f"The fingerprint {cache.fingerprint[:12]!r} is not a SHA-256. {fix}"
+    malformed = [digest for digest in cache.digests.tolist() if not _SHA256.fullmatch(digest)]
     if malformed:
-        yield f"{len(malformed)} digests are no SHA-256 ({shortened(malformed, n=2)}). {again}"
-    repeated = cache.n_done - len(np.unique(cache.digests))
-    if repeated:
-        yield f"{repeated} images stand in it twice. {again}"
+        yield f"{len(malformed)} digests are not a SHA-256 ({shortened(malformed, n=2)}). {fix}"
+    n_repeated = cache.n_done - len(np.unique(cache.digests))
+    if n_repeated:
+        yield f"{n_repeated} images have more than one row. {fix}"
     n_broken = _count_broken(cache)
     if n_broken:
-        yield f"{n_broken} vectors are not finite. {again}"
+        yield f"{n_broken} vectors are not finite. {fix}"
 
 
 def _count_broken(cache: FeatureCache) -> int:
-    with opened(cache.path, "r") as file:
-        return sum(
-            int((~np.isfinite(file["features"][rows])).any(axis=1).sum())
-            for rows in _chunks(cache.n_done)
-        )
+    n_broken = 0
+    with open_hdf5(cache.path, "r") as file:
+        for rows in _slice_rows(cache.n_done):
+            is_broken = ~np.isfinite(file["features"][rows]).all(axis=1)
+            n_broken += int(is_broken.sum())
+    return n_broken
 
 
-def _chunks(n: int) -> list[slice]:
-    return [slice(start, min(start + _ROWS, n)) for start in range(0, n, _ROWS)]
+def _slice_rows(n: int) -> list[slice]:
+    starts = range(0, n, _ROWS_AT_ONCE)
+    return [slice(start, min(start + _ROWS_AT_ONCE, n)) for start in starts]
 
 
 def find_vanished(cache: FeatureCache, images: ImageSet) -> NDArray[np.bool_]:
-    """Rows of images that are there no more, or whose contents have changed: bool (n_rows,).
+    """Find rows whose image no longer exists or has changed: bool (n_rows,).
 
-    An image that is not listed and lies where it lay was left out by an option or rejected, and
-    may come back: its row has not vanished. Where the whole folder is gone nothing can be said.
+    An image that is not listed but still lies at its path was left out by an option or rejected.
+    It may come back, so its row has not vanished. Nor has any row where the folder does not exist.
     """
-    known = [*images.digest.tolist(), *(lost.digest for lost in images.rejected)]
-    vanished: NDArray[np.bool_] = ~np.isin(cache.digests, known)
     if not images.root.is_dir():
-        return np.zeros_like(vanished)
-    keys = {*images.keys.tolist(), *(lost.key for lost in images.rejected)}
-    paths = cache.paths()
-    for row in np.flatnonzero(vanished):
-        vanished[row] = paths[row] in keys or not os.path.exists(images.root / paths[row])
-    return vanished
+        return np.zeros(cache.n_done, dtype=bool)
+    digests = [*images.digest.tolist(), *(rejected.digest for rejected in images.rejected)]
+    keys = {*images.keys.tolist(), *(rejected.key for rejected in images.rejected)}
+    is_vanished: NDArray[np.bool_] = ~np.isin(cache.digests, digests)
+    paths = cache.read_paths()
+    for row in np.flatnonzero(is_vanished):
+        has_changed = paths[row] in keys
+        is_vanished[row] = has_changed or not os.path.exists(images.root / paths[row])
+    return is_vanished
 
 
 def prune_file(path: Path, images: ImageSet) -> Pruned:
-    """Rewrite a feature file without the rows of vanished images; the old one stays until then.
+    """Rewrite a feature file without the rows of vanished images; the old file stays until then.
 
     Raises
     ------
     DataError
-        No images are listed, or their folder is not there: then nothing is known to be gone.
+        No images are listed, or their folder does not exist: then no image is known to be gone.
     CacheError
-        The file is damaged or being written, or there is no room for the new one.
+        The file is damaged or in use, or the disk is too full for the new file.
     """
     if not len(images) or not images.root.is_dir():
         raise DataError(
-            f"{images.root} holds no images now, so that none of them can be told to have "
-            "vanished. Nothing was pruned. Run `fishfeat extract DATA` where the images are."
+            f"{images.root} holds no images now, so fishfeat cannot tell which images no longer "
+            "exist. Nothing was pruned. Run `fishfeat extract DATA` with the folder of the images."
         )
-    with writing_to(path), locked(path):
+    with writing_to(path), hold_lock(path):
         cache = FeatureCache(path)
-        vanished, n_bytes = find_vanished(cache, images), path.stat().st_size
-        if not vanished.any():
+        is_vanished, n_bytes = find_vanished(cache, images), path.stat().st_size
+        if not is_vanished.any():
             return Pruned(path.name, 0, 0)
         with renamed_at_last(path) as temporary:
-            _copy(cache, temporary, ~vanished)
-        return Pruned(path.name, int(vanished.sum()), n_bytes - path.stat().st_size)
+            _copy_rows(cache, temporary, ~is_vanished)
+        return Pruned(path.name, int(is_vanished.sum()), n_bytes - path.stat().st_size)
 
 
-def _copy(cache: FeatureCache, to: Path, keep: NDArray[np.bool_]) -> None:
-    made: dict[str, Any] = cache.provenance
-    # Appending adds up again what was embedded.
-    made = made | {"n_embedded": made["n_embedded"] - int(keep.sum())}
-    create(to, cache.spec, cache.fingerprint, cache.dim, made)
-    with opened(cache.path, "r") as old, appending(to, n_new=int(keep.sum())) as new:
-        paths = np.array(cache.paths(), dtype=object)
-        for rows in _chunks(cache.n_done):
+def _copy_rows(cache: FeatureCache, path: Path, keep: NDArray[np.bool_]) -> None:
+    n_rows = int(keep.sum())
+    # Appending adds the rows to n_embedded again.
+    n_embedded = cache.provenance.n_embedded - n_rows
+    provenance = dataclasses.replace(cache.provenance, n_embedded=n_embedded)
+    create_file(path, cache.spec, cache.fingerprint, cache.dim, provenance)
+    paths = np.array(cache.read_paths(), dtype=object)
+    with open_hdf5(cache.path, "r") as old, open_for_append(path, n_new=n_rows) as new:
+        for rows in _slice_rows(cache.n_done):
             kept = keep[rows]
             digests = cache.digests[rows][kept].tolist()
             new.append(digests, paths[rows][kept].tolist(), old["features"][rows][kept])
-    with open(to, "rb") as file:
+    with open(path, "rb") as file:
         os.fsync(file.fileno())

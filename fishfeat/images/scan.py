@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
-from fishfeat.images.grouping.rules import Rule, group_by_column, group_images, parse_rules
+from fishfeat.images.grouping.rules import group_by_column, group_images, parse_rules
 from fishfeat.images.labels import chosen, clean_names, merged, read_merge
 from fishfeat.images.sources.listing import Entry, Listing, list_data
 from fishfeat.options import ScanOptions
@@ -77,8 +77,16 @@ def scan(
     options = options or ScanOptions()
     rules = parse_rules(options.group_by or ())
     column = next((rule.value for rule in rules if rule.kind == "column"), "")
-    listing = list_data(data, include=options.include or (), exclude=options.exclude or (), group_column=column)
-    entries = _relabelled(listing.entries, options.class_pattern, options.merge, list(options.only or ()), list(options.drop or ()))
+    listing = list_data(
+        data, include=options.include or (), exclude=options.exclude or (), group_column=column
+    )
+    entries = _relabelled(
+        listing.entries,
+        options.class_pattern,
+        options.merge,
+        list(options.only or ()),
+        list(options.drop or ()),
+    )
     facts = _look_at_all(listing._replace(entries=entries), known, on_progress)
     images = _assembled(listing, entries, facts)
     return group_images(images, rules)

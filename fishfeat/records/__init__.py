@@ -4,6 +4,7 @@ from fishfeat.records.arrays import UNLABELLED, Float, Int, OnProgress, PathLike
 from fishfeat.records.backbone import SOURCES, TTAS, BackboneSpec
 from fishfeat.records.features import Features
 from fishfeat.records.images import PARTS, ImageSet, Rejected, encode_labels
+from fishfeat.records.provenance import Provenance, RuntimeConfig
 from fishfeat.records.runs import (
     Chance,
     FeaturesInfo,
@@ -36,10 +37,12 @@ __all__ = [
     "OnProgress",
     "Parameter",
     "PathLike",
+    "Provenance",
     "Rejected",
     "Run",
     "RunConfig",
     "RunKind",
+    "RuntimeConfig",
     "SplitStrategy",
     "Splits",
     "SplitsInfo",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from fishfeat.errors import DataError, shortened
 from fishfeat.records.arrays import Int, Str, check_labels, check_lengths
 from fishfeat.records.backbone import BackboneSpec
+from fishfeat.records.provenance import Provenance
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +30,7 @@ class Features:
     fingerprint
         SHA-256 of the network's weights and preprocessing.
     provenance
-        What else the cache says: input size, embedding seconds, parameters, versions.
+        How the features were made; None where they are from no feature file.
     """
 
     X: NDArray[np.float32]
@@ -44,7 +43,7 @@ class Features:
     groups: Int | None = None
     part: Str | None = None
     grouping: str = ""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
         check_lengths(self, ("y", "X"))

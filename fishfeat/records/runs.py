@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from fishfeat.checks import Finding
 from fishfeat.errors import DataError
 from fishfeat.records.arrays import Float, Int, Str, check_labels, check_lengths
 from fishfeat.records.backbone import BackboneSpec
+from fishfeat.records.provenance import Provenance
 
 # A parameter of a classifier as JSON can hold it.
 Parameter = str | int | float | bool | None
@@ -32,14 +33,14 @@ class FeaturesInfo:
     dim
         Number of columns.
     provenance
-        What the feature file says of its origin.
+        How the features were made; None where they are from no feature file.
     """
 
     dataset: str
     backbone: BackboneSpec
     fingerprint: str
     dim: int
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance | None = None
 
     @property
     def description(self) -> str:

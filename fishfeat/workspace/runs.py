@@ -18,6 +18,7 @@ from fishfeat.records import (
     FoldScore,
     Holdout,
     Parameter,
+    Provenance,
     Run,
     RunConfig,
     RunKind,
@@ -213,6 +214,8 @@ def _upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
         if backbone["source"] == "embedded":
             backbone["source"] = "bundled"
         features["backbone"] = backbone
+        provenance = Provenance.from_dict(features.get("provenance") or {})
+        features["provenance"] = msgspec.to_builtins(provenance)
     upgraded["features"] = features or None
     splits = dict(config.get("splits") or {})
     if splits:

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of the real command; `benchmarks/kill.py` does it 200 times."""
+"""SIGKILL at random moments of the real command; `benchmarks/kill.py` sends 200."""
 
 import importlib.util
 import sys
@@ -13,12 +13,12 @@ KILL = Path(__file__).parents[2] / "benchmarks" / "kill.py"
 def kill():
     spec = importlib.util.spec_from_file_location("kill", KILL)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["kill"] = module  # dataclasses look their module up
+    sys.modules["kill"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
 
-def test_a_run_killed_at_any_moment_loses_nothing_that_was_counted(kill, tmp_path, capfd):
+def test_a_run_killed_at_any_moment_loses_no_counted_row(kill, tmp_path, capfd):
     tally = kill.kill_runs(
         tmp_path, kills=5, seed=0, network="random:test_resnet", n_images=100, batch_size=4
     )
@@ -28,6 +28,6 @@ def test_a_run_killed_at_any_moment_loses_nothing_that_was_counted(kill, tmp_pat
     assert max(tally.seconds_lost) < 5
 
 
-def test_the_tally_counts_what_is_wrong(kill, tmp_path, capfd):
+def test_the_tally_adds_up_the_losses(kill, tmp_path, capfd):
     tally = kill.Tally("x", kills=1, lost_rows=2, broken_files=1, seconds_lost=[1.0], progress=[0])
     assert kill.show([tally]) == 3

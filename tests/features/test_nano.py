@@ -1,4 +1,4 @@
-"""The backbone inside the package."""
+"""The bundled backbone."""
 
 import json
 from importlib import resources
@@ -15,10 +15,10 @@ WEIGHTS = resources.files("fishfeat") / "weights" / "nano"
 
 def test_nano_loads_without_a_network_or_a_hub(monkeypatch):
     def refuse(*args, **kwargs):
-        pytest.fail("the hub was asked")
+        pytest.fail("a request to the hub")
 
     monkeypatch.setattr(hub, "fetch", refuse)
-    monkeypatch.setattr(hub, "reachable", refuse)
+    monkeypatch.setattr(hub, "is_reachable", refuse)
     nano = load_backbone("nano")
     vectors = nano(torch.zeros(2, 3, *nano.preprocess.size, dtype=torch.uint8))
     assert vectors.shape == (2, nano.dim)
@@ -30,7 +30,7 @@ def test_nano_is_small():
     assert 96 <= load_backbone("nano").preprocess.size[0] <= 160
 
 
-def test_nano_is_the_same_folder_that_timm_loads():
+def test_timm_loads_the_same_network_from_the_folder_of_nano():
     import timm
 
     network = timm.create_model(f"local-dir:{WEIGHTS}", pretrained=True, num_classes=0).eval()
@@ -41,11 +41,11 @@ def test_nano_is_the_same_folder_that_timm_loads():
         assert torch.allclose(network(x), nano(images), atol=1e-4)
 
 
-def test_nano_is_named_wherever_a_user_looks():
+def test_nano_appears_where_a_user_looks_for_a_backbone():
     assert make_spec("nano") == make_spec("bundled:nano")
     assert make_spec("nano").label == "nano"
     assert "nano" in list_backbones("nano")
-    assert "--backbone nano" in hub.unreachable_message("resnet18")
+    assert "--backbone nano" in hub.make_unreachable_message("resnet18")
 
 
 def test_the_model_card_and_the_description_lie_beside_the_weights():

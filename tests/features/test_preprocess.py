@@ -30,7 +30,7 @@ def test_every_shape_becomes_the_input_size(resize, shape):
     assert (out == 200).any()
 
 
-def test_squash_keeps_head_and_tail_in_view_and_crop_cuts_them_off():
+def test_squash_keeps_head_and_tail_and_crop_cuts_them_off():
     fish = image(20, 80)
     squashed, cropped = make("squash")(fish), make("crop")(fish)
     assert squashed[:, :4, 0].mean() > 250
@@ -53,14 +53,14 @@ def resized(rgb, side, name):
 
 @pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos", "nearest"])
 @pytest.mark.parametrize("shape", [(50, 31), (20, 20), (32, 400)])
-def test_what_is_not_reduced_equals_pillows_own_resize_to_the_bit(name, shape):
+def test_without_reduction_the_result_equals_pillows_bit_for_bit(name, shape):
     rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     out = dataclasses.replace(make("squash"), interpolation=name)(rgb)
     assert np.array_equal(out, resized(rgb, 32, name))
 
 
 @pytest.mark.parametrize(("name", "levels"), [("bilinear", 1), ("lanczos", 0), ("nearest", 0)])
-def test_what_is_reduced_is_pillows_own_but_for_one_level(name, levels):
+def test_a_reduced_image_differs_from_pillows_by_one_level_at_most(name, levels):
     rgb = np.random.default_rng(0).integers(0, 256, (333, 500, 3), dtype=np.uint8)
     out = dataclasses.replace(make("squash"), interpolation=name)(rgb)
     difference = np.abs(out.astype(int) - resized(rgb, 32, name))
@@ -68,13 +68,13 @@ def test_what_is_reduced_is_pillows_own_but_for_one_level(name, levels):
     assert difference.mean() < 0.05
 
 
-def test_images_are_not_halved_below_what_the_network_needs():
-    assert make("squash").at_least == 3 * 32
-    assert make("squash", (32, 48)).at_least == 3 * 48
-    assert make("crop").at_least > 3 * 32  # of the cut-out
+def test_min_side_leaves_enough_pixels_for_the_network():
+    assert make("squash").min_side == 3 * 32
+    assert make("squash", (32, 48)).min_side == 3 * 48
+    assert make("crop").min_side > 3 * 32  # of the crop
 
 
-def test_crop_is_what_timms_evaluation_transform_sees():
+def test_crop_agrees_with_timms_evaluation_transform():
     from timm.data import create_transform
 
     rng = np.random.default_rng(0)

@@ -9,8 +9,10 @@ import torch
 
 from fishfeat.errors import BackboneError, MissingExtraError
 from fishfeat.features.backbones import load_backbone
-from fishfeat.features.engines.local import threads
-from fishfeat.features.runtimes import RuntimeConfig, make_runtime_config, prepare
+from fishfeat.features.engines.local import start_threads
+from fishfeat.features.runtimes import make_runtime_config, prepare_runner
+from fishfeat.features.specs import make_spec
+from fishfeat.records.provenance import RuntimeConfig
 
 needs_compiler = pytest.mark.skipif(
     not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler"
@@ -19,7 +21,7 @@ needs_compiler = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def backbone():
-    return load_backbone("random:test_resnet", img_size=32, tta="flip")
+    return load_backbone(make_spec("random:test_resnet", img_size=32, tta="flip"))
 
 
 @pytest.fixture(scope="module")
@@ -38,62 +40,66 @@ def images():
         pytest.param("compile", "fp32", 0.99999, marks=needs_compiler),
     ],
 )
-def test_every_way_gives_the_vectors_of_the_plain_network_in_several_threads_at_once(
+def test_every_runtime_matches_the_plain_network_in_several_threads_at_once(
     backbone, images, runtime, precision, agreement
 ):
     if runtime == "openvino":
         pytest.importorskip("openvino")
     with torch.inference_mode():
         plain = (backbone(images, "fp32") + backbone(images.flip(3), "fp32")) / 2
-    with threads(3) as pool:
-        runner = pool.submit(prepare, backbone, RuntimeConfig(runtime, precision, 4), 3).result()
+    with start_threads(3) as pool:
+        config = RuntimeConfig(runtime, precision, 4)
+        runner = pool.submit(prepare_runner, backbone, config, 3).result()
 
         def run(shift):
             with torch.inference_mode():
                 return runner.run(images.roll(shift, 0)).roll(-shift, 0)
 
-        for found in pool.map(run, range(9)):
-            assert found.dtype == torch.float32
-            assert torch.nn.functional.cosine_similarity(found, plain).min() > agreement
+        for vectors in pool.map(run, range(9)):
+            assert vectors.dtype == torch.float32
+            assert torch.nn.functional.cosine_similarity(vectors, plain).min() > agreement
 
 
-def test_a_way_without_its_extra_names_what_to_install(backbone, monkeypatch):
+def test_openvino_without_its_extra_names_the_command_that_installs_it(backbone, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'fishfeat\[openvino\]'"):
-        prepare(backbone, RuntimeConfig("openvino", "fp32", 1))
+        prepare_runner(backbone, RuntimeConfig("openvino", "fp32", 1))
 
 
-def test_openvino_tells_nobody_of_its_use():
+def test_openvino_sends_no_telemetry():
     if importlib.util.find_spec("openvino") is None:
         pytest.skip("OpenVINO is not installed")
-    code = (
-        "import sys; from fishfeat.features.runtimes import _import_openvino; _import_openvino();"
+    code = "import sys; from fishfeat.features.runtimes import _import_openvino as load; load();"
+    code += (
+        "print([name for name, module in sys.modules.items() if module and 'telemetry.' in name])"
     )
-    code += "print([name for name, there in sys.modules.items() if there and 'telemetry.' in name])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_a_compiler_that_fails_is_a_clear_error(backbone, monkeypatch):
+def test_a_compiler_that_fails_is_an_error_with_its_reason(backbone, monkeypatch):
     def fail(*args, **options):
         raise RuntimeError("no compiler\nhere")
 
     monkeypatch.setattr(torch, "compile", fail)
-    with pytest.raises(BackboneError, match="--runtime compile cannot run test_resnet here: no co"):
-        prepare(backbone, RuntimeConfig("compile", "fp32", 4))
+    with pytest.raises(
+        BackboneError,
+        match=r"^runtime 'compile' .*test_resnet.*: no compiler here.*--runtime eager",
+    ):
+        prepare_runner(backbone, RuntimeConfig("compile", "fp32", 4))
 
 
-def test_the_precision_is_the_specifications_own_unless_another_is_asked_for(backbone):
+def test_the_precision_is_that_of_the_specification_unless_another_is_given(backbone):
     assert make_runtime_config(backbone).precision == "fp32"
-    half = load_backbone("random:test_resnet", img_size=32, precision="bf16")
+    half = load_backbone(make_spec("random:test_resnet", img_size=32, precision="bf16"))
     assert make_runtime_config(half) == RuntimeConfig("eager", "bf16", 8)
     assert make_runtime_config(half, precision="fp32", batch_size=3) == RuntimeConfig(
         "eager", "fp32", 3
     )
 
 
-def test_a_device_that_nobody_measured_has_a_batch_size_too(backbone):
-    class Elsewhere:
+def test_an_unusual_device_has_a_batch_size_too(backbone):
+    class UnusualBackbone:
         spec, device = backbone.spec, torch.device("xpu")
 
-    assert make_runtime_config(Elsewhere()) == RuntimeConfig("eager", "fp32", 32)
+    assert make_runtime_config(UnusualBackbone()) == RuntimeConfig("eager", "fp32", 32)

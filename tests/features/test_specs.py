@@ -1,7 +1,7 @@
 import pytest
 
 from fishfeat.errors import BackboneError
-from fishfeat.features.specs import DEFAULT_BACKBONE, make_spec
+from fishfeat.features.specs import DEFAULT_BACKBONE, RUNTIMES, check_runtime, make_spec
 from fishfeat.records import BackboneSpec
 
 
@@ -15,7 +15,7 @@ from fishfeat.records import BackboneSpec
         ("random:resnet18", "random", "resnet18"),
     ],
 )
-def test_the_source_stands_before_the_colon(name, source, bare):
+def test_the_source_is_the_part_before_the_colon(name, source, bare):
     spec = make_spec(name)
     assert (spec.source, spec.name) == (source, bare)
 
@@ -33,29 +33,29 @@ def test_a_local_folder_is_kept_as_an_absolute_path(tmp_path, monkeypatch):
     assert make_spec("local-dir:net").name == str(tmp_path / "net")
 
 
-def test_a_local_folder_without_config_says_what_is_wanted(tmp_path):
-    with pytest.raises(BackboneError, match=r"holds no config\.json.*model\.safetensors"):
+def test_a_local_folder_without_config_names_the_files_that_it_needs(tmp_path):
+    with pytest.raises(BackboneError, match=r"no config\.json.*model\.safetensors"):
         make_spec(f"local-dir:{tmp_path}")
     with pytest.raises(BackboneError, match="no such folder"):
         make_spec(f"local-dir:{tmp_path / 'gone'}")
 
 
-@pytest.mark.parametrize("name", ["tensorflow:resnet50", "timm:"])
-def test_a_name_of_no_source_is_refused(name):
-    with pytest.raises(BackboneError, match=r"starts with one of torchvision|names no network"):
+@pytest.mark.parametrize("name", ["tensorflow:resnet50", "timm:", "bundled:micro"])
+def test_a_name_without_a_valid_source_is_refused(name):
+    with pytest.raises(BackboneError, match=name):
         make_spec(name)
 
 
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("resize", "squish", "--resize must be one of squash, pad, crop; got 'squish'. Did you"),
-        ("pool", "mean", "--pool must be one of auto, avg, max, token"),
-        ("precision", "int8", "--precision must be one of auto, fp32, bf16, fp16"),
-        ("img_size", 3, "--img-size must be 8 to 4096"),
+        ("resize", "squish", "resize .* squash, pad, crop; got 'squish'.* mean squash"),
+        ("pool", "mean", "pool .* auto, avg, max, token; got 'mean'"),
+        ("precision", "int8", "precision .* auto, fp32, bf16, fp16; got 'int8'"),
+        ("img_size", 3, "img.size .* 8 to 4096 pixels; got 3"),
     ],
 )
-def test_an_option_out_of_range_names_the_flag_and_what_is_allowed(option, value, message):
+def test_an_invalid_option_is_named_with_the_allowed_values(option, value, message):
     with pytest.raises(BackboneError, match=message):
         make_spec("resnet18", **{option: value})
 
@@ -73,6 +73,20 @@ def test_the_key_depends_on_every_field_and_survives_json():
     ]
     assert len({spec.key, *(other.key for other in others)}) == 1 + len(others)
     assert BackboneSpec.from_json(spec.to_json()).key == spec.key
+
+
+def test_the_defaults_of_make_spec_are_those_of_the_record():
+    assert make_spec("resnet18") == BackboneSpec("timm", "resnet18")
+
+
+def test_an_unknown_runtime_is_named_with_the_allowed_values():
+    for runtime in RUNTIMES:
+        check_runtime(runtime)
+    with pytest.raises(BackboneError) as caught:
+        check_runtime("compil")
+    assert str(caught.value) == (
+        "runtime must be one of auto, eager, compile, openvino; got 'compil'. Did you mean compile?"
+    )
 
 
 def test_specs_are_made_without_torch():

@@ -1,4 +1,4 @@
-"""What is wrong with a feature file is said with its cure; what nobody needs can be pruned."""
+"""Faults of feature files are reported with their fix; unused rows can be pruned."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fishfeat.features import verify
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache, open_writer
 from fishfeat.features.extract import extract
+from fishfeat.features.specs import make_spec
 from fishfeat.features.verify import check_file, prune_file
 from fishfeat.images.scan import scan
 from fishfeat.workspace import Workspace
@@ -23,7 +24,7 @@ from fishfeat.workspace import Workspace
 
 @pytest.fixture(scope="module")
 def backbone():
-    return load_backbone("random:test_resnet", img_size=32)
+    return load_backbone(make_spec("random:test_resnet", img_size=32))
 
 
 @pytest.fixture
@@ -46,11 +47,11 @@ def set_digest(file: h5py.File, row: int, value: bytes) -> None:
     file["digest"][row] = value
 
 
-def test_a_file_without_fault_is_sound_and_counts_whose_rows_it_holds(dataset):
-    found = check(dataset)
-    assert found.faults == []
-    assert (found.n_rows, found.n_missing, found.n_left_out, found.n_vanished) == (12, 0, 0, 0)
-    assert found.command == "fishfeat extract --backbone random:test_resnet --img-size 32"
+def test_a_sound_file_has_no_faults_and_counts_its_rows(dataset):
+    report = check(dataset)
+    assert report.faults == []
+    assert (report.n_rows, report.n_missing, report.n_left_out, report.n_vanished) == (12, 0, 0, 0)
+    assert report.command == "fishfeat extract --backbone random:test_resnet --img-size 32"
 
 
 @pytest.mark.parametrize(
@@ -58,19 +59,19 @@ def test_a_file_without_fault_is_sound_and_counts_whose_rows_it_holds(dataset):
     [
         (lambda f: set_features(f, 2, np.nan), "1 vectors are not finite. Move"),
         (lambda f: set_features(f, 2, np.inf), "1 vectors are not finite. Move"),
-        (lambda f: set_digest(f, 2, b"x"), "1 digests are no SHA-256 ('x'). Move"),
-        (lambda f: set_digest(f, 2, f["digest"][1]), "1 images stand in it twice. Move"),
-        (lambda f: f.attrs.update(fingerprint="abc"), "fingerprint 'abc' is no SHA-256. Move"),
+        (lambda f: set_digest(f, 2, b"x"), "1 digests are not a SHA-256 ('x'). Move"),
+        (lambda f: set_digest(f, 2, f["digest"][1]), "1 images have more than one row. Move"),
+        (lambda f: f.attrs.update(fingerprint="abc"), "fingerprint 'abc' is not a SHA-256. Move"),
         (lambda f: f.attrs.update(protocol=99), "newer fishfeat (protocol 99"),
         (lambda f: f.attrs.update(spec="{"), "damaged"),
         (lambda f: f.attrs.update(spec='{"source": "what", "name": "x"}'), "what:x"),
-        (lambda f: f.attrs.update(n_done=99), "99 rows are counted, 12 are there"),
+        (lambda f: f.attrs.update(n_done=99), "99 rows are counted, but only 12"),
         (lambda f: f.attrs.__delitem__("provenance"), "damaged"),
-        (lambda f: f["path"].resize(3, axis=0), "12 rows are counted, 3 are there"),
+        (lambda f: f["path"].resize(3, axis=0), "12 rows are counted, but only 3"),
         (lambda f: f.__delitem__("digest"), "damaged"),
     ],
 )
-def test_each_fault_is_named_with_its_cure(dataset, spoil, message):
+def test_each_fault_is_reported_with_its_fix(dataset, spoil, message):
     images = dataset.load_images()
     (path,) = dataset.features_files()
     with h5py.File(path, "r+") as file:
@@ -79,12 +80,14 @@ def test_each_fault_is_named_with_its_cure(dataset, spoil, message):
     assert message in fault
 
 
-def test_a_file_under_anothers_name_is_named_and_never_read(dataset, folder, tmp_path, backbone):
+def test_a_file_with_the_name_of_another_backbone_is_reported_and_not_read(
+    dataset, folder, tmp_path, backbone
+):
     (path,) = dataset.features_files()
     other = dataclasses.replace(backbone.spec, pool="max")
     wrong = path.rename(dataset.features_file(other))
-    assert f"whose file is called {path.name}: rename it" in check(dataset).faults[0]
-    with pytest.raises(CacheError, match=r"holds the features of another backbone.*Move it away"):
+    assert f"must be {path.name}. Rename it" in check(dataset).faults[0]
+    with pytest.raises(CacheError, match=r"another backbone.*Move the file away"):
         extract(scan(folder), other, cache=tmp_path / "cache")
     assert FeatureCache(wrong).n_done == 12
 
@@ -93,34 +96,33 @@ def test_a_truncated_file_is_damaged(dataset):
     images = dataset.load_images()
     (path,) = dataset.features_files()
     path.write_bytes(path.read_bytes()[:-2000])
-    assert "damaged and cannot be used" in check(dataset, images).faults[0]
+    assert "is damaged" in check(dataset, images).faults[0]
 
 
-def test_missing_left_out_and_vanished_images_are_told_apart(dataset, folder):
+def test_missing_left_out_and_vanished_images_are_counted(dataset, folder):
     Image.new("RGB", (9, 9), "red").save(folder / "bass" / "new.png")
     (folder / "bass" / "fish_00_0.png").unlink()  # vanished
     Image.new("RGB", (9, 9), "blue").save(folder / "bass" / "fish_00_1.png")  # changed
     (folder / "bass" / "fish_01_2.png").rename(folder / "bass" / "renamed.png")
     images = scan(folder, drop=["bream"])
-    found = check(dataset, images)
-    assert found.faults == []
-    assert (found.n_missing, found.n_left_out, found.n_vanished) == (2, 6, 2)
+    report = check(dataset, images)
+    assert report.faults == []
+    assert (report.n_missing, report.n_left_out, report.n_vanished) == (2, 6, 2)
 
 
-def test_a_image_that_vanished_is_left_out_but_stays_until_pruned(
+def test_the_row_of_a_vanished_image_is_not_used_and_stays_until_pruned(
     dataset, folder, tmp_path, backbone
 ):
     whole = extract(scan(folder), backbone, cache=tmp_path / "cache")
-    kept = folder / "bass" / "fish_00_0.png"
-    content = kept.read_bytes()
-    kept.unlink()
+    image = folder / "bass" / "fish_00_0.png"
+    content = image.read_bytes()
+    image.unlink()
     less = extract(scan(folder), backbone, cache=tmp_path / "cache")
     assert set(whole.keys) - set(less.keys) == {"bass/fish_00_0.png"}
     (path,) = dataset.features_files()
     assert FeatureCache(path).n_done == 12
     before = FeatureCache(path)
-    done = prune_file(path, dataset.load_images())
-    assert done.n_rows == 1
+    assert prune_file(path, dataset.load_images()).n_rows == 1
     after = FeatureCache(path)
     assert after.n_done == 11
     assert after.provenance == before.provenance
@@ -128,19 +130,19 @@ def test_a_image_that_vanished_is_left_out_but_stays_until_pruned(
     assert check(dataset).faults == []
     again = extract(scan(folder), backbone, cache=tmp_path / "cache")
     assert np.array_equal(again.X, less.X)
-    kept.write_bytes(content)  # and an image that comes back is embedded again
+    image.write_bytes(content)  # an image that comes back is embedded again
     assert np.array_equal(extract(scan(folder), backbone, cache=tmp_path / "cache").X, whole.X)
     assert [p.name for p in path.parent.iterdir() if ".tmp" in p.name] == []
 
 
-def test_pruning_keeps_what_an_option_left_out(dataset, folder):
+def test_pruning_keeps_images_that_an_option_left_out(dataset, folder):
     (path,) = dataset.features_files()
     content = path.read_bytes()
     assert prune_file(path, scan(folder, only=["bass"])).n_rows == 0
     assert path.read_bytes() == content
 
 
-def test_nothing_is_pruned_where_no_images_are_known(dataset, folder):
+def test_nothing_is_pruned_without_a_list_of_images(dataset, folder):
     (path,) = dataset.features_files()
     images = dataset.load_images()
     with pytest.raises(DataError, match="Nothing was pruned"):
@@ -160,14 +162,14 @@ def test_pruning_that_fails_leaves_the_old_file(dataset, folder, monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verify, "_copy", fail)
+    monkeypatch.setattr(verify, "_copy_rows", fail)
     with pytest.raises(KeyboardInterrupt):
         prune_file(path, scan(folder))
     assert path.read_bytes() == content
     assert {p.name for p in path.parent.iterdir()} == {path.name, f"{path.name}.lock"}
 
 
-def test_a_file_that_is_being_written_is_not_pruned(dataset, folder, backbone):
+def test_a_file_in_use_is_not_pruned(dataset, folder, backbone):
     (path,) = dataset.features_files()
     images = dataset.load_images()
     with (
@@ -177,7 +179,7 @@ def test_a_file_that_is_being_written_is_not_pruned(dataset, folder, backbone):
         prune_file(path, images)
 
 
-def test_the_command_names_the_data_and_quotes_it(dataset, tmp_path):
+def test_the_command_quotes_the_data_folder(dataset, tmp_path):
     dataset.update(data=str(Path("/data/my fish")))
     command = check(dataset).command
     assert command.startswith("fishfeat extract '/data/my fish' --backbone random:test_resnet")

@@ -15,9 +15,11 @@ from PIL import Image
 
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.extract import extract
+from fishfeat.features.specs import make_spec
 from fishfeat.images import decode as decode_module
 from fishfeat.images.decode import decode, read_image
 from fishfeat.images.scan import scan
+from fishfeat.options import EngineOptions
 from fishfeat.workspace import Workspace
 from fishfeat_cli import main as cli
 
@@ -38,7 +40,7 @@ def locked(monkeypatch):
 
 @pytest.fixture(scope="module")
 def backbone():
-    return load_backbone("random:test_resnet", img_size=32)
+    return load_backbone(make_spec("random:test_resnet", img_size=32))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,9 @@ def test_every_kind_that_can_be_read_has_its_colours_and_stands_upright(zoo):
 def test_each_is_embedded_as_itself_or_rejected_with_its_reason(
     zoo, clean, backbone, tmp_path, batch_size
 ):
-    features = extract(scan(zoo.root), backbone, cache=tmp_path, batch_size=batch_size)
+    features = extract(
+        scan(zoo.root), backbone, cache=tmp_path, engine=EngineOptions(batch_size=batch_size)
+    )
     assert set(features.keys.tolist()) == clean.keys()
     assert_own_vectors(features, clean, zoo)
     listed = Workspace(tmp_path).dataset("zoo").load_images()

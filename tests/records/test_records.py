@@ -194,7 +194,9 @@ SPECS = st.builds(
 def test_a_specification_comes_back_from_its_json_with_the_same_key(spec):
     again = BackboneSpec.from_json(spec.to_json())
     assert (again, again.key) == (spec, spec.key)
-    assert {"tta": "none"} | json.loads(spec.to_json()) == dataclasses.asdict(spec)
+    values = json.loads(spec.to_json())
+    values["tta"] = values.pop("views", "none")  # the key in files
+    assert values == dataclasses.asdict(spec)
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def _config(name: str, split: str) -> dict[str, Any]:
                 "embed_seconds": 2.0,
                 "n_embedded": 30,
                 "device": "cpu",
-                "ways": [{"runtime": "compile", "precision": "bf16", "batch_size": 8}],
+                "runtimes": [{"runtime": "compile", "precision": "bf16", "batch_size": 8}],
             },
         },
         "splits": {"strategy": split, "seed": 0, "n_folds": 3, "n_repeats": 1, "notes": []},

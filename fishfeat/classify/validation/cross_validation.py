@@ -454,7 +454,7 @@ def describe_features(features: Features) -> FeaturesInfo:
         backbone=features.spec,
         fingerprint=features.fingerprint,
         dim=features.dim,
-        provenance=dict(features.provenance),
+        provenance=features.provenance,
     )
 
 

@@ -1,8 +1,8 @@
-"""This machine's engine: images in, vectors out, with no core and no device idle.
+"""The engine of this machine turns image files into vectors and keeps every core and device busy.
 
-On a CPU each core takes a few images, decodes them and runs the network on them, by itself: there
-is nothing to wait for, and the activations of few images stay in the core's cache. On another
-device the cores decode ahead while it works, and the next batch travels while it computes.
+On a CPU each thread decodes a small batch and runs the network on it. Threads do not wait for one
+another, and the activations of a small batch stay in the core's cache. On another device the cores
+decode ahead while the device computes, and the next batch is copied during the computation.
 """
 
 from __future__ import annotations
@@ -26,32 +26,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fishfeat.features.backbones import Backbone
-from fishfeat.features.device_transfer import Underway, fetched, filled, sent
-from fishfeat.features.runtimes import Run, Runner, make_runtime_config, prepare
+from fishfeat.features.device_transfer import (
+    PendingVectors,
+    fetch_vectors,
+    send_images,
+    stack_images,
+)
+from fishfeat.features.runtimes import Run, Runner, make_runtime_config, prepare_runner
 from fishfeat.images.decode import TruncatedImage, UnreadableImage, decode, read_bytes
 
 log = logging.getLogger("fishfeat")
 
-# Threads that only read, so that a slow disk keeps no core waiting; and what they hold ready.
-_READERS = 4
-_MAX_READ = 512
+# Threads that only read files, so that no core waits for a slow disk.
+_N_READERS = 4
+# Files that they may read ahead.
+_MAX_READ_AHEAD = 512
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Item(NamedTuple):
-    """One image to embed: where it lies and the SHA-256 its bytes must have ('': any)."""
+    """One image to embed: its path and the SHA-256 its bytes must have ('': any)."""
 
     path: str
     digest: str
 
 
 class Batch(NamedTuple):
-    """What came of some items.
+    """The result of a batch of items.
 
-    `items` (n,) and their vectors `X` float32 (n, dim); `failed` with the reason for each, and
-    those of `items` that were `truncated` with what is wrong with them.
+    Attributes
+    ----------
+    items
+        The items that have a vector.
+    X
+        float32 (n_items, dim): their vectors.
+    failed
+        The other items, each with the reason.
+    truncated
+        Those of `items` whose file is truncated, each with the problem.
     """
 
     items: list[Item]
@@ -60,49 +74,50 @@ class Batch(NamedTuple):
     truncated: list[tuple[Item, str]]
 
 
-class Read(NamedTuple):
-    """A file's bytes, or why there are none."""
+class FileRead(NamedTuple):
+    """The bytes of a file, or the reason why there are none."""
 
     item: Item
     data: bytes = b""
     reason: str = ""
 
 
-class Loaded(NamedTuple):
-    """An image fitted to the network's input, None where there is none; and what is wrong."""
+class LoadedImage(NamedTuple):
+    """The pixels of an image fitted to the network's input, None if unreadable, and the problem."""
 
     item: Item
-    image: NDArray[np.uint8] | None
+    pixels: NDArray[np.uint8] | None
     reason: str = ""
 
 
-class Started(NamedTuple):
-    """A batch whose vectors may still be on their way."""
+class PendingBatch(NamedTuple):
+    """A batch whose vectors may still be computed or copied."""
 
-    loaded: list[Loaded]
-    vectors: Underway
+    loaded: list[LoadedImage]
+    vectors: PendingVectors
 
     def finish(self) -> Batch:
         """Wait for the vectors."""
-        good = [each for each in self.loaded if each.image is not None]
+        readable = [image for image in self.loaded if image.pixels is not None]
+        unreadable = [image for image in self.loaded if image.pixels is None]
         return Batch(
-            items=[each.item for each in good],
-            X=self.vectors.wait()[: len(good)],
-            failed=[(each.item, each.reason) for each in self.loaded if each.image is None],
-            truncated=[(each.item, each.reason) for each in good if each.reason],
+            items=[image.item for image in readable],
+            X=self.vectors.wait()[: len(readable)],
+            failed=[(image.item, image.reason) for image in unreadable],
+            truncated=[(image.item, image.reason) for image in readable if image.reason],
         )
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A network made ready on its device.
+    """A network that is ready to run on its device.
 
     Attributes
     ----------
     backbone, runner
-        The network, and how it is run.
+        The network, and how it runs.
     allow_truncated
-        Embed what is there of images whose files end too soon.
+        Embed images of truncated files as far as they can be decoded.
     """
 
     backbone: Backbone
@@ -111,56 +126,59 @@ class Engine:
 
     @property
     def batch_size(self) -> int:
-        """Images at once."""
-        return self.runner.way.batch_size
+        """Images in one batch."""
+        return self.runner.config.batch_size
 
-    def load(self, read: Read) -> Loaded:
+    def load_image(self, read: FileRead) -> LoadedImage:
         """Decode an image and fit it to the network's input."""
         if read.reason:
-            return Loaded(read.item, None, read.reason)
-        fit = self.backbone.preprocess
+            return LoadedImage(read.item, None, read.reason)
+        preprocess = self.backbone.preprocess
         try:
             try:
-                return Loaded(read.item, fit(decode(read.data, at_least=fit.at_least)))
-            except TruncatedImage as error:  # read strictly first: it is known which are not whole
+                rgb = decode(read.data, at_least=preprocess.min_side)
+                return LoadedImage(read.item, preprocess(rgb))
+            except TruncatedImage as error:  # a strict first attempt finds the truncated files
                 if not self.allow_truncated:
                     raise
-                return Loaded(read.item, fit(decode(read.data, allow_truncated=True)), str(error))
+                rgb = decode(read.data, allow_truncated=True)
+                return LoadedImage(read.item, preprocess(rgb), str(error))
         except UnreadableImage as error:
-            return Loaded(read.item, None, str(error))
+            return LoadedImage(read.item, None, str(error))
 
-    def start(self, loaded: list[Loaded]) -> Started:
-        """Send a batch through the network."""
-        good = [each.image for each in loaded if each.image is not None]
-        if not good:
-            return Started(loaded, Underway(torch.empty(0, self.backbone.dim)))
+    def start_batch(self, loaded: list[LoadedImage]) -> PendingBatch:
+        """Send a batch through the network; do not wait for the vectors."""
+        images = [image.pixels for image in loaded if image.pixels is not None]
+        if not images:
+            return PendingBatch(loaded, PendingVectors(torch.empty(0, self.backbone.dim)))
         device = self.backbone.device
         with torch.inference_mode():
-            batch = sent(filled(good, self.batch_size, device), device)
-            return Started(loaded, fetched(_forward(self.runner.run, batch)))
+            batch = send_images(stack_images(images, self.batch_size, device), device)
+            vectors = _run_in_memory(self.runner.run, batch)
+            return PendingBatch(loaded, fetch_vectors(vectors))
 
 
-def best_device() -> str:
+def choose_device() -> str:
     """'cuda' or 'mps' where there is one, else 'cpu'."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def n_cores(workers: int | None = None) -> int:
-    """`workers`, by default the cores that this process may use."""
+def count_workers(workers: int | None = None) -> int:
+    """`workers`; None is the number of cores that this process may use."""
     return workers or int(joblib.cpu_count())
 
 
-def threads(n: int) -> ThreadPoolExecutor:
-    """Threads of which each computes by itself: OpenMP has one thread in each."""
+def start_threads(n: int) -> ThreadPoolExecutor:
+    """Start a pool of `n` threads, each with one OpenMP thread."""
     _keep_freed_memory()
-    return ThreadPoolExecutor(n, initializer=_alone)
+    return ThreadPoolExecutor(n, initializer=_set_up_thread)
 
 
-def _alone() -> None:
+def _set_up_thread() -> None:
     torch.set_num_threads(1)
-    # Numbers below 1e-38 take a processor a hundred times as long: every third batch of real
+    # A processor needs a hundred times as long for numbers below 1e-38: every third batch of real
     # photographs ran at half the speed.
     torch.set_flush_denormal(True)
 
@@ -178,30 +196,33 @@ def embed(
     Parameters
     ----------
     items
-        What to embed.
+        The images.
     backbone
-        The frozen network, on the device that is to run it.
+        The frozen network, on the device that runs it.
     runner
-        The network made ready; by default eager, in the specification's precision or fp32.
+        The network as `prepare_runner` made it ready. None is eager, in the specification's
+        precision or fp32.
     workers
-        Threads that decode, and on a CPU run the network; one for each core by default.
+        Threads that decode, and on a CPU also run the network. None is one for each core.
     allow_truncated
-        Embed what is there of images whose files end too soon.
+        Embed images of truncated files as far as they can be decoded.
     """
-    runner = runner or prepare(backbone, make_runtime_config(backbone))
+    runner = runner or prepare_runner(backbone, make_runtime_config(backbone))
     engine = Engine(backbone, runner, allow_truncated)
-    run = on_cores if backbone.device.type == "cpu" else on_device
-    # OpenVINO computes in threads of its own; one more of ours decodes meanwhile.
-    n = n_cores(workers) + (runner.way.runtime == "openvino")
-    with threads(n) as pool, ThreadPoolExecutor(_READERS) as readers:
+    embed_items = embed_on_cpu if backbone.device.type == "cpu" else embed_on_device
+    n_threads = count_workers(workers)
+    if runner.config.runtime == "openvino":
+        # OpenVINO computes in its own threads; one more thread decodes at the same time.
+        n_threads += 1
+    with start_threads(n_threads) as pool, ThreadPoolExecutor(_N_READERS) as readers:
         try:
-            yield from run(engine, items, pool, readers, n)
+            yield from embed_items(engine, items, pool, readers, n_threads)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             readers.shutdown(wait=False, cancel_futures=True)
 
 
-def on_cores(
+def embed_on_cpu(
     engine: Engine,
     items: Sequence[Item],
     pool: ThreadPoolExecutor,
@@ -210,39 +231,40 @@ def on_cores(
 ) -> Iterator[Batch]:
     """Each thread of `pool` decodes a batch and embeds it."""
 
-    def embed_batch(reads: list[Read]) -> Batch:
-        return engine.start([engine.load(read) for read in reads]).finish()
+    def embed_batch(reads: list[FileRead]) -> Batch:
+        return engine.start_batch([engine.load_image(read) for read in reads]).finish()
 
     n_batches, size = 2 * n_threads, engine.batch_size
-    reads = _ahead(readers, items, read_item, depth=min(_MAX_READ, n_batches * size))
-    yield from _ahead(pool, _batches(reads, size), embed_batch, depth=n_batches)
+    reads = _map_ahead(readers, items, read_item, depth=min(_MAX_READ_AHEAD, n_batches * size))
+    yield from _map_ahead(pool, _group_batches(reads, size), embed_batch, depth=n_batches)
 
 
-def on_device(
+def embed_on_device(
     engine: Engine,
     items: Sequence[Item],
     pool: ThreadPoolExecutor,
     readers: ThreadPoolExecutor,
     n_threads: int,
 ) -> Iterator[Batch]:
-    """The threads decode; the device is given a batch before the last one's vectors are fetched."""
+    """The threads decode; the device gets the next batch before the last vectors are fetched."""
     depth = 2 * engine.batch_size + n_threads
-    reads = _ahead(readers, items, read_item, depth=min(_MAX_READ, depth))
-    started: deque[Started] = deque()
-    for loaded in _batches(_ahead(pool, reads, engine.load, depth=depth), engine.batch_size):
-        started.append(engine.start(loaded))
-        if len(started) == 2:
-            yield started.popleft().finish()
-    for last in started:
-        yield last.finish()
+    reads = _map_ahead(readers, items, read_item, depth=min(_MAX_READ_AHEAD, depth))
+    images = _map_ahead(pool, reads, engine.load_image, depth=depth)
+    pending: deque[PendingBatch] = deque()
+    for loaded in _group_batches(images, engine.batch_size):
+        pending.append(engine.start_batch(loaded))
+        if len(pending) == 2:
+            yield pending.popleft().finish()
+    for batch in pending:
+        yield batch.finish()
 
 
 @cache
 def _keep_freed_memory() -> None:
-    """Have glibc hand activations out again instead of giving them back to the system.
+    """Make glibc reuse the memory of activations instead of giving it back to the system.
 
-    Up to 1 GB; else each layer's megabytes are mapped anew, page by page, for every batch, which
-    took up to a third of the time. No harm where there is no glibc.
+    It keeps up to 1 GB. Otherwise the system maps the megabytes of each layer again for every
+    batch, page by page, which took up to a third of the time. Without glibc this does nothing.
     """
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8
     with contextlib.suppress(OSError, AttributeError):
@@ -252,10 +274,10 @@ def _keep_freed_memory() -> None:
         libc.mallopt(arena_max, 1)
 
 
-def _ahead(
+def _map_ahead(
     pool: ThreadPoolExecutor, items: Iterable[T], work: Callable[[T], R], *, depth: int
 ) -> Iterator[R]:
-    """Results in order, at most `depth` of them under way or waiting in memory."""
+    """Yield the results in order, with at most `depth` of them computed ahead."""
     waiting: deque[Future[R]] = deque()
     for item in items:
         waiting.append(pool.submit(work, item))
@@ -265,25 +287,25 @@ def _ahead(
         yield waiting.popleft().result()
 
 
-def _batches(items: Iterable[T], n: int) -> Iterator[list[T]]:
+def _group_batches(items: Iterable[T], n: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, n)):
         yield batch
 
 
-def read_item(item: Item) -> Read:
-    """The bytes of an image's file, where they are those that were listed."""
+def read_item(item: Item) -> FileRead:
+    """Read the bytes of an image's file and check that they are those that were listed."""
     try:
         data = read_bytes(item.path)
     except UnreadableImage as error:
-        return Read(item, reason=str(error))
+        return FileRead(item, reason=str(error))
     if item.digest and hashlib.sha256(data).hexdigest() != item.digest:
-        return Read(item, reason="changed while it was being read; extract again")
-    return Read(item, data)
+        return FileRead(item, reason="changed while it was being read; extract again")
+    return FileRead(item, data)
 
 
-def _forward(run: Run, images: Tensor) -> Tensor:
-    """Vectors of uint8 (n, 3, height, width), halving the batch where memory is short."""
+def _run_in_memory(run: Run, images: Tensor) -> Tensor:
+    """Run uint8 (n, 3, height, width); halve the batch where GPU memory is too small for it."""
     try:
         return run(images)
     except torch.cuda.OutOfMemoryError:
@@ -291,5 +313,5 @@ def _forward(run: Run, images: Tensor) -> Tensor:
             raise
         torch.cuda.empty_cache()
         half = len(images) // 2
-        log.info("A batch of %d does not fit into memory; trying %d.", len(images), half)
-        return torch.cat([_forward(run, part) for part in (images[:half], images[half:])])
+        log.info("A batch of %d does not fit into GPU memory; trying %d.", len(images), half)
+        return torch.cat([_run_in_memory(run, images[:half]), _run_in_memory(run, images[half:])])

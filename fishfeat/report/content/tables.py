@@ -10,6 +10,7 @@ import numpy as np
 from fishfeat.classify.statistics.metrics import RANKED_BY, confusion, per_class
 from fishfeat.files import json_digest
 from fishfeat.records import ImageSet, Int, Run
+from fishfeat.records.provenance import Provenance
 from fishfeat.report.content.comparison import (
     Standing,
     always_most_frequent,
@@ -254,9 +255,10 @@ def _feature_cost(run: Run) -> FeatureCost:
 
 
 def _computed(made: Mapping[str, Any]) -> str:
-    """Where the network ran, and in which ways: 'cpu, compile bf16'."""
-    ways = [f"{way['runtime']} {way['precision']}" for way in made.get("ways", ())]
-    return ", ".join([str(made.get("device", "–")), *dict.fromkeys(ways)])
+    """Where the network ran, and in which runtimes: 'cpu, compile bf16'."""
+    provenance = Provenance.from_dict(made)
+    runtimes = [f"{r.config.runtime} {r.config.precision}" for r in provenance.runtimes]
+    return ", ".join([provenance.device or "–", *dict.fromkeys(runtimes)])
 
 
 def version_rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
