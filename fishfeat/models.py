@@ -14,10 +14,11 @@ import joblib
 import numpy as np
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.statistics.metrics import margin
 from fishfeat.classify.validation.cross_validation import describe_features, fit_rows, score_rows
-from fishfeat.classify.validation.ensemble import NAME, SoftVotingEnsemble
+from fishfeat.classify.validation.ensemble import NAME
 from fishfeat.classify.validation.search import Budget, make_model, run_name
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
@@ -150,8 +151,8 @@ class Model:
             spec=self.spec,
             fingerprint=self.fingerprint,
         )
-        scores, kind = score_rows(self.pipeline, features, np.arange(len(paths)))
-        sure, best = margin(scores, kind), scores.argmax(axis=1)
+        scores, _ = score_rows(self.pipeline, features, np.arange(len(paths)))
+        sure, best = margin(scores), scores.argmax(axis=1)
         return {
             path: Prediction(path, str(self.class_names[b]), float(c), s)
             for path, b, c, s in zip(paths, best, sure, scores, strict=True)
@@ -213,7 +214,7 @@ def ensemble_model(models: Sequence[Model]) -> Model:
     first, voters = models[0], [model.clf for model in models]
     if len({(model.fingerprint, tuple(model.class_names.tolist())) for model in models}) > 1:
         raise ModelError("Only models of the same features and classes can vote together.")
-    pipeline = make_pipeline(SoftVotingEnsemble([model.pipeline for model in models]))
+    pipeline = make_pipeline(SoftVotingEnsemble.from_fitted([model.pipeline for model in models]))
     config = {**first.config, "voters": voters}
     return replace(first, clf=NAME, pipeline=pipeline, score_kind="proba", config=config)
 

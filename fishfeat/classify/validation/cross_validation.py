@@ -233,24 +233,20 @@ def _plain(error: Exception) -> str:
 def score_rows(model: Pipeline, features: Features, rows: Int) -> tuple[Float, str]:
     """Scores float64 (n_rows, n_classes) over all classes of the features, and their kind.
 
-    A class that the model never saw gets probability 0, or a decision value below all others.
+    A class that the model never saw gets probability 0.
     """
-    seen, kind = class_scores(model, features.X[rows])
-    lowest = np.zeros(len(rows)) if kind == "proba" else seen.min(axis=1) - 1
-    scores = np.repeat(lowest[:, None], len(features.class_names), axis=1)
-    scores[:, model.classes_] = seen
-    return scores, kind
+    scores = np.zeros((len(rows), len(features.class_names)))
+    scores[:, model.classes_] = class_scores(model, features.X[rows])
+    return scores, "proba"
 
 
 def score_holdout(model: Pipeline, features: Features, splits: Splits, *, seed: int = 0) -> Holdout:
     """Scores of the held-out rows by a model fitted on `splits.rows`."""
-    scores, kind = score_rows(model, features, splits.holdout)
-    return judge_holdout(features, splits, scores, kind, seed=seed)
+    scores, _ = score_rows(model, features, splits.holdout)
+    return judge_holdout(features, splits, scores, seed=seed)
 
 
-def judge_holdout(
-    features: Features, splits: Splits, scores: Float, kind: str, *, seed: int = 0
-) -> Holdout:
+def judge_holdout(features: Features, splits: Splits, scores: Float, *, seed: int = 0) -> Holdout:
     """What scores float64 (n_held_out, n_classes) of the held-out rows are worth."""
     rows = splits.holdout
     y = features.y[rows]
@@ -259,8 +255,8 @@ def judge_holdout(
         keys=features.keys[rows],
         y=y,
         scores=scores,
-        metrics=evaluate(y, scores, kind),
-        intervals=bootstrap_intervals(y, scores[None], kind, groups=groups, seed=seed),
+        metrics=evaluate(y, scores),
+        intervals=bootstrap_intervals(y, scores[None], groups=groups, seed=seed),
     )
 
 
@@ -276,7 +272,7 @@ def _run(
     y, kind = features.y[splits.rows], results[0].score_kind
     judge = partial(judge_holdout, features, splits, seed=splits.seed)
     groups = None if features.groups is None else features.groups[splits.rows]
-    each = [evaluate(y, repeat, kind) for repeat in scores]
+    each = [evaluate(y, repeat) for repeat in scores]
     return Run(
         name=clf,
         kind="classical",
@@ -288,7 +284,7 @@ def _run(
         score_kind=kind,  # type: ignore[arg-type]
         fold=fold,
         metrics={name: float(np.mean([m[name] for m in each])) for name in each[0]},
-        intervals=bootstrap_intervals(y, scores, kind, groups=groups, seed=splits.seed),
+        intervals=bootstrap_intervals(y, scores, groups=groups, seed=splits.seed),
         folds=tuple(_fold_rows(features, splits, results)),
         seconds={
             "fit": sum(r.seconds_fit for r in results),
@@ -297,7 +293,7 @@ def _run(
         splits_digest=splits.digest,
         config=config,
         versions=versions(*_VERSIONS),
-        holdout_folds=judge(held, kind) if len(held) else None,
+        holdout_folds=judge(held) if len(held) else None,
     )
 
 
@@ -328,7 +324,7 @@ def _fold_rows(
             "n_classes_train": result.n_classes_train,
             "seconds_fit": result.seconds_fit,
             "seconds_predict": result.seconds_predict,
-            **evaluate(features.y[fold.test], result.scores, result.score_kind),
+            **evaluate(features.y[fold.test], result.scores),
             **({} if result.params is None else {"params": dict(result.params)}),
         }
         for (r, f, fold), result in zip(numbered, results, strict=True)

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.validation.cross_validation import judge_holdout
@@ -16,46 +14,6 @@ from fishfeat.errors import DataError, SplitError
 from fishfeat.records import Features, Float, Holdout, Run, Splits
 
 NAME = "vote"
-
-
-class SoftVotingEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Mean of the probabilities of models that are fitted already.
-
-    Parameters
-    ----------
-    models
-        Fitted classifiers with `predict_proba`, whose classes may differ.
-    """
-
-    def __init__(self, models: Sequence[Any]) -> None:
-        self.models = models
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
-
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """(n_classes,) labels that any of the models has seen."""
-        return np.unique(np.concatenate([model.classes_ for model in self.models]))
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> SoftVotingEnsemble:
-        """Nothing is left to fit."""
-        del X, y
-        return self
-
-    def predict_proba(self, X: ArrayLike) -> Float:
-        """Probabilities, float64 (n, n_classes)."""
-        classes = self.classes_
-        total = np.zeros((len(X), len(classes)))  # type: ignore[arg-type]
-        for model in self.models:
-            total[:, np.searchsorted(classes, model.classes_)] += model.predict_proba(X)
-        mean: Float = total / len(self.models)
-        return mean
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels (n,)."""
-        predicted: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return predicted
 
 
 def vote(features: Features, runs: Sequence[Run], splits: Splits) -> Run:
@@ -78,7 +36,7 @@ def vote(features: Features, runs: Sequence[Run], splits: Splits) -> Run:
     _check(runs, splits)
     first, groups = runs[0], None if features.groups is None else features.groups[splits.rows]
     scores = np.mean([run.scores for run in runs], axis=0)
-    each = [evaluate(first.y, repeat, "proba") for repeat in scores]
+    each = [evaluate(first.y, repeat) for repeat in scores]
     voters = [run.name for run in runs]
     own = {"clf": NAME, "voters": voters, "params": {}, "notes": []}
     return dataclasses.replace(
@@ -86,7 +44,7 @@ def vote(features: Features, runs: Sequence[Run], splits: Splits) -> Run:
         name=NAME,
         scores=scores,
         metrics={name: float(np.mean([m[name] for m in each])) for name in each[0]},
-        intervals=bootstrap_intervals(first.y, scores, "proba", groups=groups, seed=splits.seed),
+        intervals=bootstrap_intervals(first.y, scores, groups=groups, seed=splits.seed),
         folds=tuple(_fold(runs, scores, i) for i in range(len(first.folds))),
         seconds={name: sum(run.seconds[name] for run in runs) for name in first.seconds},
         config={k: v for k, v in first.config.items() if k != "chance"} | own,
@@ -101,7 +59,7 @@ def _held_out(features: Features, runs: Sequence[Run], splits: Splits) -> Holdou
     if not scores:
         return None
     mean: Float = np.mean(scores, axis=0)
-    return judge_holdout(features, splits, mean, "proba", seed=splits.seed)
+    return judge_holdout(features, splits, mean, seed=splits.seed)
 
 
 def _check(runs: Sequence[Run], splits: Splits) -> None:
@@ -122,4 +80,4 @@ def _fold(runs: Sequence[Run], scores: Float, i: int) -> Mapping[str, Any]:
     spent = {name: sum(row[name] for row in rows) for name in ("seconds_fit", "seconds_predict")}
     kept = ("repeat", "fold", "n_train", "n_test", "n_classes_train")
     shared = {name: rows[0][name] for name in kept}
-    return shared | spent | evaluate(runs[0].y[own], scores[repeat, own], "proba")
+    return shared | spent | evaluate(runs[0].y[own], scores[repeat, own])

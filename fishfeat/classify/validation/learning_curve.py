@@ -11,9 +11,10 @@ import numpy as np
 from joblib import delayed
 
 from fishfeat.classify.estimators.registry import make_classifier
-from fishfeat.classify.parallel import counted, results_of
+from fishfeat.classify.parallel import counted, device_in_use, results_of
 from fishfeat.classify.statistics.metrics import evaluate, paired_interval
 from fishfeat.classify.validation.cross_validation import fit_rows, score_rows, what_was_asked
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -132,7 +133,8 @@ def _ranks(features: Features, rows: Int, groups: Int | None, seed: int) -> Floa
 
 
 def _score(features: Features, clf: str, fold: Fold, balanced: bool, seed: int) -> Float:
-    model = fit_rows(make_classifier(clf, balanced=balanced, seed=seed), features, fold.train)
+    options = ClassifierOptions(balanced=balanced, seed=seed, device=device_in_use())
+    model = fit_rows(make_classifier(clf, options), features, fold.train)
     return score_rows(model, features, fold.test)[0]
 
 
@@ -155,7 +157,7 @@ def _point(
     n_train = float(np.mean([len(fold.train) for fold in folds]))
     n_classes = float(np.mean([len(np.unique(features.y[fold.train])) for fold in folds]))
     y = np.concatenate([features.y[fold.test] for fold in folds])
-    measured = evaluate(y, np.concatenate(scores), "decision")
+    measured = evaluate(y, np.concatenate(scores))
     ends = paired_interval(right, np.zeros_like(right), groups=unit)
     return CurvePoint(
         share,

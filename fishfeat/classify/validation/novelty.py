@@ -11,9 +11,10 @@ from joblib import delayed
 from sklearn.metrics import roc_auc_score
 
 from fishfeat.classify.estimators.registry import make_classifier
-from fishfeat.classify.parallel import counted, results_of
+from fishfeat.classify.parallel import counted, device_in_use, results_of
 from fishfeat.classify.validation.cross_validation import fit_rows, score_rows, what_was_asked
 from fishfeat.errors import SplitError
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Fold, OnProgress, Splits
 
 # One fold of five is not trained on; of hundreds of small ones every fifth.
@@ -139,7 +140,8 @@ def _one(
 ) -> LeftOutClass:
     y, rows = features.y, np.concatenate(fold)
     train = fold.train[y[fold.train] != left_out]
-    model = make_classifier(clf, balanced=balanced, seed=seed)
+    options = ClassifierOptions(balanced=balanced, seed=seed, device=device_in_use())
+    model = make_classifier(clf, options)
     fit_rows(model, features, train, grouped=grouped)
     known, own = fold.test[np.isin(y[fold.test], model.classes_)], rows[y[rows] == left_out]
     scores, _ = score_rows(model, features, own)

@@ -20,8 +20,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from fishfeat.classify.estimators.calibration import inner_folds
 from fishfeat.classify.estimators.registry import fit_pipeline, make_classifier
-from fishfeat.classify.parallel import n_lent, on_workers
+from fishfeat.classify.parallel import device_in_use, n_lent, on_workers
 from fishfeat.errors import DataError
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Float, Fold, Int
 
 log = logging.getLogger("fishfeat")
@@ -60,7 +61,8 @@ def make_model(
     clf: str, *, search: Budget | None, balanced: bool = False, seed: int = 0
 ) -> Pipeline:
     """`make_classifier`, or a pipeline that searches its settings when it is fitted."""
-    usual = make_classifier(clf, balanced=balanced, seed=seed)  # which knows every wrong name
+    options = ClassifierOptions(balanced=balanced, seed=seed, device=device_in_use())
+    usual = make_classifier(clf, options)  # which knows every wrong name
     if search is None:
         return usual
     budget = search._asdict()
@@ -144,7 +146,8 @@ def candidates(clf: str, seed: int) -> Iterator[Params]:
 
 def build(clf: str, params: Params, X: NDArray[Any], *, balanced: bool, seed: int) -> Pipeline:
     """An unfitted pipeline with these settings; none are the classifier as it comes."""
-    usual = make_classifier(clf, balanced=balanced, seed=seed)
+    options = ClassifierOptions(balanced=balanced, seed=seed, device=device_in_use())
+    usual = make_classifier(clf, options)
     if not params:
         return usual
     last = usual[-1].set_params(**{k: v for k, v in params.items() if k != "prepare"})

@@ -31,15 +31,15 @@ MakeFeatures = Callable[..., Features]
 def test_the_factor_that_made_the_labels_is_found_again(factor: float) -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(6000, 4))
-    proba = apply_temperature(scores, factor, "decision")
+    proba = apply_temperature(scores, factor)
     codes = (rng.random((6000, 1)) > proba.cumsum(axis=1)).sum(axis=1).clip(0, 3)
-    assert fit_inverse_temperature(scores, codes, "decision") == pytest.approx(factor, rel=0.1)
+    assert fit_inverse_temperature(scores, codes) == pytest.approx(factor, rel=0.1)
 
 
 def test_perfect_scores_do_not_give_certainty() -> None:
     codes = np.arange(60) % 3
-    found = fit_inverse_temperature(np.eye(3)[codes], codes, "decision")
-    best = apply_temperature(np.eye(3)[codes], found, "decision").max(axis=1)
+    found = fit_inverse_temperature(np.eye(3)[codes], codes)
+    best = apply_temperature(np.eye(3)[codes], found).max(axis=1)
     assert ((best > 0.9) & (best < 0.9999)).all()
 
 
@@ -77,7 +77,10 @@ def test_calibration_changes_no_prediction(make_features: MakeFeatures) -> None:
 def test_probabilities_hold_what_they_say(name: str, make_features: MakeFeatures) -> None:
     features = make_features((60, 60, 60), class_effect=0.5, group_effect=0.3, dim=10)
     run = cross_validate(features, name, make_splits(features))
-    error = calibration_error(run.y, run.scores[0], run.score_kind)
+    error = calibration_error(
+        run.y,
+        run.scores[0],
+    )
     assert error is not None
     assert error < 0.08
 
@@ -86,9 +89,9 @@ def test_a_forest_without_calibration_is_far_too_modest(make_features: MakeFeatu
     features = make_features((40, 40, 40), class_effect=0.6, dim=40)
     train, test = np.arange(0, 480, 2), np.arange(1, 480, 2)
     plain = ExtraTreesClassifier(300, random_state=0).fit(features.X[train], features.y[train])
-    before = calibration_error(features.y[test], plain.predict_proba(features.X[test]), "proba")
+    before = calibration_error(features.y[test], plain.predict_proba(features.X[test]))
     model = fit_rows(make_classifier("rf"), features, train)
-    after = calibration_error(features.y[test], score_rows(model, features, test)[0], "proba")
+    after = calibration_error(features.y[test], score_rows(model, features, test)[0])
     assert before is not None
     assert after is not None
     assert after < before / 2
