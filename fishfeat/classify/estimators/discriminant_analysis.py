@@ -51,6 +51,8 @@ class UniformPriorLDA(ProbabilityClassifier):
     def predict_proba(self, X: ArrayLike) -> Float:
         """Compute probabilities, float64 (n, n_classes)."""
         X = self._check_rows(X, dtype=[np.float64, np.float32])
+        if len(self.classes_) == 1:
+            return np.ones((len(X), 1))
         return np.asarray(self.lda_.predict_proba(X), np.float64)
 
 

@@ -34,6 +34,13 @@ class BalancedKNeighbors(KNeighbors):
         float64 (n_classes,): one over the number of images of each class.
     """
 
+    def __sklearn_tags__(self) -> Any:
+        """Give the tags of scikit-learn's estimator, without several labels for one row."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = False
+        tags.target_tags.multi_output = False
+        return tags
+
     def fit(self, X: ArrayLike, y: ArrayLike) -> BalancedKNeighbors:
         """Fit on X (n, dim) and labels y (n,)."""
         super().fit(X, y)

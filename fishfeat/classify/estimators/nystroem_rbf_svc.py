@@ -95,7 +95,8 @@ class NystroemRBFSVC(ProbabilityClassifier):
         X, codes = self._check_training_data(X, y)
         self.gamma_ = compute_gamma(X, self.gamma)
         self.components_ = X[self._draw_components(codes)]
-        kernel = compute_kernel(self.components_.astype(np.float64), self.components_, self.gamma_)
+        components = self.components_.astype(np.float64)
+        kernel = compute_kernel(components, components, self.gamma_)
         kernel[np.diag_indices_from(kernel)] += _JITTER
         self.root_ = cholesky(kernel, lower=True).astype(np.float32)
 

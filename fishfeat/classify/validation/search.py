@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import delayed
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
-from sklearn.utils.validation import check_is_fitted
 
+from fishfeat.classify.estimators.base import ProbabilityClassifier
 from fishfeat.classify.estimators.calibration import inner_folds
 from fishfeat.classify.estimators.registry import fit_pipeline, make_classifier
 from fishfeat.classify.parallel import device_in_use, n_lent, on_workers
@@ -158,7 +157,7 @@ def build(clf: str, params: Params, X: NDArray[Any], *, balanced: bool, seed: in
 # --- search -----------------------------------------------------------------------------------
 
 
-class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Searched(ProbabilityClassifier):
     """A classifier that chooses its settings and the preparation of its columns by itself.
 
     Candidates are drawn at random (Bergstra and Bengio 2012) and compared by accuracy on inner
@@ -203,12 +202,12 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> Searched:
         """Choose and fit on X (n, dim) and labels y (n,); groups int64 (n,) are never split."""
-        X, y = np.asarray(X, np.float32), np.asarray(y)
+        X, codes = self._check_training_data(X, y)
+        y = self.classes_[codes]
         self.trials_ = list(self._tried(X, y, groups))
         # The first of equals: the classifier as it comes, if it is among them.
         self.params_ = max(self.trials_, key=lambda tried: tried[1])[0] if self.trials_ else {}
         self.model_ = self._fitted(self.params_, X, y, groups)
-        self.classes_ = self.model_.classes_
         return self
 
     def _tried(
@@ -263,12 +262,12 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: ArrayLike) -> Float:
         """Probabilities, float64 (n, n_classes)."""
-        check_is_fitted(self, "model_")
-        proba: Float = self.model_.predict_proba(np.asarray(X, np.float32))
+        rows = self._check_rows(X)
+        proba: Float = self.model_.predict_proba(rows)
         return proba
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (n,)."""
-        check_is_fitted(self, "model_")
-        predicted: NDArray[Any] = self.model_.predict(np.asarray(X, np.float32))
+        rows = self._check_rows(X)
+        predicted: NDArray[Any] = self.model_.predict(rows)
         return predicted
