@@ -72,9 +72,7 @@ def made_up_run(images: ImageSet, name: str, seed: int) -> Run:
     logits[np.arange(n), taken] += 6
     proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     fold = images.groups % N_FOLDS  # type: ignore[operator]
-    intervals = bootstrap_intervals(
-        images.y, proba[None], "proba", groups=images.groups, n_bootstrap=50
-    )
+    intervals = bootstrap_intervals(images.y, proba[None], groups=images.groups, n_bootstrap=50)
     return Run(
         name=name,
         kind="classical",
@@ -85,7 +83,7 @@ def made_up_run(images: ImageSet, name: str, seed: int) -> Run:
         scores=proba[None],
         score_kind="proba",
         fold=fold[None],
-        metrics=evaluate(images.y, proba, "proba"),
+        metrics=evaluate(images.y, proba),
         intervals=intervals,
         folds=(),
         seconds={"fit": 1.0, "predict": 1.0},

@@ -74,7 +74,7 @@ def test_scores_and_confidence_are_those_of_the_pipeline(
     found = model.predict([pond / key for key in features.keys.tolist()], backbone=backbone)
     scores = np.stack([p.scores for p in found])
     np.testing.assert_allclose(scores, model.pipeline.predict_proba(features.X), atol=1e-4)
-    np.testing.assert_allclose([p.margin for p in found], margin(scores, model.score_kind))
+    np.testing.assert_allclose([p.margin for p in found], margin(scores))
 
 
 @pytest.mark.parametrize("clf", ["svc", "xgb", "lda", "centroid"])

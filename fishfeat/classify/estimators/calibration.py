@@ -1,42 +1,96 @@
-"""Probabilities that can be believed: how sure a classifier may be is learnt inside each fold."""
+"""Temperature scaling: inner folds tell how confident a classifier may be.
+
+scikit-learn's `CalibratedClassifierCV(method="temperature")` does not replace this module. It can
+push the temperature of perfect scores to certainty because it has no prior like Platt's, it cannot
+score only some of the inner folds, and it gives no access to a kernel that folds could share.
+"""
 
 from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-from sklearn.utils.validation import check_is_fitted
 
+from fishfeat.classify.estimators.base import ProbabilityClassifier
 from fishfeat.records import Float, Fold, Int
 
-# No probability counts as less than this: its logarithm would outweigh all others.
-_LEAST = 1e-9
-# Held while warnings are silenced, as one thread's filters are all threads'.
-_FILTERS = threading.Lock()
-# The logarithms between which a sharpness is sought.
-_BOUNDS = (-7.0, 7.0)
+# A smaller probability counts as this one: otherwise its logarithm would outweigh all others.
+_MIN_PROBABILITY = 1e-9
+# Limits of the logarithm of the inverse temperature.
+_LOG_BOUNDS = (-7.0, 7.0)
+# Warning filters belong to the whole process. The lock keeps one thread from restoring them while
+# another thread still needs them changed.
+_FILTER_LOCK = threading.Lock()
 
 
-def class_scores(model: Any, X: ArrayLike) -> tuple[Float, str]:
-    """Scores float64 (n, n_classes seen in fit), and 'proba' or 'decision'."""
+def class_scores(model: Any, X: ArrayLike) -> Float:
+    """Compute the probabilities of a fitted classifier in float64, with rows that sum to 1.
+
+    Some classifiers of scikit-learn answer float32 features with float32 probabilities, whose rows
+    sum to 1 only within about 1e-7. A row is therefore divided by its sum in float64. The class
+    with the largest probability stays the same.
+
+    Parameters
+    ----------
+    model
+        A fitted classifier with `predict_proba`.
+    X
+        float (n, dim).
+
+    Returns
+    -------
+    float64 (n, n_classes seen in `fit`); each row sums to 1 within 1e-12.
+    """
+    proba = np.asarray(model.predict_proba(X), np.float64)
+    scores: Float = proba / proba.sum(axis=1, keepdims=True)
+    return scores
+
+
+def class_logits(model: Any, X: ArrayLike) -> Float:
+    """Compute log probabilities, or decision values of a classifier without probabilities.
+
+    Parameters
+    ----------
+    model
+        A fitted classifier with `predict_proba` or `decision_function`.
+    X
+        float (n, dim).
+
+    Returns
+    -------
+    float64 (n, n_classes seen in `fit`).
+    """
     if hasattr(model, "predict_proba"):
-        proba = np.asarray(model.predict_proba(X), np.float64)
-        return proba / proba.sum(axis=1, keepdims=True), "proba"
-    decision = np.asarray(model.decision_function(X), np.float64)
-    if decision.ndim == 1:  # two classes: one value, positive for the second
-        decision = np.stack([-decision, decision], axis=1)
-    return decision, "decision"
+        return log_probabilities(model.predict_proba(X))
+    return decision_columns(np.asarray(model.decision_function(X), np.float64))
+
+
+def log_probabilities(proba: ArrayLike) -> Float:
+    """Compute the logarithm of probabilities (n, n_classes), float64, of at least log(1e-9)."""
+    logits: Float = np.log(np.clip(np.asarray(proba, np.float64), _MIN_PROBABILITY, 1))
+    return logits
+
+
+def decision_columns(decision: Float) -> Float:
+    """Turn decision values into one column for each class, float64 (n, n_classes).
+
+    For two classes scikit-learn gives one value, positive for the second class.
+    """
+    if decision.ndim == 1:
+        return np.stack([-decision, decision], axis=1)
+    return decision
 
 
 def inner_folds(codes: Int, groups: Int | None, n_splits: int, *, seed: int = 0) -> list[Fold]:
-    """Stratified folds within training rows, whole groups on one side; none where too few.
+    """Split training rows into stratified folds that keep each group together.
 
     Parameters
     ----------
@@ -44,87 +98,106 @@ def inner_folds(codes: Int, groups: Int | None, n_splits: int, *, seed: int = 0)
         int64 (n,), classes without gaps.
     groups
         int64 (n,) or None.
+    n_splits
+        Number of folds.
+    seed
+        Seed of the folds.
+
+    Returns
+    -------
+    `n_splits` folds, or none where no class has enough groups, or where a fold would train on a
+    single class or test nothing.
     """
-    n_units = np.bincount(codes) if groups is None else _groups_of(codes, groups)
+    if groups is None:
+        splitter = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
+        n_units = np.bincount(codes)
+    else:
+        splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
+        class_groups = np.unique(np.stack([codes, groups]), axis=1)
+        n_units = np.bincount(class_groups[0])
     if n_units.max() < n_splits or len(n_units) < 2:
         return []
-    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-    # A class may be smaller than the folds. Folds run in threads, which share the filters.
-    with _FILTERS, warnings.catch_warnings():
+    with _FILTER_LOCK, warnings.catch_warnings():
+        # A class may have fewer images than there are folds.
         warnings.filterwarnings("ignore", message="The least populated class")
-        found = kind(n_splits, shuffle=True, random_state=seed).split(codes, codes, groups)
-        folds = [Fold(train, test) for train, test in found]
-    usable = all(len(np.unique(codes[train])) > 1 and len(test) for train, test in folds)
-    return folds if usable else []
+        pairs = list(splitter.split(codes, codes, groups))
+    folds = [Fold(train, test) for train, test in pairs]
+    for fold in folds:
+        if len(np.unique(codes[fold.train])) < 2 or not len(fold.test):
+            return []
+    return folds
 
 
-def _groups_of(codes: Int, groups: Int) -> Int:
-    pairs = np.unique(np.stack([codes, groups]), axis=1)
-    return np.bincount(pairs[0])
+def fit_inverse_temperature(logits: Float, codes: Int) -> float:
+    """Fit the factor on logits that makes the probabilities of unseen images most likely.
 
-
-def fit_inverse_temperature(scores: Float, codes: Int, kind: str) -> float:
-    """The factor on scores of images not trained on that makes their probabilities fit best.
-
-    Temperature scaling (Guo et al. 2017): one number, so that no prediction changes. As in Platt
-    (1999) one image more than there are counts as of any class, lest perfect scores give
-    certainty.
+    This is temperature scaling (Guo et al., On Calibration of Modern Neural Networks, ICML 2017):
+    one factor for all classes, so that no prediction changes. As in Platt (Probabilistic Outputs
+    for Support Vector Machines, 1999), the targets contain one more image of each outcome than was
+    observed. Perfect scores therefore do not give certainty.
 
     Parameters
     ----------
-    scores
-        float64 (n, n_classes).
+    logits
+        float64 (n, n_classes), log probabilities or decision values of images that were not in
+        training.
     codes
-        int64 (n,), columns of `scores`.
-    kind
-        'proba' or 'decision'.
+        int64 (n,), columns of `logits`.
+
+    Returns
+    -------
+    The inverse temperature; 1 where there are no images.
     """
-    if not len(codes):
+    n = len(codes)
+    if n == 0:
         return 1.0
-    logits = _logits(scores, kind)
-    unsure = 1 / (len(codes) + 2)
-    own = logits[np.arange(len(codes)), codes]
-    wanted = float(((1 - unsure) * own + unsure * logits.mean(axis=1)).mean())
+    smoothing = 1 / (n + 2)
+    true_logits = logits[np.arange(n), codes]
+    target = float(((1 - smoothing) * true_logits + smoothing * logits.mean(axis=1)).mean())
 
     def loss(log_factor: float) -> float:
         factor = np.exp(log_factor)
-        return float(logsumexp(factor * logits, axis=1).mean() - factor * wanted)
+        return float(logsumexp(factor * logits, axis=1).mean() - factor * target)
 
-    return float(np.exp(minimize_scalar(loss, bounds=_BOUNDS, method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=_LOG_BOUNDS, method="bounded").x))
 
 
-def apply_temperature(scores: Float, factor: float, kind: str) -> Float:
-    """Probabilities float64 (n, n_classes) of scores, sharper the larger the factor."""
-    proba: Float = softmax(factor * _logits(scores, kind), axis=1)
+def average_inverse_temperatures(factors: Sequence[float]) -> float:
+    """Average the factors of several folds by their geometric mean; 1 where there are none."""
+    if not factors:
+        return 1.0
+    return float(np.exp(np.mean(np.log(factors))))
+
+
+def apply_temperature(logits: Float, inverse_temperature: float) -> Float:
+    """Compute probabilities, float64 (n, n_classes). A larger factor gives more confidence."""
+    proba: Float = softmax(inverse_temperature * logits, axis=1)
     return proba
 
 
-def _logits(scores: Float, kind: str) -> Float:
-    logits: Float = np.log(np.clip(scores, _LEAST, 1)) if kind == "proba" else scores
-    return logits
+class CalibratedClassifier(ProbabilityClassifier):
+    """A classifier with a temperature that is learned on inner, grouped folds.
 
-
-class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier whose probabilities are apply_temperature or softened by inner, grouped folds.
-
-    The classifier itself is fitted on everything and predicts as without calibration; only how
-    sure it says to be is learnt, from copies that had not seen the images.
+    The classifier itself is fitted on all rows and predicts as it does without calibration.
+    Copies of it, fitted on inner folds, tell how confident it may be.
 
     Parameters
     ----------
     estimator
-        The classifier.
+        A classifier with `predict_proba` or `decision_function`.
     n_folds
         Number of inner folds.
     n_scored
-        How many of the inner folds are scored; fewer are quicker.
+        Number of inner folds that are scored. Fewer take less time.
 
     Attributes
     ----------
     classes_
         (n_classes,) labels seen in `fit`.
+    estimator_
+        The classifier fitted on all rows.
     inverse_temperature_
-        The factor; 1 where there are too few groups to learn it.
+        The factor on the logits; 1 where there are too few groups to learn it.
     """
 
     def __init__(self, estimator: Any, *, n_folds: int = 3, n_scored: int = 3) -> None:
@@ -132,34 +205,22 @@ class Calibrated(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_folds = n_folds
         self.n_scored = n_scored
 
-    def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> Calibrated:
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> CalibratedClassifier:
         """Fit on X (n, dim) and labels y (n,); groups int64 (n,) are never split."""
-        X, y = np.asarray(X), np.asarray(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self.estimator_ = clone(self.estimator).fit(X, y)
-        folds = inner_folds(codes, groups, self.n_folds)[: self.n_scored]
-        found = [self._inner(X, codes, fold) for fold in folds]
-        self.inverse_temperature_ = float(np.exp(np.mean(np.log(found)))) if found else 1.0
+        X, codes = self._check_training_data(X, y, dtype="numeric")
+        self.estimator_ = clone(self.estimator).fit(X, self.classes_[codes])
+        factors = []
+        for fold in inner_folds(codes, groups, self.n_folds)[: self.n_scored]:
+            model = clone(self.estimator).fit(X[fold.train], codes[fold.train])
+            test = fold.test[np.isin(codes[fold.test], model.classes_)]
+            columns = np.searchsorted(model.classes_, codes[test])
+            factors.append(fit_inverse_temperature(class_logits(model, X[test]), columns))
+        self.inverse_temperature_ = average_inverse_temperatures(factors)
         return self
 
-    def _inner(self, X: NDArray[Any], codes: Int, fold: Fold) -> float:
-        """The factor that one inner fold speaks for."""
-        model = clone(self.estimator).fit(X[fold.train], codes[fold.train])
-        test = fold.test[np.isin(codes[fold.test], model.classes_)]
-        scores, kind = class_scores(model, X[test])
-        return fit_inverse_temperature(scores, np.searchsorted(model.classes_, codes[test]), kind)
-
     def predict_proba(self, X: ArrayLike) -> Float:
-        """Probabilities, float64 (n, n_classes)."""
-        check_is_fitted(self, "classes_")
-        scores, kind = class_scores(self.estimator_, X)
-        return (
-            scores
-            if len(self.classes_) < 2
-            else apply_temperature(scores, self.inverse_temperature_, kind)
-        )
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels (n,)."""
-        predicted: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return predicted
+        """Compute probabilities, float64 (n, n_classes)."""
+        X = self._check_rows(X, dtype="numeric")
+        if len(self.classes_) == 1:
+            return np.ones((len(X), 1))
+        return apply_temperature(class_logits(self.estimator_, X), self.inverse_temperature_)

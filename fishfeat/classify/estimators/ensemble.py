@@ -1,4 +1,4 @@
-"""Several fitted classifiers as one: the mean of their probabilities."""
+"""Several classifiers as one: the mean of their probabilities."""
 
 from __future__ import annotations
 
@@ -6,47 +6,62 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from numpy.typing import ArrayLike
+from sklearn.base import clone
 
-from fishfeat.records import Float
+from fishfeat.classify.estimators.base import ProbabilityClassifier
+from fishfeat.classify.estimators.calibration import class_scores
+from fishfeat.classify.estimators.registry import fit_pipeline
+from fishfeat.records import Float, Int
 
 
-class SoftVotingEnsemble(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Mean of the probabilities of models that are fitted already.
+class SoftVotingEnsemble(ProbabilityClassifier):
+    """Mean of the probabilities of several classifiers, whose classes may differ.
+
+    scikit-learn's VotingClassifier fits all its estimators on the same classes and passes no groups
+    to them.
 
     Parameters
     ----------
-    models
-        Fitted classifiers with `predict_proba`, whose classes may differ.
+    estimators
+        Classifiers with `predict_proba`. `fit` clones them. `from_fitted` uses them as they are.
+
+    Attributes
+    ----------
+    classes_
+        (n_classes,) labels that any of the estimators has seen.
+    estimators_
+        The fitted classifiers.
     """
 
-    def __init__(self, models: Sequence[Any]) -> None:
-        self.models = models
+    def __init__(self, estimators: Sequence[Any]) -> None:
+        self.estimators = estimators
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return True
+    @classmethod
+    def from_fitted(cls, estimators: Sequence[Any]) -> SoftVotingEnsemble:
+        """Make an ensemble of classifiers that are already fitted on the same columns."""
+        ensemble = cls(estimators)
+        ensemble.estimators_ = list(estimators)
+        labels = [estimator.classes_ for estimator in estimators]
+        ensemble.classes_ = np.unique(np.concatenate(labels))
+        ensemble.n_features_in_ = estimators[0].n_features_in_
+        return ensemble
 
-    @property
-    def classes_(self) -> NDArray[Any]:
-        """(n_classes,) labels that any of the models has seen."""
-        return np.unique(np.concatenate([model.classes_ for model in self.models]))
-
-    def fit(self, X: ArrayLike, y: ArrayLike) -> SoftVotingEnsemble:
-        """Nothing is left to fit."""
-        del X, y
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> SoftVotingEnsemble:
+        """Fit each on X (n, dim) and labels y (n,); groups int64 (n,) are never split."""
+        X, codes = self._check_training_data(X, y, dtype="numeric")
+        self.estimators_ = []
+        for estimator in self.estimators:
+            model = fit_pipeline(clone(estimator), X, self.classes_[codes], groups)
+            self.estimators_.append(model)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Float:
-        """Probabilities, float64 (n, n_classes)."""
-        classes = self.classes_
-        total = np.zeros((len(X), len(classes)))  # type: ignore[arg-type]
-        for model in self.models:
-            total[:, np.searchsorted(classes, model.classes_)] += model.predict_proba(X)
-        mean: Float = total / len(self.models)
+        """Compute probabilities, float64 (n, n_classes)."""
+        X = self._check_rows(X, dtype="numeric")
+        total = np.zeros((len(X), len(self.classes_)))
+        for estimator in self.estimators_:
+            columns = np.searchsorted(self.classes_, estimator.classes_)
+            total[:, columns] += class_scores(estimator, X)
+        mean: Float = total / len(self.estimators_)
         return mean
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels (n,)."""
-        predicted: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
-        return predicted

@@ -1,7 +1,13 @@
-"""The classifiers by name: each a scikit-learn pipeline with its scaling inside."""
+"""The classifiers by name. Each is a scikit-learn pipeline that contains its own scaling.
+
+To add a classifier, write a function from `ClassifierOptions` to an unfitted pipeline and add it to
+`CLASSIFIERS`. It must give probabilities. A classifier that folds its training rows again takes
+`groups` in its `fit`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
@@ -14,128 +20,163 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from fishfeat.classify.estimators.boosting import BoostedTrees
-from fishfeat.classify.estimators.calibration import Calibrated
+from fishfeat.classify.estimators.calibration import CalibratedClassifier
+from fishfeat.classify.estimators.centroid import CentroidClassifier
+from fishfeat.classify.estimators.discriminant_analysis import ShrunkCovariance, UniformPriorLDA
 from fishfeat.classify.estimators.forest import CalibratedForest
-from fishfeat.classify.estimators.nystroem_svc import RBFSVC
-from fishfeat.classify.estimators.simple import (
-    BalancedKNeighbors,
-    CentroidClassifier,
-    KNeighbors,
-    ShrunkCovariance,
-    UniformPriorLDA,
-)
+from fishfeat.classify.estimators.neighbors import BalancedKNeighbors, KNeighbors
+from fishfeat.classify.estimators.rbf_svc import RBFSVC
 from fishfeat.errors import DataError, did_you_mean
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Int
 
 DEFAULT_CLASSIFIERS = ("svc", "rf", "xgb")
-# From `balanced` and the seed to an unfitted pipeline.
-Factory = Callable[[bool, int], Pipeline]
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
-def _weight(balanced: bool) -> str | None:
-    return "balanced" if balanced else None
+def _choose_class_weight(options: ClassifierOptions) -> str | None:
+    return "balanced" if options.balanced else None
 
 
-def _scaled(estimator: Any) -> Pipeline:
+def _standardize(estimator: Any) -> Pipeline:
+    """Scale columns to mean 0 and variance 1."""
     return make_pipeline(StandardScaler(), estimator)
 
 
-def _centred_unit(estimator: Any) -> Pipeline:
-    """Centre, then L2-normalise (SimpleShot, Wang et al. 2019)."""
+def _centre_and_normalize(estimator: Any) -> Pipeline:
+    """Centre columns, then scale rows to L2 norm 1 (SimpleShot, Wang et al. 2019)."""
     return make_pipeline(StandardScaler(with_std=False), Normalizer(), estimator)
 
 
-def _svc(balanced: bool, seed: int) -> Pipeline:
-    return _scaled(RBFSVC(C=10, class_weight=_weight(balanced), random_state=seed))
+def _make_svc(options: ClassifierOptions) -> Pipeline:
+    class_weight = _choose_class_weight(options)
+    return _standardize(RBFSVC(C=10, class_weight=class_weight, random_state=options.seed))
 
 
-def _rf(balanced: bool, seed: int) -> Pipeline:
-    # Trees do not mind the scale of a column.
-    return make_pipeline(CalibratedForest(class_weight=_weight(balanced), random_state=seed))
+def _make_rf(options: ClassifierOptions) -> Pipeline:
+    class_weight = _choose_class_weight(options)
+    # Trees do not depend on the scale of a column.
+    return make_pipeline(CalibratedForest(class_weight=class_weight, random_state=options.seed))
 
 
-def _xgb(balanced: bool, seed: int) -> Pipeline:
-    trees = BoostedTrees(class_weight=_weight(balanced), random_state=seed)
-    # One inner fit in place of three: boosting is the dearest, and not far from calibrated.
-    return make_pipeline(Calibrated(trees, n_scored=1))
+def _make_xgb(options: ClassifierOptions) -> Pipeline:
+    trees = BoostedTrees(
+        class_weight=_choose_class_weight(options),
+        random_state=options.seed,
+        device=options.device,
+    )
+    # Boosting takes the longest time and is nearly calibrated: one inner fit instead of three.
+    return make_pipeline(CalibratedClassifier(trees, n_scored=1))
 
 
-def _logreg(balanced: bool, seed: int) -> Pipeline:
-    weight = _weight(balanced)
-    return _scaled(LogisticRegression(C=0.1, max_iter=3000, class_weight=weight, random_state=seed))
+def _make_logreg(options: ClassifierOptions) -> Pipeline:
+    regression = LogisticRegression(
+        C=0.1,
+        max_iter=3000,
+        class_weight=_choose_class_weight(options),
+        random_state=options.seed,
+    )
+    return _standardize(regression)
 
 
-def _linear_svc(balanced: bool, seed: int) -> Pipeline:
-    weight = _weight(balanced)
-    machine = LinearSVC(C=0.01, max_iter=10000, class_weight=weight, random_state=seed)
-    return _scaled(Calibrated(machine))
+def _make_linear_svc(options: ClassifierOptions) -> Pipeline:
+    machine = LinearSVC(
+        C=0.01,
+        max_iter=10000,
+        class_weight=_choose_class_weight(options),
+        random_state=options.seed,
+    )
+    return _standardize(CalibratedClassifier(machine))
 
 
-def _knn(balanced: bool, seed: int) -> Pipeline:
-    del seed
-    kind = BalancedKNeighbors if balanced else KNeighbors
-    return _centred_unit(kind(n_neighbors=5, weights="distance"))
+def _make_knn(options: ClassifierOptions) -> Pipeline:
+    neighbors = BalancedKNeighbors if options.balanced else KNeighbors
+    return _centre_and_normalize(neighbors(n_neighbors=5, weights="distance"))
 
 
-def _lda(balanced: bool, seed: int) -> Pipeline:
-    del seed
-    # Shrunk: there may be fewer images than columns.
-    kind = UniformPriorLDA if balanced else LinearDiscriminantAnalysis
+def _make_lda(options: ClassifierOptions) -> Pipeline:
+    analysis = UniformPriorLDA if options.balanced else LinearDiscriminantAnalysis
+    # The covariance is shrunk because there may be fewer images than columns.
     covariance = ShrunkCovariance(store_precision=False)
-    return _scaled(Calibrated(kind(solver="lsqr", covariance_estimator=covariance)))
+    estimator = analysis(solver="lsqr", covariance_estimator=covariance)
+    return _standardize(CalibratedClassifier(estimator))
 
 
-def _centroid(balanced: bool, seed: int) -> Pipeline:
-    del seed
-    centroids = CentroidClassifier(priors="uniform" if balanced else "empirical")
-    return _centred_unit(Calibrated(centroids))
+def _make_centroid(options: ClassifierOptions) -> Pipeline:
+    priors = "uniform" if options.balanced else "empirical"
+    return _centre_and_normalize(CalibratedClassifier(CentroidClassifier(priors=priors)))
 
 
-def _dummy(balanced: bool, seed: int) -> Pipeline:
-    del balanced, seed  # a baseline that all others are held against
+def _make_dummy(options: ClassifierOptions) -> Pipeline:
+    del options  # a baseline for all others: it predicts the class frequencies
     return make_pipeline(DummyClassifier(strategy="prior"))
 
 
-CLASSIFIERS: Mapping[str, Factory] = {
-    "svc": _svc,
-    "rf": _rf,
-    "xgb": _xgb,
-    "logreg": _logreg,
-    "linear-svc": _linear_svc,
-    "knn": _knn,
-    "lda": _lda,
-    "centroid": _centroid,
-    "dummy": _dummy,
+CLASSIFIERS: Mapping[str, Callable[[ClassifierOptions], Pipeline]] = {
+    "svc": _make_svc,
+    "rf": _make_rf,
+    "xgb": _make_xgb,
+    "logreg": _make_logreg,
+    "linear-svc": _make_linear_svc,
+    "knn": _make_knn,
+    "lda": _make_lda,
+    "centroid": _make_centroid,
+    "dummy": _make_dummy,
 }
 
 
-def make_classifier(name: str, options: ClassifierOptions | None = None) -> Pipeline:
-    """A new, unfitted pipeline.
+def make_classifier(
+    name: str,
+    options: ClassifierOptions = ClassifierOptions(),  # noqa: B008 (a frozen record)
+) -> Pipeline:
+    """Make an unfitted pipeline.
 
     Parameters
     ----------
     name
         A key of `CLASSIFIERS`.
     options
-        Class weights, seed and device.
+        Class weights, seed and device. `search` has no effect here.
 
     Raises
     ------
     DataError
-        The name is not known.
+        The name or the device does not exist.
     """
-    options = options or ClassifierOptions()
     if name not in CLASSIFIERS:
         raise DataError(
-            f"{name!r} is no classifier.{did_you_mean(name, CLASSIFIERS)} "
-            f"There are {', '.join(CLASSIFIERS)}."
+            f"{name!r} is not a classifier.{did_you_mean(name, CLASSIFIERS)} "
+            f"Classifiers: {', '.join(CLASSIFIERS)}."
         )
-    return CLASSIFIERS[name](options.balanced, options.seed)
+    if not _DEVICE.fullmatch(options.device):
+        raise DataError(f"device must be 'cpu', 'cuda' or 'cuda:N'; got {options.device!r}.")
+    return CLASSIFIERS[name](options)
 
 
-def fit_pipeline(model: Pipeline, X: Any, y: Any, groups: Int | None) -> Pipeline:
-    """Fit, handing the groups to a classifier that folds its training rows again."""
-    name, last = model.steps[-1]
-    takes = "groups" in signature(last.fit).parameters
-    return model.fit(X, y, **({f"{name}__groups": groups} if takes else {}))
+def fit_pipeline(model: Any, X: Any, y: Any, groups: Int | None) -> Any:
+    """Fit a pipeline or another estimator. Groups go to a classifier that takes them.
+
+    Parameters
+    ----------
+    model
+        An unfitted estimator. In a pipeline the last step is the classifier.
+    X
+        float (n, dim).
+    y
+        Labels (n,).
+    groups
+        int64 (n,) or None.
+
+    Returns
+    -------
+    `model`, fitted.
+    """
+    if isinstance(model, Pipeline):
+        name, classifier = model.steps[-1]
+        argument = f"{name}__groups"
+    else:
+        classifier = model
+        argument = "groups"
+    if "groups" in signature(classifier.fit).parameters:
+        return model.fit(X, y, **{argument: groups})
+    return model.fit(X, y)

@@ -1,4 +1,4 @@
-"""Images whose given label is improbable out of fold: suspects for a wrong label."""
+"""Images whose given label is improbable out of fold: possible label issues."""
 
 from __future__ import annotations
 
@@ -6,48 +6,62 @@ import numpy as np
 
 from fishfeat.records import Float, Int
 
+# Two sums of the same numbers may differ in the last digit.
+_TOLERANCE = 1e-12
+
 
 def class_thresholds(y: Int, proba: Float) -> Float:
-    """float64 (n_classes,): mean probability of a class over the images labelled so.
-
-    NaN where a class has no images, or was never learnt, as with a single group.
-    """
-    n_classes = proba.shape[1]
-    own = proba[np.arange(len(y)), y]
-    counts = np.bincount(y, minlength=n_classes)
-    sums = np.bincount(y, own, minlength=n_classes)
-    thresholds = np.full(n_classes, np.nan)
-    np.divide(sums, counts, out=thresholds, where=sums > 0)
-    return thresholds
-
-
-def confident_label_issues(y: Int, proba: Float) -> tuple[Int, Int]:
-    """Images that are surer of another class than that class's own images are on average.
-
-    Confident learning (Northcutt, Jiang and Chuang, JAIR 2021): an image belongs with confidence
-    to the most probable class among those whose threshold, the class's mean self-confidence, it
-    reaches. Where that is not the class it was given, its label is suspect. A rare or difficult
-    class has a low threshold, so that its images are not suspected for being unsure.
+    """Compute the mean probability of each class over the images with its label.
 
     Parameters
     ----------
     y
-        int64 (n_images,), given classes.
+        int64 (n_images,), given labels.
     proba
         float64 (n_images, n_classes), out-of-fold probabilities.
 
     Returns
     -------
-    rows, classes
-        int64 (n_suspects,): which images, the least probable label first, and the class that
-        each seems to be.
+    float64 (n_classes,); NaN for a class without images, and for a class that was never in
+    training, such as one with a single group.
+    """
+    n_classes = proba.shape[1]
+    self_confidence = proba[np.arange(len(y)), y]
+    counts = np.bincount(y, minlength=n_classes)
+    sums = np.bincount(y, self_confidence, minlength=n_classes)
+    thresholds = np.full(n_classes, np.nan)
+    np.divide(sums, counts, out=thresholds, where=sums > 0)
+    return thresholds
+
+
+def detect_label_issues(y: Int, proba: Float) -> tuple[Int, Int]:
+    """Find images that reach the threshold of another class than that of their given label.
+
+    Confident learning (Northcutt, Jiang and Chuang, JAIR 2021): among the classes whose threshold
+    an image reaches, the most probable one is its confident label. The threshold is the mean
+    probability of a class over its own images. An image has a label issue where the confident label
+    is not the given label. A rare or difficult class has a low threshold, so that uncertainty alone
+    is not a label issue.
+
+    Parameters
+    ----------
+    y
+        int64 (n_images,), given labels.
+    proba
+        float64 (n_images, n_classes), out-of-fold probabilities.
+
+    Returns
+    -------
+    rows
+        int64 (n_issues,): the images, the least probable given label first.
+    predicted
+        int64 (n_issues,): the confident label of each.
     """
     thresholds = class_thresholds(y, proba)
-    learnt = ~np.isnan(thresholds)
-    # Two sums of the same numbers may differ in the last digit.
-    reached = proba >= np.where(learnt, thresholds, np.inf) - 1e-12
-    seems = np.where(reached, proba, -np.inf).argmax(axis=1)
-    rows = np.flatnonzero(reached.any(axis=1) & (seems != y) & learnt[y])
-    lost = proba[rows, y[rows]] - proba[rows, seems[rows]]
-    rows = rows[np.argsort(lost, kind="stable")]
-    return rows.astype(np.int64), seems[rows].astype(np.int64)
+    has_threshold = ~np.isnan(thresholds)
+    reached = proba >= np.where(has_threshold, thresholds, np.inf) - _TOLERANCE
+    confident = np.where(reached, proba, -np.inf).argmax(axis=1)
+    rows = np.flatnonzero(reached.any(axis=1) & (confident != y) & has_threshold[y])
+    deficit = proba[rows, y[rows]] - proba[rows, confident[rows]]
+    rows = rows[np.argsort(deficit, kind="stable")]
+    return rows.astype(np.int64), confident[rows].astype(np.int64)

@@ -1,220 +1,299 @@
-"""Scores of predictions and how sure one may be of them."""
+"""Metrics of out-of-fold probabilities, and bootstrap intervals for them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special  # scipy.stats takes a second to import
+from scipy import special  # importing scipy.stats takes a second
 
 from fishfeat.classify.statistics.reliability import calibration_error
 from fishfeat.records import Float, Int
 
-# Runs are ranked by it, on the page and on the command line.
+# The metric that ranks runs, on the page and on the command line.
 RANKED_BY = "accuracy"
 N_BOOTSTRAP = 1000
 TOP_K = 5
+# A smaller probability of the true class counts as this one in the log loss.
+_MIN_PROBABILITY = float(np.finfo(np.float32).eps)
+
+
+class ClassMetrics(NamedTuple):
+    """Metrics of each class.
+
+    Attributes
+    ----------
+    precision, recall, f1
+        float64 (n_classes,). The precision of a class that is never predicted is 0, and so is the
+        recall of a class without images.
+    support
+        int64 (n_classes,): images of each class.
+    """
+
+    precision: Float
+    recall: Float
+    f1: Float
+    support: Int
 
 
 def confusion(y: Int, predicted: Int, n_classes: int) -> Int:
-    """Count images by true and predicted class: int64 (n_classes, n_classes), rows true."""
-    return _weighted_confusion(_codes(y, predicted, n_classes), None, n_classes).astype(np.int64)
+    """Count images by true and predicted class.
+
+    Parameters
+    ----------
+    y, predicted
+        int64 (n_images,).
+
+    Returns
+    -------
+    int64 (n_classes, n_classes); rows are true classes.
+    """
+    cells = _encode_cells(y, predicted, n_classes)
+    return _count_cells(cells, None, n_classes).astype(np.int64)
 
 
-def per_class(y: Int, predicted: Int, n_classes: int) -> dict[str, NDArray[Any]]:
-    """Precision, recall and F1, float64 (n_classes,), and support, int64 (n_classes,).
+def class_metrics(y: Int, predicted: Int, n_classes: int) -> ClassMetrics:
+    """Compute precision, recall, F1 and support of each class.
 
-    A class that is never predicted has precision 0; one without images has recall 0.
+    Parameters
+    ----------
+    y, predicted
+        int64 (n_images,).
     """
     matrix = confusion(y, predicted, n_classes)
-    precision, recall, f1 = _rates(matrix.astype(np.float64))
-    return {"precision": precision, "recall": recall, "f1": f1, "support": matrix.sum(axis=1)}
+    precision, recall, f1 = _rate_classes(matrix.astype(np.float64))
+    return ClassMetrics(precision, recall, f1, matrix.sum(axis=1))
 
 
-def margin(scores: Float, score_kind: str) -> Float:
-    """Margin between the two best classes, float64 (n_images,) in 0 to 1; larger is surer.
+def margin(scores: Float) -> Float:
+    """Compute the difference of the two largest probabilities.
 
-    Decision values have no scale of their own: their margin m is shown as m / (1 + m).
+    Parameters
+    ----------
+    scores
+        float64 (n_images, n_classes).
+
+    Returns
+    -------
+    float64 (n_images,) in 0 to 1; 1 where there is a single class.
     """
     if scores.shape[1] < 2:
         return np.ones(len(scores))
     best = np.sort(scores, axis=1)[:, -2:]
-    gap: Float = best[:, 1] - best[:, 0]
-    return gap if score_kind == "proba" else gap / (1 + gap)
+    difference: Float = best[:, 1] - best[:, 0]
+    return difference
 
 
-def evaluate(y: Int, scores: Float, score_kind: str) -> dict[str, float]:
-    """Every metric of one set of scores.
+def evaluate(y: Int, scores: Float) -> dict[str, float]:
+    """Compute every metric of one set of probabilities.
 
     Parameters
     ----------
     y
         int64 (n_images,), true classes.
     scores
-        float64 (n_images, n_classes).
-    score_kind
-        'proba' or 'decision'; log loss is computed for probabilities only.
+        float64 (n_images, n_classes), rows sum to 1.
 
     Returns
     -------
-    dict
-        accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1; top5 where there are
-        more than five classes, ties counting for the share of their orders that puts the true
-        class among the five; log_loss (natural logarithm, probabilities below 1.2e-7 counting as
-        that) and ece, the expected calibration error in 10 bins, for probabilities. Averages over
-        classes leave out classes without images in `y`.
+    accuracy, balanced_accuracy, macro_precision, macro_recall, macro_f1
+        Averages over classes leave out classes without images in `y`.
+    top5
+        Only with more than five classes. Tied classes count with the share of their orders that
+        puts the true class among the first five.
+    log_loss
+        Natural logarithm; probabilities below 1.2e-7 count as 1.2e-7.
+    ece
+        Expected calibration error in 10 bins.
     """
     n_classes = scores.shape[1]
-    matrix = _weighted_confusion(_codes(y, scores.argmax(axis=1), n_classes), None, n_classes)
-    rows = _row_metrics(y, scores, score_kind)
-    means = {name: float(v.mean()) for name, v in rows.items()}
-    error = calibration_error(y, scores, score_kind)
-    return _from_confusion(matrix) | means | ({} if error is None else {"ece": error})
+    cells = _encode_cells(y, scores.argmax(axis=1), n_classes)
+    metrics = _summarize_confusion(_count_cells(cells, None, n_classes))
+    for name, values in _score_images(y, scores).items():
+        metrics[name] = float(values.mean())
+    metrics["ece"] = calibration_error(y, scores)
+    return metrics
 
 
 def bootstrap_intervals(
     y: Int,
     scores: Float,
-    score_kind: str,
     *,
     groups: Int | None = None,
     seed: int = 0,
     n_bootstrap: int = N_BOOTSTRAP,
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of the metrics, whole groups being drawn with replacement.
+    """Compute 95 % percentile intervals of the metrics by resampling whole groups.
 
-    The calibration error has none: every resampling makes it larger.
+    Images of one group are not independent evidence. Groups are resampled where they are known
+    (cluster bootstrap, Field and Welsh 2007), single images otherwise. The intervals show how much
+    the metrics depend on which images were scored, not on which were trained on.
 
-    Images of one group are no independent evidence, so groups are resampled where they are
-    known (cluster bootstrap, Field and Welsh 2007), and single images otherwise. The intervals
-    say how far the scores hang on which images were scored, not on which were trained on. With
-    few groups they are widened as t intervals are (see `interval_of_draws`); where all answers
-    are right, or all wrong, no draw differs from another, and the interval ends where
-    Clopper and Pearson's does for as many answers as there is independent evidence for.
+    With few groups the intervals are widened like t intervals (see `interval_of_draws`). Where all
+    images, or none, are classified correctly, all resamples agree. The interval then ends where
+    that of Clopper and Pearson ends for the number of independent images.
+
+    The calibration error has no interval, because every resampling increases it.
 
     Parameters
     ----------
     y
         int64 (n_images,).
     scores
-        float64 (n_repeats, n_images, n_classes): the metric is averaged over repeats.
-    score_kind
-        'proba' or 'decision'.
+        float64 (n_repeats, n_images, n_classes). Metrics are averaged over repeats.
     groups
         int64 (n_images,) or None.
+    seed
+        Seed of the resampling.
+    n_bootstrap
+        Number of resamples.
+
+    Returns
+    -------
+    Metric -> (low, high).
     """
-    unit = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    n_classes = scores.shape[2]
+    unit = _number_units(len(y), groups)
     n_units = int(unit.max()) + 1
+    repeats = []
+    for repeat in scores:
+        cells = _encode_cells(y, repeat.argmax(axis=1), n_classes)
+        repeats.append((cells, _score_images(y, repeat)))
+
     rng = np.random.default_rng(seed)
-    prepared = [_prepare(y, repeat, score_kind) for repeat in scores]
-    draws = []
+    draws: dict[str, list[float]] = {}
     for _ in range(n_bootstrap):
-        drawn = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)[unit]
-        draws.append(_mean_metrics(prepared, drawn.astype(np.float64), scores.shape[2]))
-    n_effective = _effective_units(y, unit)
-    return {
-        name: _never_empty(
-            name, interval_of_draws([d[name] for d in draws], n_units), n_effective, n_units
-        )
-        for name in draws[0]
-    }
+        times_drawn = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)
+        weights = times_drawn[unit].astype(np.float64)
+        for name, value in _average_repeats(repeats, weights, n_classes).items():
+            draws.setdefault(name, []).append(value)
+
+    n_effective = _count_effective_units(y, unit)
+    intervals = {}
+    for name, values in draws.items():
+        low, high = interval_of_draws(values, n_units)
+        if name != "log_loss":
+            low, high = _widen_certain_interval(low, high, n_effective, n_units)
+        intervals[name] = (low, high)
+    return intervals
 
 
-def _effective_units(y: Int, unit: Int) -> float:
-    """Number of independent answers that a mean over classes or images rests on, at least 1.
+def _average_repeats(
+    repeats: Sequence[tuple[Int, dict[str, Float]]], weights: Float, n_classes: int
+) -> dict[str, float]:
+    """Average the metrics of weighted images over repeats.
 
-    The mean of the rates of K classes of n_c units varies as one of K**2 / sum(1 / n_c) answers
-    does, and the mean over images of units of unequal sizes s as one of sum(s)**2 / sum(s**2)
-    (Kish 1965): the smaller counts.
+    A repeat has the confusion cell of each image and the metrics that are means over images.
     """
-    size = np.bincount(unit)
-    units_of_class = np.array([len(np.unique(unit[y == c])) for c in np.unique(y)])
-    of_images = size.sum() ** 2 / (size**2).sum()
-    of_classes = len(units_of_class) ** 2 / (1 / units_of_class).sum()
-    return float(max(1.0, min(of_images, of_classes)))
+    values: dict[str, list[float]] = {}
+    for cells, image_metrics in repeats:
+        metrics = _summarize_confusion(_count_cells(cells, weights, n_classes))
+        for name, per_image in image_metrics.items():
+            metrics[name] = float(per_image @ weights / weights.sum())
+        for name, value in metrics.items():
+            values.setdefault(name, []).append(value)
+    return {name: float(np.mean(repeated)) for name, repeated in values.items()}
 
 
-def _never_empty(
-    name: str, ends: tuple[float, float], n: float, n_units: int
+def _count_effective_units(y: Int, unit: Int) -> float:
+    """Count the independent images that a mean over images or classes rests on; at least 1.
+
+    The mean over images of units of unequal sizes s varies as one of sum(s)**2 / sum(s**2) images
+    (Kish 1965). The mean of the rates of K classes with n_c units each varies as one of
+    K**2 / sum(1 / n_c). The smaller number counts.
+    """
+    sizes = np.bincount(unit)
+    n_over_images = sizes.sum() ** 2 / (sizes**2).sum()
+    class_units = np.array([len(np.unique(unit[y == code])) for code in np.unique(y)])
+    n_over_classes = len(class_units) ** 2 / (1 / class_units).sum()
+    return float(max(1.0, min(n_over_images, n_over_classes)))
+
+
+def _widen_certain_interval(
+    low: float, high: float, n_effective: float, n_units: int
 ) -> tuple[float, float]:
-    """Widen an interval that has shrunk to 0 or 1 to that of `n` answers that are all alike.
+    """Widen an interval that is only 0 or only 1 to that of `n_effective` equal outcomes.
 
-    One group alone says nothing of others: any rate may be.
+    One group alone tells nothing about others: the interval is 0 to 1.
     """
-    if name != "log_loss" and n_units == 1:
+    if n_units == 1:
         return 0.0, 1.0
-    if name == "log_loss" or ends not in ((0.0, 0.0), (1.0, 1.0)):
-        return ends
-    room = 1 - 0.025 ** (1 / n)
-    return (1 - room, 1.0) if ends[1] == 1 else (0.0, room)
+    width = 1 - 0.025 ** (1 / n_effective)
+    if (low, high) == (1.0, 1.0):
+        return 1 - width, 1.0
+    if (low, high) == (0.0, 0.0):
+        return 0.0, width
+    return low, high
 
 
 def paired_interval(
-    right: Float,
+    correct: Float,
     other: Float,
     *,
     groups: Int | None = None,
     seed: int = 0,
     n_bootstrap: int = N_BOOTSTRAP,
 ) -> tuple[float, float]:
-    """95 % interval of the difference of two accuracies on the very same images.
+    """Compute the 95 % interval of the difference of two accuracies on the same images.
 
-    Two intervals may overlap although one classifier is better on nearly every draw, as both do
-    well or badly on the same images: so it is the difference that is resampled, by groups.
+    Two intervals may overlap although one classifier is better on nearly every resample, because
+    both do well or badly on the same images. The difference itself is therefore resampled, by
+    groups.
 
     Parameters
     ----------
-    right, other
-        float64 (n_images,): 1 where an image was named rightly, 0 where not; a share of repeats.
+    correct, other
+        float64 (n_images,): share of the repeats in which each classifier is correct on an image.
     groups
         int64 (n_images,) or None.
+    seed
+        Seed of the resampling.
+    n_bootstrap
+        Number of resamples.
     """
-    draws = paired_draws(right, other, groups=groups, seed=seed, n_bootstrap=n_bootstrap)
-    n_units = len(right) if groups is None else len(np.unique(groups))
+    draws = paired_draws(correct, other, groups=groups, seed=seed, n_bootstrap=n_bootstrap)
+    n_units = len(correct) if groups is None else len(np.unique(groups))
     return interval_of_draws(draws, n_units)
 
 
 def paired_draws(
-    right: Float,
+    correct: Float,
     other: Float,
     *,
     groups: Int | None = None,
     seed: int = 0,
     n_bootstrap: int = N_BOOTSTRAP,
 ) -> Float:
-    """Differences of two accuracies when groups are drawn again: float64 (n_bootstrap,).
+    """Resample groups and compute the difference of two accuracies, float64 (n_bootstrap,).
 
     Parameters are those of `paired_interval`.
     """
-    unit = np.arange(len(right)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    gained, size = np.bincount(unit, right - other), np.bincount(unit)
+    unit = _number_units(len(correct), groups)
+    gains = np.bincount(unit, correct - other)
+    sizes = np.bincount(unit)
     rng = np.random.default_rng(seed)
-    draws = (rng.integers(len(size), size=len(size)) for _ in range(n_bootstrap))
-    return np.array([gained[drawn].sum() / size[drawn].sum() for drawn in draws])
-
-
-def _prepare(y: Int, scores: Float, score_kind: str) -> tuple[Int, dict[str, Float]]:
-    codes = _codes(y, scores.argmax(axis=1), scores.shape[1])
-    return codes, _row_metrics(y, scores, score_kind)
-
-
-def _mean_metrics(prepared: list[Any], weights: Float, n_classes: int) -> dict[str, float]:
-    one_each = []
-    for codes, rows in prepared:
-        matrix = _weighted_confusion(codes, weights, n_classes)
-        means = {name: float(v @ weights / weights.sum()) for name, v in rows.items()}
-        one_each.append(_from_confusion(matrix) | means)
-    return {name: float(np.mean([m[name] for m in one_each])) for name in one_each[0]}
+    differences = np.empty(n_bootstrap)
+    for draw in range(n_bootstrap):
+        units = rng.integers(len(sizes), size=len(sizes))
+        differences[draw] = gains[units].sum() / sizes[units].sum()
+    return differences
 
 
 def interval_of_draws(draws: Sequence[float] | Float, n_units: int) -> tuple[float, float]:
-    """95 % percentile interval, widened as a t interval is where few units were drawn.
+    """Compute a 95 % percentile interval, widened like a t interval where units are few.
 
-    Percentiles of draws of n units are too narrow by sqrt((n - 1) / n) and by what the normal
-    distribution lacks of Student's: the expanded percentile interval (Hesterberg, What Teachers
-    Should Know About the Bootstrap, The American Statistician 2015) takes percentiles further out.
+    Percentiles of resamples of n units are too narrow by sqrt((n - 1) / n) and by the difference
+    between the normal distribution and Student's. The expanded percentile interval (Hesterberg,
+    What Teachers Should Know About the Bootstrap, The American Statistician 2015) uses percentiles
+    further out.
+
+    Parameters
+    ----------
+    draws
+        float (n_draws,): a statistic of each resample.
+    n_units
+        Number of units, groups or images, that were resampled.
     """
     n = max(2, n_units)
     tail = special.ndtr(-np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975))
@@ -222,45 +301,58 @@ def interval_of_draws(draws: Sequence[float] | Float, n_units: int) -> tuple[flo
     return float(low), float(high)
 
 
-def _codes(y: Int, predicted: Int, n_classes: int) -> Int:
-    codes: Int = y * n_classes + predicted
-    return codes
+def _number_units(n_images: int, groups: Int | None) -> Int:
+    """Number what is resampled, int64 (n_images,): groups without gaps, or single images."""
+    if groups is None:
+        return np.arange(n_images)
+    return np.unique(groups, return_inverse=True)[1]
 
 
-def _weighted_confusion(codes: Int, weights: Float | None, n_classes: int) -> Float:
-    flat = np.bincount(codes, weights, minlength=n_classes * n_classes)
+def _encode_cells(y: Int, predicted: Int, n_classes: int) -> Int:
+    """Encode the confusion cell of each image, int64 (n_images,)."""
+    cells: Int = y * n_classes + predicted
+    return cells
+
+
+def _count_cells(cells: Int, weights: Float | None, n_classes: int) -> Float:
+    """Sum weights, or count images, in each cell: float64 (n_classes, n_classes)."""
+    flat = np.bincount(cells, weights, minlength=n_classes * n_classes)
     return flat.reshape(n_classes, n_classes).astype(np.float64)
 
 
-def _rates(matrix: Float) -> tuple[Float, Float, Float]:
-    """Precision, recall and F1 of each class; 0 where a denominator is 0."""
-    right, true, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+def _rate_classes(matrix: Float) -> tuple[Float, Float, Float]:
+    """Compute precision, recall and F1 of each class; 0 where a denominator is 0."""
+    correct = matrix.diagonal()
+    n_true = matrix.sum(axis=1)
+    n_predicted = matrix.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        rates = right / predicted, right / true, 2 * right / (true + predicted)
-    precision, recall, f1 = (np.nan_to_num(rate) for rate in rates)
+        precision = np.nan_to_num(correct / n_predicted)
+        recall = np.nan_to_num(correct / n_true)
+        f1 = np.nan_to_num(2 * correct / (n_true + n_predicted))
     return precision, recall, f1
 
 
-def _from_confusion(matrix: Float) -> dict[str, float]:
+def _summarize_confusion(matrix: Float) -> dict[str, float]:
+    """Compute accuracy and the averages over the classes that have images."""
     present = matrix.sum(axis=1) > 0
-    precision, recall, f1 = (float(rate[present].mean()) for rate in _rates(matrix))
+    precision, recall, f1 = _rate_classes(matrix)
+    mean_recall = float(recall[present].mean())
     return {
         "accuracy": float(matrix.trace() / matrix.sum()),
-        "balanced_accuracy": recall,
-        "macro_precision": precision,
-        "macro_recall": recall,
-        "macro_f1": f1,
+        "balanced_accuracy": mean_recall,
+        "macro_precision": float(precision[present].mean()),
+        "macro_recall": mean_recall,
+        "macro_f1": float(f1[present].mean()),
     }
 
 
-def _row_metrics(y: Int, scores: Float, score_kind: str) -> dict[str, Float]:
-    """Metrics that are means over images: their value for each image."""
-    own = scores[np.arange(len(y)), y]
-    rows = {}
+def _score_images(y: Int, scores: Float) -> dict[str, Float]:
+    """Compute the metrics that are means over images: float64 (n_images,) of each."""
+    true_scores = scores[np.arange(len(y)), y]
+    metrics: dict[str, Float] = {}
     if scores.shape[1] > TOP_K:
-        better = (scores > own[:, None]).sum(axis=1)
-        tied = (scores == own[:, None]).sum(axis=1)
-        rows[f"top{TOP_K}"] = np.clip((TOP_K - better) / tied, 0.0, 1.0)
-    if score_kind == "proba":
-        rows["log_loss"] = -np.log(np.clip(own, np.finfo(np.float32).eps, 1.0))
-    return rows
+        n_better = (scores > true_scores[:, None]).sum(axis=1)
+        n_tied = (scores == true_scores[:, None]).sum(axis=1)
+        metrics[f"top{TOP_K}"] = np.clip((TOP_K - n_better) / n_tied, 0.0, 1.0)
+    metrics["log_loss"] = -np.log(np.clip(true_scores, _MIN_PROBABILITY, 1.0))
+    return metrics

@@ -1,4 +1,4 @@
-"""Probabilities held against the truth: bins for a diagram, and one figure."""
+"""Confidence against accuracy: the bins of a reliability diagram and the calibration error."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ N_BINS = 10
 
 
 class Reliability(NamedTuple):
-    """How often what was said with some confidence was right: one row for each bin.
+    """Confidence and accuracy in bins of the largest probability.
 
     Attributes
     ----------
     edges
-        float64 (n_bins + 1,): the bins of confidence, from 0 to 1.
+        float64 (n_bins + 1,): limits of the bins, from 0 to 1.
     n
-        int64 (n_bins,): images in each.
-    confidence, accuracy
-        float64 (n_bins,): mean of the largest probability, and share that was right; NaN where a
-        bin is empty.
+        int64 (n_bins,): images in each bin.
+    confidence
+        float64 (n_bins,): mean of the largest probability; NaN where a bin is empty.
+    accuracy
+        float64 (n_bins,): share of correct images; NaN where a bin is empty.
     """
 
     edges: Float
@@ -31,33 +32,34 @@ class Reliability(NamedTuple):
     accuracy: Float
 
 
-def reliability(y: Int, scores: Float, kind: str, n_bins: int = N_BINS) -> Reliability | None:
-    """Confidence against accuracy in bins of equal width; None for decision values.
+def reliability(y: Int, scores: Float, n_bins: int = N_BINS) -> Reliability:
+    """Compare confidence with accuracy in bins of equal width.
 
     Parameters
     ----------
     y
-        int64 (n_images,).
+        int64 (n_images,), true classes.
     scores
-        float64 (n_images, n_classes).
-    kind
-        'proba' or 'decision'.
+        float64 (n_images, n_classes), rows sum to 1.
+    n_bins
+        Number of bins.
     """
-    if kind != "proba":
-        return None
     best = scores.max(axis=1)
-    right = (scores.argmax(axis=1) == y).astype(np.float64)
-    at = np.clip((best * n_bins).astype(np.int64), 0, n_bins - 1)
-    n = np.bincount(at, minlength=n_bins)
+    correct = (scores.argmax(axis=1) == y).astype(np.float64)
+    number = np.clip((best * n_bins).astype(np.int64), 0, n_bins - 1)
+    n = np.bincount(number, minlength=n_bins)
     with np.errstate(invalid="ignore"):
-        confidence, accuracy = (np.bincount(at, v, minlength=n_bins) / n for v in (best, right))
+        confidence = np.bincount(number, best, minlength=n_bins) / n
+        accuracy = np.bincount(number, correct, minlength=n_bins) / n
     return Reliability(np.linspace(0, 1, n_bins + 1), n, confidence, accuracy)
 
 
-def calibration_error(y: Int, scores: Float, kind: str, n_bins: int = N_BINS) -> float | None:
-    """Expected calibration error (Naeini et al. 2015); None for decision values."""
-    found = reliability(y, scores, kind, n_bins)
-    if found is None:
-        return None
-    gaps = np.abs(np.nan_to_num(found.accuracy - found.confidence))
-    return float(gaps @ found.n / found.n.sum())
+def calibration_error(y: Int, scores: Float, n_bins: int = N_BINS) -> float:
+    """Compute the expected calibration error (Naeini et al. 2015).
+
+    It is the mean difference of confidence and accuracy, bins weighted by their images. Parameters
+    are those of `reliability`.
+    """
+    bins = reliability(y, scores, n_bins)
+    differences = np.abs(np.nan_to_num(bins.accuracy - bins.confidence))
+    return float(differences @ bins.n / bins.n.sum())

@@ -1,4 +1,8 @@
-"""Whether two classifiers that scored the very same folds can be told apart."""
+"""Tests of whether two runs on the same folds differ significantly.
+
+scipy has no McNemar's test, no Holm correction and no corrected resampled t test, so that the three
+are written here.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,31 @@ from fishfeat.classify.statistics.metrics import RANKED_BY, interval_of_draws, p
 from fishfeat.records import Float, Int, Run
 
 LEVEL = 0.05
-# Up to here McNemar's test is the exact binomial one.
+# Up to this number of discordant images McNemar's test is the exact binomial test.
 FEW_DISCORDANT = 25
-# No p value is smaller than 2 in so many: enough to tell 45 comparisons apart after correction.
+# The smallest possible p value is 2 / N_DRAWS: small enough for 45 comparisons after correction.
 N_DRAWS = 2000
 
 
 class Evidence(NamedTuple):
-    """How much more accurate one run is than another, and whether that may be chance.
+    """The difference in accuracy of two runs, and tests of it.
 
-    `low` and `high` are the 95 % interval of `value`, whole groups being resampled; `p_groups`
-    is the p value of the same resampling, and `p_holm` that corrected for the number of
-    comparisons: the mark goes by it. `p_folds` is of the corrected t test over folds (None where
-    there are fewer than two), `p_images` of McNemar's test, for which `only_first` and
-    `only_other` images count; both stand beside it as evidence.
+    Attributes
+    ----------
+    value
+        Accuracy of the first run minus that of the other.
+    low, high
+        95 % interval of `value` when whole groups are resampled.
+    p_groups
+        Two-sided p value of the same resampling.
+    p_holm
+        `p_groups` corrected for the number of comparisons. It decides the significance.
+    p_folds
+        p value of the corrected t test over folds; None with fewer than two folds.
+    p_images
+        p value of McNemar's test.
+    only_first, only_other
+        Images on which only that run is correct.
     """
 
     value: float
@@ -39,106 +54,130 @@ class Evidence(NamedTuple):
     only_other: int
 
     @property
-    def may_be_chance(self) -> bool:
-        """Whether the two cannot be told apart at the 5 % level, all comparisons together."""
-        return self.p_holm >= LEVEL
+    def is_significant(self) -> bool:
+        """Whether the runs differ at the 5 % level, corrected for all comparisons."""
+        return self.p_holm < LEVEL
 
     @property
-    def folds_doubt_it(self) -> bool:
-        """Whether a difference between these answers may not outlast other training images."""
-        return not self.may_be_chance and self.p_folds is not None and self.p_folds >= LEVEL
+    def is_unsupported_by_folds(self) -> bool:
+        """Whether a significant difference may vanish with other training images."""
+        return self.is_significant and self.p_folds is not None and self.p_folds >= LEVEL
 
 
 def corrected_t_test(
     first: Float, other: Float, *, n_train: float, n_test: float
 ) -> tuple[float, float]:
-    """The corrected resampled t test over folds and repeats: t, and its two-sided p value.
+    """Compute the corrected resampled t test over folds and repeats.
 
-    Folds share training images, so that their scores vary less than independent ones would: the
-    variance is 1/k + n_test/n_train of that of the differences instead of 1/k (Nadeau and Bengio,
-    Inference for the Generalization Error, Machine Learning 2003; for repeated cross-validation
-    Bouckaert and Frank 2004).
+    Folds share training images, so that their scores vary less than independent scores would. The
+    variance of the mean difference is therefore 1/k + n_test/n_train of that of the differences
+    instead of 1/k (Nadeau and Bengio, Inference for the Generalization Error, Machine Learning
+    2003; for repeated cross-validation Bouckaert and Frank 2004).
 
     Parameters
     ----------
     first, other
         float64 (n_folds,): a score of each fold of each repeat, at least two.
     n_train, n_test
-        Images trained on and scored in a fold.
+        Number of training and test images of a fold.
+
+    Returns
+    -------
+    t and its two-sided p value.
     """
-    difference = np.asarray(first) - np.asarray(other)
-    k = len(difference)
-    variance = difference.var(ddof=1) * (1 / k + n_test / n_train)
-    mean = float(difference.mean())
-    # Equal in every fold but for rounding: nothing varies.
+    differences = np.asarray(first) - np.asarray(other)
+    k = len(differences)
+    mean = float(differences.mean())
+    variance = differences.var(ddof=1) * (1 / k + n_test / n_train)
+    # Nothing varies but rounding.
     if variance <= 1e-24:
-        return (0.0, 1.0) if abs(mean) < 1e-12 else (float(np.copysign(np.inf, mean)), 0.0)
+        if abs(mean) < 1e-12:
+            return 0.0, 1.0
+        return float(np.copysign(np.inf, mean)), 0.0
     t = mean / float(np.sqrt(variance))
     return t, float(2 * stats.t.sf(abs(t), k - 1))
 
 
 def mcnemar(only_first: int, only_other: int) -> float:
-    """Two-sided p value of McNemar's test (Psychometrika 1947) for paired right and wrong answers.
+    """Compute the two-sided p value of McNemar's test (Psychometrika 1947) for paired outcomes.
 
-    Only images that one of the two names rightly count. Up to 25 of them the test is the exact
-    binomial one, above that chi-squared with Edwards's correction for continuity.
+    Only discordant images count: those on which a single run is correct. With at most 25 of them
+    the test is the exact binomial test, with more it is chi-squared with Edwards's continuity
+    correction.
     """
     n = only_first + only_other
+    if n == 0:
+        return 1.0
     if n <= FEW_DISCORDANT:
-        return float(stats.binomtest(only_first, n).pvalue) if n else 1.0
+        return float(stats.binomtest(only_first, n).pvalue)
     return float(stats.chi2.sf(max(0, abs(only_first - only_other) - 1) ** 2 / n, 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number by Holm's step-down method (Scand. J. Statist. 1979)."""
+    """Correct p values for their number by Holm's step-down method (Scand. J. Statist. 1979)."""
     p = np.asarray(p_values, float)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(stepped, 1)
-    return [float(value) for value in adjusted]
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1)
+    return [float(value) for value in corrected]
 
 
 def compare(run: Run, other: Run, *, groups: Int | None = None) -> Evidence:
-    """Hold two runs on the same folds and images against each other.
+    """Compare two runs on the same folds and images.
 
-    Chance has two ways in: which images were scored and which were trained on. Resampling whole
-    groups speaks of the first and makes the mark; it is McNemar's test for images that come in
-    groups, which McNemar's own takes for independent evidence each. The t test over folds speaks
-    of the second, but with the usual five folds only a very large difference convinces it, so it
-    stands beside the mark as a doubt.
+    Chance acts in two ways: on which images were scored, and on which were trained on. The
+    resampling of whole groups measures the first and decides the significance. McNemar's test
+    measures it too, but takes related images as independent. The t test over folds measures the
+    second. With the usual five folds it finds only very large differences, so that it does not
+    decide.
 
     Parameters
     ----------
-    run, other
-        `run` is the one that is thought better.
+    run
+        The run with the higher accuracy.
+    other
+        The other run.
     groups
         int64 (n_images,) in the order of the runs' images, or None.
     """
     draws = paired_draws(run.correct, other.correct, groups=groups, n_bootstrap=N_DRAWS)
     n_units = len(run.y) if groups is None else len(np.unique(groups))
-    p = _two_sided(draws)
-    first, second = run.predicted == run.y, other.predicted == run.y
-    only = int((first & ~second).sum()), int((~first & second).sum())
-    value = run.metrics[RANKED_BY] - other.metrics[RANKED_BY]
-    ends = interval_of_draws(draws, n_units)
-    return Evidence(value, *ends, p, p, _over_folds(run, other), mcnemar(*only), *only)
+    low, high = interval_of_draws(draws, n_units)
+    p_groups = _two_sided_p(draws)
+    run_correct = run.predicted == run.y
+    other_correct = other.predicted == other.y
+    only_first = int((run_correct & ~other_correct).sum())
+    only_other = int((~run_correct & other_correct).sum())
+    return Evidence(
+        value=run.metrics[RANKED_BY] - other.metrics[RANKED_BY],
+        low=low,
+        high=high,
+        p_groups=p_groups,
+        p_holm=p_groups,
+        p_folds=_test_folds(run, other),
+        p_images=mcnemar(only_first, only_other),
+        only_first=only_first,
+        only_other=only_other,
+    )
 
 
-def compared(pairs: Sequence[tuple[Run, Run]], *, groups: Int | None = None) -> list[Evidence]:
-    """`compare` for each pair, corrected for how many there are."""
-    found = [compare(run, other, groups=groups) for run, other in pairs]
-    adjusted = holm([one.p_groups for one in found])
-    return [one._replace(p_holm=p) for one, p in zip(found, adjusted, strict=True)]
+def compare_pairs(pairs: Sequence[tuple[Run, Run]], *, groups: Int | None = None) -> list[Evidence]:
+    """Compare each pair of runs as `compare` does, and correct for the number of pairs."""
+    comparisons = [compare(run, other, groups=groups) for run, other in pairs]
+    corrected = holm([evidence.p_groups for evidence in comparisons])
+    return [evidence._replace(p_holm=p) for evidence, p in zip(comparisons, corrected, strict=True)]
 
 
-def _two_sided(draws: Float) -> float:
-    below, above = ((1 + np.count_nonzero(side)) for side in (draws <= 0, draws >= 0))
-    return float(min(1.0, 2 * min(below, above) / (len(draws) + 1)))
+def _two_sided_p(draws: Float) -> float:
+    """Compute the p value of a difference from its resamples, float64 (n_draws,)."""
+    n_below = 1 + np.count_nonzero(draws <= 0)
+    n_above = 1 + np.count_nonzero(draws >= 0)
+    return float(min(1.0, 2 * min(n_below, n_above) / (len(draws) + 1)))
 
 
-def _over_folds(run: Run, other: Run) -> float | None:
-    """p value over folds; None where a run does not have its folds' scores."""
+def _test_folds(run: Run, other: Run) -> float | None:
+    """p value of the t test over folds; None where a run does not have the scores of its folds."""
     if len(run.folds) != len(other.folds) or len(run.folds) < 2:
         return None
     if not all(RANKED_BY in fold.metrics for fold in (*run.folds, *other.folds)):

@@ -254,7 +254,7 @@ def score_rows(model: Pipeline, features: Features, rows: Int) -> Float:
     A class that was not in training has probability 0.
     """
     scores = np.zeros((len(rows), len(features.class_names)))
-    scores[:, model.classes_] = class_scores(model, features.X[rows])[0]
+    scores[:, model.classes_] = class_scores(model, features.X[rows])
     return scores
 
 
@@ -341,7 +341,7 @@ def run_from_scores(
     _check_scores(features, splits, scores, config.clf)
     y = features.y[splits.rows]
     groups = None if features.groups is None else features.groups[splits.rows]
-    per_repeat = [evaluate(y, repeat, "proba") for repeat in scores]
+    per_repeat = [evaluate(y, repeat) for repeat in scores]
     metrics = {name: float(np.mean([m[name] for m in per_repeat])) for name in per_repeat[0]}
     folds = _score_folds(features, splits, scores, fits)
     holdout_folds = None
@@ -357,7 +357,7 @@ def run_from_scores(
         scores=scores,
         fold=_number_folds(splits),
         metrics=metrics,
-        intervals=bootstrap_intervals(y, scores, "proba", groups=groups, seed=splits.seed),
+        intervals=bootstrap_intervals(y, scores, groups=groups, seed=splits.seed),
         folds=folds,
         seconds={
             "fit": sum(fold.seconds_fit for fold in folds),
@@ -411,7 +411,7 @@ def _score_folds(
                 n_classes_train=fit.n_classes_train,
                 seconds_fit=fit.seconds_fit,
                 seconds_predict=fit.seconds_predict,
-                metrics=evaluate(features.y[fold.test], scores[repeat, rows], "proba"),
+                metrics=evaluate(features.y[fold.test], scores[repeat, rows]),
                 params=fit.params,
             )
         )
@@ -432,8 +432,8 @@ def evaluate_holdout(features: Features, splits: Splits, scores: Float) -> Holdo
         keys=features.keys[rows],
         y=y,
         scores=scores,
-        metrics=evaluate(y, scores, "proba"),
-        intervals=bootstrap_intervals(y, scores[None], "proba", groups=groups, seed=splits.seed),
+        metrics=evaluate(y, scores),
+        intervals=bootstrap_intervals(y, scores[None], groups=groups, seed=splits.seed),
     )
 
 

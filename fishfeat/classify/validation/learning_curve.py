@@ -182,7 +182,7 @@ def _make_point(
     n_train = float(np.mean([len(fold.train) for fold in folds]))
     n_classes = float(np.mean([len(np.unique(features.y[fold.train])) for fold in folds]))
     y = np.concatenate([features.y[fold.test] for fold in folds])
-    metrics = evaluate(y, np.concatenate(scores), "proba")
+    metrics = evaluate(y, np.concatenate(scores))
     low, high = paired_interval(correct, np.zeros_like(correct), groups=groups)
     return CurvePoint(
         share=share,

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import delayed
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
-from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fishfeat.classify.estimators.base import ProbabilityClassifier
 from fishfeat.classify.estimators.calibration import inner_folds
 from fishfeat.classify.estimators.registry import fit_pipeline, make_classifier
 from fishfeat.classify.parallel import n_workers, run_on_workers
@@ -60,8 +59,6 @@ def make_model(clf: str, options: ClassifierOptions) -> Pipeline:
     DataError
         The classifier, the device or the budget is not valid.
     """
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
-        raise DataError(f"--device must be cpu, cuda or cuda:N; got {options.device!r}.")
     classifier = make_classifier(clf, options)
     if options.search is None:
         return classifier
@@ -174,7 +171,7 @@ def build_candidate(
 # --- search -----------------------------------------------------------------------------------
 
 
-class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Searched(ProbabilityClassifier):
     """A classifier that chooses its settings and the preparation of its columns.
 
     Candidates are drawn at random (Bergstra and Bengio 2012) and compared by accuracy on inner
@@ -221,9 +218,8 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> Searched:
         """Choose settings and fit on X (n, dim) and labels y (n,); no group is split."""
-        checked: NDArray[np.float32]
-        labels: NDArray[Any]
-        checked, labels = validate_data(self, X, y, dtype=np.float32)
+        checked, codes = self._check_training_data(X, y)
+        labels = self.classes_[codes]
         self.trials_ = list(self._try_candidates(checked, labels, groups))
         self.params_: Params = {}
         best = -1.0
@@ -232,7 +228,6 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if accuracy > best:
                 self.params_, best = params, accuracy
         self.model_ = self._fit_candidate(self.params_, checked, labels, groups)
-        self.classes_ = self.model_.classes_
         return self
 
     def _try_candidates(
@@ -296,14 +291,12 @@ class Searched(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, X: ArrayLike) -> Float:
         """Probabilities, float64 (n, n_classes)."""
-        check_is_fitted(self, "model_")
-        X = validate_data(self, X, dtype=np.float32, reset=False)
-        proba: Float = self.model_.predict_proba(X)
+        rows = self._check_rows(X)
+        proba: Float = self.model_.predict_proba(rows)
         return proba
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (n,)."""
-        check_is_fitted(self, "model_")
-        X = validate_data(self, X, dtype=np.float32, reset=False)
-        predicted: NDArray[Any] = self.model_.predict(X)
+        rows = self._check_rows(X)
+        predicted: NDArray[Any] = self.model_.predict(rows)
         return predicted

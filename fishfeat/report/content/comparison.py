@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fishfeat.classify.statistics.metrics import RANKED_BY, paired_interval
-from fishfeat.classify.statistics.significance import Evidence, compared
+from fishfeat.classify.statistics.significance import Evidence, compare_pairs
 from fishfeat.errors import DataError, SplitError, shortened
 from fishfeat.files import json_digest
 from fishfeat.records import ImageSet, Int, Run
@@ -180,7 +180,7 @@ def behind(standings: Sequence[Standing], images: ImageSet) -> dict[str, Evidenc
     """
     best, others = standings[0].run, standings[1:]
     groups = groups_of(best, images)
-    found = compared([(best, s.run) for s in others], groups=groups)
+    found = compare_pairs([(best, s.run) for s in others], groups=groups)
     return dict(zip((s.label for s in others), found, strict=True))
 
 
@@ -188,7 +188,7 @@ def every_pair(standings: Sequence[Standing], images: ImageSet) -> dict[tuple[st
     """Each run against each one below it; the p values are corrected for all these comparisons."""
     pairs = list(combinations(standings, 2))
     groups = groups_of(standings[0].run, images)
-    found = compared([(a.run, b.run) for a, b in pairs], groups=groups)
+    found = compare_pairs([(a.run, b.run) for a, b in pairs], groups=groups)
     return {(a.label, b.label): one for (a, b), one in zip(pairs, found, strict=True)}
 
 

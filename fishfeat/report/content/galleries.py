@@ -77,7 +77,7 @@ class View:
     @cached_property
     def margin(self) -> Float:
         """float64 (n,): margin between the two best classes, in 0 to 1."""
-        return margin(self.run.mean_scores, self.run.score_kind)
+        return margin(self.run.mean_scores)
 
     @property
     def sure(self) -> Mask:

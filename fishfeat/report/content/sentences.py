@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fishfeat.classify.statistics.metrics import RANKED_BY, paired_interval, per_class
+from fishfeat.classify.statistics.metrics import RANKED_BY, class_metrics, paired_interval
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.classify.validation.learning_curve import Curve
 from fishfeat.classify.validation.novelty import Novelty
@@ -240,7 +240,7 @@ def _no_skill(view: View) -> list[str]:
 
 def _ranking(standings: Sequence[Standing], far: Mapping[str, Evidence]) -> list[str]:
     """Who cannot be told apart from the best, all comparisons together."""
-    close = [label for label, distance in far.items() if distance.may_be_chance]
+    close = [label for label, distance in far.items() if not distance.is_significant]
     if not close:
         return []
     return [
@@ -287,8 +287,8 @@ def _worse_where_unsure(view: View) -> bool:
 
 def _weak_classes(view: View) -> list[str]:
     run = view.run
-    found = per_class(run.y, view.predicted, len(run.class_names))
-    recall, support = found["recall"], found["support"]
+    found = class_metrics(run.y, view.predicted, len(run.class_names))
+    recall, support = found.recall, found.support
     weak = [c for c in np.argsort(recall, kind="stable") if support[c] and recall[c] < WEAK_RECALL]
     if not weak:
         return []

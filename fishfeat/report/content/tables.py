@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fishfeat.classify.statistics.metrics import RANKED_BY, confusion, per_class
+from fishfeat.classify.statistics.metrics import RANKED_BY, class_metrics, confusion
 from fishfeat.files import json_digest
 from fishfeat.records import ImageSet, Int, Run
 from fishfeat.records.provenance import Provenance
@@ -182,8 +182,8 @@ class ClassScore(NamedTuple):
 def class_scores(view: View) -> list[ClassScore]:
     """Recall, precision and F1 of each class, in the order of the classes."""
     run = view.run
-    found = per_class(run.y, view.predicted, len(run.class_names))
-    columns = [found[name].tolist() for name in ("support", "recall", "precision", "f1")]
+    found = class_metrics(run.y, view.predicted, len(run.class_names))
+    columns = [getattr(found, name).tolist() for name in ("support", "recall", "precision", "f1")]
     names = [str(name) for name in run.class_names]
     return [ClassScore(*row) for row in zip(names, *columns, strict=True)]
 

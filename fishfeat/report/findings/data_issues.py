@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fishfeat.classify.statistics.class_merging import Merge, suggested_merges
-from fishfeat.classify.statistics.label_issues import confident_label_issues
+from fishfeat.classify.statistics.class_merging import Merge, suggest_merges
+from fishfeat.classify.statistics.label_issues import detect_label_issues
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.images.grouping.joined import Joined
 from fishfeat.records import ImageSet, Int
@@ -60,7 +60,7 @@ def find_label_issues(views: Sequence[View]) -> LabelIssues | None:
         return None
     run, others = best.run, [view for view in views if view is not best]
     proba = run.mean_scores
-    rows, seems = confident_label_issues(run.y, proba)
+    rows, seems = detect_label_issues(run.y, proba)
     agree = np.zeros(len(rows), int)
     for view in others:
         agree += view.predicted[rows] == seems
@@ -194,7 +194,7 @@ class MergeStep(NamedTuple):
 def merge_steps(view: View) -> list[MergeStep]:
     """Suggested merges of a run's classes, by its own confusions."""
     run = view.run
-    found = suggested_merges(run.y, run.mean_scores, run.score_kind)
+    found = suggest_merges(run.y, run.mean_scores)
     counts = np.bincount(run.y, minlength=len(run.class_names))
     taken: list[Merge] = []
     steps = []

@@ -86,11 +86,10 @@ class ReliabilityDiagram(NamedTuple):
 
 def reliability(run: Run) -> ReliabilityDiagram | None:
     """Confidence against accuracy of the averaged scores; None where they are no probabilities."""
-    said = (run.y, run.mean_scores, run.score_kind)
-    found, error = binned(*said), calibration_error(*said)
-    if found is None or error is None:
+    if run.score_kind != "proba":
         return None
-    bins = _bins(found)
+    bins = _bins(binned(run.y, run.mean_scores))
+    error = calibration_error(run.y, run.mean_scores)
     return ReliabilityDiagram(bins, error, _reliability_chart(bins))
 
 

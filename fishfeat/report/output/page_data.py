@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from fishfeat.classify.projection import FeatureMap
-from fishfeat.classify.statistics.class_merging import confused_together
+from fishfeat.classify.statistics.class_merging import order_by_confusion
 from fishfeat.files import plain
 from fishfeat.records import ImageSet, Int
 from fishfeat.report.content.galleries import View
@@ -74,7 +74,7 @@ def _run(view: View, images: ImageSet, classes: Any) -> dict[str, Any]:
         "classes": np.searchsorted(classes, view.run.class_names).tolist(),
         "predicted": predicted.tolist(),
         "margin": np.round(margin, 3).tolist(),
-        "together": confused_together(confusion_of(view)).tolist(),
+        "together": order_by_confusion(confusion_of(view)).tolist(),
     }
 
 

@@ -82,7 +82,7 @@ def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
 
 
 def _evidence(one: Evidence) -> dict[str, Any]:
-    return {**one._asdict(), "may_be_chance": one.may_be_chance}
+    return {**one._asdict(), "may_be_chance": not one.is_significant}
 
 
 def _suspects(label_issues: LabelIssues) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a classifier says of its own sureness is learnt from what it had not seen."""
+"""The confidence of a classifier is learned from images that were not in training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.svm import LinearSVC
 
 from fishfeat.classify.estimators.calibration import (
-    Calibrated,
+    CalibratedClassifier,
     apply_temperature,
     fit_inverse_temperature,
     inner_folds,
@@ -28,19 +28,20 @@ MakeFeatures = Callable[..., Features]
 
 
 @pytest.mark.parametrize("factor", [0.2, 1.0, 5.0])
-def test_the_factor_that_made_the_labels_is_found_again(factor: float) -> None:
+def test_the_factor_that_generated_the_labels_is_recovered(factor: float) -> None:
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=(6000, 4))
-    proba = apply_temperature(scores, factor, "decision")
+    logits = rng.normal(size=(6000, 4))
+    proba = apply_temperature(logits, factor)
     codes = (rng.random((6000, 1)) > proba.cumsum(axis=1)).sum(axis=1).clip(0, 3)
-    assert fit_inverse_temperature(scores, codes, "decision") == pytest.approx(factor, rel=0.1)
+    assert fit_inverse_temperature(logits, codes) == pytest.approx(factor, rel=0.1)
 
 
 def test_perfect_scores_do_not_give_certainty() -> None:
     codes = np.arange(60) % 3
-    found = fit_inverse_temperature(np.eye(3)[codes], codes, "decision")
-    best = apply_temperature(np.eye(3)[codes], found, "decision").max(axis=1)
-    assert ((best > 0.9) & (best < 0.9999)).all()
+    logits = np.eye(3)[codes]
+    factor = fit_inverse_temperature(logits, codes)
+    confidence = apply_temperature(logits, factor).max(axis=1)
+    assert ((confidence > 0.9) & (confidence < 0.9999)).all()
 
 
 def test_inner_folds_keep_groups_together_and_score_each_row_once(leaky: Features) -> None:
@@ -51,69 +52,69 @@ def test_inner_folds_keep_groups_together_and_score_each_row_once(leaky: Feature
         assert not np.intersect1d(leaky.groups[train], leaky.groups[test]).size
 
 
+def test_without_images_the_factor_is_1() -> None:
+    assert fit_inverse_temperature(np.zeros((0, 3)), np.zeros(0, np.int64)) == 1
+
+
 @pytest.mark.parametrize("y", [[0, 1], [0, 0, 1, 1], [0, 0, 0, 0]])
 def test_too_few_images_have_no_inner_folds(y: list[int]) -> None:
     assert inner_folds(np.array(y), None, 3) == []
 
 
-def test_groups_decide_how_sure_a_classifier_may_be(leaky: Features) -> None:
-    """Images whose siblings were trained on flatter: without groups it boasts."""
-    knowing, ignorant = (
-        Calibrated(LinearSVC()).fit(leaky.X, leaky.y, groups=g).inverse_temperature_
+def test_grouped_inner_folds_prevent_overconfidence(leaky: Features) -> None:
+    """Without groups, related images are in training and the factor is too large."""
+    grouped, random = (
+        CalibratedClassifier(LinearSVC()).fit(leaky.X, leaky.y, groups=g).inverse_temperature_
         for g in (leaky.groups, None)
     )
-    assert knowing < ignorant / 1.5
+    assert grouped < random / 1.5
 
 
 def test_calibration_changes_no_prediction(make_features: MakeFeatures) -> None:
     features = make_features(class_effect=0.4)
     plain = LinearSVC(random_state=0)
-    ours = Calibrated(clone(plain)).fit(features.X[::2], features.y[::2])
+    calibrated = CalibratedClassifier(clone(plain)).fit(features.X[::2], features.y[::2])
     plain.fit(features.X[::2], features.y[::2])
-    np.testing.assert_array_equal(ours.predict(features.X), plain.predict(features.X))
+    np.testing.assert_array_equal(calibrated.predict(features.X), plain.predict(features.X))
 
 
 @pytest.mark.parametrize("name", ["svc", "linear-svc", "centroid", "rf", "xgb", "lda"])
-def test_probabilities_hold_what_they_say(name: str, make_features: MakeFeatures) -> None:
+def test_probabilities_equal_the_accuracy(name: str, make_features: MakeFeatures) -> None:
     features = make_features((60, 60, 60), class_effect=0.5, group_effect=0.3, dim=10)
     run = cross_validate(features, name, make_splits(features))
-    error = calibration_error(run.y, run.scores[0], run.score_kind)
-    assert error is not None
-    assert error < 0.08
+    assert calibration_error(run.y, run.scores[0]) < 0.08
 
 
-def test_a_forest_without_calibration_is_far_too_modest(make_features: MakeFeatures) -> None:
+def test_a_forest_without_calibration_is_underconfident(make_features: MakeFeatures) -> None:
     features = make_features((40, 40, 40), class_effect=0.6, dim=40)
     train, test = np.arange(0, 480, 2), np.arange(1, 480, 2)
     plain = ExtraTreesClassifier(300, random_state=0).fit(features.X[train], features.y[train])
-    before = calibration_error(features.y[test], plain.predict_proba(features.X[test]), "proba")
+    before = calibration_error(features.y[test], plain.predict_proba(features.X[test]))
     model = fit_rows(make_classifier("rf"), features, train)
-    after = calibration_error(features.y[test], score_rows(model, features, test)[0], "proba")
-    assert before is not None
-    assert after is not None
+    after = calibration_error(features.y[test], score_rows(model, features, test)[0])
     assert after < before / 2
 
 
-def test_each_part_of_the_forest_leaves_whole_groups_out(leaky: Features) -> None:
+def test_each_part_of_the_forest_leaves_out_whole_groups(leaky: Features) -> None:
     forest = CalibratedForest(n_estimators=23, n_parts=4).fit(leaky.X, leaky.y, groups=leaky.groups)
     assert [len(part.trees.estimators_) for part in forest.parts_] == [5, 6, 6, 6]
-    knowing, ignorant = (
+    grouped, random = (
         CalibratedForest(n_estimators=60).fit(leaky.X, leaky.y, groups=g).inverse_temperature_
         for g in (leaky.groups, None)
     )
-    assert knowing < ignorant / 1.5
+    assert grouped < random / 1.5
 
 
 def test_random_folds_are_calibrated_on_random_folds(leaky: Features) -> None:
-    """On random splits siblings are on both sides, within a fold as without: both are as sure."""
+    """With random splits related images are on both sides of inner and outer folds alike."""
     for strategy in ("grouped", "random"):
         run = cross_validate(leaky, "svc", make_splits(leaky, strategy=strategy))
         assert run.metrics["ece"] < 0.12
 
 
-def test_folds_in_threads_silence_the_same_warning_at_once() -> None:
-    """One thread's end must not bring back the warning in the midst of another's folds."""
+def test_inner_folds_in_threads_share_the_warning_filters() -> None:
+    """A thread that ends must not restore the warning while another makes its folds."""
     codes = np.repeat([0, 1, 2], [40, 40, 2])
     jobs = (delayed(inner_folds)(codes, None, 5, seed=seed) for seed in range(400))
-    found = Parallel(n_jobs=8, prefer="threads")(jobs)
-    assert all(len(folds) == 5 for folds in found)
+    results = Parallel(n_jobs=8, prefer="threads")(jobs)
+    assert all(len(folds) == 5 for folds in results)

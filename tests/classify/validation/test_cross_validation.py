@@ -96,7 +96,7 @@ def test_the_label_of_a_row_has_no_part_in_its_score(features: Features, splits:
 
 
 def test_metrics_are_the_mean_over_repeats_of_those_of_the_scores(run: Run) -> None:
-    each = [evaluate(run.y, scores, "proba") for scores in run.scores]
+    each = [evaluate(run.y, scores) for scores in run.scores]
     assert each[0] != each[1]
     expected = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
     assert run.metrics == pytest.approx(expected)
@@ -105,7 +105,7 @@ def test_metrics_are_the_mean_over_repeats_of_those_of_the_scores(run: Run) -> N
 def test_intervals_are_drawn_by_group(features: Features, splits: Splits, run: Run) -> None:
     assert features.groups is not None
     groups = features.groups[splits.rows]
-    draw = partial(bootstrap_intervals, run.y, run.scores, "proba", seed=splits.seed)
+    draw = partial(bootstrap_intervals, run.y, run.scores, seed=splits.seed)
     assert run.intervals == draw(groups=groups)
     assert run.intervals != draw()
 
@@ -116,7 +116,7 @@ def test_the_metrics_of_each_fold_are_those_of_its_rows(splits: Splits, run: Run
     ]
     for row, (train, test) in zip(run.folds, (f for r in splits.repeats for f in r), strict=True):
         own = run.fold[row["repeat"]] == row["fold"]
-        expected = evaluate(run.y[own], run.scores[row["repeat"], own], "proba")
+        expected = evaluate(run.y[own], run.scores[row["repeat"], own])
         assert {name: row[name] for name in expected} == pytest.approx(expected)
         assert (row["n_train"], row["n_test"]) == (len(train), len(test))
         assert row["n_classes_train"] == 3
@@ -313,7 +313,7 @@ def test_the_holdout_aligns_with_its_keys(memorised: tuple[Features, Splits]) ->
     np.testing.assert_allclose(
         held.scores, model.pipeline.predict_proba(features.X[splits.holdout])
     )
-    assert held.metrics == evaluate(held.y, held.scores, "proba")
+    assert held.metrics == evaluate(held.y, held.scores)
 
 
 def test_the_holdout_has_no_part_in_the_folds(memorised: tuple[Features, Splits]) -> None:
@@ -346,11 +346,11 @@ def test_the_mean_of_the_folds_models_is_that_computed_by_hand(
     assert unseen
     np.testing.assert_allclose(held.scores, by_hand, atol=1e-6)
     np.testing.assert_array_equal(held.keys, features.keys[splits.holdout])
-    assert held.metrics == evaluate(features.y[splits.holdout], held.scores, "proba")
+    assert held.metrics == evaluate(features.y[splits.holdout], held.scores)
     assert features.groups is not None
     groups = features.groups[splits.holdout]
     assert held.intervals == bootstrap_intervals(
-        held.y, held.scores[None], "proba", groups=groups, seed=splits.seed
+        held.y, held.scores[None], groups=groups, seed=splits.seed
     )
 
 

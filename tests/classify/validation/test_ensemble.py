@@ -9,9 +9,10 @@ import joblib
 import numpy as np
 import pytest
 
+from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.validation.cross_validation import cross_validate
-from fishfeat.classify.validation.ensemble import SoftVotingEnsemble, vote
+from fishfeat.classify.validation.ensemble import vote
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError, ModelError, SplitError
 from fishfeat.models import ensemble_model, fit_model
@@ -44,10 +45,10 @@ def test_the_vote_is_the_mean_of_the_probabilities(
     run = vote(features, [tested, *runs[1:]], splits)
     assert "chance" not in run.config  # it is that of one voter
     np.testing.assert_allclose(run.scores, sum(r.scores for r in runs) / 3)
-    each = [evaluate(run.y, scores, "proba") for scores in run.scores]
+    each = [evaluate(run.y, scores) for scores in run.scores]
     assert run.metrics["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in each]))
     groups = features.groups[splits.rows]
-    assert run.intervals == bootstrap_intervals(run.y, run.scores, "proba", groups=groups, seed=1)
+    assert run.intervals == bootstrap_intervals(run.y, run.scores, groups=groups, seed=1)
     assert run.config["voters"] == list(VOTERS)
     assert run.splits_digest == runs[0].splits_digest
 
@@ -60,7 +61,7 @@ def test_of_held_out_rows_the_vote_is_the_mean_of_what_the_voters_folds_say(
     said = [run.holdout_folds.scores for run in runs if run.holdout_folds is not None]
     np.testing.assert_allclose(held.scores, sum(said) / 3)
     np.testing.assert_array_equal(held.keys, features.keys[splits.holdout])
-    assert held.metrics == evaluate(held.y, held.scores, "proba")
+    assert held.metrics == evaluate(held.y, held.scores)
 
 
 def test_each_fold_of_the_vote_is_that_of_its_rows(
@@ -70,7 +71,7 @@ def test_each_fold_of_the_vote_is_that_of_its_rows(
     assert len(run.folds) == 6
     for row in run.folds:
         own = run.fold[row["repeat"]] == row["fold"]
-        expected = evaluate(run.y[own], run.scores[row["repeat"], own], "proba")
+        expected = evaluate(run.y[own], run.scores[row["repeat"], own])
         assert row["accuracy"] == expected["accuracy"]
         assert row["n_test"] == own.sum()
 
@@ -87,13 +88,14 @@ def test_the_model_says_what_the_vote_of_its_models_says(features: Features) -> 
 def test_a_class_that_one_voter_never_saw_gets_nothing_from_it(features: Features) -> None:
     some = np.flatnonzero(features.y != 1)
     models = [fit_model(features, "lda").pipeline, fit_model(features, "lda", rows=some).pipeline]
-    proba = SoftVotingEnsemble(models).predict_proba(features.X)
+    proba = SoftVotingEnsemble.from_fitted(models).predict_proba(features.X)
     np.testing.assert_allclose(proba[:, 1], models[0].predict_proba(features.X)[:, 1] / 2)
     np.testing.assert_allclose(proba.sum(axis=1), 1)
 
 
 def test_a_vote_survives_joblib(features: Features, tmp_path) -> None:
-    model = SoftVotingEnsemble([fit_model(features, clf).pipeline for clf in ("lda", "centroid")])
+    voters = [fit_model(features, clf).pipeline for clf in ("lda", "centroid")]
+    model = SoftVotingEnsemble.from_fitted(voters)
     joblib.dump(model, tmp_path / "vote.joblib")
     again = joblib.load(tmp_path / "vote.joblib")
     np.testing.assert_array_equal(model.predict(features.X), again.predict(features.X))

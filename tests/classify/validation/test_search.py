@@ -148,5 +148,5 @@ def test_too_few_images_for_inner_folds_take_the_usual() -> None:
 
 
 def test_an_unknown_name_is_refused_with_a_search_too() -> None:
-    with pytest.raises(DataError, match="'svm' is no classifier"):
+    with pytest.raises(DataError, match="'svm' is not a classifier"):
         make_model("svm", search=Budget(trials=2))
