@@ -20,6 +20,7 @@ import torch
 
 import fishfeat as ff
 from fishfeat.features.backbones import Backbone
+from fishfeat.options import ScanOptions
 
 TEACHER = "mobilenetv2_100.tf2_in1k"
 SETS = {"fish4knowledge-mini": r"fish_(\d+)_", "flowers-augmented": r"image_(\d+)-"}
@@ -78,7 +79,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     shared = parser.parse_args().shared
-    sets = [ff.scan(shared / "data" / n, group_pattern=p) for n, p in SETS.items()]
+    sets = [
+        ff.scan(shared / "data" / name, ScanOptions(group_by=(f"pattern:{pattern}",)))
+        for name, pattern in SETS.items()
+    ]
     rows = backbones(shared)
     print(f"| features | {' | '.join(SETS)} |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as cache:

@@ -8,6 +8,7 @@ from fishfeat.classify.validation.splits import make_splits
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.extract import extract
 from fishfeat.images.scan import scan
+from fishfeat.options import ScanOptions
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,8 @@ def network(shared):
 @pytest.fixture(scope="module")
 def fish(shared, network, tmp_path_factory):
     """All 1,002 images of fish4knowledge-mini, embedded."""
-    images = scan(shared / "data" / "fish4knowledge-mini", group_pattern=r"fish_(\d+)_")
+    by_fish = ScanOptions(group_by=(r"pattern:fish_(\d+)_",))
+    images = scan(shared / "data" / "fish4knowledge-mini", by_fish)
     return images, extract(images, load_backbone(network), cache=tmp_path_factory.mktemp("cache"))
 
 
@@ -92,7 +94,10 @@ def grouped_accuracy(images, backbone, cache):
 
 def test_nano_earns_its_place_on_fish_and_flowers(shared, tmp_path):
     patterns = {"fish4knowledge-mini": r"fish_(\d+)_", "flowers-augmented": r"image_(\d+)-"}
-    fish, flowers = (scan(shared / "data" / n, group_pattern=p) for n, p in patterns.items())
+    fish, flowers = (
+        scan(shared / "data" / name, ScanOptions(group_by=(f"pattern:{pattern}",)))
+        for name, pattern in patterns.items()
+    )
     nano = load_backbone("nano")
     chance = load_backbone("random:resnet18", img_size=128)
     assert grouped_accuracy(fish, nano, tmp_path) >= 0.90

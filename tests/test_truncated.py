@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
-from fishfeat.images.decode import HOPELESS, TRUNCATED, TruncatedImage, UnreadableImage, decode
+from fishfeat.images.decode import TRUNCATED_AND_EMPTY, TRUNCATED, TruncatedImage, UnreadableImage, decode
 from fishfeat.images.scan import scan
 from fishfeat.stages.extract import load_features
 from fishfeat.workspace import Workspace
@@ -81,7 +81,7 @@ def test_a_whole_image_is_the_same_with_and_without(fmt):
 
 def test_where_no_pixel_is_left_it_stays_rejected():
     data = encoded(textured(), "PNG")
-    with pytest.raises(TruncatedImage, match=f"^{HOPELESS}$"):
+    with pytest.raises(TruncatedImage, match=f"^{TRUNCATED_AND_EMPTY}$"):
         decode(data[:50], allow_truncated=True)
 
 
@@ -140,7 +140,7 @@ def rejected(document) -> dict[str, str]:
 
 
 BOTH = {"bass/half.png": TRUNCATED, "bream/header.png": TRUNCATED}
-ONE = {"bream/header.png": HOPELESS}
+ONE = {"bream/header.png": TRUNCATED_AND_EMPTY}
 
 
 def test_the_flag_brings_halves_in_is_remembered_and_when_dropped_they_go(run, data, tmp_path):

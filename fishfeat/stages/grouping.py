@@ -151,9 +151,9 @@ def _chosen(hints: Sequence[GroupingHint]) -> tuple[Rule, ...]:
 
 def _say_hints(hints: Sequence[GroupingHint]) -> None:
     for hint in hints:
-        log.warning("%s", hint)
+        log.warning("%s", hint.finding())
     if hints:
-        log.warning("--group-by auto takes what was found; --group-by none says there is nothing.")
+        log.warning("`--group-by auto` applies the rules above.")
 
 
 def _regrouped(features: Features, images: ImageSet) -> Features:

@@ -15,6 +15,7 @@ import numpy as np
 from fishfeat.errors import DataError
 from fishfeat.features.specs import make_spec
 from fishfeat.images.grouping.rules import parse_rules
+from fishfeat.options import ScanOptions
 from fishfeat.records import ImageSet, OnProgress, PathLike
 from fishfeat.stages.grouping import asked_rules, group_listed
 from fishfeat.workspace import DatasetFolder, Workspace
@@ -46,8 +47,8 @@ def list_images(
     on_progress
         Called with (done, total) files.
     **options
-        As `fishfeat.images.scan.scan`. An option that is None is as it was when the same data was
-        last listed; an empty one is off. The rules of `group_by` that need features are put in
+        As `fishfeat.options.ScanOptions`. An option that is None is as it was when the same data
+        was last listed; an empty one is off. The rules of `group_by` that need features are put in
         force once there are some.
     """
     from fishfeat.images.scan import scan
@@ -63,7 +64,8 @@ def list_images(
     rules = parse_rules(kept.get("group_by", ()))
     known = _known(folder, allow_truncated=allowed)
     columns = [str(rule) for rule in rules if rule.kind == "column"]
-    images = scan(path, group_by=columns, known=known, on_progress=on_progress, **asked)
+    scan_options = ScanOptions(group_by=tuple(columns), **asked)
+    images = scan(path, scan_options, known=known, on_progress=on_progress)
     images = dataclasses.replace(images, name=folder.name)
     images = folder.settled(images, allow_truncated=allowed)
     images = group_listed(folder, images, rules)
@@ -83,14 +85,14 @@ def list_images(
 
 def _known(folder: DatasetFolder, *, allow_truncated: bool) -> ImageSet | None:
     """The list of the last time, without what was rejected and would not be rejected now."""
-    from fishfeat.images.decode import TRUNCATED
+    from fishfeat.images.decode import is_truncated_reason
 
     if not folder.images_csv.is_file():
         return None
     known = folder.load_images()
     if not allow_truncated:
         return known
-    lost = tuple(one for one in known.rejected if one.reason != TRUNCATED)
+    lost = tuple(one for one in known.rejected if not is_truncated_reason(one.reason))
     return dataclasses.replace(known, rejected=lost)
 
 

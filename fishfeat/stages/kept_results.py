@@ -14,7 +14,7 @@ from fishfeat.classify.validation.learning_curve import Curve
 from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.errors import FishfeatError
 from fishfeat.files import json_digest, read_json, safe_name, write_arrays, write_json
-from fishfeat.images.labels import clean_names, merged, read_merge
+from fishfeat.images.labels import clean_names, merge_names, read_merge_table
 from fishfeat.images.sources.listing import list_data
 from fishfeat.records import Features, Run
 from fishfeat.stages.extract import load_features
@@ -132,7 +132,7 @@ def merge_in_force(folder: DatasetFolder) -> dict[str, str] | None:
         pattern = options.get("class_pattern")
         cleaned = sorted(set(clean_names(names, pattern).values())) if pattern else names
         table = options["merge"]
-        return merged(cleaned, table if isinstance(table, dict) else read_merge(table))
+        return merge_names(cleaned, table if isinstance(table, dict) else read_merge_table(table))
     except FishfeatError as error:
         log.warning("The merge in force cannot be followed: %s", error)
         return None

@@ -12,7 +12,7 @@ from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.errors import DataError, FishfeatError, ModelError, did_you_mean, shortened
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.verify import check_file, prune_file
-from fishfeat.images.sources.listing import walk
+from fishfeat.images.sources.class_folders import walk_images
 from fishfeat.models import Model, Prediction, load_model, model_name
 from fishfeat.records import BackboneSpec, OnProgress, PathLike, Run
 from fishfeat.stages.extract import Extraction, extract_data
@@ -87,7 +87,7 @@ def _say_if_stale(model: Model, folder: DatasetFolder) -> None:
 
 
 def _images(path: Path) -> list[str]:
-    return [str(path / key) for key in sorted(walk(path))] if path.is_dir() else [str(path)]
+    return [str(path / key) for key in sorted(walk_images(path))] if path.is_dir() else [str(path)]
 
 
 def find_model(*, cache: PathLike = "cache", model: str | None = None) -> Path:

@@ -18,6 +18,7 @@ from fishfeat.features.cache import FeatureCache, open_writer, select_features
 from fishfeat.features.specs import make_spec
 from fishfeat.files import safe_name
 from fishfeat.images.scan import scan
+from fishfeat.options import ScanOptions
 
 SPEC = make_spec("resnet18")
 DIM = 7
@@ -210,7 +211,7 @@ def test_what_was_reserved_is_given_back(tmp_path):
 
 
 def test_selecting_takes_labels_from_the_image_set_and_vectors_from_the_file(folder, tmp_path):
-    images = scan(folder, group_pattern=r"fish_(\d+)_")
+    images = scan(folder, ScanOptions(group_by=(r"pattern:fish_(\d+)_",)))
     path = tmp_path / "x.h5"
     with open_writer(path, SPEC, "f" * 64, DIM) as writer:
         writer.append(images.digest[::-1].tolist(), images.keys.tolist(), vectors(0, len(images)))
@@ -218,7 +219,8 @@ def test_selecting_takes_labels_from_the_image_set_and_vectors_from_the_file(fol
     assert np.array_equal(features.X, vectors(0, len(images))[::-1])
     assert np.array_equal(features.y, images.y)
     assert np.array_equal(features.groups, images.groups)
-    merged = select_features(scan(folder, merge={"bass": "fish", "bream": "fish"}), path)
+    options = ScanOptions(merge={"bass": "fish", "bream": "fish"})
+    merged = select_features(scan(folder, options), path)
     assert merged.class_names.tolist() == ["fish"]
 
 
@@ -233,6 +235,7 @@ import sys, numpy as np
 from pathlib import Path
 from fishfeat.features.cache import FeatureCache, open_writer
 from fishfeat.features.specs import make_spec
+from fishfeat.options import ScanOptions
 path, dim = Path(sys.argv[1]), 7
 spec = make_spec("resnet18")
 start = FeatureCache(path).n_done if path.exists() else 0

@@ -14,6 +14,7 @@ from fishfeat.features.extract import _forecast, extract
 from fishfeat.features.runtimes import make_runtime_config, prepare
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
+from fishfeat.options import ScanOptions
 from fishfeat.workspace import Workspace
 
 
@@ -89,9 +90,8 @@ def test_moving_renaming_and_merging_embed_nothing(folder, tmp_path, backbone, c
     counted.clear()
     (folder / "bream").rename(folder / "gilthead")
     (folder / "bass" / "fish_00_0.png").rename(folder / "gilthead" / "other name.png")
-    after = extract(
-        scan(folder, merge={"bass": "any", "gilthead": "any"}), backbone, cache=tmp_path
-    )
+    options = ScanOptions(merge={"bass": "any", "gilthead": "any"})
+    after = extract(scan(folder, options), backbone, cache=tmp_path)
     assert counted == []
     assert after.class_names.tolist() == ["any"]
     same = {x.tobytes() for x in before.X} == {x.tobytes() for x in after.X}

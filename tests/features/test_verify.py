@@ -18,6 +18,7 @@ from fishfeat.features.cache import FeatureCache, open_writer
 from fishfeat.features.extract import extract
 from fishfeat.features.verify import check_file, prune_file
 from fishfeat.images.scan import scan
+from fishfeat.options import ScanOptions
 from fishfeat.workspace import Workspace
 
 
@@ -101,7 +102,7 @@ def test_missing_left_out_and_vanished_images_are_told_apart(dataset, folder):
     (folder / "bass" / "fish_00_0.png").unlink()  # vanished
     Image.new("RGB", (9, 9), "blue").save(folder / "bass" / "fish_00_1.png")  # changed
     (folder / "bass" / "fish_01_2.png").rename(folder / "bass" / "renamed.png")
-    images = scan(folder, drop=["bream"])
+    images = scan(folder, ScanOptions(drop=("bream",)))
     found = check(dataset, images)
     assert found.faults == []
     assert (found.n_missing, found.n_left_out, found.n_vanished) == (2, 6, 2)
@@ -136,7 +137,7 @@ def test_a_image_that_vanished_is_left_out_but_stays_until_pruned(
 def test_pruning_keeps_what_an_option_left_out(dataset, folder):
     (path,) = dataset.features_files()
     content = path.read_bytes()
-    assert prune_file(path, scan(folder, only=["bass"])).n_rows == 0
+    assert prune_file(path, scan(folder, ScanOptions(only=("bass",)))).n_rows == 0
     assert path.read_bytes() == content
 
 

@@ -1,4 +1,4 @@
-"""Every odd or broken image is embedded, upright and in its colours, or rejected by name."""
+"""Every odd image is embedded upright and in its colours; every broken one is rejected."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fishfeat.features.extract import extract
 from fishfeat.images import decode as decode_module
 from fishfeat.images.decode import decode, read_image
 from fishfeat.images.scan import scan
+from fishfeat.options import ScanOptions
 from fishfeat.workspace import Workspace
 from fishfeat_cli import main as cli
 
@@ -104,7 +105,7 @@ def _loose(reason: str) -> str:
     return ".*".join(re.escape(part) for part in reason.split(".*"))
 
 
-def test_a_vector_tells_a_image_from_every_other_of_the_zoo(clean):
+def test_a_vector_tells_an_image_from_every_other_of_the_zoo(clean):
     """Otherwise the test above could not see a row that has moved."""
     vectors = np.stack(list(clean.values()))
     far = np.linalg.norm(vectors[:, None] - vectors, axis=2) / np.linalg.norm(vectors, axis=1)
@@ -114,7 +115,8 @@ def test_a_vector_tells_a_image_from_every_other_of_the_zoo(clean):
 
 
 def test_the_same_image_under_two_labels_has_two_rows_and_one_vector(zoo, backbone, tmp_path):
-    features = extract(scan(zoo.root, include=["*~.png", "twin.png"]), backbone, cache=tmp_path)
+    options = ScanOptions(include=("*~.png", "twin.png"))
+    features = extract(scan(zoo.root, options), backbone, cache=tmp_path)
     digests, n = np.unique(features.X, axis=0, return_counts=True)
     assert len(features) == len(zoo.good) == len(digests) + 1
     twins = (digests[n.argmax()] == features.X).all(axis=1)
@@ -168,7 +170,7 @@ for i in range(len(images)):
 def test_damage_inside_a_jpeg_is_not_found_and_this_is_known():
     """A JPEG has no checksum; Pillow hides libjpeg's warnings and how many there were.
 
-    If this fails, Pillow has learned to tell: reject such images, and mend `decode`'s docstring.
+    If this fails, Pillow reports it now: reject such images, and correct `decode`'s docstring.
     """
     file = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)

@@ -121,7 +121,7 @@ class Engine:
         fit = self.backbone.preprocess
         try:
             try:
-                return Loaded(read.item, fit(decode(read.data, at_least=fit.at_least)))
+                return Loaded(read.item, fit(decode(read.data, min_side=fit.at_least)))
             except TruncatedImage as error:  # read strictly first: it is known which are not whole
                 if not self.allow_truncated:
                     raise
