@@ -330,7 +330,7 @@ def test_fractions_of_a_second_count(tmp_path):
 
 
 def test_images_without_any_capture_time_are_refused(folder):
-    with pytest.raises(DataError, match="^group_by time:5: none of 12 images"):
+    with pytest.raises(DataError, match=r"^group_by time:5: none of 12 images"):
         scan_groups(folder, "time:5")
 
 
