@@ -30,6 +30,7 @@ from xgboost import XGBClassifier
 
 import fishfeat as ff
 from fishfeat.classify.validation.cross_validation import validate_and_fit
+from fishfeat.options import ScanOptions
 from fishfeat.records import Features, Splits
 
 BACKBONE = "mobilenetv2_100.tf2_in1k"
@@ -69,7 +70,7 @@ def many_vectors(shared: Path, work: Path, copies: int) -> Features:
     drawn = work / f"fish-and-{copies}-copies"
     if not drawn.is_dir():
         draw_copies(shared / "data" / "fish4knowledge-mini", drawn, copies)
-    images = ff.scan(drawn, group_pattern=r"fish_(\d+)_")
+    images = ff.scan(drawn, ScanOptions(group_by=(r"pattern:fish_(\d+)_",)))
     return ff.extract(images, backbone(shared), cache=work)
 
 
@@ -140,7 +141,8 @@ def accuracies(shared: Path, names: list[str], jobs: int, seeds: int) -> None:
     print("| images | classifier | plain | fishfeat | difference of each seed |")
     print("|---|---|---|---|---|")
     for name, pattern in SETS.items():
-        images = ff.scan(shared / "data" / name, group_pattern=pattern)
+        options = ScanOptions(group_by=(f"pattern:{pattern}",))
+        images = ff.scan(shared / "data" / name, options)
         with tempfile.TemporaryDirectory() as cache:
             features = ff.extract(images, backbone(shared), cache=cache)
         for clf in names:

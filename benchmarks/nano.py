@@ -20,6 +20,7 @@ import torch
 
 import fishfeat as ff
 from fishfeat.features.backbones import Backbone
+from fishfeat.options import ScanOptions
 from fishfeat.records import ImageSet
 
 TEACHER = "mobilenetv2_100.tf2_in1k"
@@ -78,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     shared = parser.parse_args().shared
-    sets = [ff.scan(shared / "data" / n, group_pattern=p) for n, p in SETS.items()]
+    sets = [ff.scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",))) for n, p in SETS.items()]
     backbones = load_backbones(shared)
     print(f"| features | {' | '.join(SETS)} |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as cache:

@@ -1,3 +1,4 @@
+
 """Scores and vectors of the real images with the real backbone."""
 
 import numpy as np
@@ -19,7 +20,7 @@ def network(shared):
 @pytest.fixture(scope="module")
 def fish(shared, network, tmp_path_factory):
     """All 1,002 images of fish4knowledge-mini and their features."""
-    images = scan(shared / "data" / "fish4knowledge-mini", group_pattern=r"fish_(\d+)_")
+    images = scan(shared / "data" / "fish4knowledge-mini", ScanOptions(group_by=(r"pattern:fish_(\d+)_",)))
     return images, extract(images, load_backbone(network), cache=tmp_path_factory.mktemp("cache"))
 
 
@@ -94,7 +95,7 @@ def grouped_accuracy(images, backbone, cache):
 
 def test_nano_beats_random_weights_on_fish_and_flowers(shared, tmp_path):
     patterns = {"fish4knowledge-mini": r"fish_(\d+)_", "flowers-augmented": r"image_(\d+)-"}
-    fish, flowers = (scan(shared / "data" / n, group_pattern=p) for n, p in patterns.items())
+    fish, flowers = (scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",))) for n, p in patterns.items())
     nano = load_backbone("nano")
     random = load_backbone(make_spec("random:resnet18", img_size=128))
     assert grouped_accuracy(fish, nano, tmp_path) >= 0.90

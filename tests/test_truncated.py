@@ -16,7 +16,13 @@ from typer.testing import CliRunner
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
-from fishfeat.images.decode import HOPELESS, TRUNCATED, TruncatedImage, UnreadableImage, decode
+from fishfeat.images.decode import (
+    TRUNCATED,
+    TRUNCATED_AND_EMPTY,
+    TruncatedImage,
+    UnreadableImage,
+    decode,
+)
 from fishfeat.images.scan import scan
 from fishfeat.stages.extract import load_features
 from fishfeat.workspace import Workspace
@@ -82,7 +88,7 @@ def test_a_whole_image_is_the_same_with_and_without_the_option(fmt):
 
 def test_a_file_without_any_pixel_stays_rejected():
     data = encoded(textured(), "PNG")
-    with pytest.raises(TruncatedImage, match=f"^{HOPELESS}$"):
+    with pytest.raises(TruncatedImage, match=f"^{TRUNCATED_AND_EMPTY}$"):
         decode(data[:50], allow_truncated=True)
 
 
@@ -141,7 +147,7 @@ def rejected(document) -> dict[str, str]:
 
 
 BOTH = {"bass/half.png": TRUNCATED, "bream/header.png": TRUNCATED}
-ONE = {"bream/header.png": HOPELESS}
+ONE = {"bream/header.png": TRUNCATED_AND_EMPTY}
 
 
 def test_the_option_is_remembered_until_it_is_switched_off(run, data, tmp_path):

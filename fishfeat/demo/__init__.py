@@ -1,8 +1,8 @@
-"""The embedded image set: drawn by the project, so that everything can be tried offline.
+"""The demo images: fishfeat draws them, so that everything can be tried offline.
 
-Upwards from the bottom: `fields` (arithmetic), `body` (coordinates of an animal), `patterns`,
-`anatomy` (what a species is), `creature` (painting it), `scenes`, `camera` (the photograph),
-`species` (the table), `images` (the set as files).
+Modules, lowest first: `noise_fields` (arithmetic on arrays), `body` (coordinates of an animal),
+`patterns` (marks on its skin), `anatomy` (traits of a species), `creature` (paints an animal),
+`scenes` (backgrounds), `camera` (the photograph), `species` (the table), `drawing` (the files).
 """
 
 from fishfeat.demo.drawing import DEMO_GROUP_PATTERN, draw_demo

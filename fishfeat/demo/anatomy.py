@@ -1,4 +1,4 @@
-"""What a species is: its outline, fins, colours, marks and habits. Lengths are in body lengths."""
+"""Traits of a species: outline, fins, colours, marks and habitats. Lengths are in body lengths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fishfeat.demo.patterns import Pattern
 
 @dataclass(frozen=True, slots=True)
 class Fin:
-    """A fin that stands on the edge of the body; ``rise`` and ``fall`` shape its outline."""
+    """A fin on the edge of the body; `rise` and `fall` shape its outline."""
 
     start: float
     end: float
@@ -21,12 +21,12 @@ class Fin:
     rise: float = 0.6
     fall: float = 0.6
     rays: int = 14
-    comb: float = 0.0  # 1: only the rays are left, as in the legs of a prawn
+    comb: float = 0.0  # 1: only the rays remain, like the legs of a prawn
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """A tail fin; ``fork`` above 0 cuts its end in, below 0 rounds it."""
+    """A tail fin; `fork` above 0 makes its end concave, below 0 convex."""
 
     length: float = 0.24
     spread: float = 0.2
@@ -36,7 +36,7 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """The colours of a species, before individuals vary them."""
+    """The colours of a species. Individuals vary them."""
 
     back: Colour
     flank: Colour
@@ -48,7 +48,7 @@ class Palette:
 
 @dataclass(frozen=True, slots=True)
 class Species:
-    """What all individuals of one species share."""
+    """Traits that all individuals of one species share."""
 
     name: str
     outline: Outline
@@ -60,13 +60,13 @@ class Species:
     eyes: tuple[tuple[float, float], ...] = ((0.12, -0.03),)
     eye_radius: float = 0.03
     length: float = 0.56  # of the frame's width
-    curl: float = 0.0  # how far the spine turns on the whole, in radians
+    curl: float = 0.0  # bend of the whole spine, in radians
     wave: float = 0.0
-    scales: float = 0.0  # the size of one
+    scales: float = 0.0  # size of one scale; 0 draws none
     flatness: float = 1.0
     gloss: float = 0.35
     gills: bool = True
-    whip: float = 0.0  # the length of a ray's tail
+    whip: float = 0.0  # length of a ray's tail
     feelers: float = 0.0
-    haunts: tuple[int, ...] = (3, 3, 3, 3, 3)  # weight of open water, reef, sand, ice and deck
-    light: tuple[float, float, float] = (1.0, 1.0, 1.0)  # of the place where it is mostly met
+    habitats: tuple[int, ...] = (3, 3, 3, 3, 3)  # weights of open water, reef, sand, ice, deck
+    light: tuple[float, float, float] = (1.0, 1.0, 1.0)  # RGB factors of its usual light

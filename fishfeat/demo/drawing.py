@@ -1,8 +1,8 @@
-"""The demo set as files: which images there are, under which names, drawn once.
+"""Draw the demo images as files: their names, their number, and each drawn once.
 
-It is built as *A Large Scale Fish Dataset* (Ulucan, Karakaya and Turkan, 2020) was: few originals
-of each species, every one turned and flipped into many images. The number of the original is in
-each file's name, for a split that keeps the copies of one original together.
+The set is built like *A Large Scale Fish Dataset* (Ulucan, Karakaya and Turkan, 2020): it has few
+originals of each species, and many rotated and mirrored copies of each. The number of the original
+is in the name of the file, so that a split can keep the copies of one original together.
 """
 
 from __future__ import annotations
@@ -27,33 +27,38 @@ DEMO_GROUP_PATTERN = r"_(\d+)-"
 """Finds the number of the original in an image's path."""
 
 DRAWING_VERSION = 1
-"""Raised whenever the same arguments give other images, so that old ones are drawn again."""
+"""To be raised when the same arguments give other images, so that old ones are drawn again."""
 
 _MARKER = ".fishfeat-demo.json"
-_OURS = re.compile(r"[a-z-]+_\d{4,}-r\d{3}f?\.png(\.tmp)?")
-# Left by file managers that merely looked into the folder; nobody would miss a warning for them.
-_HARMLESS = {".DS_Store", "Thumbs.db", "desktop.ini"}
+_DRAWN_NAME = re.compile(r"[a-z-]+_\d{4,}-r\d{3}f?\.png(\.tmp)?")
+# File managers leave these in folders that they show.
+_IGNORED_NAMES = {".DS_Store", "Thumbs.db", "desktop.ini"}
 _MIN_SIDE, _MAX_COPIES = 16, 360
 
 
-class Turn(NamedTuple):
-    """How a copy differs from its original: turned counter-clockwise, then mirrored."""
+class Rotation(NamedTuple):
+    """The change from an original to a copy: first rotated counter-clockwise, then mirrored."""
 
     degrees: int
-    flipped: bool
+    mirrored: bool
 
     @property
     def tag(self) -> str:
-        """The turn as it stands in the file's name."""
-        return f"r{self.degrees:03d}{'f' if self.flipped else ''}"
+        """The rotation in the name of the file: 'r090f' is 90 degrees and mirrored."""
+        return f"r{self.degrees:03d}{'f' if self.mirrored else ''}"
 
 
-_FIRST_TURNS = (Turn(0, False), Turn(180, False), Turn(0, True), Turn(180, True))
+_FIRST_ROTATIONS = (
+    Rotation(0, False),
+    Rotation(180, False),
+    Rotation(0, True),
+    Rotation(180, True),
+)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """The arguments of one set, and all that follows from them."""
+    """The arguments of one demo set, and the images that follow from them."""
 
     n_originals: int
     n_copies: int
@@ -67,11 +72,11 @@ class _Plan:
             for individual in range(self.n_originals):
                 yield species * self.n_originals + individual, species, individual
 
-    def copies(self, number: int, species: int) -> Iterator[tuple[str, Turn]]:
-        """Yield the path of every copy of an original, relative to the folder, and its turn."""
+    def copies(self, number: int, species: int) -> Iterator[tuple[str, Rotation]]:
+        """Yield the path of every copy of an original, relative to the folder, and its rotation."""
         name = SPECIES[species].name
-        for turn in _turns(number, self.n_copies):
-            yield f"{name}/{_slug(name)}_{number:04d}-{turn.tag}.png", turn
+        for rotation in _choose_rotations(number, self.n_copies):
+            yield f"{name}/{_make_slug(name)}_{number:04d}-{rotation.tag}.png", rotation
 
     def paths(self) -> Iterator[str]:
         """Yield the path of every image, relative to the folder."""
@@ -87,23 +92,23 @@ def draw_demo(
     seed: int = 0,
     size: tuple[int, int] = (160, 120),
 ) -> Path:
-    """Draw the demo set, unless the folder holds it already.
+    """Draw the demo images, unless the folder has them already.
 
-    Images are ``folder/<species>/<species-slug>_<original>-<turn>.png``; the original's number is
-    unique over the whole set and the first copy, ``r000``, is the original itself. Images that an
-    earlier or interrupted call drew are replaced.
+    An image is ``folder/<species>/<species-slug>_<original>-<rotation>.png``. The number of the
+    original is unique in the whole set, and the first copy, ``r000``, is the original. Images of an
+    earlier or interrupted call are replaced.
 
     Parameters
     ----------
     folder
-        Where to draw; empty, missing, or drawn by this function before.
+        Folder to draw into: empty, missing, or drawn by an earlier call.
     n_originals
-        Originals of each species.
+        Number of originals of each species.
     n_copies
-        Images of each original, the untouched one included; 1 to 360.
+        Number of images of each original, including the original; 1 to 360.
     seed
-        Not negative. An original is a function of the seed, its species and its number within the
-        species, not of how many others there are.
+        Seed of the random numbers, at least 0. An original depends on the seed, its species and its
+        number within the species. It does not depend on how many others there are.
     size
         Width and height of the images in pixels, at least 16 each.
 
@@ -115,8 +120,7 @@ def draw_demo(
     Raises
     ------
     DataError
-        If an argument is out of range, or if the folder holds files that were not drawn here; they
-        are left as they are.
+        An argument is out of range, or the folder holds other files. They stay unchanged.
 
     References
     ----------
@@ -125,10 +129,10 @@ def draw_demo(
     """
     folder, plan = Path(folder), _Plan(n_originals, n_copies, seed, size)
     _check_arguments(plan)
-    drawn = _drawn_files(folder)
+    drawn = _list_drawn_files(folder)
     if _is_complete(folder, plan, drawn):
         return folder
-    # Before the first image, so that a killed run's images are known to be ours.
+    # Before the first image, so that a later call may replace the images of a killed one.
     _write_marker(folder, plan, complete=False)
     for path in drawn:
         path.unlink()
@@ -140,113 +144,115 @@ def draw_demo(
 
 
 def _check_arguments(plan: _Plan) -> None:
-    allowed = {
-        f"n_originals must be at least 1, got {plan.n_originals}": plan.n_originals >= 1,
-        f"n_copies must be 1 to {_MAX_COPIES}, got {plan.n_copies}": (
-            1 <= plan.n_copies <= _MAX_COPIES
-        ),
-        f"seed must not be negative, got {plan.seed}": plan.seed >= 0,
-        f"size must be (width, height), each at least {_MIN_SIDE} pixels, got {plan.size}": (
-            len(plan.size) == 2 and min(plan.size) >= _MIN_SIDE
-        ),
-    }
-    faults = [message for message, ok in allowed.items() if not ok]
+    faults = []
+    if plan.n_originals < 1:
+        faults.append(f"n_originals must be at least 1; got {plan.n_originals}.")
+    if not 1 <= plan.n_copies <= _MAX_COPIES:
+        faults.append(f"n_copies must be 1 to {_MAX_COPIES}; got {plan.n_copies}.")
+    if plan.seed < 0:
+        faults.append(f"seed must be at least 0; got {plan.seed}.")
+    if len(plan.size) != 2 or min(plan.size) < _MIN_SIDE:
+        faults.append(
+            f"size must be (width, height), each at least {_MIN_SIDE} pixels; got {plan.size}."
+        )
     if faults:
-        raise DataError(f"The demo set cannot be drawn: {'; '.join(faults)}.")
+        raise DataError(f"The demo images cannot be drawn: {' '.join(faults)}")
 
 
-def _slug(name: str) -> str:
+def _make_slug(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-def _turns(number: int, n_copies: int) -> list[Turn]:
-    """Choose distinct turns for an original: the untouched one, its mirror images, then others."""
-    turns = dict.fromkeys(_FIRST_TURNS)
+def _choose_rotations(number: int, n_copies: int) -> list[Rotation]:
+    """Choose distinct rotations for an original: none, then mirror images, then others."""
+    rotations = dict.fromkeys(_FIRST_ROTATIONS)
     for k in range(4 * _MAX_COPIES):
         if k % 2:
-            turn = Turn(90 * ((number + k) % 4), number % 2 == 1)
+            rotation = Rotation(90 * ((number + k) % 4), number % 2 == 1)
         else:
-            # Multiples of the golden angle never crowd, however many are asked for.
-            turn = Turn(int((number * 53 + k * 137.508) % 360), k % 4 == 2)
-        turns.setdefault(turn)
-    return list(turns)[:n_copies]
+            # Multiples of the golden angle are spread evenly, for any number of them.
+            rotation = Rotation(int((number * 53 + k * 137.508) % 360), k % 4 == 2)
+        rotations.setdefault(rotation)
+    return list(rotations)[:n_copies]
 
 
-# --- files ----------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------
 
 
-def _marker_text(plan: _Plan, *, complete: bool) -> str:
+def _make_marker_text(plan: _Plan, *, complete: bool) -> str:
     return json.dumps(asdict(plan) | {"complete": complete}) + "\n"
 
 
 def _write_marker(folder: Path, plan: _Plan, *, complete: bool) -> None:
-    write_text(folder / _MARKER, _marker_text(plan, complete=complete))
+    write_text(folder / _MARKER, _make_marker_text(plan, complete=complete))
 
 
 def _is_complete(folder: Path, plan: _Plan, drawn: list[Path]) -> bool:
     marker = folder / _MARKER
-    if not marker.is_file() or marker.read_bytes() != _marker_text(plan, complete=True).encode():
+    marker_text = _make_marker_text(plan, complete=True)
+    if not marker.is_file() or marker.read_bytes() != marker_text.encode():
         return False
     return {path.relative_to(folder).as_posix() for path in drawn} == set(plan.paths())
 
 
-def _drawn_files(folder: Path) -> list[Path]:
-    """Return the images that an earlier call left, refusing a folder with anything else."""
+def _list_drawn_files(folder: Path) -> list[Path]:
+    """List the images of an earlier call; raise `DataError` where the folder holds other files."""
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file. Name a new or empty folder for the demo images.")
-    files = list(_files(folder))
-    known = (folder / _MARKER).is_file()
-    foreign = [path for path in files if not (known and _is_ours(folder, path))]
+        raise DataError(f"{folder} is a file. Use a new or empty folder for the demo images.")
+    files = list(_walk_files(folder))
+    has_marker = (folder / _MARKER).is_file()
+    foreign = [path for path in files if not (has_marker and _is_drawn_file(folder, path))]
     if foreign:
         names = shortened([path.relative_to(folder).as_posix() for path in sorted(foreign)])
         raise DataError(
-            f"{folder} holds files that the demo did not draw: {names}. Nothing was changed. Name "
+            f"{folder} holds files that the demo did not draw: {names}. Nothing was changed. Use "
             "a new or empty folder, or move these files away."
         )
     return files
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield what stands in the folder, linked folders included, but for what may be ignored."""
+def _walk_files(folder: Path) -> Iterator[Path]:
+    """Yield the files and linked folders below the folder, except those that can be ignored."""
     for parent, folders, names in os.walk(folder):
         links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in names + links:
-            if name not in _HARMLESS and _MARKER not in name:
+            if name not in _IGNORED_NAMES and _MARKER not in name:
                 yield Path(parent, name)
 
 
-def _is_ours(folder: Path, path: Path) -> bool:
+def _is_drawn_file(folder: Path, path: Path) -> bool:
     species, _, name = path.relative_to(folder).as_posix().partition("/")
-    ours = bool(_OURS.fullmatch(name)) and name.startswith(f"{_slug(species)}_")
-    return ours and path.is_file() and not path.is_symlink()
+    if not _DRAWN_NAME.fullmatch(name) or not name.startswith(f"{_make_slug(species)}_"):
+        return False
+    return path.is_file() and not path.is_symlink()
 
 
 def _remove_empty_folders(folder: Path) -> None:
-    """Remove the folders of species that an older version drew."""
+    """Remove empty folders, such as those of species that an earlier version drew."""
     for child in folder.iterdir():
         if child.is_dir() and not any(child.iterdir()):
             child.rmdir()
 
 
-# --- images -------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------
 
 
 def _draw_original(folder: Path, plan: _Plan, number: int, species: int, individual: int) -> None:
-    # The spawn key makes every original a function of its own place, whatever the order.
+    # With the spawn key an original depends on its species and number, not on the order.
     seeds = np.random.SeedSequence(plan.seed, spawn_key=(species, individual))
     scene = draw_scene(SPECIES[species], np.random.default_rng(seeds), size=plan.size)
-    for name, turn in plan.copies(number, species):
-        _save(_framed(scene, turn, plan.size), folder / name)
+    for name, rotation in plan.copies(number, species):
+        _save(_cut_frame(scene, rotation, plan.size), folder / name)
 
 
-def _framed(scene: Image.Image, turn: Turn, size: tuple[int, int]) -> Image.Image:
-    """Turn the scene, mirror it, and cut the frame from its middle."""
-    quarters, rest = divmod(turn.degrees, 90)
+def _cut_frame(scene: Image.Image, rotation: Rotation, size: tuple[int, int]) -> Image.Image:
+    """Rotate the scene, mirror it, and cut the frame from its middle."""
+    quarters, rest = divmod(rotation.degrees, 90)
     if rest:
-        scene = scene.rotate(turn.degrees, Image.Resampling.BICUBIC)
+        scene = scene.rotate(rotation.degrees, Image.Resampling.BICUBIC)
     elif quarters:
         scene = scene.transpose(_QUARTERS[quarters - 1])
-    if turn.flipped:
+    if rotation.mirrored:
         scene = scene.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     half_width, half_height = (n * SUPERSAMPLING // 2 for n in size)
     middle = scene.width // 2

@@ -1,6 +1,7 @@
-"""The marks on a body: each function here makes a pattern of a species.
+"""Marks on a body: each function makes the pattern of a species.
 
-A pattern draws, for one individual, how strongly its colour covers each pixel: a field of 0 to 1.
+A pattern is a function that draws, for one individual, the strength of its colour in each pixel: a
+field of 0 to 1.
 """
 
 from __future__ import annotations
@@ -24,24 +25,24 @@ def bars(count: int, width: float, *, start: float = 0.1, end: float = 1.0) -> P
         t = (body.x - start + body.wobble * 0.018) / (end - start) * n + gen.uniform(-0.15, 0.15)
         within = (t > 0) & (t < n)
         fade = 1 - smoothstep(0.85, 1.35, body.v + body.wobble * 0.2)
-        return _lines(t, width, blur=0.1) * within * fade
+        return _draw_lines(t, width, blur=0.1) * within * fade
 
     return draw
 
 
 def stripes(count: int, width: float, *, bottom: float) -> Pattern:
-    """Lines along the body, from the back down to ``bottom`` (-1: the back, 1: the belly)."""
+    """Lines along the body, from the back down to `bottom` (-1: the back, 1: the belly)."""
 
     def draw(body: Body, gen: Gen) -> Field:
         t = (body.v + body.wobble * 0.06 + 0.95) / (bottom + 0.95) * count
         within = (t > 0) & (t < count) & (body.x > 0.2 + gen.uniform(-0.05, 0.05))
-        return _lines(t, width, blur=0.15) * within
+        return _draw_lines(t, width, blur=0.15) * within
 
     return draw
 
 
-def _lines(t: Field, width: float, *, blur: float) -> Field:
-    """Return one line in the middle of each unit of ``t``, covering the share ``width`` of it."""
+def _draw_lines(t: Field, width: float, *, blur: float) -> Field:
+    """Draw one line in the middle of each unit of `t`; it covers the share `width` of the unit."""
     away = np.abs(t - np.floor(t) - 0.5) * 2
     return smoothstep(1 - width - blur, 1 - width + blur, 1 - away)
 
@@ -49,7 +50,7 @@ def _lines(t: Field, width: float, *, blur: float) -> Field:
 def spots(
     pitch: float, radius: float, *, top: float = -1.0, bottom: float = 0.5, start: float = 0.0
 ) -> Pattern:
-    """Scattered round spots, one at most in each cell of a jittered grid."""
+    """Scattered round spots, at most one in each cell of a jittered grid."""
 
     def draw(body: Body, gen: Gen) -> Field:
         step = pitch * gen.uniform(0.85, 1.2)
@@ -77,7 +78,7 @@ def blotch(x: float, v: float, *, width: float, height: float) -> Pattern:
 
 
 def marbling(amount: float) -> Pattern:
-    """Clouds with sharp edges; the higher the amount (-1.5 to 1.5), the fewer."""
+    """Clouds with sharp edges; a higher amount (-1.5 to 1.5) gives fewer of them."""
 
     def draw(body: Body, gen: Gen) -> Field:
         grain = noise(gen, body.x.shape[0], cells=26) * 0.5

@@ -1,4 +1,4 @@
-"""The table of species. None of them exists."""
+"""The table of species. All are invented."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPECIES: tuple[Species, ...] = (
         tail=Tail(0.2, 0.17, 0.1),
         length=0.4,
         scales=0.03,
-        haunts=(1, 12, 1, 0, 0),
+        habitats=(1, 12, 1, 0, 0),
         light=(1.05, 1.12, 1.12),
     ),
     Species(
@@ -46,7 +46,7 @@ SPECIES: tuple[Species, ...] = (
         eye_radius=0.036,
         scales=0.032,
         gloss=0.5,
-        haunts=(0, 1, 1, 6, 8),
+        habitats=(0, 1, 1, 6, 8),
         light=(0.82, 0.78, 0.74),
     ),
     Species(
@@ -60,7 +60,7 @@ SPECIES: tuple[Species, ...] = (
         eye_radius=0.038,
         scales=0.032,
         gloss=0.5,
-        haunts=(0, 1, 1, 8, 6),
+        habitats=(0, 1, 1, 8, 6),
         light=(0.82, 0.78, 0.74),
     ),
     Species(
@@ -85,7 +85,7 @@ SPECIES: tuple[Species, ...] = (
         eye_radius=0.022,
         length=0.66,
         gloss=0.7,
-        haunts=(12, 1, 0, 1, 0),
+        habitats=(12, 1, 0, 1, 0),
         light=(1.12, 1.15, 1.05),
     ),
     Species(
@@ -108,7 +108,7 @@ SPECIES: tuple[Species, ...] = (
         tail=Tail(0.23, 0.14, -0.22, 0.7),
         pectoral=0.15,
         eyes=((0.13, -0.05),),
-        haunts=(1, 1, 2, 0, 12),
+        habitats=(1, 1, 2, 0, 12),
         light=(1.1, 0.98, 0.8),
     ),
     Species(
@@ -129,7 +129,7 @@ SPECIES: tuple[Species, ...] = (
         eye_radius=0.04,
         length=0.44,
         scales=0.04,
-        haunts=(2, 12, 1, 0, 0),
+        habitats=(2, 12, 1, 0, 0),
         light=(0.7, 0.8, 0.95),
     ),
     Species(
@@ -157,7 +157,7 @@ SPECIES: tuple[Species, ...] = (
         eye_radius=0.045,
         length=0.44,
         gills=False,
-        haunts=(1, 1, 12, 0, 0),
+        habitats=(1, 1, 12, 0, 0),
         light=(1.15, 1.12, 1.0),
     ),
     Species(
@@ -183,7 +183,7 @@ SPECIES: tuple[Species, ...] = (
         length=0.95,
         wave=0.045,
         gills=False,
-        haunts=(0, 2, 10, 0, 2),
+        habitats=(0, 2, 10, 0, 2),
         light=(0.68, 0.66, 0.6),
     ),
     Species(
@@ -210,7 +210,7 @@ SPECIES: tuple[Species, ...] = (
         curl=1.7,
         gills=False,
         feelers=0.5,
-        haunts=(1, 0, 1, 12, 1),
+        habitats=(1, 0, 1, 12, 1),
         light=(1.1, 1.1, 1.12),
     ),
     Species(
@@ -236,7 +236,7 @@ SPECIES: tuple[Species, ...] = (
         gloss=0.15,
         gills=False,
         whip=0.75,
-        haunts=(10, 0, 4, 0, 0),
+        habitats=(10, 0, 4, 0, 0),
         light=(0.66, 0.7, 0.76),
     ),
 )

@@ -1,11 +1,13 @@
-"""Bytes to upright RGB; every failure is a reason, never a substitute."""
+"""Decode image files to upright RGB; a file that cannot be decoded gives a reason.
+
+A reason is a short text for people. It stands in `images.csv` beside the rejected file.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import io
-import os
 import warnings
 from functools import cache
 from typing import NamedTuple
@@ -15,20 +17,22 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from fishfeat.errors import DataError
+from fishfeat.records import PathLike
 
 RGB = NDArray[np.uint8]
 
-# What shows through where an image is transparent: the colour of a page.
-BEHIND_TRANSPARENCY = (255, 255, 255)
+# Transparent pixels show this colour.
+BACKGROUND = (255, 255, 255)
 
-# Pillow's warnings (corrupt EXIF, very large) name no file; what matters becomes a reason here.
+# Pillow warns of corrupt EXIF data and of large images without naming the file. What matters
+# becomes a reason here.
 warnings.filterwarnings("ignore", module=r"PIL\b")
 
-
 TRUNCATED = "truncated: the file ends before the image does"
-HOPELESS = f"{TRUNCATED}, and nothing of it can be read"
+TRUNCATED_AND_EMPTY = f"{TRUNCATED}, and nothing of it can be decoded"
+_TRUNCATED_REASONS = (TRUNCATED, "truncated: the file ends before the picture does")  # 0.1.0
 
-# What makes an image upright, by its EXIF orientation.
+# EXIF orientation -> the operation that makes the image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -38,9 +42,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_END_OF_JPEG = b"\xff\xd9"
-# Formats that bytes of another kind do not begin like by chance.
-_TELLING = ("JPEG", "PNG", "GIF", "TIFF", "WEBP")
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+# What cameras and browsers write. Page description languages are left out.
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Formats whose first bytes are long enough that other files do not begin with them by chance.
+_FORMATS_WITH_SIGNATURE = ("JPEG", "PNG", "GIF", "TIFF", "WEBP")
 
 
 class UnreadableImage(DataError):
@@ -48,7 +54,15 @@ class UnreadableImage(DataError):
 
 
 class TruncatedImage(UnreadableImage):
-    """An image whose file ends too soon; what is there may be readable."""
+    """An image whose file ends too early; its first part may be readable."""
+
+
+def is_truncated_reason(reason: str) -> bool:
+    """Whether `reason` says that a file is truncated and that a part of it may be readable.
+
+    Reasons that earlier versions wrote are recognised.
+    """
+    return reason in _TRUNCATED_REASONS
 
 
 class Size(NamedTuple):
@@ -59,39 +73,39 @@ class Size(NamedTuple):
 
 
 def read_size(data: bytes) -> Size:
-    """Width and height from an image's header, without decoding it.
+    """Read width and height from an image's header, without decoding it.
 
     Raises
     ------
     UnreadableImage
-        The file is empty, no image, or too large.
+        The file is empty, is not an image, or is too large.
     """
-    with _opened(data) as image:
+    with _open_image(data) as image:
         return Size(*image.size)
 
 
-def decode(data: bytes, *, allow_truncated: bool = False, at_least: int = 0) -> RGB:
+def decode(data: bytes, *, allow_truncated: bool = False, min_side: int = 0) -> RGB:
     """Decode an image file.
 
-    The first frame of an animation or a document of several pages is taken; EXIF orientation is
-    applied, and where the EXIF data cannot be read the image stays as stored; transparency is
-    laid on white; 16-bit grey is scaled to 8 bits.
+    Of an animation or a document the first frame or page is decoded. EXIF orientation is applied;
+    where the EXIF data cannot be read the image stays as stored. Transparent pixels become white.
+    16-bit grey is scaled to 8 bits.
 
-    Colours are what `Image.convert("RGB")` makes of them, as in the images that the pretrained
-    networks have seen: embedded ICC profiles are not applied, whether the image is RGB (Display
-    P3, Adobe RGB) or CMYK, and a broken profile does no harm. The four channels of a JPEG are
-    taken as inverted with or without Adobe's marker, as by browsers.
+    Colours are those of `Image.convert("RGB")`, as in the images that the pretrained networks
+    have seen. Embedded ICC profiles are not applied, neither to RGB (Display P3, Adobe RGB) nor to
+    CMYK images, and a broken profile has no effect. The four channels of a JPEG count as inverted
+    with or without Adobe's marker, as in browsers.
 
     Parameters
     ----------
     data
         The file's bytes.
     allow_truncated
-        Take what is there of a JPEG, PNG, GIF, BMP, PPM or uncompressed TIFF whose file ends too
-        soon; the rest is grey, black or, in images with transparency, white.
-    at_least
-        Where it is not 0, a larger JPEG may be halved up to three times while it is decoded, as
-        long as both its sides keep so many pixels: four times as fast for 12 megapixels.
+        Decode the first part of a JPEG, PNG, GIF, BMP, PPM or uncompressed TIFF whose file ends
+        too early. The rest is grey, black or, in images with transparency, white.
+    min_side
+        If it is not 0, a larger JPEG may be halved up to three times while it is decoded, as long
+        as both sides keep at least `min_side` pixels. This is four times as fast for 12 megapixels.
 
     Returns
     -------
@@ -101,73 +115,71 @@ def decode(data: bytes, *, allow_truncated: bool = False, at_least: int = 0) -> 
     Raises
     ------
     TruncatedImage
-        The file ends too soon, and nothing of it may or can be used.
+        The file ends too early, and its first part may not or cannot be used.
     UnreadableImage
-        The bytes cannot be decoded; the message says why. Damage inside a JPEG's or a BMP's
-        pixels is not found: these formats have no checksum, and Pillow passes on neither libjpeg's
-        warnings nor their number.
+        The bytes cannot be decoded; the message is the reason. Damage inside the pixels of a JPEG
+        or BMP is not noticed: these formats have no checksum, and Pillow passes on neither
+        libjpeg's warnings nor their number.
     """
-    with _opened(data) as image:
+    with _open_image(data) as image:
         try:
-            _check_end(image, data)
-            if at_least:
-                image.draft(None, (at_least, at_least))
+            _check_jpeg_end(image, data)
+            if min_side:
+                image.draft(None, (min_side, min_side))
             image.load()
-            return _upright_rgb(image)
-        except Exception as error:  # Pillow's plugins raise whatever their parsers meet
-            failure = _unreadable(error)
-            if not (allow_truncated and isinstance(failure, TruncatedImage)):
-                raise failure from error
-    return _half_read(data)
+            return _to_upright_rgb(image)
+        except Exception as error:  # Pillow's plugins raise many types
+            reason = _describe_failure(error)
+            if not (allow_truncated and isinstance(reason, TruncatedImage)):
+                raise reason from error
+    return _decode_truncated(data)
 
 
-def _check_end(image: ImageFile.ImageFile, data: bytes) -> None:
-    """Find the JPEG whose rest a failed copy left as zeros: they decode to grey, without an error.
+def _check_jpeg_end(image: ImageFile.ImageFile, data: bytes) -> None:
+    """Raise `TruncatedImage` where a JPEG has no end marker.
 
-    The search begins behind the header, which may hold a whole JPEG as a thumbnail.
+    A failed copy may leave zeros in place of the rest. They decode to grey without an error. The
+    search begins after the header, because the header may hold a whole JPEG as a thumbnail.
     """
     if image.format not in ("JPEG", "MPO") or image.fp is None:
         return
-    if data.rfind(_END_OF_JPEG, image.fp.tell()) < 0:
+    if data.rfind(_JPEG_END, image.fp.tell()) < 0:
         raise TruncatedImage(TRUNCATED)
 
 
-def _half_read(data: bytes) -> RGB:
-    """What stands in a file that ends too soon.
+def _decode_truncated(data: bytes) -> RGB:
+    """Decode the first part of a file that ends too early.
 
-    Pillow's LOAD_TRUNCATED_IMAGES would do so for the whole process, in threads too that are told
-    to be strict.
+    Pillow's LOAD_TRUNCATED_IMAGES does the same, but for the whole process and all its threads.
     """
-    # Without its end marker libjpeg keeps the last rows, of a progressive image everything.
-    whole = data + _END_OF_JPEG if data.startswith(b"\xff\xd8") else data
-    with _opened(whole) as image:
+    # Without its end marker libjpeg drops the last rows, and of a progressive image everything.
+    completed = data + _JPEG_END if data.startswith(_JPEG_START) else data
+    with _open_image(completed) as image:
         try:
             with contextlib.suppress(OSError):
                 image.load()
-            # The rows decoded so far stand in the image; no tiles means that no more will come.
+            # The decoded rows are in the image. Without tiles Pillow expects no more of them.
             image.tile = []
-            rgb = _upright_rgb(image)
+            rgb = _to_upright_rgb(image)
         except Exception as error:
-            raise TruncatedImage(HOPELESS) from error
+            raise TruncatedImage(TRUNCATED_AND_EMPTY) from error
     if (rgb == rgb[0, 0]).all():
-        raise TruncatedImage(HOPELESS)
+        raise TruncatedImage(TRUNCATED_AND_EMPTY)
     return rgb
 
 
-def read_image(
-    path: str | os.PathLike[str], *, allow_truncated: bool = False, at_least: int = 0
-) -> RGB:
+def read_image(path: PathLike, *, allow_truncated: bool = False, min_side: int = 0) -> RGB:
     """Read and decode one file: uint8 (height, width, 3); see `decode`."""
-    return decode(read_bytes(path), allow_truncated=allow_truncated, at_least=at_least)
+    return decode(read_bytes(path), allow_truncated=allow_truncated, min_side=min_side)
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The file's bytes.
+def read_bytes(path: PathLike) -> bytes:
+    """Read the bytes of a file.
 
     Raises
     ------
     UnreadableImage
-        The file cannot be opened; the message says why.
+        The file cannot be opened; the message is the reason.
     """
     try:
         with open(path, "rb") as file:
@@ -177,46 +189,48 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 
 
 @cache
-def _formats() -> tuple[str, ...]:
-    """What a camera or a browser writes and this Pillow reads; no page description languages."""
+def _list_formats() -> tuple[str, ...]:
+    """The formats of `_FORMATS` that this Pillow reads."""
     Image.init()
-    _quiet_libtiff()
-    wanted = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
-    return tuple(name for name in wanted if name in Image.OPEN)
+    _silence_libtiff()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
-def _quiet_libtiff() -> None:
-    """Keep libtiff from writing its errors on the terminal, past Python; Pillow raises them too."""
+def _silence_libtiff() -> None:
+    """Stop libtiff from writing its errors on the terminal; Pillow raises them too."""
     from PIL import _imaging
 
-    with contextlib.suppress(AttributeError, OSError):  # it may be linked so that it has no names
+    # Some builds of Pillow link libtiff without these names.
+    with contextlib.suppress(AttributeError, OSError):
         library = ctypes.CDLL(_imaging.__file__)
         library.TIFFSetErrorHandler(None)
         library.TIFFSetWarningHandler(None)
 
 
-def _opened(data: bytes) -> ImageFile.ImageFile:
+def _open_image(data: bytes) -> ImageFile.ImageFile:
     if not data:
         raise UnreadableImage("empty file")
     try:
-        return Image.open(io.BytesIO(data), formats=_formats())
+        return Image.open(io.BytesIO(data), formats=_list_formats())
     except UnidentifiedImageError as error:
-        raise UnreadableImage(_unidentified(data)) from error
+        raise UnreadableImage(_describe_unidentified(data)) from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage("too large: more than 178 megapixels") from error
     except Exception as error:
-        raise _unreadable(error) from error
+        raise _describe_failure(error) from error
 
 
-def _unidentified(data: bytes) -> str:
-    for name in _TELLING:
-        accept = Image.OPEN[name][1] if name in _formats() else None
-        if accept and accept(data[:16]) is True:
+def _describe_unidentified(data: bytes) -> str:
+    for name in _FORMATS_WITH_SIGNATURE:
+        if name not in _list_formats():
+            continue
+        accepts = Image.OPEN[name][1]
+        if accepts and accepts(data[:16]) is True:
             return f"broken: the {name} header cannot be read"
-    return "not an image in a format that is known"
+    return "not an image in a supported format"
 
 
-def _unreadable(error: Exception) -> UnreadableImage:
+def _describe_failure(error: Exception) -> UnreadableImage:
     text = " ".join(str(error).split()) or type(error).__name__
     # Pillow has no type for it: 'image file is truncated', 'Truncated File Read', 'Truncated data'.
     if "truncated" in text.lower():
@@ -224,45 +238,58 @@ def _unreadable(error: Exception) -> UnreadableImage:
     return UnreadableImage(f"broken: {text}")
 
 
-def _upright_rgb(image: ImageFile.ImageFile) -> RGB:
-    turn = _turn(image)
-    return np.ascontiguousarray(_rgb(image if turn is None else image.transpose(turn)))
+def _to_upright_rgb(image: ImageFile.ImageFile) -> RGB:
+    transpose = _read_transpose(image)
+    upright = image if transpose is None else image.transpose(transpose)
+    return np.ascontiguousarray(_to_rgb(upright))
 
 
-def _turn(image: ImageFile.ImageFile) -> Image.Transpose | None:
-    """What EXIF asks for; nothing where it cannot be read, which the pixels can be all the same.
+def _read_transpose(image: ImageFile.ImageFile) -> Image.Transpose | None:
+    """The operation that EXIF asks for; None where it asks for none or cannot be read.
 
-    `ImageOps.exif_transpose` fails there, and copies the image where there is nothing to turn.
+    `ImageOps.exif_transpose` raises on broken EXIF data, although the pixels may be good. It also
+    copies images that are upright already.
     """
     try:
         return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
+    except Exception:  # Pillow raises many types
         return None
 
 
-def _rgb(image: Image.Image) -> RGB:
+def _to_rgb(image: Image.Image) -> RGB:
     if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return _grey_to_rgb(np.asarray(image), image.info.get("transparency"))
+        return _scale_grey(np.asarray(image), image.info.get("transparency"))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        behind = Image.new("RGBA", image.size, (*BEHIND_TRANSPARENCY, 255))
-        image = Image.alpha_composite(behind, image)
-    # Conversion copies what is RGB already.
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
+        image = Image.alpha_composite(background, image)
+    if image.mode != "RGB":  # `convert` would copy an RGB image
+        image = image.convert("RGB")
+    return np.asarray(image)
 
 
-def _grey_to_rgb(grey: NDArray[np.generic], transparent: int | None = None) -> RGB:
-    """Scale deep grey to 8 bits; Pillow's own conversion clips at 255 instead."""
+def _scale_grey(grey: NDArray[np.generic], transparent: int | None = None) -> RGB:
+    """Scale grey of more than 8 bits to RGB; Pillow's own conversion clips at 255."""
     values = grey.astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("some pixels are not finite")
     if values.max() > 65535:
         raise ValueError(f"pixels up to {values.max():g}, where white is 65535 at most")
-    # 32-bit integers hold 16-bit data (Pillow opens 16-bit PNG so); floats are 0 to 1 or 0 to 255.
-    full = 65535 if values.max() > 255 else 255 if values.max() > 1 else 1
-    if grey.dtype.kind in "iu" and grey.dtype.itemsize == 2:
-        full = 65535
-    eight = np.clip(values * (255 / full), 0, 255).round().astype(np.uint8)
+    white = _guess_white(grey.dtype, float(values.max()))
+    eight_bits = np.clip(values * (255 / white), 0, 255).round().astype(np.uint8)
     if transparent is not None:
-        eight[values == transparent] = BEHIND_TRANSPARENCY[0]
-    return np.repeat(eight[:, :, None], 3, axis=2)
+        eight_bits[values == transparent] = BACKGROUND[0]
+    return np.repeat(eight_bits[:, :, None], 3, axis=2)
+
+
+def _guess_white(dtype: np.dtype[np.generic], largest: float) -> int:
+    """The value of white.
+
+    32-bit integers hold 16-bit data, because Pillow opens 16-bit PNGs so. Floats run from 0 to 1
+    or from 0 to 255.
+    """
+    if dtype.kind in "iu" and dtype.itemsize == 2:
+        return 65535
+    if largest > 255:
+        return 65535
+    return 255 if largest > 1 else 1

@@ -1,29 +1,43 @@
-"""Folder or CSV to an image set: every file listed, hashed and measured once."""
+"""Scan a data set: list its files, hash and measure each, and make an image set of them."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
 from fishfeat.images.grouping.rules import group_by_column, group_images, parse_rules
-from fishfeat.images.labels import chosen, clean_names, merged, read_merge
-from fishfeat.images.sources.listing import Entry, Listing, list_data
+from fishfeat.images.labels import choose_names, clean_names, merge_names, read_merge_table
+from fishfeat.images.sources.entries import Entry, Listing
+from fishfeat.images.sources.listing import list_data
 from fishfeat.options import ScanOptions
-from fishfeat.records import UNLABELLED, ImageSet, OnProgress, Rejected
+from fishfeat.records import UNLABELLED, ImageSet, OnProgress, PathLike, Rejected
 
 _CHUNK = 64
+_DEFAULTS = ScanOptions()
 
 
 class FileFacts(NamedTuple):
-    """What one look at a file tells; `reason` is '' where it opens as an image."""
+    """What is known of one file.
+
+    Attributes
+    ----------
+    n_bytes, mtime_ns
+        Size in bytes, and time of the last change in ns.
+    digest
+        SHA-256 of the bytes, hexadecimal; '' where they cannot be read.
+    width, height
+        Size in pixels, as stored.
+    reason
+        Why the file is no image; '' for an image.
+    """
 
     n_bytes: int = 0
     mtime_ns: int = 0
@@ -34,8 +48,8 @@ class FileFacts(NamedTuple):
 
 
 def scan(
-    data: str | os.PathLike[str],
-    options: ScanOptions | None = None,
+    data: PathLike,
+    options: ScanOptions = _DEFAULTS,
     *,
     known: ImageSet | None = None,
     on_progress: OnProgress | None = None,
@@ -45,106 +59,109 @@ def scan(
     Parameters
     ----------
     data
-        A folder of class folders (the label is the folder next to the image; folders called
-        train, val, test or alike above it become parts), or a CSV with the columns `path` (or
-        `file_name`) and `label`, and optionally `group` and `part`.
-    include, exclude
-        Globs over the path or, without a slash, over each folder and file name. Mask folders
-        ('<class> GT' beside '<class>') are left out unless `include` is given.
-    class_pattern
-        Regular expression that finds the class name in the folder's name.
-    merge
-        Class -> what it is merged into, as a mapping or a CSV of two columns; applied after
-        `class_pattern`.
-    only, drop
-        Class names, cleaned and merged, to keep or to leave out.
-    group_by
-        Rules that say what belongs together, as in `group_images`; none is the CSV's column
-        `group`, where it has one. 'duplicates' and 'auto' need what comes after scanning.
-    group_pattern
-        Short for one more rule, 'pattern:REGEX': a regular expression over the path that finds
-        what an image belongs to.
+        A folder of class folders, or a CSV. In a folder, the label of an image is the folder that
+        holds it, and folders called train, val, test or alike become parts. A CSV has the columns
+        `path` (or `file_name`) and `label`, and optionally `group` and `part`.
+    options
+        Which files are images of the data set, their classes and their groups. An option that is
+        None is off. The rules 'duplicates' and 'auto' of `group_by` need features and cannot be
+        applied here. `allow_truncated` has no effect: a scan reads headers and decodes no pixels,
+        so truncated files are found later, by `fishfeat.extract`.
     known
-        The same data set as listed before: files of unchanged size and time are not read again.
+        The image set of an earlier scan. Files whose size and time have not changed are not read
+        again.
     on_progress
         Called with (done, total) files.
+
+    Returns
+    -------
+    ImageSet
+        The images sorted by key. Files that cannot be used are in `rejected`, each with its reason.
 
     Raises
     ------
     DataError
-        No images, or patterns, tables and class names that do not fit the data.
+        There are no images, or an option does not fit the data.
     """
-    options = options or ScanOptions()
     rules = parse_rules(options.group_by or ())
     column = next((rule.value for rule in rules if rule.kind == "column"), "")
     listing = list_data(
-        data, include=options.include or (), exclude=options.exclude or (), group_column=column
+        data,
+        include=options.include or (),
+        exclude=options.exclude or (),
+        group_column=column,
     )
-    entries = _relabelled(
-        listing.entries,
-        options.class_pattern,
-        options.merge,
-        list(options.only or ()),
-        list(options.drop or ()),
-    )
-    facts = _look_at_all(listing._replace(entries=entries), known, on_progress)
-    images = _assembled(listing, entries, facts)
+    listing = listing._replace(entries=_apply_class_options(listing.entries, options))
+    facts = _examine_files(listing, known, on_progress)
+    images = _make_image_set(listing, facts)
     return group_images(images, rules)
 
 
-def _relabelled(
-    entries: list[Entry],
-    class_pattern: str | None,
-    merge: str | os.PathLike[str] | Mapping[str, str] | None,
-    only: list[str],
-    drop: list[str],
-) -> list[Entry]:
-    names = sorted({entry.label for entry in entries} - {""})
-    final = clean_names(names, class_pattern) if class_pattern else {name: name for name in names}
-    if merge is not None:
-        table = merge if isinstance(merge, Mapping) else read_merge(merge)
-        mapped = merged(sorted(set(final.values())), table)
-        final = {name: mapped[cleaned] for name, cleaned in final.items()}
-    keep = chosen(sorted(set(final.values())), only=only, drop=drop)
-    final |= {"": ""}
-    relabelled = [entry._replace(label=final[entry.label]) for entry in entries]
-    # Images without a label stay: they can be embedded, and --only speaks of classes.
-    return [entry for entry in relabelled if entry.label in keep or not (entry.label or only)]
+def _apply_class_options(entries: list[Entry], options: ScanOptions) -> list[Entry]:
+    """Apply `class_pattern`, `merge`, `only` and `drop`, in this order."""
+    labels = sorted({entry.label for entry in entries} - {""})
+    name_of = {label: label for label in labels}
+    if options.class_pattern:
+        name_of = clean_names(labels, options.class_pattern)
+    if options.merge is not None:
+        table = options.merge
+        if not isinstance(table, Mapping):
+            table = read_merge_table(table)
+        merged = merge_names(sorted(set(name_of.values())), table)
+        name_of = {label: merged[name] for label, name in name_of.items()}
+    names = sorted(set(name_of.values()))
+    chosen = choose_names(names, only=options.only or (), drop=options.drop or ())
+    if not options.only:
+        chosen.add("")  # images without a label can be embedded
+    renamed = [entry._replace(label=name_of.get(entry.label, "")) for entry in entries]
+    return [entry for entry in renamed if entry.label in chosen]
 
 
-def _look_at_all(
+# --- files ----------------------------------------------------------------------------------
+
+
+def _examine_files(
     listing: Listing, known: ImageSet | None, on_progress: OnProgress | None
 ) -> list[FileFacts]:
-    before = _facts_of(known) if known is not None and known.root == listing.root else {}
-    paths = [(entry.key, os.path.join(listing.root, entry.key)) for entry in listing.entries]
-    chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
+    """Facts of each entry's file, in the order of the entries."""
+    earlier: dict[str, FileFacts] = {}
+    if known is not None and known.root == listing.root:
+        earlier = _collect_facts(known)
+
+    def examine_chunk(entries: Sequence[Entry]) -> list[FileFacts]:
+        root = listing.root
+        return [_examine(os.path.join(root, e.key), earlier.get(e.key)) for e in entries]
+
+    entries = listing.entries
+    chunks = [entries[start : start + _CHUNK] for start in range(0, len(entries), _CHUNK)]
     facts: list[FileFacts] = []
     # Reading and hashing release the interpreter lock, so threads are enough.
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
-        for found in pool.map(lambda chunk: [_look(p, before.get(k)) for k, p in chunk], chunks):
-            facts += found
+        for chunk_facts in pool.map(examine_chunk, chunks):
+            facts += chunk_facts
             if on_progress is not None:
-                on_progress(len(facts), len(paths))
+                on_progress(len(facts), len(entries))
     return facts
 
 
-def _facts_of(images: ImageSet) -> dict[str, FileFacts]:
+def _collect_facts(images: ImageSet) -> dict[str, FileFacts]:
+    """Key -> facts of the images and of the rejected files of an earlier scan."""
     columns = (images.n_bytes, images.mtime_ns, images.digest, images.width, images.height)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     facts = {key: FileFacts(*row) for key, row in zip(images.keys.tolist(), rows, strict=True)}
-    for lost in images.rejected:
-        facts[lost.key] = FileFacts(lost.n_bytes, lost.mtime_ns, lost.digest, reason=lost.reason)
+    for file in images.rejected:
+        facts[file.key] = FileFacts(file.n_bytes, file.mtime_ns, file.digest, reason=file.reason)
     return facts
 
 
-def _look(path: str, before: FileFacts | None) -> FileFacts:
+def _examine(path: str, earlier: FileFacts | None) -> FileFacts:
     try:
-        found = os.stat(path)
-        if reason := _no_file(found.st_mode):
+        status = os.stat(path)
+        if reason := _describe_special_file(status.st_mode):
             return FileFacts(reason=reason)
-        n_bytes, mtime_ns = found.st_size, found.st_mtime_ns
-        if before and before.digest and (before.n_bytes, before.mtime_ns) == (n_bytes, mtime_ns):
-            return before
+        n_bytes, mtime_ns = status.st_size, status.st_mtime_ns
+        if earlier and earlier.digest and earlier[:2] == (n_bytes, mtime_ns):
+            return earlier
         data = read_bytes(path)
     except (OSError, UnreadableImage) as error:
         return FileFacts(reason=(getattr(error, "strerror", None) or str(error)).lower())
@@ -155,8 +172,8 @@ def _look(path: str, before: FileFacts | None) -> FileFacts:
         return FileFacts(n_bytes, mtime_ns, digest, reason=str(error))
 
 
-def _no_file(mode: int) -> str:
-    """Why it must not be opened: a pipe waits for a writer, /dev/zero never ends."""
+def _describe_special_file(mode: int) -> str:
+    """Why a file must not be opened: a pipe waits for a writer, /dev/zero never ends."""
     if stat.S_ISFIFO(mode):
         return "a pipe, not a file"
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
@@ -164,46 +181,51 @@ def _no_file(mode: int) -> str:
     return ""
 
 
-def _assembled(listing: Listing, entries: list[Entry], facts: list[FileFacts]) -> ImageSet:
-    pairs = list(zip(entries, facts, strict=True))
-    good = [(entry, fact) for entry, fact in pairs if not fact.reason]
-    rejected = tuple(_rejected(entry, fact) for entry, fact in pairs if fact.reason)
-    if not good:
-        reasons = [f"{lost.key}: {lost.reason}" for lost in rejected]
+# --- the image set --------------------------------------------------------------------------
+
+
+def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
+    usable: list[tuple[Entry, FileFacts]] = []
+    rejected: list[Rejected] = []
+    for entry, file in zip(listing.entries, facts, strict=True):
+        if file.reason:
+            rejected.append(
+                Rejected(
+                    key=entry.key,
+                    reason=file.reason,
+                    label=entry.label,
+                    n_bytes=file.n_bytes,
+                    mtime_ns=file.mtime_ns,
+                    digest=file.digest,
+                )
+            )
+        else:
+            usable.append((entry, file))
+    if not usable:
+        reasons = [f"{file.key}: {file.reason}" for file in rejected]
         raise DataError(
-            f"None of {len(entries)} files below {listing.root} can be used: {shortened(reasons)}."
+            f"None of {len(facts)} files below {listing.root} can be used: {shortened(reasons)}."
         )
-    return _image_set(listing, good, rejected)
-
-
-def _image_set(
-    listing: Listing, good: list[tuple[Entry, FileFacts]], rejected: tuple[Rejected, ...]
-) -> ImageSet:
-    labels = [entry.label for entry, _ in good]
-    class_names = sorted(set(labels) - {""})
-    index = {name: i for i, name in enumerate(class_names)} | {"": UNLABELLED}
-    parts = [entry.part for entry, _ in good]
+    entries = [entry for entry, _ in usable]
+    files = [file for _, file in usable]
+    class_names = sorted({entry.label for entry in entries} - {""})
+    class_index = {name: i for i, name in enumerate(class_names)} | {"": UNLABELLED}
+    part = None
+    if any(entry.part for entry in entries):
+        part = np.array([entry.part for entry in entries], str)
     images = ImageSet(
         name=listing.name,
         root=listing.root,
-        keys=np.array([entry.key for entry, _ in good], str),
-        y=np.array([index[label] for label in labels], np.int64),
+        keys=np.array([entry.key for entry in entries], str),
+        y=np.array([class_index[entry.label] for entry in entries], np.int64),
         class_names=np.array(class_names, str),
-        digest=np.array([fact.digest for _, fact in good], str),
-        **_numbers(fact for _, fact in good),
-        part=np.array(parts, str) if any(parts) else None,
-        rejected=rejected,
+        digest=np.array([file.digest for file in files], str),
+        n_bytes=np.array([file.n_bytes for file in files], np.int64),
+        mtime_ns=np.array([file.mtime_ns for file in files], np.int64),
+        width=np.array([file.width for file in files], np.int64),
+        height=np.array([file.height for file in files], np.int64),
+        part=part,
+        rejected=tuple(rejected),
         notes=tuple(listing.notes),
     )
-    return group_by_column(images, [entry.group for entry, _ in good])
-
-
-def _numbers(facts: Iterable[FileFacts]) -> dict[str, Any]:
-    rows: Iterator[tuple[int, ...]] = ((f.n_bytes, f.mtime_ns, f.width, f.height) for f in facts)
-    table = np.array(list(rows), np.int64).reshape(-1, 4)
-    names = ("n_bytes", "mtime_ns", "width", "height")
-    return {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(names)}
-
-
-def _rejected(entry: Entry, fact: FileFacts) -> Rejected:
-    return Rejected(entry.key, fact.reason, entry.label, fact.n_bytes, fact.mtime_ns, fact.digest)
+    return group_by_column(images, [entry.group for entry in entries])

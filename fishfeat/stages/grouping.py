@@ -172,7 +172,7 @@ def _choose_rules(hints: Sequence[GroupingHint]) -> tuple[Rule, ...]:
 
 def _log_hints(hints: Sequence[GroupingHint]) -> None:
     for hint in hints:
-        log.warning("%s", hint)
+        log.warning("%s", hint.finding())
     if hints:
         log.warning(
             "`--group-by auto` applies these hints. `--group-by none` says that the images are "

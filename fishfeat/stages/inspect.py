@@ -169,12 +169,12 @@ def _format_option(name: str, value: Any) -> str:
 
 def _select_known(dataset: Dataset, options: ScanOptions) -> ImageSet | None:
     """The last listing, without rejected files that would not be rejected now."""
-    from fishfeat.images.decode import TRUNCATED
+    from fishfeat.images.decode import is_truncated_reason
 
     known = dataset.images
     if known is None or not options.allow_truncated:
         return known
-    rejected = tuple(file for file in known.rejected if file.reason != TRUNCATED)
+    rejected = tuple(file for file in known.rejected if not is_truncated_reason(file.reason))
     return dataclasses.replace(known, rejected=rejected)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fishfeat.checks import Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.errors import DataError, ModelError, did_you_mean, shortened
-from fishfeat.images.sources.listing import walk
+from fishfeat.images.sources.class_folders import walk_images
 from fishfeat.models import Prediction, load_model, model_name
 from fishfeat.records import PathLike, Run
 from fishfeat.stages.dataset import read_current
@@ -77,7 +77,7 @@ def predict_images(
 
 def _list_files(path: Path) -> list[str]:
     if path.is_dir():
-        return [str(path / key) for key in sorted(walk(path))]
+        return [str(path / key) for key in sorted(walk_images(path))]
     return [str(path)]
 
 

@@ -15,7 +15,7 @@ from fishfeat.classify.validation.learning_curve import Curve
 from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.errors import CacheError, FishfeatError
 from fishfeat.files import json_digest, read_json, safe_name, write_arrays, write_json
-from fishfeat.images.labels import clean_names, merged, read_merge
+from fishfeat.images.labels import clean_names, merge_names, read_merge_table
 from fishfeat.images.sources.listing import list_data
 from fishfeat.options import MapMethod
 from fishfeat.records import Features, Run
@@ -153,8 +153,8 @@ def find_merge(dataset: Dataset) -> dict[str, str] | None:
         if options.class_pattern:
             names = sorted(set(clean_names(names, options.class_pattern).values()))
         merge = options.merge
-        table = merge if isinstance(merge, dict) else read_merge(merge)  # type: ignore[arg-type]
-        return merged(names, table)
+        table = merge if isinstance(merge, dict) else read_merge_table(merge)  # type: ignore[arg-type]
+        return merge_names(names, table)
     except FishfeatError as error:
         log.warning("The active merge cannot be read: %s", error)
         return None

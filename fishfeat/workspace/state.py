@@ -41,8 +41,8 @@ class SavedHint:
 
     rule: str
     n_groups: int
-    n_looked_at: int
-    leak: float
+    n_images: int
+    related_share: float
 
 
 @dataclass(frozen=True)

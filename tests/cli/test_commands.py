@@ -254,22 +254,21 @@ def test_fit_takes_rules_united_and_keeps_them(run, copied):
 
 def test_a_leak_nobody_named_is_said_and_auto_mends_it(run, said, copied):
     told = said("extract", copied, *TINY)
-    assert "have one at least" in told
-    assert "--group-by 'duplicates' mends it" in told
-    assert "would have a sibling in training" in said("fit", "--clf", "dummy", "--cv", 3)
+    assert "`--group-by 'duplicates'`" in told
+    assert "near-duplicates" in said("fit", "--clf", "dummy", "--cv", 3)
     silenced = said("fit", "--clf", "dummy", "--cv", 3, "--group-by", "none")
-    assert "sibling" not in silenced
+    assert "near-duplicates" not in silenced
     assert "No groups are known" not in silenced
-    assert "sibling" not in said("extract")
+    assert "near-duplicates" not in said("extract")
     assert "auto takes duplicates" in said("fit", "--clf", "dummy", "--cv", 3, "--group-by", "auto")
     assert run("--json", "inspect")["n_groups"] == 16
 
 
 def test_a_number_in_the_names_is_said_and_auto_groups_by_it(run, said, fish):
     told = said("extract", fish, *TINY)
-    assert r"--group-by 'pattern:fish_(\d+)_' mends it" in told
+    assert r"`--group-by 'pattern:fish_(\d+)_'`" in told
     assert run("--json", "extract", "--group-by", "auto")["n_groups"] == 12
-    assert r"`fish_(\d+)_` finds the same" in run("--json", "inspect")["grouping"]
+    assert r"`fish_(\d+)_`" in run("--json", "inspect")["grouping"]
 
 
 def test_duplicates_before_there_are_features_say_when_they_are_looked_for(run, said, copied):

@@ -1,4 +1,4 @@
-"""The demo set: what is drawn, under which names, and what is left alone."""
+"""The demo images: their names and pixels, and files that drawing leaves alone."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_killed_run_is_drawn_again(drawn, tmp_path, monkeypatch):
         return Image.new("RGB", (24, 18))
 
     with monkeypatch.context() as patch:
-        patch.setattr("fishfeat.demo.drawing._framed", killed)
+        patch.setattr("fishfeat.demo.drawing._cut_frame", killed)
         with pytest.raises(KeyboardInterrupt):
             draw_demo(tmp_path / "demo", **SMALL)
     assert len(images(tmp_path / "demo")) == 4

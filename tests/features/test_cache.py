@@ -18,6 +18,7 @@ from fishfeat.features.cache import FeatureCache, open_writer, select_features
 from fishfeat.features.specs import make_spec
 from fishfeat.files import safe_name
 from fishfeat.images.scan import scan
+from fishfeat.options import ScanOptions
 
 SPEC = make_spec("resnet18")
 DIM = 7
@@ -213,7 +214,7 @@ def test_reserved_blocks_are_released(tmp_path):
 def test_selected_features_have_the_labels_of_the_image_set_and_the_vectors_of_the_file(
     folder, tmp_path
 ):
-    images = scan(folder, group_pattern=r"fish_(\d+)_")
+    images = scan(folder, ScanOptions(group_by=(r"pattern:fish_(\d+)_",)))
     path = tmp_path / "x.h5"
     with open_writer(path, SPEC, "f" * 64, DIM) as writer:
         writer.append(images.digest[::-1].tolist(), images.keys.tolist(), vectors(0, len(images)))
@@ -221,7 +222,7 @@ def test_selected_features_have_the_labels_of_the_image_set_and_the_vectors_of_t
     assert np.array_equal(features.X, vectors(0, len(images))[::-1])
     assert np.array_equal(features.y, images.y)
     assert np.array_equal(features.groups, images.groups)
-    merged = select_features(scan(folder, merge={"bass": "fish", "bream": "fish"}), path)
+    merged = select_features(scan(folder, ScanOptions(merge={"bass": "fish", "bream": "fish"})), path)
     assert merged.class_names.tolist() == ["fish"]
 
 

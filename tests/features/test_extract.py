@@ -13,7 +13,7 @@ from fishfeat.features.extract import _describe_forecast, extract
 from fishfeat.features.runtimes import make_runtime_config, prepare_runner
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
-from fishfeat.options import EngineOptions
+from fishfeat.options import EngineOptions, ScanOptions
 from fishfeat.workspace import Workspace
 
 
@@ -90,7 +90,7 @@ def test_moving_renaming_and_merging_embed_nothing(folder, tmp_path, backbone, b
     (folder / "bream").rename(folder / "gilthead")
     (folder / "bass" / "fish_00_0.png").rename(folder / "gilthead" / "other name.png")
     after = extract(
-        scan(folder, merge={"bass": "any", "gilthead": "any"}), backbone, cache=tmp_path
+        scan(folder, ScanOptions(merge={"bass": "any", "gilthead": "any"})), backbone, cache=tmp_path
     )
     assert batch_sizes == []
     assert after.class_names.tolist() == ["any"]

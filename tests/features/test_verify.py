@@ -1,3 +1,5 @@
+from fishfeat.options import ScanOptions
+
 """Faults of feature files are reported with their fix; unused rows can be pruned."""
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ def test_missing_left_out_and_vanished_images_are_counted(dataset, folder):
     (folder / "bass" / "fish_00_0.png").unlink()  # vanished
     Image.new("RGB", (9, 9), "blue").save(folder / "bass" / "fish_00_1.png")  # changed
     (folder / "bass" / "fish_01_2.png").rename(folder / "bass" / "renamed.png")
-    images = scan(folder, drop=["bream"])
+    images = scan(folder, ScanOptions(drop=("bream",)))
     report = check(dataset, images)
     assert report.faults == []
     assert (report.n_missing, report.n_left_out, report.n_vanished) == (2, 6, 2)
@@ -138,7 +140,7 @@ def test_the_row_of_a_vanished_image_is_not_used_and_stays_until_pruned(
 def test_pruning_keeps_images_that_an_option_left_out(dataset, folder):
     (path,) = dataset.features_files()
     content = path.read_bytes()
-    assert prune_file(path, scan(folder, only=["bass"])).n_rows == 0
+    assert prune_file(path, scan(folder, ScanOptions(only=("bass",)))).n_rows == 0
     assert path.read_bytes() == content
 
 

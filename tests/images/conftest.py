@@ -17,7 +17,7 @@ from PIL import Image, ImageCms
 from fishfeat.images.decode import TRUNCATED
 
 HEIGHT, WIDTH = 32, 48
-NO_IMAGE = "not an image in a format that is known"
+NO_IMAGE = "not an image in a supported format"
 
 
 class Kind(NamedTuple):

@@ -1,4 +1,4 @@
-"""Bytes to upright RGB: right colours, right way up, or a reason."""
+"""Files are decoded to upright RGB in the correct colours, or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from PIL import ExifTags, Image
 from fishfeat.errors import DataError
 from fishfeat.images.decode import (
     TRUNCATED,
+    TRUNCATED_AND_EMPTY,
     Size,
     TruncatedImage,
     UnreadableImage,
     decode,
+    is_truncated_reason,
     read_bytes,
     read_image,
     read_size,
@@ -27,7 +29,7 @@ from fishfeat.images.decode import (
 
 RED, GREEN, BLUE, YELLOW = (220, 20, 20), (20, 180, 30), (20, 30, 200), (230, 220, 10)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
-NO_IMAGE = "not an image in a format that is known"
+NO_IMAGE = "not an image in a supported format"
 
 
 def encoded(image, fmt="PNG", **options) -> bytes:
@@ -117,7 +119,7 @@ def test_float_images_run_from_0_to_1_or_to_255(full):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_image_with_a_pixel_that_is_not_finite_is_rejected(bad):
+def test_an_image_with_a_pixel_that_is_not_finite_is_rejected(bad):
     data = encoded(np.array([[0, bad, 128]], np.float32), "TIFF")
     with pytest.raises(UnreadableImage, match="broken: some pixels are not finite"):
         decode(data)
@@ -224,6 +226,19 @@ def test_half_a_file_is_rejected_as_truncated(fmt):
         decode(data[: len(data) // 2])
 
 
+@pytest.mark.parametrize(
+    ("reason", "is_truncated"),
+    [
+        (TRUNCATED, True),
+        ("truncated: the file ends before the picture does", True),  # of fishfeat 0.1.0
+        (TRUNCATED_AND_EMPTY, False),
+        ("empty file", False),
+    ],
+)
+def test_a_reason_says_whether_a_part_of_the_file_may_be_readable(reason, is_truncated):
+    assert is_truncated_reason(reason) == is_truncated
+
+
 def pixels_or_reason(data: bytes) -> np.ndarray | str:
     try:
         return decode(data)
@@ -261,7 +276,7 @@ MAGIC = [
 
 
 @given(st.sampled_from(MAGIC), st.binary(max_size=64))
-def test_whatever_the_bytes_the_answer_is_a_image_or_a_reason(magic, rest):
+def test_whatever_the_bytes_the_answer_is_an_image_or_a_reason(magic, rest):
     found = pixels_or_reason(magic + rest)
     if isinstance(found, str):
         assert found.strip()
@@ -278,7 +293,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("read", [decode, read_size])
-def test_a_image_that_would_fill_the_memory_is_rejected(read):
+def test_an_image_that_would_fill_the_memory_is_rejected(read):
     with pytest.raises(UnreadableImage, match=r"^too large: more than 178 megapixels$"):
         read(png_header(60_000, 60_000) + b"\0\0\0\x04IDAT")
 
@@ -353,11 +368,11 @@ def stripes(width, height, **options):
 
 
 @pytest.mark.parametrize(
-    ("at_least", "shape"),
+    ("min_side", "shape"),
     [(0, (600, 800)), (600, (600, 800)), (301, (600, 800)), (300, (300, 400)), (10, (75, 100))],
 )
-def test_a_large_jpeg_is_halved_as_long_as_both_sides_keep_what_is_needed(at_least, shape):
-    rgb = decode(stripes(800, 600), at_least=at_least)
+def test_a_large_jpeg_is_halved_as_long_as_both_sides_keep_what_is_needed(min_side, shape):
+    rgb = decode(stripes(800, 600), min_side=min_side)
     assert rgb.shape == (*shape, 3)
     whole = Image.fromarray(decode(stripes(800, 600))).resize(shape[::-1], Image.Resampling.BOX)
     assert np.abs(rgb.astype(int) - np.asarray(whole)).max() <= 8
@@ -366,15 +381,15 @@ def test_a_large_jpeg_is_halved_as_long_as_both_sides_keep_what_is_needed(at_lea
 def test_a_halved_jpeg_stands_upright():
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    assert decode(stripes(800, 600, exif=exif), at_least=100).shape == (200, 150, 3)
+    assert decode(stripes(800, 600, exif=exif), min_side=100).shape == (200, 150, 3)
 
 
 def test_what_is_cut_short_is_found_though_it_is_halved():
     data = stripes(800, 600)
     with pytest.raises(TruncatedImage):
-        decode(data[: len(data) // 2], at_least=50)
+        decode(data[: len(data) // 2], min_side=50)
 
 
 def test_other_formats_are_not_halved():
     image = Image.fromarray(decode(stripes(160, 120)))
-    assert decode(encoded(image, "PNG"), at_least=10).shape == (120, 160, 3)
+    assert decode(encoded(image, "PNG"), min_side=10).shape == (120, 160, 3)

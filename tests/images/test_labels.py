@@ -1,4 +1,4 @@
-"""Class names: cleaned by a pattern, merged by a table, chosen by name."""
+"""Class names are extracted by a pattern, merged by a table and chosen by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import re
 import pytest
 
 from fishfeat.errors import DataError
-from fishfeat.images.labels import chosen, clean_names, compiled, merged, read_merge
+from fishfeat.images.labels import (
+    choose_names,
+    clean_names,
+    compile_pattern,
+    merge_names,
+    read_merge_table,
+)
 
 
 def error(call, *args, **options) -> str:
@@ -22,7 +28,7 @@ def table(tmp_path, text: str | bytes):
     return file
 
 
-# --- --class-pattern --------------------------------------------------------------------------
+# --- class_pattern --------------------------------------------------------------------------
 
 
 def test_the_first_group_of_the_pattern_is_the_name():
@@ -44,7 +50,7 @@ def test_several_names_may_become_one():
 def test_names_that_do_not_match_are_counted_and_named():
     said = error(clean_names, ["boxes_cod_1", "misc", "old"], r"boxes_(.+)_\d+")
     assert said == (
-        r"--class-pattern 'boxes_(.+)_\\d+' does not match 2 of 3 class names: 'misc', 'old'. "
+        r"class_pattern 'boxes_(.+)_\\d+' does not match 2 of 3 class names: 'misc', 'old'. "
         "Widen the pattern, or leave those folders out with --exclude."
     )
 
@@ -56,33 +62,33 @@ def test_a_pattern_that_finds_an_empty_name_does_not_unlabel_the_class(pattern):
 
 def test_an_invalid_pattern_is_answered_with_its_fault():
     said = error(clean_names, ["cod"], "boxes_(.+")
-    assert said.startswith("--class-pattern 'boxes_(.+' is not a valid regular expression: missing")
+    assert said.startswith("class_pattern 'boxes_(.+' is not a valid regular expression: missing")
     assert "Quote it in the shell" in said
 
 
-def test_the_option_at_fault_is_named():
-    assert error(compiled, "[", option="--group-pattern").startswith("--group-pattern '['")
-    assert compiled("a+", option="--group-pattern") == re.compile("a+")
+def test_the_parameter_at_fault_is_named():
+    assert error(compile_pattern, "[", parameter="a_pattern").startswith("a_pattern '['")
+    assert compile_pattern("a+", parameter="a_pattern") == re.compile("a+")
 
 
-# --- --merge ----------------------------------------------------------------------------------
+# --- merge ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("header", ["", "class,group\n", "Label,into\n", "class_name,x\n"])
 def test_a_header_is_optional(tmp_path, header):
     file = table(tmp_path, f"{header}cod,whitefish\nhaddock , whitefish\n\n")
-    assert read_merge(file) == {"cod": "whitefish", "haddock": "whitefish"}
+    assert read_merge_table(file) == {"cod": "whitefish", "haddock": "whitefish"}
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_tables_of_every_spreadsheet_are_read(tmp_path, separator, mark):
     file = table(tmp_path, f'{mark}class{separator}to\r\n"cod, big"{separator}Köhler\r\n')
-    assert read_merge(file) == {"cod, big": "Köhler"}
+    assert read_merge_table(file) == {"cod, big": "Köhler"}
 
 
 def test_names_that_are_not_utf8_are_kept(tmp_path):
-    assert read_merge(table(tmp_path, b"k\xf6hler,cod\n")) == {"k\udcf6hler": "cod"}
+    assert read_merge_table(table(tmp_path, b"k\xf6hler,cod\n")) == {"k\udcf6hler": "cod"}
 
 
 @pytest.mark.parametrize(
@@ -91,26 +97,26 @@ def test_names_that_are_not_utf8_are_kept(tmp_path):
 )
 def test_a_line_without_two_names_is_shown_with_its_number(tmp_path, line, shown):
     file = table(tmp_path, f'class,group\n\n"two\nlines",x\n{line}\n')
-    assert error(read_merge, file) == (
-        f"{file}: every line needs two columns, a class and what it is merged into; not so "
+    assert error(read_merge_table, file) == (
+        f"{file}: each line needs two columns, a class and the class it becomes; got "
         f"'line 5: {shown}'."
     )
 
 
 def test_a_class_that_stands_twice_is_named(tmp_path):
     file = table(tmp_path, "cod,a\ndab,b\ncod,c\n")
-    assert error(read_merge, file) == f"{file} names 'cod' more than once."
+    assert error(read_merge_table, file) == f"{file} lists 'cod' more than once."
 
 
 def test_a_table_that_cannot_be_read_says_why(tmp_path):
-    assert error(read_merge, tmp_path / "no.csv") == (
+    assert error(read_merge_table, tmp_path / "no.csv") == (
         f"{tmp_path / 'no.csv'} cannot be read: No such file or directory."
     )
-    assert error(read_merge, tmp_path) == f"{tmp_path} cannot be read: Is a directory."
+    assert error(read_merge_table, tmp_path) == f"{tmp_path} cannot be read: Is a directory."
 
 
 def test_merging_renames_what_is_in_the_table_and_leaves_the_rest():
-    assert merged(["cod", "dab", "eel"], {"cod": "white", "dab": "white"}) == {
+    assert merge_names(["cod", "dab", "eel"], {"cod": "white", "dab": "white"}) == {
         "cod": "white",
         "dab": "white",
         "eel": "eel",
@@ -118,17 +124,17 @@ def test_merging_renames_what_is_in_the_table_and_leaves_the_rest():
 
 
 def test_names_are_looked_up_once_and_so_may_be_swapped():
-    assert merged(["a", "b"], {"a": "b", "b": "a"}) == {"a": "b", "b": "a"}
+    assert merge_names(["a", "b"], {"a": "b", "b": "a"}) == {"a": "b", "b": "a"}
 
 
 def test_merging_classes_that_are_not_there_is_answered_with_the_near_ones():
-    assert error(merged, ["cod", "haddock"], {"hadock": "white", "cod": "white"}) == (
-        "--merge names classes that are not in the data: 'hadock'. Did you mean haddock? "
+    assert error(merge_names, ["cod", "haddock"], {"hadock": "white", "cod": "white"}) == (
+        "merge must name classes of the data; got 'hadock'. Did you mean haddock? "
         "The classes are 'cod', 'haddock'."
     )
 
 
-# --- --only, --drop ---------------------------------------------------------------------------
+# --- only, drop ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -141,23 +147,23 @@ def test_merging_classes_that_are_not_there_is_answered_with_the_near_ones():
     ],
 )
 def test_only_keeps_and_drop_leaves_out(only, drop, left):
-    assert chosen(["cod", "dab", "eel"], only=only, drop=drop) == left
+    assert choose_names(["cod", "dab", "eel"], only=only, drop=drop) == left
 
 
 @pytest.mark.parametrize(("only", "drop"), [(["codd"], []), ([], ["codd"])])
 def test_choosing_a_class_that_is_not_there_is_answered_with_the_near_ones(only, drop):
-    assert error(chosen, ["cod", "dab"], only=only, drop=drop) == (
-        "--only and --drop name classes that are not in the data: 'codd'. Did you mean cod? "
+    assert error(choose_names, ["cod", "dab"], only=only, drop=drop) == (
+        "only and drop must name classes of the data; got 'codd'. Did you mean cod? "
         "The classes are 'cod', 'dab'."
     )
 
 
 @pytest.mark.parametrize(("only", "drop"), [([], ["cod", "dab"]), (["cod"], ["cod"])])
 def test_choosing_no_class_at_all_is_refused(only, drop):
-    assert error(chosen, ["cod", "dab"], only=only, drop=drop) == (
-        "--only and --drop leave none of the classes 'cod', 'dab'."
+    assert error(choose_names, ["cod", "dab"], only=only, drop=drop) == (
+        "only and drop leave none of the classes 'cod', 'dab'."
     )
 
 
 def test_a_set_without_classes_may_have_none_left():
-    assert chosen([], only=(), drop=()) == set()
+    assert choose_names([], only=(), drop=()) == set()

@@ -136,7 +136,7 @@ class Engine:
         preprocess = self.backbone.preprocess
         try:
             try:
-                rgb = decode(read.data, at_least=preprocess.min_side)
+                rgb = decode(read.data, min_side=preprocess.min_side)
                 return LoadedImage(read.item, preprocess(rgb))
             except TruncatedImage as error:  # a strict first attempt finds the truncated files
                 if not self.allow_truncated:

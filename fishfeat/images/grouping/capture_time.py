@@ -1,4 +1,4 @@
-"""When and with which camera an image was taken, as its EXIF data say."""
+"""Capture times: when and with which camera an image was taken, by its EXIF data."""
 
 from __future__ import annotations
 
@@ -9,65 +9,77 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from fishfeat.records import ImageSet, Int
+from fishfeat.records import ImageSet, Int, PathLike
 
-_WHEN = "%Y:%m:%d %H:%M:%S"
+_EPOCH = datetime(1970, 1, 1)
+_FORMAT = "%Y:%m:%d %H:%M:%S"
+# DateTime may be the time of the last change, but some telephones write no other.
+_TIME_TAGS = ("DateTimeOriginal", "DateTimeDigitized", "DateTime")
+_CAMERA_TAGS = ("Make", "Model", "BodySerialNumber")
 
 
 class Capture(NamedTuple):
-    """Seconds since 1970 (as the camera's clock ran) and the camera: maker, model and serial."""
+    """One shot.
+
+    Attributes
+    ----------
+    seconds
+        Seconds since 1970 by the camera's clock.
+    camera
+        Maker, model and serial number, as far as they are known.
+    """
 
     seconds: float
     camera: str
 
 
-def read_capture(path: str | os.PathLike[str]) -> Capture | None:
-    """What the EXIF data of one file say; None where they name no time or cannot be read."""
+def read_capture(path: PathLike) -> Capture | None:
+    """Read the EXIF data of one file; None where they have no time or cannot be read."""
     try:
         with Image.open(path) as image:
             exif = image.getexif()
             values = dict(exif) | dict(exif.get_ifd(ExifTags.IFD.Exif))
-    except Exception:  # Pillow raises whatever its parsers meet
+    except Exception:  # Pillow raises many types
         return None
     tags = {ExifTags.TAGS.get(n, ""): str(v).strip("\0 ") for n, v in values.items()}
-    # DateTime may be that of the last change; some telephones write no other.
-    names = ("DateTimeOriginal", "DateTimeDigitized", "DateTime")
-    times = (_seconds(tags.get(name, "")) for name in names)
-    seconds = next((found for found in times if found is not None), None)
+    seconds = _read_seconds(tags)
     if seconds is None:
         return None
     fraction = tags.get("SubsecTimeOriginal", "")
-    camera = [tags.get(name, "") for name in ("Make", "Model", "BodySerialNumber")]
-    exact = seconds + (float(f"0.{fraction}") if fraction.isdecimal() else 0.0)
-    return Capture(exact, " ".join(filter(None, camera)))
+    if fraction.isdecimal():
+        seconds += float(f"0.{fraction}")
+    camera = " ".join(tags[name] for name in _CAMERA_TAGS if tags.get(name))
+    return Capture(seconds, camera)
 
 
-def _shown(seconds: float) -> str:
-    return str(datetime(1970, 1, 1) + timedelta(seconds=seconds))
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        return (datetime.strptime(text, _WHEN) - datetime(1970, 1, 1)).total_seconds()
-    except ValueError:  # '0000:00:00 00:00:00' where the clock was never set
-        return None
+def _read_seconds(tags: dict[str, str]) -> float | None:
+    """The first of the time tags that holds a time, in seconds since 1970."""
+    for name in _TIME_TAGS:
+        try:
+            time = datetime.strptime(tags.get(name, ""), _FORMAT)
+        except ValueError:  # '0000:00:00 00:00:00' where the clock was never set
+            continue
+        return (time - _EPOCH).total_seconds()
+    return None
 
 
 def read_captures(images: ImageSet, rows: Int) -> list[Capture | None]:
-    """`read_capture` of the images `rows`, int64 (n,); only their headers are read."""
+    """Apply `read_capture` to the images `rows`, int64 (n,); only file headers are read."""
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
         return list(pool.map(read_capture, [images.path(i) for i in rows.tolist()]))
 
 
-def bursts(captures: list[Capture | None], seconds: float) -> list[str]:
-    """The burst of each image, '' without a time: no more than `seconds` from shot to shot."""
+def name_bursts(captures: list[Capture | None], seconds: float) -> list[str]:
+    """Name the burst of each image; '' for an image without a capture time.
+
+    A burst is a series of shots of one camera with at most `seconds` between one shot and the next.
+    """
     names = [""] * len(captures)
-    timed = [(found.camera, found.seconds, i) for i, found in enumerate(captures) if found]
-    before: tuple[str, float] | None = None
-    name = ""
-    for camera, when, i in sorted(timed):
-        if before is None or before[0] != camera or when - before[1] > seconds:
-            name = f"{camera or 'camera'} {_shown(when)}"
-        names[i] = name
-        before = (camera, when)
+    shots = [(shot.camera, shot.seconds, i) for i, shot in enumerate(captures) if shot]
+    burst_name, last_camera, last_time = "", "", -float("inf")
+    for camera, time, i in sorted(shots):
+        if camera != last_camera or time - last_time > seconds:
+            burst_name = f"{camera or 'camera'} {_EPOCH + timedelta(seconds=time)}"
+        names[i] = burst_name
+        last_camera, last_time = camera, time
     return names

@@ -1,7 +1,8 @@
-"""Signs that images belong together though nobody said so, and what a random split would leak.
+"""Grouping hints: signals that images are related although nobody said so.
 
-They are cheap: names, the EXIF data of some images, and a sample of nearest neighbours that are
-verified as duplicates. What is found is a suggestion for --group-by, never put in force by itself.
+They are cheap to compute: a number in the file names, the EXIF data of a sample, and the nearest
+neighbours of a sample, verified by registration. A hint suggests a rule for `group_by`. It is never
+applied without being asked for.
 """
 
 from __future__ import annotations
@@ -13,181 +14,214 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fishfeat.images.grouping.capture_time import bursts, read_captures
-from fishfeat.images.grouping.near_duplicates import centred, nearest, verify_pairs
-from fishfeat.images.grouping.rules import OPTION, encode_groups
+from fishfeat.checks import Finding
+from fishfeat.images.grouping.capture_time import name_bursts, read_captures
+from fishfeat.images.grouping.near_duplicates import centre_features, find_nearest, verify_pairs
+from fishfeat.images.grouping.rules import encode_groups
 from fishfeat.records import ImageSet, Int
 
-SECONDS = 10  # from one shot of a burst to the next
-_FOLDS = 5
-_LEAST_SHARE = 0.05  # of the images that have a sibling; less is no hint
-_LEAST_NAMED = 0.2  # of a number in the names, which may repeat by chance
-_GROUPS_IN_A_CLASS = 5  # that a number must tell apart, or it says something else than the animal
-_EXIF_BLOCK, _EXIF_BLOCKS = 100, 20
+BURST_SECONDS = 10  # from one shot of a burst to the next
+_N_FOLDS = 5
+# Smallest share of images in groups of two or more. Numbers in names may repeat by chance.
+_MIN_SHARE, _MIN_SHARE_OF_NAMES = 0.05, 0.2
+_MAX_CROSSING_SHARE = 0.1  # of the groups that have several classes
+# Groups that a number must tell apart in a class. With fewer it tells the class, not the animal.
+_GROUPS_IN_CLASS = 5
+_EXIF_BLOCK, _N_EXIF_BLOCKS = 100, 20
 _SAMPLE, _SAMPLE_NEIGHBOURS = 40, 2
 _SEED = 0
-_NUMBER = re.compile(r"[^/]*?\d+(?=[^/\da-zA-Z])")
-_DELIMITED = r"(?=[^/\da-zA-Z][^/]*$)"
+_BEFORE_DELIMITER = r"(?=[^/\da-zA-Z][^/]*$)"
 
 
 class GroupingHint(NamedTuple):
-    """One hint of images that belong together.
+    """One hint that images are related.
 
     Attributes
     ----------
     rule
-        What --group-by would take: 'pattern:fish_(\\d+)_'.
+        The rule for `group_by`, such as 'pattern:fish_(\\d+)_'.
     n_groups
-        Groups of more than one image among those looked at; of near-duplicates the images that
-        have one.
-    n_looked_at
-        Number of images looked at.
-    leak
-        Share of the test images of a random split in five that would have a sibling in training.
+        Number of groups of two or more images. For near-duplicates, number of images of the sample
+        that have one.
+    n_images
+        Number of images that were examined.
+    related_share
+        Expected share of the test images that have a related image in training, in a random split
+        into five folds.
     """
 
     rule: str
     n_groups: int
-    n_looked_at: int
-    leak: float
+    n_images: int
+    related_share: float
 
-    def __str__(self) -> str:
+    def finding(self) -> Finding:
+        """The hint as a warning, with the command that keeps the groups together."""
         kind, _, value = self.rule.partition(":")
-        n, of = self.n_groups, f"{self.n_looked_at} images"
-        found = {
-            "pattern": f"What '{value}' finds in the names repeats: {n} groups of several in {of}",
-            "time": f"Shots of one camera within {value} s (EXIF): {n} bursts in {of}",
-            "duplicates": f"Near-duplicates: {n} of {of} in a sample have one at least",
-        }[kind]
-        least = "at least " if kind == "duplicates" else ""
-        return (
-            f"{found}. In a random split "
-            f"{least}{self.leak:.0%} of the test images would have a sibling in training: "
-            f"{OPTION} '{self.rule}' mends it."
+        if kind == "pattern":
+            check = "related-names"
+            evidence = (
+                f"File names suggest related images: {self.n_groups} groups of two or more in "
+                f"{self.n_images} images."
+            )
+        elif kind == "time":
+            check = "bursts"
+            evidence = (
+                f"Capture times (EXIF) suggest bursts: {self.n_groups} series of shots with at "
+                f"most {value} s from one to the next in {self.n_images} images."
+            )
+        else:
+            check = "near-duplicates"
+            evidence = (
+                f"A sample has near-duplicates: {self.n_groups} of {self.n_images} images have "
+                "at least one."
+            )
+        # A sample finds only some of the near-duplicates.
+        at_least = "at least " if kind == "duplicates" else ""
+        effect = (
+            f"With a random split, {at_least}{100 * self.related_share:.0f} % of the test images "
+            "would have a related image in training."
         )
+        fix = (
+            f"Keep groups together with `--group-by '{self.rule}'`, or say `--group-by none` if "
+            "they are unrelated."
+        )
+        return Finding(check, f"{evidence} {effect}", fix)
 
 
 def find_hints(images: ImageSet, X: NDArray[np.float32] | None = None) -> list[GroupingHint]:
-    """Every hint of images that belong together; `X`, float32 (n_images, dim), are features."""
-    found = [
-        name_hint(images),
-        burst_hint(images),
-        None if X is None else near_duplicate_hint(images, X),
-    ]
-    return [hint for hint in found if hint is not None]
+    """Find all grouping hints; `X`, float32 (n_images, dim), are features, None goes without."""
+    hints = [find_name_hint(images), find_burst_hint(images)]
+    if X is not None:
+        hints.append(find_near_duplicate_hint(images, X))
+    return [hint for hint in hints if hint is not None]
 
 
-def leak_of(groups: Int, *, n_folds: int = _FOLDS) -> float:
-    """Share of test images with a sibling in training, in random folds; groups int64 (n,)."""
+def expect_related_share(groups: Int, *, n_folds: int = _N_FOLDS) -> float:
+    """Expected share of test images with a related image in training; groups int64 (n,).
+
+    Folds are random and of equal size.
+    """
     sizes = np.bincount(groups)[groups]
     return float((1 - (1 / n_folds) ** (sizes - 1.0)).mean())
 
 
-def _sign(rule: str, groups: Int, least: float) -> GroupingHint | None:
+def _make_hint(rule: str, groups: Int, *, min_share: float) -> GroupingHint | None:
+    """The hint of `groups`, int64 (n,); None where few images are in groups of two or more."""
     sizes = np.bincount(groups)
-    if sizes[sizes > 1].sum() < least * len(groups):
+    is_shared = sizes > 1
+    if sizes[is_shared].sum() < min_share * len(groups):
         return None
-    return GroupingHint(rule, int((sizes > 1).sum()), len(groups), leak_of(groups))
+    return GroupingHint(rule, int(is_shared.sum()), len(groups), expect_related_share(groups))
 
 
-# --- names ----------------------------------------------------------------------------------
+# --- file names -----------------------------------------------------------------------------
 
 
-def name_hint(images: ImageSet) -> GroupingHint | None:
-    """A number in the file names that repeats: of an animal, a photograph, a day.
+def find_name_hint(images: ImageSet) -> GroupingHint | None:
+    """Find a number in the file names that repeats: of an animal, a photograph or a day.
 
-    Of several numbers the one that makes the largest groups counts, as long as it tells some
-    groups of each class apart.
+    Of several numbers, the one that makes the largest groups is chosen, if it tells several groups
+    of each class apart.
     """
-    for pattern in _patterns(images.keys.tolist()):
-        regex = re.compile(pattern)
-        found = [regex.search(key) for key in images.keys.tolist()]
-        groups = encode_groups(["\0".join(m.groups()) if m else "" for m in found])
-        if not _tells_apart(images, groups):
+    keys = images.keys.tolist()
+    for pattern in _list_patterns(keys):
+        matches = [re.search(pattern, key) for key in keys]
+        groups = encode_groups(["\0".join(m.groups()) if m else "" for m in matches])
+        if not _tell_animals_apart(images, groups):
             continue
-        hint = _sign(f"pattern:{pattern}", groups, _LEAST_NAMED)
-        if hint is not None and not _crosses(images, groups):
+        hint = _make_hint(f"pattern:{pattern}", groups, min_share=_MIN_SHARE_OF_NAMES)
+        if hint is not None and not _often_cross_classes(images, groups):
             return hint
     return None
 
 
-def _patterns(keys: list[str]) -> Iterator[str]:
-    """Regular expressions for the name up to its first, second, third number, simplest first."""
+def _list_patterns(keys: list[str]) -> Iterator[str]:
+    """Regular expressions for the name up to its first, second and third number.
+
+    Simple expressions come first. Each comes without the folder and with it.
+    """
     names = [key.rpartition("/")[2] for key in keys]
-    literal = _literal(names)
-    if literal:
-        yield literal
-        yield f"([^/]+)/{literal}"
-    number = r"[^/\d]*\d+"
-    for n in (1, 2, 3):
-        up_to = r"[^/\d]+".join([number, *[r"\d+"] * (n - 1)])
-        yield f"(?:^|/)({up_to}){_DELIMITED}"
-        yield f"([^/]+/{up_to}){_DELIMITED}"
+    prefix_pattern = _make_prefix_pattern(names)
+    if prefix_pattern:
+        yield prefix_pattern
+        yield f"([^/]+)/{prefix_pattern}"
+    first_number = r"[^/\d]*\d+"
+    for n_numbers in (1, 2, 3):
+        numbers = [first_number, *[r"\d+"] * (n_numbers - 1)]
+        text = r"[^/\d]+".join(numbers)
+        yield f"(?:^|/)({text}){_BEFORE_DELIMITER}"
+        yield f"([^/]+/{text}){_BEFORE_DELIMITER}"
 
 
-def _literal(names: list[str]) -> str:
-    """'fish_(\\d+)_' where every name begins so; '' where the names begin in several ways."""
+def _make_prefix_pattern(names: list[str]) -> str:
+    """'fish_(\\d+)_' where every name begins like this; '' where names begin differently."""
     first = re.match(r"([^\d]*)\d+([^\da-zA-Z.])", names[0])
     if first is None or not first[1]:
         return ""
-    pattern = rf"{_escaped(first[1])}(\d+){_escaped(first[2])}"
+    pattern = rf"{_escape(first[1])}(\d+){_escape(first[2])}"
     return pattern if all(re.match(pattern, name) for name in names) else ""
 
 
-def _escaped(text: str) -> str:
-    """`re.escape`, but a hyphen or a blank needs none and reads better so."""
+def _escape(text: str) -> str:
+    """Apply `re.escape`, but leave hyphens and blanks, which need no escape here."""
     return re.escape(text).replace(r"\-", "-").replace(r"\ ", " ")
 
 
-def _tells_apart(images: ImageSet, groups: Int) -> bool:
-    """Whether most classes have several groups, and no group holds a third of everything."""
+def _tell_animals_apart(images: ImageSet, groups: Int) -> bool:
+    """Whether most classes have several groups, and no group holds a third of all images."""
     if np.bincount(groups).max() > len(groups) / 3:
         return False
-    rows = [np.flatnonzero(images.y == c) for c in np.unique(images.y)]
-    n_groups = [len(np.unique(groups[own])) for own in rows]
-    enough = min(_GROUPS_IN_A_CLASS, max(2, int(np.median([len(own) for own in rows])) // 2))
-    return float(np.median(n_groups)) >= enough
+    n_images, n_groups = [], []
+    for c in np.unique(images.y):
+        in_class = images.y == c
+        n_images.append(in_class.sum())
+        n_groups.append(len(np.unique(groups[in_class])))
+    n_needed = min(_GROUPS_IN_CLASS, max(2, int(np.median(n_images)) // 2))
+    return float(np.median(n_groups)) >= n_needed
 
 
-def _crosses(images: ImageSet, groups: Int) -> bool:
-    """Whether groups often span classes, as numbers do that restart in every folder."""
+def _often_cross_classes(images: ImageSet, groups: Int) -> bool:
+    """Whether many groups have several classes: then the numbers start again in every folder."""
     pairs = np.unique(np.stack([groups, images.y], axis=1), axis=0)
-    several = np.bincount(groups) > 1
-    spanning = np.bincount(pairs[:, 0]) > 1
-    return bool(spanning.sum() > 0.1 * several.sum())
+    n_shared = (np.bincount(groups) > 1).sum()
+    n_crossing = (np.bincount(pairs[:, 0]) > 1).sum()
+    return bool(n_crossing > _MAX_CROSSING_SHARE * n_shared)
 
 
-# --- EXIF -----------------------------------------------------------------------------------
+# --- capture times --------------------------------------------------------------------------
 
 
-def burst_hint(images: ImageSet) -> GroupingHint | None:
-    """Images of one camera taken within seconds; of many images some runs are looked at."""
+def find_burst_hint(images: ImageSet) -> GroupingHint | None:
+    """Find images that one camera took within seconds.
+
+    Of a large data set, 20 blocks of 100 neighbouring images are examined.
+    """
     rows = np.arange(len(images))
-    if len(rows) > _EXIF_BLOCK * _EXIF_BLOCKS:
-        starts = np.linspace(0, len(rows) - _EXIF_BLOCK, _EXIF_BLOCKS).astype(np.int64)
+    if len(rows) > _EXIF_BLOCK * _N_EXIF_BLOCKS:
+        starts = np.linspace(0, len(rows) - _EXIF_BLOCK, _N_EXIF_BLOCKS).astype(np.int64)
         rows = np.unique(starts[:, None] + np.arange(_EXIF_BLOCK))
-    names = bursts(read_captures(images, rows), SECONDS)
-    return _sign(f"time:{SECONDS}", encode_groups(names), _LEAST_SHARE)
+    names = name_bursts(read_captures(images, rows), BURST_SECONDS)
+    return _make_hint(f"time:{BURST_SECONDS}", encode_groups(names), min_share=_MIN_SHARE)
 
 
-# --- near-duplicates ----------------------------------------------------------------------------
+# --- near-duplicates ------------------------------------------------------------------------
 
 
-def near_duplicate_hint(images: ImageSet, X: NDArray[np.float32]) -> GroupingHint | None:
-    """Near-duplicates among some images and their nearest neighbours by feature.
+def find_near_duplicate_hint(images: ImageSet, X: NDArray[np.float32]) -> GroupingHint | None:
+    """Find near-duplicates of a sample of images among their nearest neighbours by feature.
 
-    Plain features find few copies that were turned, so there may be more.
+    Features find few near-duplicates that were rotated, so there may be more.
     """
     if len(images) < 2:
         return None
     rng = np.random.default_rng(_SEED)
     rows = np.sort(rng.permutation(len(images))[:_SAMPLE])
-    index, cosine = nearest(centred(X), k=_SAMPLE_NEIGHBOURS, rows=rows)
+    index, cosine = find_nearest(centre_features(X), k=_SAMPLE_NEIGHBOURS, rows=rows)
     pairs = np.stack([np.repeat(rows, index.shape[1]), index.ravel()], axis=1)
-    found = verify_pairs(images, pairs, cosine.ravel())
-    row = {key: i for i, key in enumerate(images.keys.tolist())}
-    with_duplicate = {row[pair.key] for pair in found}
-    if len(with_duplicate) < _LEAST_SHARE * len(rows):
+    duplicates = verify_pairs(images, pairs, cosine.ravel())
+    n_with_duplicate = len({pair.key for pair in duplicates})
+    if n_with_duplicate < _MIN_SHARE * len(rows):
         return None
-    leak = len(with_duplicate) / len(rows) * (1 - 1 / _FOLDS)
-    return GroupingHint("duplicates", len(with_duplicate), len(rows), leak)
+    related_share = n_with_duplicate / len(rows) * (1 - 1 / _N_FOLDS)
+    return GroupingHint("duplicates", n_with_duplicate, len(rows), related_share)

@@ -1,9 +1,10 @@
-"""Near-duplicates: candidates by nearest neighbours, each verified by laying one image on the other.
+"""Find near-duplicates: candidates by nearest neighbours, each verified by registration.
 
-Candidates are the nearest neighbours among the cached features and among *profiles*, which need no
-network: how often each of some thousand typical local features occurs in an image ("visual words",
-Sivic and Zisserman, ICCV 2003), counted with its mirror image, so that neither rotation nor
-mirroring changes it. Only what `sketches.compare` finds to be the same pixels is joined.
+Candidates are nearest neighbours among the cached features and among *word vectors*, which need no
+network. A word vector is a bag of visual words (Sivic and Zisserman, ICCV 2003). It counts how
+often each of about two thousand typical local features occurs in an image and in its mirror image.
+Rotation and mirroring do not change it. Only pairs whose pixels agree after registration are
+near-duplicates.
 """
 
 from __future__ import annotations
@@ -14,28 +15,29 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from threading import Lock
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fishfeat.images.decode import UnreadableImage
-from fishfeat.images.grouping.joined import Joined
 from fishfeat.images.grouping.registration import (
-    N_VALUES,
-    Likeness,
-    Local,
-    Sketch,
-    aligned,
-    laid_on,
-    read_sketch,
+    DESCRIPTOR_DIM,
+    GreyImage,
+    LocalFeatures,
+    RegistrationScore,
+    read_grey_image,
+    register,
+    score_registration,
     unit_descriptors,
 )
 from fishfeat.records import ImageSet, Int, OnProgress
 from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates
+
+if TYPE_CHECKING:
+    from scipy.cluster.hierarchy import DisjointSet
 
 log = logging.getLogger("fishfeat")
 
@@ -43,34 +45,17 @@ Float32 = NDArray[np.float32]
 
 N_NEIGHBOURS = 10
 N_WORDS = 2048
-PROFILE_DIM = 512
-# A pair is looked at where its profiles or its features have at least this cosine.
-MIN_ALIKE, MIN_NEAR = 0.2, 0.7
+WORD_VECTOR_DIM = 512
+# A pair is a candidate where the cosine of its word vectors or of its features is at least this.
+MIN_WORD_COSINE, MIN_FEATURE_COSINE = 0.2, 0.7
 _VOCABULARY_IMAGES = 500
 _BLOCK = 1024  # rows of a block of the similarity matrix
-_ROUNDS = 5  # in which sets of copies are looked beyond
-_OUTSIDE = 3  # neighbours of each image outside its set
-_CHUNK = 256  # pairs verified before those already joined are passed over
-_KEPT = 8_000  # greys in memory, about 80 kB each
+_COSINE_BLOCK = 8192  # pairs
+_MAX_ROUNDS = 5
+_N_OUTSIDE = 3  # neighbours of each image outside its set
+_CHUNK = 256  # images or pairs that the threads share
+_MAX_IN_MEMORY = 8_000  # grey images, about 80 kB each
 _SEED = 0
-
-
-class Candidates(NamedTuple):
-    """Pairs worth a look, the most promising first.
-
-    Attributes
-    ----------
-    pairs
-        int64 (n_pairs, 2): rows of the image set, the smaller first.
-    cosine
-        float32 (n_pairs,): of the centred features; NaN where there are none.
-    seen
-        int64 (n_seen, 2): these pairs and those that were candidates before.
-    """
-
-    pairs: Int
-    cosine: Float32
-    seen: Int
 
 
 def find_near_duplicates(
@@ -80,99 +65,139 @@ def find_near_duplicates(
     n_neighbours: int = N_NEIGHBOURS,
     on_progress: OnProgress | None = None,
 ) -> NearDuplicates:
-    """Find images that are copies of one another: turned, mirrored, cropped, resized, brightened.
+    """Find copies of one photograph: rotated, mirrored, cropped, resized or brightened.
 
     Parameters
     ----------
     images
-        The images; their files are read.
+        The images. Their files are read.
     X
-        float32 (n_images, dim): features that give more candidates; None goes without.
+        float32 (n_images, dim): features, which give more candidates. None goes without.
     n_neighbours
-        How many neighbours of each image are looked at, by features and by profiles each.
+        Number of neighbours of each image to compare, by features and by word vectors each.
     on_progress
-        Called with (done, total) images sketched, then pairs compared.
+        Called with (done, total) images read, then with (done, total) pairs compared.
 
     Returns
     -------
     NearDuplicates
-        The pairs that were verified, enough to connect all copies of one image: two images
-        that others connect already are not compared.
+        The verified pairs, enough of them to connect all copies of one photograph. Two images that
+        other pairs connect already are not compared.
     """
-    joined = Joined(len(images))
-    pairs = list(_same_bytes(images, joined))
+    from scipy.cluster.hierarchy import DisjointSet
+
+    sets = DisjointSet(range(len(images)))
+    row_of = {key: row for row, key in enumerate(images.keys.tolist())}
+    pairs = _find_exact_duplicates(images)
+    for pair in pairs:
+        sets.merge(row_of[pair.key], row_of[pair.other])
+
     _, rows = np.unique(images.digest, return_index=True)
     rows.sort()
-    book = SketchBook(images)
-    profiles = _profiles(book, rows, on_progress)
-    spaces = [profiles] if X is None else [profiles, centred(X[rows])]
-    candidates = _candidates(rows, spaces, n_neighbours)
+    cache = GreyImageCache(images)
+    spaces = [_compute_word_vectors(cache, rows, on_progress)]
+    if X is not None:
+        spaces.append(centre_features(X[rows]))
+
+    candidates = _find_candidates(rows, spaces, n_neighbours)
     n_compared = 0
-    for _ in range(_ROUNDS):
-        n_known = len(pairs)
-        for chunk, cosine, found in _verified(book, candidates, joined, on_progress):
-            n_compared += len(found)
-            pairs += _joined(images, joined, chunk, cosine, found)
-        if len(pairs) == n_known:
+    for _ in range(_MAX_ROUNDS):
+        n_before = len(pairs)
+        for start in range(0, len(candidates.pairs), _CHUNK):
+            # Pairs that are connected by now need no comparison.
+            chunk = candidates.select(slice(start, start + _CHUNK))
+            is_open = [not sets.connected(i, j) for i, j in chunk.pairs.tolist()]
+            chunk = chunk.select(np.array(is_open, bool))
+            for pair in _verify(cache, chunk.pairs, chunk.cosine):
+                sets.merge(row_of[pair.key], row_of[pair.other])
+                pairs.append(pair)
+            n_compared += len(chunk.pairs)
+            if on_progress is not None:
+                n_done = min(start + _CHUNK, len(candidates.pairs))
+                on_progress(n_done, len(candidates.pairs))
+        if len(pairs) == n_before:
             break
-        candidates = _beyond(rows, spaces, joined, n_neighbours, candidates.seen)
-    if book.n_lost:
-        log.warning("%d images could not be read again for --group-by duplicates.", book.n_lost)
+        candidates = _find_more_candidates(rows, spaces, sets, n_neighbours, candidates.seen)
+    if cache.n_unreadable:
+        log.warning(
+            "%d images could not be read again and were not compared with others.",
+            cache.n_unreadable,
+        )
     return NearDuplicates(len(images), n_compared, tuple(pairs))
 
 
-def _joined(
-    images: ImageSet, joined: Joined, pairs: Int, cosine: Float32, found: list[Likeness | None]
-) -> Iterator[DuplicatePair]:
-    """Join the pairs that are duplicates."""
-    for (i, j), near, likeness in zip(pairs, cosine, found, strict=True):
-        if likeness is not None and likeness.is_duplicate:
-            joined.join(int(i), int(j))
-            yield _pair(images, int(i), int(j), float(near), likeness)
-
-
 def verify_pairs(images: ImageSet, pairs: Int, cosine: Float32) -> tuple[DuplicatePair, ...]:
-    """Those of `pairs`, int64 (n_pairs, 2), that are copies; `cosine` float32 (n_pairs,)."""
-    book = SketchBook(images)
-    found = book.compared(pairs)
-    return tuple(
-        _pair(images, int(i), int(j), float(near), likeness)
-        for (i, j), near, likeness in zip(pairs, cosine, found, strict=True)
-        if likeness is not None and likeness.is_duplicate
-    )
+    """Register pairs of images and return the near-duplicates among them.
+
+    Parameters
+    ----------
+    images
+        The images. Their files are read.
+    pairs
+        int64 (n_pairs, 2): rows of `images`.
+    cosine
+        float32 (n_pairs,): cosine of the centred features, to be noted as evidence.
+    """
+    return tuple(_verify(GreyImageCache(images), pairs, cosine))
 
 
-def _same_bytes(images: ImageSet, joined: Joined) -> Iterator[DuplicatePair]:
-    """Files that repeat the bytes of another are copies without a look."""
-    first: dict[str, int] = {}
-    for i, digest in enumerate(images.digest.tolist()):
-        original = first.setdefault(digest, i)
-        if original != i:
-            joined.join(original, i)
-            yield DuplicatePair(str(images.keys[original]), str(images.keys[i]), how="bytes")
+def near_duplicate_groups(images: ImageSet, duplicates: NearDuplicates) -> list[str]:
+    """Name the group of each image by the first of its near-duplicates; '' where it has none."""
+    from scipy.cluster.hierarchy import DisjointSet
+
+    keys = images.keys.tolist()
+    row_of = {key: row for row, key in enumerate(keys)}
+    sets = DisjointSet(range(len(images)))
+    for pair in duplicates.pairs:
+        if pair.key in row_of and pair.other in row_of:
+            sets.merge(row_of[pair.key], row_of[pair.other])
+    names = [""] * len(images)
+    for rows in sets.subsets():
+        if len(rows) > 1:
+            first_key = keys[min(rows)]
+            for row in rows:
+                names[row] = first_key
+    return names
 
 
-def _pair(images: ImageSet, i: int, j: int, cosine: float, likeness: Likeness) -> DuplicatePair:
-    return DuplicatePair(
-        str(images.keys[i]),
-        str(images.keys[j]),
-        how="pixels",
-        n_matches=likeness.n_matches,
-        n_inliers=likeness.n_inliers,
-        overlap=likeness.overlap,
-        correlation=likeness.correlation,
-        differing=likeness.differing,
-        agreeing=likeness.agreeing,
-        cosine=cosine,
-        transform=tuple(likeness.transform.ravel().tolist()),
-    )
+def _find_exact_duplicates(images: ImageSet) -> list[DuplicatePair]:
+    """Pair each file with the first file that has the same bytes."""
+    pairs = []
+    first_key: dict[str, str] = {}
+    for key, digest in zip(images.keys.tolist(), images.digest.tolist(), strict=True):
+        original = first_key.setdefault(digest, key)
+        if original != key:
+            pairs.append(DuplicatePair(original, key, how="bytes"))
+    return pairs
 
 
-# --- sketches, kept while there is room -----------------------------------------------------
+def _verify(cache: GreyImageCache, pairs: Int, cosine: Float32) -> Iterator[DuplicatePair]:
+    scores = cache.compare(pairs)
+    keys = cache.images.keys
+    for (i, j), score, near in zip(pairs, scores, cosine.tolist(), strict=True):
+        if score is not None and score.is_duplicate:
+            yield DuplicatePair(
+                key=str(keys[i]),
+                other=str(keys[j]),
+                how="pixels",
+                n_matches=score.n_matches,
+                n_inliers=score.n_inliers,
+                overlap=score.overlap,
+                correlation=score.correlation,
+                differing=score.differing,
+                agreeing=score.agreeing,
+                cosine=near,
+                transform=tuple(score.transform.ravel().tolist()),
+            )
 
 
-class SketchBook:
-    """The sketches of an image set: all local features (35 kB an image), the last used greys.
+# --- grey images in memory ------------------------------------------------------------------
+
+
+class GreyImageCache:
+    """Grey images of an image set, read when they are needed.
+
+    All local features stay in memory (35 kB an image), and the grey images that were used last.
 
     Parameters
     ----------
@@ -181,247 +206,296 @@ class SketchBook:
     """
 
     def __init__(self, images: ImageSet) -> None:
-        self._images = images
-        self._local: dict[int, Local | None] = {}
-        self._kept: OrderedDict[int, Sketch] = OrderedDict()
+        self.images = images
+        self._local_features: dict[int, LocalFeatures | None] = {}
+        self._grey_images: OrderedDict[int, GreyImage] = OrderedDict()
         self._lock = Lock()
 
     @property
-    def n_lost(self) -> int:
-        """How many images could not be read."""
-        return sum(local is None for local in self._local.values())
+    def n_unreadable(self) -> int:
+        """Number of images that could not be read."""
+        return sum(features is None for features in self._local_features.values())
 
-    def local(self, i: int) -> Local | None:
-        """Local features of image `i`; None where it cannot be read any more."""
-        if i not in self._local:
-            self._sketch(i)
-        return self._local[i]
-
-    def _sketch(self, i: int) -> Sketch | None:
-        with self._lock:
-            if i in self._kept:
-                self._kept.move_to_end(i)
-                return self._kept[i]
-        try:
-            # Local features are what takes long: a grey that was given up is read without them.
-            found = read_sketch(self._images.path(i), local=self._local.get(i))
-        except UnreadableImage:
-            self._local[i] = None
-            return None
-        with self._lock:
-            self._local.setdefault(i, found.local)
-            self._kept[i] = found
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return found
-
-    def all(self, rows: Sequence[int]) -> Iterator[Local | None]:
-        """The local features of `rows` in order, read by several threads."""
-        with _threads() as pool:
+    def read_local_features(self, rows: Sequence[int]) -> Iterator[LocalFeatures | None]:
+        """Local features of the images `rows`, in this order; None where one cannot be read."""
+        with _open_pool() as pool:
             for start in range(0, len(rows), _CHUNK):
-                yield from pool.map(self.local, rows[start : start + _CHUNK])
+                yield from pool.map(self._get_local_features, rows[start : start + _CHUNK])
 
-    def compared(self, pairs: Int) -> list[Likeness | None]:
-        """What `sketches.compare` says of each pair, int64 (n_pairs, 2), by several threads."""
-        with _threads() as pool:
-            return list(pool.map(self._compared, pairs.tolist()))
+    def compare(self, pairs: Int) -> list[RegistrationScore | None]:
+        """Register each pair, int64 (n_pairs, 2); None where there is no registration."""
+        with _open_pool() as pool:
+            return list(pool.map(self._compare_pair, pairs.tolist()))
 
-    def _compared(self, pair: Sequence[int]) -> Likeness | None:
-        local_a, local_b = self.local(pair[0]), self.local(pair[1])
-        alignment = None if local_a is None or local_b is None else aligned(local_a, local_b)
-        if alignment is None:
+    def _compare_pair(self, pair: Sequence[int]) -> RegistrationScore | None:
+        i, j = pair
+        features_a, features_b = self._get_local_features(i), self._get_local_features(j)
+        if features_a is None or features_b is None:
             return None
-        a, b = self._sketch(pair[0]), self._sketch(pair[1])
-        return None if a is None or b is None else laid_on(a, b, alignment)
+        registration = register(features_a, features_b)
+        if registration is None:
+            return None
+        a, b = self._get_grey_image(i), self._get_grey_image(j)
+        if a is None or b is None:
+            return None
+        return score_registration(a, b, registration)
+
+    def _get_local_features(self, i: int) -> LocalFeatures | None:
+        if i not in self._local_features:
+            self._get_grey_image(i)
+        return self._local_features[i]
+
+    def _get_grey_image(self, i: int) -> GreyImage | None:
+        with self._lock:
+            if i in self._grey_images:
+                self._grey_images.move_to_end(i)
+                return self._grey_images[i]
+        try:
+            # Local features are the slow part. They are known where a grey image was dropped.
+            image = read_grey_image(self.images.path(i), local_features=self._local_features.get(i))
+        except UnreadableImage:
+            self._local_features[i] = None
+            return None
+        with self._lock:
+            self._local_features.setdefault(i, image.local_features)
+            self._grey_images[i] = image
+            if len(self._grey_images) > _MAX_IN_MEMORY:
+                self._grey_images.popitem(last=False)
+        return image
 
 
 @contextlib.contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads that share the images out, while what they call uses one each."""
+def _open_pool() -> Iterator[ThreadPoolExecutor]:
+    """Open one thread for each core, while OpenCV and BLAS use one thread each.
+
+    The number of OpenCV's threads, which is global, is set back at the end.
+    """
     import cv2
 
-    before = cv2.getNumThreads()
+    n_opencv_threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         # Several pools of BLAS threads on few cores would wait for one another.
         with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             yield pool
     finally:
-        cv2.setNumThreads(before)
+        cv2.setNumThreads(n_opencv_threads)
 
 
-# --- profiles -------------------------------------------------------------------------------
+# --- word vectors ---------------------------------------------------------------------------
 
 
-def _profiles(book: SketchBook, rows: Int, on_progress: OnProgress | None) -> Float32:
-    """float32 (n_rows, 512) of length 1: which typical local features each image has."""
+def _compute_word_vectors(
+    cache: GreyImageCache, rows: Int, on_progress: OnProgress | None
+) -> Float32:
+    """Word vectors of length 1, float32 (n_rows, WORD_VECTOR_DIM)."""
     rng = np.random.default_rng(_SEED)
-    words = _vocabulary(book, rows, rng)
-    counts = np.zeros(len(words))
-    # The counts are projected at random (hints), which keeps their cosines to about 0.04.
-    hints = rng.choice(np.array([-1, 1], np.float32), (len(words), PROFILE_DIM))
+    vocabulary = _draw_vocabulary(cache, rows, rng)
+    # A random projection of the counts keeps their cosines to about 0.04.
+    signs = np.array([-1, 1], np.float32)
+    projection = rng.choice(signs, (len(vocabulary), WORD_VECTOR_DIM))
+    n_images_with_word = np.zeros(len(vocabulary))
     histograms: list[tuple[Int, Float32]] = []
-    for done, local in enumerate(book.all(rows.tolist()), start=1):
-        histograms.append(_histogram(local, words))
-        counts[histograms[-1][0]] += 1
+    for n_done, features in enumerate(cache.read_local_features(rows.tolist()), start=1):
+        words, weights = _count_words(features, vocabulary)
+        n_images_with_word[words] += 1
+        histograms.append((words, weights))
         if on_progress is not None:
-            on_progress(done, len(rows))
-    rarity = np.log1p(len(rows) / np.maximum(counts, 1)).astype(np.float32)
-    return _unit(np.array([(n * rarity[w]) @ hints[w] for w, n in histograms], np.float32))
+            on_progress(n_done, len(rows))
+    rarity = np.log1p(len(rows) / np.maximum(n_images_with_word, 1)).astype(np.float32)
+    vectors = [(weights * rarity[words]) @ projection[words] for words, weights in histograms]
+    return _normalise(np.array(vectors, np.float32))
 
 
-def _vocabulary(book: SketchBook, rows: Int, rng: np.random.Generator) -> Float32:
-    """float32 (n_words, 128): local features drawn from some of the images."""
-    some = np.sort(rng.permutation(rows)[:_VOCABULARY_IMAGES])
-    drawn = [unit_descriptors(one) for one in book.all(some.tolist()) if one is not None]
-    all_drawn = np.concatenate([np.zeros((1, N_VALUES), np.float32), *drawn])
-    return all_drawn[rng.permutation(len(all_drawn))[:N_WORDS]]
+def _draw_vocabulary(cache: GreyImageCache, rows: Int, rng: np.random.Generator) -> Float32:
+    """Draw local features of a sample of the images as words, float32 (n_words, 128)."""
+    sample = np.sort(rng.permutation(rows)[:_VOCABULARY_IMAGES])
+    # One word of zeros, so that the vocabulary is not empty where no image has local features.
+    descriptors = [np.zeros((1, DESCRIPTOR_DIM), np.float32)]
+    for features in cache.read_local_features(sample.tolist()):
+        if features is not None:
+            descriptors.append(unit_descriptors(features))
+    words = np.concatenate(descriptors)
+    return words[rng.permutation(len(words))[:N_WORDS]]
 
 
-def _histogram(local: Local | None, words: Float32) -> tuple[Int, Float32]:
-    """Which words occur, int64 (n,), and the roots of how often, float32 (n,)."""
-    if local is None:
+def _count_words(features: LocalFeatures | None, vocabulary: Float32) -> tuple[Int, Float32]:
+    """The words of an image, int64 (n,), and the square roots of their counts, float32 (n,)."""
+    if features is None:
         return np.empty(0, np.int64), np.empty(0, np.float32)
-    both = [unit_descriptors(local, mirrored=m) @ words.T for m in (False, True)]
-    found, n = np.unique(np.concatenate(both).argmax(axis=1), return_counts=True)
-    return found.astype(np.int64), np.sqrt(n).astype(np.float32)
+    plain = unit_descriptors(features) @ vocabulary.T
+    mirrored = unit_descriptors(features, mirrored=True) @ vocabulary.T
+    nearest_words = np.concatenate([plain, mirrored]).argmax(axis=1)
+    words, counts = np.unique(nearest_words, return_counts=True)
+    return words.astype(np.int64), np.sqrt(counts).astype(np.float32)
 
 
-# --- candidates -----------------------------------------------------------------------------
+# --- nearest neighbours ---------------------------------------------------------------------
 
 
-def nearest(
-    V: Float32, *, k: int, rows: Int | None = None, apart: Int | None = None
+def find_nearest(
+    V: Float32, *, k: int, rows: Int | None = None, set_of: Int | None = None
 ) -> tuple[Int, Float32]:
-    """The `k` nearest other rows by cosine: int64 and float32 (n_rows, k), nearest first.
+    """Find the `k` nearest other rows by cosine.
+
+    The matrix of cosines is computed in blocks: 100,000 rows need 400 MB of it at a time.
 
     Parameters
     ----------
     V
         float32 (n, dim): rows of length 1.
+    k
+        Number of neighbours; n - 1 at most.
     rows
-        int64 (n_rows,): the rows whose neighbours are wanted; None is all. The matrix of cosines
-        is made in blocks: 100,000 rows need 400 MB of it at a time.
-    apart
-        int64 (n,): rows of the same number are no neighbours, and have a cosine of -inf where there
-        are too few others; None is each by itself.
+        int64 (n_rows,): the rows whose neighbours are wanted. None is all.
+    set_of
+        int64 (n,): set of each row. Rows of one set are no neighbours of one another. None puts
+        each row into a set of its own.
+
+    Returns
+    -------
+    index : int64 (n_rows, k)
+        The neighbours, nearest first.
+    cosine : float32 (n_rows, k)
+        Their cosines; -inf where there are too few rows outside the set.
     """
     rows = np.arange(len(V)) if rows is None else rows
-    apart = np.arange(len(V)) if apart is None else apart
+    set_of = np.arange(len(V)) if set_of is None else set_of
     k = min(k, len(V) - 1)
     index = np.empty((len(rows), k), np.int64)
     cosine = np.empty((len(rows), k), np.float32)
     for start in range(0, len(rows), _BLOCK):
-        own = rows[start : start + _BLOCK]
-        block = V[own] @ V.T
-        block[apart[own][:, None] == apart] = -np.inf
-        near = np.argpartition(-block, max(k - 1, 0), axis=1)[:, :k]
-        values = np.take_along_axis(block, near, axis=1)
+        block = slice(start, start + _BLOCK)
+        cosines = V[rows[block]] @ V.T
+        cosines[set_of[rows[block]][:, None] == set_of] = -np.inf
+        nearest = np.argpartition(-cosines, max(k - 1, 0), axis=1)[:, :k]
+        values = np.take_along_axis(cosines, nearest, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
-        index[start : start + _BLOCK] = np.take_along_axis(near, order, axis=1)
-        cosine[start : start + _BLOCK] = np.take_along_axis(values, order, axis=1)
+        index[block] = np.take_along_axis(nearest, order, axis=1)
+        cosine[block] = np.take_along_axis(values, order, axis=1)
     return index, cosine
 
 
-def centred(X: Float32) -> Float32:
-    """Features less their mean, each of length 1: float32 (n, dim)."""
-    return _unit(X - X.mean(axis=0))
+def centre_features(X: Float32) -> Float32:
+    """Subtract the mean and scale each row to length 1: float32 (n, dim)."""
+    return _normalise(X - X.mean(axis=0))
 
 
-def _unit(V: Float32) -> Float32:
+def _normalise(V: Float32) -> Float32:
     unit: Float32 = V / np.maximum(np.linalg.norm(V, axis=1, keepdims=True), 1e-9)
     return unit
 
 
-def _candidates(rows: Int, spaces: Sequence[Float32], k: int) -> Candidates:
-    """Neighbours by profile and by feature; the nearest of every image come first."""
-    none = np.empty((0, 2), np.int64)
-    if len(rows) < 2:
-        return Candidates(none, np.empty(0, np.float32), none)
-    ranked = [_ranked(V, k) for V in spaces]
-    return _merged(rows, spaces, ranked, none)
+# --- candidates -----------------------------------------------------------------------------
 
 
-def _beyond(rows: Int, spaces: Sequence[Float32], joined: Joined, k: int, seen: Int) -> Candidates:
-    """For each set of copies the images outside that are most like one of them.
+class _Candidates(NamedTuple):
+    """Pairs to verify, the most promising first.
 
-    Where there are more copies of a photograph than neighbours were looked at, all neighbours may
-    be of one corner of it, and what shows the other corner is never compared.
+    Attributes
+    ----------
+    pairs
+        int64 (n_pairs, 2): rows of the image set, the smaller first.
+    cosine
+        float32 (n_pairs,): cosine of the centred features; NaN without features.
+    seen
+        int64 (n_seen, 2): these pairs and all earlier candidates.
     """
-    duplicates = np.array([joined.root(i) for i in rows.tolist()])
-    ranked = [_ranked_beyond(V, duplicates, k) for V in spaces]
-    return _merged(rows, spaces, ranked, seen)
+
+    pairs: Int
+    cosine: Float32
+    seen: Int
+
+    def select(self, which: slice | NDArray[np.bool_]) -> _Candidates:
+        """Some of the pairs; `seen` stays."""
+        return _Candidates(self.pairs[which], self.cosine[which], self.seen)
 
 
-def _merged(
-    rows: Int, spaces: Sequence[Float32], ranked: Sequence[tuple[Int, Int]], seen: Int
-) -> Candidates:
-    """The pairs of each space in the order of their ranks, once each, none that were seen."""
-    pairs, rank = (np.concatenate(parts) for parts in zip(*ranked, strict=True))
+def _find_candidates(rows: Int, spaces: Sequence[Float32], k: int) -> _Candidates:
+    """The `k` nearest neighbours of each image in each space; nearest neighbours come first.
+
+    Parameters
+    ----------
+    rows
+        int64 (n,): the images to compare, as rows of the image set.
+    spaces
+        float32 (n, dim) each, rows of length 1: word vectors and, where known, centred features.
+    """
+    no_pairs = np.empty((0, 2), np.int64)
+    if len(rows) < 2:
+        return _Candidates(no_pairs, np.empty(0, np.float32), no_pairs)
+    pairs_of_space, rank_of_space = [], []
+    for V in spaces:
+        index, _ = find_nearest(V, k=k)
+        n, n_near = index.shape
+        pairs_of_space.append(_sort_pairs(np.repeat(np.arange(n), n_near), index.ravel()))
+        rank_of_space.append(np.tile(np.arange(n_near), n))
+    pairs, rank = np.concatenate(pairs_of_space), np.concatenate(rank_of_space)
+    return _select_candidates(rows, spaces, pairs, rank, no_pairs)
+
+
+def _find_more_candidates(
+    rows: Int, spaces: Sequence[Float32], sets: DisjointSet, k: int, seen: Int
+) -> _Candidates:
+    """For each set of near-duplicates, the `k` nearest pairs that lead out of it, in each space.
+
+    A photograph may have more copies than there are neighbours. Then all neighbours of a copy may
+    show the same corner of it, and copies of another corner were never compared with it.
+    """
+    set_of_image = np.empty(len(sets), np.int64)
+    for number, subset in enumerate(sets.subsets()):
+        set_of_image[list(subset)] = number
+    _, set_of, set_size = np.unique(set_of_image[rows], return_inverse=True, return_counts=True)
+    inside = np.flatnonzero(set_size[set_of] > 1)
+    pairs_of_space, rank_of_space = [], []
+    for V in spaces:
+        index, cosine = find_nearest(V, k=_N_OUTSIDE, rows=inside, set_of=set_of)
+        first, second = np.repeat(inside, index.shape[1]), index.ravel()
+        order = np.lexsort((-cosine.ravel(), set_of[first]))
+        order = order[np.isfinite(cosine.ravel()[order])]
+        # Number the pairs of each set from 0, the nearest first.
+        starts = np.flatnonzero(np.diff(set_of[first[order]], prepend=-1))
+        n_pairs_of_set = np.diff(np.append(starts, len(order)))
+        rank = np.arange(len(order)) - np.repeat(starts, n_pairs_of_set)
+        order, rank = order[rank < k], rank[rank < k]
+        pairs_of_space.append(_sort_pairs(first[order], second[order]))
+        rank_of_space.append(rank)
+    pairs, rank = np.concatenate(pairs_of_space), np.concatenate(rank_of_space)
+    return _select_candidates(rows, spaces, pairs, rank, seen)
+
+
+def _sort_pairs(first: Int, second: Int) -> Int:
+    """Pairs, int64 (n, 2), with the smaller row first."""
+    return np.sort(np.stack([first, second], axis=1), axis=1)
+
+
+def _select_candidates(
+    rows: Int, spaces: Sequence[Float32], pairs: Int, rank: Int, seen: Int
+) -> _Candidates:
+    """Order pairs by rank; leave out repeated pairs, pairs in `seen` and unlike images.
+
+    Here `pairs`, int64 (n_pairs, 2), are indices into `rows`.
+    """
     pairs = pairs[np.argsort(rank, kind="stable")]
     _, first = np.unique(pairs, axis=0, return_index=True)
     pairs = pairs[np.sort(first)]
+    # One number for each pair.
     code = np.array([rows[-1] + 1, 1])
     pairs = pairs[~np.isin(rows[pairs] @ code, seen @ code)]
-    known = len(spaces) > 1
-    cosine = _cosines(spaces[-1], pairs) if known else np.full(len(pairs), np.nan, np.float32)
-    # Images with few local features have profiles that say little.
-    alike = (_cosines(spaces[0], pairs) >= MIN_ALIKE) | (cosine >= MIN_NEAR)
-    pairs, cosine = pairs[alike], cosine[alike]
-    return Candidates(rows[pairs], cosine, np.concatenate([seen, rows[pairs]]))
+    # The word vector of an image with few local features says little, so features help.
+    is_alike = _compute_cosines(spaces[0], pairs) >= MIN_WORD_COSINE
+    cosine = np.full(len(pairs), np.nan, np.float32)
+    if len(spaces) > 1:
+        cosine = _compute_cosines(spaces[1], pairs)
+        is_alike |= cosine >= MIN_FEATURE_COSINE
+    pairs, cosine = rows[pairs[is_alike]], cosine[is_alike]
+    return _Candidates(pairs, cosine, np.concatenate([seen, pairs]))
 
 
-def _ranked(V: Float32, k: int) -> tuple[Int, Int]:
-    """Pairs of neighbours, int64 (n_pairs, 2), the smaller first, and the rank of each."""
-    index, _ = nearest(V, k=k)
-    mine = np.repeat(np.arange(len(V)), index.shape[1])
-    rank = np.tile(np.arange(index.shape[1]), len(V))
-    return np.sort(np.stack([mine, index.ravel()], axis=1), axis=1), rank
-
-
-def _ranked_beyond(V: Float32, duplicates: Int, k: int) -> tuple[Int, Int]:
-    """As `_ranked`, for each set of copies its `k` nearest pairs that lead out of it."""
-    _, of, n = np.unique(duplicates, return_inverse=True, return_counts=True)
-    own = np.flatnonzero(n[of] > 1)
-    index, cosine = nearest(V, k=_OUTSIDE, rows=own, apart=of)
-    mine, others, near = np.repeat(own, index.shape[1]), index.ravel(), cosine.ravel()
-    order = np.lexsort((-near, of[mine]))
-    order = order[np.isfinite(near[order])]
-    starts = np.flatnonzero(np.diff(of[mine[order]], prepend=-1))
-    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
-    kept = order[rank < k]
-    pairs = np.sort(np.stack([mine[kept], others[kept]], axis=1), axis=1)
-    return pairs, rank[rank < k]
-
-
-def _cosines(V: Float32, pairs: Int) -> Float32:
-    blocks = [pairs[i : i + 8192] for i in range(0, len(pairs), 8192)]
-    found = [np.einsum("ij,ij->i", V[block[:, 0]], V[block[:, 1]]) for block in blocks]
-    return np.concatenate([np.empty(0, np.float32), *found])
-
-
-def _verified(
-    book: SketchBook, candidates: Candidates, joined: Joined, on_progress: OnProgress | None
-) -> Iterator[tuple[Int, Float32, list[Likeness | None]]]:
-    """Chunks of pairs, their cosines and what was found; pairs joined by then are left out."""
-    total = len(candidates.pairs)
-    for start in range(0, total, _CHUNK):
-        chunk = candidates.pairs[start : start + _CHUNK]
-        apart = np.array([joined.root(i) != joined.root(j) for i, j in chunk.tolist()], bool)
-        cosine = candidates.cosine[start : start + _CHUNK]
-        yield chunk[apart], cosine[apart], book.compared(chunk[apart])
-        if on_progress is not None:
-            on_progress(min(start + _CHUNK, total), total)
-
-
-def near_duplicate_groups(images: ImageSet, duplicates: NearDuplicates) -> list[str]:
-    """For each image the first of its duplicates, '' where it has none."""
-    row = {key: i for i, key in enumerate(images.keys.tolist())}
-    joined = Joined(len(images))
-    known = [
-        (row[p.key], row[p.other]) for p in duplicates.pairs if p.key in row and p.other in row
-    ]
-    for i, j in known:
-        joined.join(i, j)
-    inside = set(chain.from_iterable(known))
-    return [str(images.keys[joined.root(i)]) if i in inside else "" for i in range(len(images))]
+def _compute_cosines(V: Float32, pairs: Int) -> Float32:
+    """Cosine of each pair of rows, float32 (n_pairs,), in blocks to save memory."""
+    cosines = [np.empty(0, np.float32)]
+    for start in range(0, len(pairs), _COSINE_BLOCK):
+        block = pairs[start : start + _COSINE_BLOCK]
+        cosines.append(np.einsum("ij,ij->i", V[block[:, 0]], V[block[:, 1]]))
+    return np.concatenate(cosines)

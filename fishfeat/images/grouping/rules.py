@@ -1,23 +1,22 @@
-"""Which images belong together and must never stand on both sides of a split."""
+"""Grouping rules: which images are related and must stay on one side of every split."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from fishfeat.checks import Finding
 from fishfeat.errors import DataError, did_you_mean, shortened
-from fishfeat.images.grouping.capture_time import bursts, read_captures
-from fishfeat.images.grouping.joined import Joined
+from fishfeat.images.grouping.capture_time import name_bursts, read_captures
 from fishfeat.images.grouping.near_duplicates import near_duplicate_groups
-from fishfeat.images.labels import compiled
+from fishfeat.images.labels import compile_pattern
 from fishfeat.records import UNLABELLED, ImageSet, Int
 from fishfeat.records.near_duplicates import NearDuplicates
 
-OPTION = "--group-by"
 FORMS = {
     "pattern": "pattern:REGEX",
     "column": "column or column:NAME",
@@ -27,12 +26,12 @@ FORMS = {
     "auto": "auto",
     "none": "none",
 }
-_ALONE = ("auto", "none")
-_NAMES_SHOWN = 3
+_ONLY_ALONE = ("auto", "none")
+_MAX_NAMES = 3
 
 
 class Rule(NamedTuple):
-    """One way to say what belongs together: 'folder:1' is kind 'folder', value '1'."""
+    """One way to group images: 'folder:1' is of the kind 'folder' and has the value '1'."""
 
     kind: str
     value: str = ""
@@ -42,42 +41,48 @@ class Rule(NamedTuple):
 
 
 def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
-    """The rules of --group-by.
+    """Parse the rules of `group_by`; a repeated rule counts once.
 
     Raises
     ------
     DataError
-        A rule is not known, lacks its value or has a wrong one, or 'auto' or 'none' is not alone.
+        A rule does not exist or its value is missing or not valid, there are two columns, or
+        'auto' or 'none' is combined with another rule.
     """
-    rules = tuple(dict.fromkeys(_parsed(text) for text in texts))
-    alone = [rule.kind for rule in rules if rule.kind in _ALONE]
-    if alone and len(rules) > 1:
-        given = " ".join(f"{OPTION} {rule}" for rule in rules)
-        raise DataError(f"{OPTION} {alone[0]} stands alone; got {given}.")
-    columns = [rule for rule in rules if rule.kind == "column"]
+    rules = tuple(dict.fromkeys(_parse_rule(text) for text in texts))
+    for rule in rules:
+        if rule.kind in _ONLY_ALONE and len(rules) > 1:
+            raise DataError(
+                f"group_by '{rule.kind}' cannot be combined with other rules; got "
+                f"{shortened([str(rule) for rule in rules])}."
+            )
+    columns = [str(rule) for rule in rules if rule.kind == "column"]
     if len(columns) > 1:
-        raise DataError(f"{OPTION} takes one column; got {shortened([str(c) for c in columns])}.")
+        raise DataError(f"group_by takes one column; got {shortened(columns)}.")
     return rules
 
 
-def _parsed(text: str) -> Rule:
+def _parse_rule(text: str) -> Rule:
     kind, _, value = text.partition(":")
-    wrong = kind not in FORMS or (bool(value) and ":" not in FORMS[kind])
-    if wrong or (not value and FORMS[kind].startswith(f"{kind}:")):
+    form = FORMS.get(kind, "")
+    has_unexpected_value = bool(value) and ":" not in form
+    lacks_value = not value and form.startswith(f"{kind}:")
+    if not form or has_unexpected_value or lacks_value:
         raise DataError(
-            f"{OPTION} must be one of {', '.join(FORMS.values())}; got '{text}'.{_meant(text)}"
+            f"group_by must be one of {', '.join(FORMS.values())}; got '{text}'."
+            f"{_suggest_rule(text)}"
         )
     if kind == "folder" and not (value.isdecimal() and int(value) > 0):
-        raise DataError(f"{OPTION} folder:N takes a number from 1; got {text!r}.")
+        raise DataError(f"group_by folder:N takes a whole number from 1; got {text!r}.")
     if kind == "time" and not _is_positive(value):
-        raise DataError(f"{OPTION} time:SECONDS takes a number above 0; got {text!r}.")
+        raise DataError(f"group_by time:SECONDS takes a number above 0; got {text!r}.")
     if kind == "pattern":
-        compiled(value, option=f"{OPTION} pattern:")
+        compile_pattern(value, parameter="group_by pattern:")
     return Rule(kind, value)
 
 
-def _meant(text: str) -> str:
-    """A hint at the rule that was meant, where there is one."""
+def _suggest_rule(text: str) -> str:
+    """' Did you mean ...?' for a rule that is probably meant, else ''."""
     if set(text) & set("()[]\\"):
         return f" Did you mean 'pattern:{text}'?"
     kind = text.partition(":")[0]
@@ -92,17 +97,18 @@ def _is_positive(text: str) -> bool:
 
 
 def encode_groups(names: Sequence[str]) -> Int:
-    """Number the group names, int64 (n_images,); an image without one ('') is its own group.
+    """Number the group names, int64 (n_images,); an image without one ('') is a group of its own.
 
-    In the order of their names, so that folds are those that scikit-learn draws by the names.
+    Numbers follow the order of the names, so that folds equal those that scikit-learn draws by the
+    names.
     """
-    unique = [name or f"\0{i}" for i, name in enumerate(names)]
-    codes: Int = np.unique(np.array(unique, dtype=object), return_inverse=True)[1].astype(np.int64)
-    return codes
+    unique_names = [name or f"\0{i}" for i, name in enumerate(names)]
+    _, codes = np.unique(np.array(unique_names, dtype=object), return_inverse=True)
+    return codes.astype(np.int64)
 
 
 class Grouping(NamedTuple):
-    """What one rule finds: a name for each image ('' for none), and sentences about it."""
+    """What one rule gives: a group name for each image ('' for none), and sentences about it."""
 
     names: list[str]
     sentences: list[str]
@@ -111,37 +117,44 @@ class Grouping(NamedTuple):
 def group_images(
     images: ImageSet, rules: Sequence[Rule | str], *, duplicates: NearDuplicates | None = None
 ) -> ImageSet:
-    """The image set with groups by one or more rules.
+    """Group images by one or more rules.
 
-    Images that any of the rules puts together belong together, and so do those that a chain of
-    rules connects.
+    Images are one group where any rule relates them, directly or through a chain of other images.
 
     Parameters
     ----------
     images
-        Any image set; groups that it has count for 'column' and are replaced.
+        Any image set. Its groups are replaced; the rule 'column' reads them.
     rules
-        'pattern:REGEX' (searched in each key; its groups together, or the whole match where it has
-        none, name what the image belongs to), 'column' (of the CSV), 'folder:N' (the first N
-        folders of the key), 'time:SECONDS' (bursts of one camera, by EXIF capture time),
-        'duplicates'. No rule at all leaves `images` as they are; 'none' is without groups.
-    copies
-        What `find_near_duplicates` found, for 'duplicates'.
+        'pattern:REGEX': images whose keys match with the same text (the groups of the regular
+        expression together, or the whole match where it has none). 'column': the column of the
+        CSV. 'folder:N': the first N folders of the key. 'time:SECONDS': bursts of one camera, by
+        EXIF capture time. 'duplicates': near-duplicates. 'none' removes the groups. No rule at all
+        leaves `images` as they are.
+    duplicates
+        The result of `find_near_duplicates`, for the rule 'duplicates'.
+
+    Returns
+    -------
+    ImageSet
+        The images with `groups`, `group_name` and `grouping`.
 
     Raises
     ------
     DataError
-        A rule is not valid or finds nothing at all.
+        A rule is not valid, or relates no images at all.
     """
     parsed = parse_rules([str(rule) for rule in rules])
     if not parsed:
         return images
     if parsed[0].kind == "none":
         return replace(images, groups=None, group_name=None, grouping="")
-    found = [_found(images, rule, duplicates) for rule in parsed]
-    groups, names = _united([one.names for one in found])
-    sentences = [sentence for one in found for sentence in one.sentences]
-    sentences += _crossing(images, groups, parsed)
+    groupings = [_apply_rule(images, rule, duplicates) for rule in parsed]
+    groups, names = _unite_groups([grouping.names for grouping in groupings])
+    sentences = [sentence for grouping in groupings for sentence in grouping.sentences]
+    crossing = find_crossing_groups(images, groups, parsed)
+    if crossing is not None:
+        sentences.append(str(crossing))
     return replace(
         images,
         groups=groups,
@@ -150,155 +163,172 @@ def group_images(
     )
 
 
-def group_by_pattern(images: ImageSet, pattern: str) -> ImageSet:
-    """The image set with groups found in the paths, as by the rule 'pattern:REGEX'."""
-    return group_images(images, [Rule("pattern", pattern)])
-
-
 def group_by_column(images: ImageSet, names: Sequence[str]) -> ImageSet:
-    """The image set with what the column `group` says of each image; none where it is empty."""
+    """Group images by the CSV's column `names`, str (n_images,); unchanged where all are ''."""
     if not any(names):
         return images
     return replace(
         images,
         groups=encode_groups(names),
         group_name=np.array(names, str),
-        grouping="Images belong together by the CSV's group column.",
+        grouping="Images with the same value in the CSV's group column are one group.",
     )
 
 
-def _found(images: ImageSet, rule: Rule, duplicates: NearDuplicates | None) -> Grouping:
-    if rule.kind == "duplicates":
-        return _duplicates(images, duplicates)
-    if rule.kind not in _FINDERS:
-        raise DataError(f"{OPTION} {rule} chooses rules by what `fishfeat extract` finds.")
-    return _FINDERS[rule.kind](images, rule.value)
+def find_crossing_groups(images: ImageSet, groups: Int, rules: Sequence[Rule]) -> Finding | None:
+    """Check that no group has images of several classes; `groups` int64 (n_images,)."""
+    labelled = images.y != UNLABELLED
+    pairs = np.unique(np.stack([groups, images.y], axis=1)[labelled], axis=0)
+    n_classes = np.bincount(pairs[:, 0]) if len(pairs) else np.zeros(0, np.int64)
+    n_crossing = int((n_classes > 1).sum())
+    if not n_crossing:
+        return None
+    if n_crossing == 1:
+        message = "1 group holds images of several classes."
+    else:
+        message = f"{n_crossing} groups hold images of several classes."
+    patterns = [rule.value for rule in rules if rule.kind == "pattern"]
+    fix = ""
+    if patterns:
+        fix = (
+            "If the number starts again in every folder, add the folder to the pattern: "
+            f"`--group-by 'pattern:([^/]+)/[^/]*{patterns[0]}'`."
+        )
+    return Finding("groups-across-classes", message, fix)
 
 
-def _united(columns: list[list[str]]) -> tuple[Int, list[str]]:
-    """Groups of images that share a name in any column, int64 (n,), and what they are called."""
+def _unite_groups(columns: list[list[str]]) -> tuple[Int, list[str]]:
+    """Unite images that share a name in any column: groups, int64 (n_images,), and their names."""
     if len(columns) == 1:
         return encode_groups(columns[0]), columns[0]
-    joined = Joined(len(columns[0]))
+    from scipy.cluster.hierarchy import DisjointSet
+
+    n_images = len(columns[0])
+    sets = DisjointSet(range(n_images))
     for column in columns:
-        first: dict[str, int] = {}
-        for i, name in enumerate(column):
+        first_row: dict[str, int] = {}
+        for row, name in enumerate(column):
             if name:
-                joined.join(first.setdefault(name, i), i)
-    roots = np.array([joined.root(i) for i in range(len(columns[0]))], np.int64)
-    called: dict[int, dict[str, None]] = {}
-    for column in columns:
-        for root, name in zip(roots.tolist(), column, strict=True):
-            if name:
-                called.setdefault(root, {})[name] = None
-    names = [_called(list(called.get(root, ()))) for root in roots.tolist()]
-    groups: Int = np.unique(roots, return_inverse=True)[1].astype(np.int64)
+                sets.merge(first_row.setdefault(name, row), row)
+    groups = np.empty(n_images, np.int64)
+    names = [""] * n_images
+    # The sets come in the order of their smallest rows.
+    for number, subset in enumerate(sets.subsets()):
+        rows = sorted(subset)
+        parts = [column[row] for column in columns for row in rows if column[row]]
+        name = _join_names(list(dict.fromkeys(parts)))
+        for row in rows:
+            groups[row] = number
+            names[row] = name
     return groups, names
 
 
-def _called(names: list[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return " + ".join(names[:_NAMES_SHOWN]) + (f" + {more} more" if more > 0 else "")
+def _join_names(names: list[str]) -> str:
+    joined = " + ".join(names[:_MAX_NAMES])
+    n_more = len(names) - _MAX_NAMES
+    return f"{joined} + {n_more} more" if n_more > 0 else joined
 
 
 # --- rules ----------------------------------------------------------------------------------
 
 
-def _by_pattern(images: ImageSet, pattern: str) -> Grouping:
-    regex = compiled(pattern, option=f"{OPTION} pattern:")
-    found = [regex.search(str(key)) for key in images.keys]
-    # A NUL stands in no path, so joined names cannot be mistaken for one another.
-    parts = [m.groups("") or (m.group(0),) if m else () for m in found]
-    names = ["\0".join(part) if any(part) else "" for part in parts]
+def _apply_rule(images: ImageSet, rule: Rule, duplicates: NearDuplicates | None) -> Grouping:
+    if rule.kind == "pattern":
+        return _group_by_pattern(images, rule.value)
+    if rule.kind == "column":
+        return _group_by_csv_column(images, rule.value)
+    if rule.kind == "folder":
+        return _group_by_folder(images, int(rule.value))
+    if rule.kind == "time":
+        return _group_by_time(images, rule.value)
+    if rule.kind == "duplicates":
+        return _group_by_duplicates(images, duplicates)
+    raise DataError(
+        f"group_by '{rule}' picks rules by the grouping hints, which `fishfeat extract` and "
+        "`fishfeat fit` find. In Python, pass the rules of `find_hints(images)`."
+    )
+
+
+def _group_by_pattern(images: ImageSet, pattern: str) -> Grouping:
+    regex = compile_pattern(pattern, parameter="group_by pattern:")
+    names = []
+    for key in images.keys.tolist():
+        match = regex.search(key)
+        parts = (match.groups("") or (match.group(0),)) if match else ()
+        # No path holds a NUL, so different parts never give the same name.
+        names.append("\0".join(parts) if any(parts) else "")
     if not any(names):
         raise DataError(
-            f"{OPTION} 'pattern:{pattern}' matches none of {len(images)} paths, for example "
+            f"group_by 'pattern:{pattern}' matches none of {len(images)} paths, for example "
             f"{shortened(images.keys, n=1)}. It is searched in the path below {images.root}."
         )
-    alone = names.count("")
-    sentences = [f"Images in whose paths `{pattern}` finds the same belong together."]
-    if alone:
-        sentences.append(f"{alone} images do not match it; each is a group of its own.")
+    sentences = [f"Images whose paths match `{pattern}` with the same text are one group."]
+    n_alone = names.count("")
+    if n_alone:
+        sentences.append(f"{n_alone} images do not match; each is a group of its own.")
     return Grouping(names, sentences)
 
 
-def _by_column(images: ImageSet, name: str) -> Grouping:
-    column = f"column {name!r}" if name else "column group"
+def _group_by_csv_column(images: ImageSet, name: str) -> Grouping:
     if images.group_name is None or not any(images.group_name.tolist()):
         raise DataError(
-            f"{OPTION} {Rule('column', name)}: no image has an entry in a {column}. Give a CSV "
-            "that has it, or group the images by something else."
+            f"group_by '{Rule('column', name)}': no image has a value in a column "
+            f"{name or 'group'!r}. Use a CSV with this column, or another rule."
         )
-    said = f"Images belong together by the CSV's {name or 'group'} column."
-    return Grouping(images.group_name.tolist(), [said])
+    sentence = f"Images with the same value in the CSV's {name or 'group'} column are one group."
+    return Grouping(images.group_name.tolist(), [sentence])
 
 
-def _by_folder(images: ImageSet, value: str) -> Grouping:
-    n = int(value)
+def _group_by_folder(images: ImageSet, n_folders: int) -> Grouping:
     folders = [key.split("/")[:-1] for key in images.keys.tolist()]
-    names = ["/".join(path[:n]) for path in folders]
+    names = ["/".join(path[:n_folders]) for path in folders]
     if not any(names):
         raise DataError(
-            f"{OPTION} folder:{n}: no image lies in a folder below {images.root}, for example "
-            f"{shortened(images.keys, n=1)}."
+            f"group_by folder:{n_folders}: no image is in a folder below {images.root}, for "
+            f"example {shortened(images.keys, n=1)}."
         )
-    if n > (deepest := max(map(len, folders))):
+    deepest = max(map(len, folders))
+    if n_folders > deepest:
+        unit = "folder" if deepest == 1 else "folders"
         raise DataError(
-            f"{OPTION} folder:{n}: the deepest image lies in {deepest} "
-            f"{'folder' if deepest == 1 else 'folders'} below {images.root}."
+            f"group_by folder:{n_folders}: the deepest image is {deepest} {unit} below "
+            f"{images.root}."
         )
-    kind = "outermost folder" if n == 1 else f"{n} outermost folders"
-    return Grouping(names, [f"Images belong together by the {kind} of the path."])
+    if n_folders == 1:
+        sentence = "Images in the same outermost folder are one group."
+    else:
+        sentence = f"Images with the same {n_folders} outermost folders are one group."
+    return Grouping(names, [sentence])
 
 
-def _by_time(images: ImageSet, value: str) -> Grouping:
+def _group_by_time(images: ImageSet, seconds: str) -> Grouping:
     captures = read_captures(images, np.arange(len(images)))
-    names = bursts(captures, float(value))
+    names = name_bursts(captures, float(seconds))
     if not any(names):
         raise DataError(
-            f"{OPTION} time:{value}: none of {len(images)} images says in its EXIF data when it "
-            "was taken. Group them by something else."
+            f"group_by time:{seconds}: none of {len(images)} images has a capture time in its EXIF "
+            "data. Use another rule."
         )
-    sentences = [f"Bursts: shots of one camera with no more than {value} s from one to the next."]
-    alone = names.count("")
-    if alone:
-        sentences.append(f"{alone} images do not say when; each is a group of its own.")
+    sentences = [
+        f"Shots of one camera with at most {seconds} s from one to the next are one group."
+    ]
+    n_alone = names.count("")
+    if n_alone:
+        sentences.append(f"{n_alone} images have no capture time; each is a group of its own.")
     return Grouping(names, sentences)
 
 
-def _duplicates(images: ImageSet, duplicates: NearDuplicates | None) -> Grouping:
+def _group_by_duplicates(images: ImageSet, duplicates: NearDuplicates | None) -> Grouping:
     if duplicates is None:
         raise DataError(
-            f"{OPTION} duplicates compares images by their features, so after embedding: in "
-            "`fishfeat extract` and `fishfeat fit`, or in Python by "
+            "group_by duplicates works after the images are embedded: in `fishfeat extract` and "
+            "`fishfeat fit`, or in Python by "
             "group_images(images, ['duplicates'], duplicates=find_near_duplicates(images))."
         )
     names = near_duplicate_groups(images, duplicates)
-    n = sum(map(bool, names))
-    how = "Near-duplicates belong together, each verified by laying one image on the other"
-    return Grouping(names, [f"{how}: {n} of {len(images)} images have one."])
-
-
-_FINDERS: dict[str, Callable[[ImageSet, str], Grouping]] = {
-    "pattern": _by_pattern,
-    "column": _by_column,
-    "folder": _by_folder,
-    "time": _by_time,
-}
-
-
-def _crossing(images: ImageSet, groups: Int, rules: Sequence[Rule]) -> list[str]:
-    """A warning where one group spans classes: often a number that restarts in every folder."""
-    labelled = images.y != UNLABELLED
-    pairs = np.unique(np.stack([groups, images.y], axis=1)[labelled], axis=0)
-    crossing = int((np.bincount(pairs[:, 0]) > 1).sum()) if len(pairs) else 0
-    if not crossing:
-        return []
-    said = f"{crossing} groups hold images of several classes."
-    patterns = [rule.value for rule in rules if rule.kind == "pattern"]
-    if not patterns:
-        return [said]
-    return [
-        f"{said} If the number restarts in every folder, put the folder into the pattern: "
-        f"'([^/]+)/[^/]*{patterns[0]}'."
-    ]
+    n_with = sum(map(bool, names))
+    sentence = (
+        "Near-duplicates, verified by registration, are one group: "
+        f"{n_with} of {len(images)} images have one."
+    )
+    return Grouping(names, [sentence])

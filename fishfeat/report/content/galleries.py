@@ -213,7 +213,7 @@ def thumbnails(images: ImageSet, rows: Iterable[int]) -> dict[int, Thumb]:
 def _thumbnail(images: ImageSet, i: int) -> Thumb:
     try:
         # A half-read image is in the set only where that was allowed.
-        rgb = read_image(images.path(i), allow_truncated=True, at_least=2 * SIDE)
+        rgb = read_image(images.path(i), allow_truncated=True, min_side=2 * SIDE)
     except DataError:
         return Thumb(SIDE, SIDE * 3 // 4, "")
     image = Image.fromarray(rgb)

@@ -10,7 +10,6 @@ import numpy as np
 from fishfeat.classify.statistics.class_merging import Merge, suggest_merges
 from fishfeat.classify.statistics.label_issues import detect_label_issues
 from fishfeat.classify.statistics.metrics import RANKED_BY
-from fishfeat.images.grouping.joined import Joined
 from fishfeat.records import ImageSet, Int
 from fishfeat.records.near_duplicates import DuplicatePair
 from fishfeat.report.content.comparison import always_most_frequent
@@ -272,13 +271,13 @@ def _weakness(pair: DuplicatePair) -> tuple[float, str, str]:
 
 def near_sets(near: Sequence[NearDuplicate], images: ImageSet) -> tuple[int, int]:
     """Number of sets of connected near-duplicates, and of those under several labels."""
-    sets = Joined(len(images))
-    for one in near:
-        sets.join(*one.rows)
-    labels: dict[int, set[int]] = {}
-    for row in {row for one in near for row in one.rows}:
-        labels.setdefault(sets.root(row), set()).add(int(images.y[row]))
-    return len(labels), sum(len(of) > 1 for of in labels.values())
+    from scipy.cluster.hierarchy import DisjointSet
+
+    sets = DisjointSet(row for pair in near for row in pair.rows)
+    for pair in near:
+        sets.merge(*pair.rows)
+    labels = [{int(images.y[row]) for row in rows} for rows in sets.subsets()]
+    return len(labels), sum(len(of_set) > 1 for of_set in labels)
 
 
 class Findings(NamedTuple):

@@ -84,7 +84,7 @@ def small_thumbnails(
 def _small(images: ImageSet, row: int, side: int, kind: str) -> bytes:
     try:
         # Twice the size that is wanted is as good as all of it, and quick.
-        rgb = read_image(images.path(row), allow_truncated=True, at_least=2 * side)
+        rgb = read_image(images.path(row), allow_truncated=True, min_side=2 * side)
     except DataError:
         return b""
     image = Image.fromarray(rgb)

@@ -1,4 +1,4 @@
-"""Near-duplicates: found whatever was done to them, and nothing else."""
+"""Near-duplicates are found whatever was done to them, and nothing else is."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fishfeat.images.decode import read_image
-from fishfeat.images.grouping.joined import Joined
 from fishfeat.images.grouping.near_duplicates import (
-    centred,
+    centre_features,
     find_near_duplicates,
+    find_nearest,
     near_duplicate_groups,
-    nearest,
 )
-from fishfeat.images.grouping.registration import compare, read_sketch, sketch, unit_descriptors
+from fishfeat.images.grouping.registration import (
+    compare_images,
+    make_grey_image,
+    read_grey_image,
+    unit_descriptors,
+)
 from fishfeat.images.scan import scan
+from fishfeat.options import ScanOptions
+from fishfeat.records import ImageSet
 from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates
 
 
@@ -66,14 +72,31 @@ COPIES = {
 }
 
 
-def written(folder: Path, images: dict[str, np.ndarray]) -> Path:
+def write_images(folder: Path, images: dict[str, np.ndarray]) -> Path:
     for key, rgb in images.items():
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / key), rgb[:, :, ::-1])
     return folder
 
 
-def found(folder: Path, **options) -> set[frozenset[str]]:
+def image_set(keys: list[str]) -> ImageSet:
+    """Images that are only keys."""
+    zeros = np.zeros(len(keys), np.int64)
+    return ImageSet(
+        name="fish",
+        root=Path("/data/fish"),
+        keys=np.array(keys, str),
+        y=zeros,
+        class_names=np.array(["fish"]),
+        digest=np.array(keys, str),
+        n_bytes=zeros,
+        mtime_ns=zeros,
+        width=zeros,
+        height=zeros,
+    )
+
+
+def find_groups(folder: Path, **options) -> set[frozenset[str]]:
     """Groups of several images, as sets of keys."""
     images = scan(folder)
     groups: dict[str, set[str]] = {}
@@ -94,17 +117,17 @@ def test_a_copy_is_recognised_whatever_was_done_to_it(change):
         (original, COPIES[change](original)),
         (COPIES[change](original), original),
     ):
-        likeness = compare(sketch(first), sketch(second))
-        assert likeness is not None
-        assert likeness.is_duplicate, likeness
+        score = compare_images(make_grey_image(first), make_grey_image(second))
+        assert score is not None
+        assert score.is_duplicate, score
 
 
 def test_different_images_are_no_copies():
-    sketches = [sketch(photograph(seed)) for seed in range(6)]
-    for i, a in enumerate(sketches):
-        for b in sketches[:i]:
-            likeness = compare(a, b)
-            assert likeness is None or not likeness.is_duplicate
+    grey_images = [make_grey_image(photograph(seed)) for seed in range(6)]
+    for i, a in enumerate(grey_images):
+        for b in grey_images[:i]:
+            score = compare_images(a, b)
+            assert score is None or not score.is_duplicate
 
 
 def test_two_animals_before_one_background_are_no_copies():
@@ -112,29 +135,30 @@ def test_two_animals_before_one_background_are_no_copies():
     with_one, with_other = reef.copy(), reef.copy()
     with_one[50:100, 60:130] = one[50:100, 60:130]
     with_other[50:100, 60:130] = other[50:100, 60:130]
-    likeness = compare(sketch(with_one), sketch(with_other))
-    assert likeness is not None
-    assert likeness.n_inliers > 30, "the background does match; only the pixels tell them apart"
-    assert not likeness.is_duplicate
+    score = compare_images(make_grey_image(with_one), make_grey_image(with_other))
+    assert score is not None
+    assert score.n_inliers > 30, "the background does match; only the pixels tell them apart"
+    assert not score.is_duplicate
 
 
 def test_images_that_share_only_an_edge_are_no_copies():
     scene = photograph(4, height=150, width=400)
-    likeness = compare(sketch(scene[:, :240].copy()), sketch(scene[:, 170:].copy()))
-    assert likeness is None or not likeness.is_duplicate
+    left, right = make_grey_image(scene[:, :240].copy()), make_grey_image(scene[:, 170:].copy())
+    score = compare_images(left, right)
+    assert score is None or not score.is_duplicate
 
 
 @pytest.mark.parametrize("rgb", [np.zeros((40, 40, 3), np.uint8), np.full((1, 1, 3), 9, np.uint8)])
 def test_images_with_nothing_in_them_are_compared_without_an_error(rgb):
-    assert compare(sketch(rgb), sketch(rgb)) is None
+    assert compare_images(make_grey_image(rgb), make_grey_image(rgb)) is None
 
 
 def test_the_transform_leads_from_the_copys_pixels_to_the_originals():
     original = photograph(5)
     crop = cv2.resize(original[20:130, 40:190], None, fx=0.5, fy=0.5)
-    likeness = compare(sketch(original), sketch(crop))
-    assert likeness.transform @ [0, 0, 1] == pytest.approx([40, 20], abs=1.5)
-    assert likeness.transform @ [75, 55, 1] == pytest.approx([190, 130], abs=1.5)
+    score = compare_images(make_grey_image(original), make_grey_image(crop))
+    assert score.transform @ [0, 0, 1] == pytest.approx([40, 20], abs=1.5)
+    assert score.transform @ [75, 55, 1] == pytest.approx([190, 130], abs=1.5)
 
 
 def test_the_transform_counts_in_pixels_of_the_file_however_it_was_decoded(tmp_path):
@@ -142,15 +166,17 @@ def test_the_transform_counts_in_pixels_of_the_file_however_it_was_decoded(tmp_p
     crop = large[300:1500, 400:2000]
     for name, rgb in (("large.jpg", large), ("crop.jpg", crop)):
         Image.fromarray(rgb).save(tmp_path / name, quality=92)
-    likeness = compare(*(read_sketch(tmp_path / name) for name in ("large.jpg", "crop.jpg")))
-    assert likeness is not None
-    assert likeness.transform @ [0, 0, 1] == pytest.approx([400, 300], abs=12)
-    assert likeness.transform @ [1600, 1200, 1] == pytest.approx([2000, 1500], abs=12)
+    a, b = read_grey_image(tmp_path / "large.jpg"), read_grey_image(tmp_path / "crop.jpg")
+    score = compare_images(a, b)
+    assert score is not None
+    assert score.transform @ [0, 0, 1] == pytest.approx([400, 300], abs=12)
+    assert score.transform @ [1600, 1200, 1] == pytest.approx([2000, 1500], abs=12)
 
 
 def test_descriptors_of_the_mirrored_image_need_no_mirrored_image():
     rgb = photograph(6)
-    a, b = sketch(rgb).local, sketch(rgb[:, ::-1].copy()).local
+    a = make_grey_image(rgb).local_features
+    b = make_grey_image(rgb[:, ::-1].copy()).local_features
     plain = (unit_descriptors(a) @ unit_descriptors(b).T).max(axis=1)
     mirrored = (unit_descriptors(a) @ unit_descriptors(b, mirrored=True).T).max(axis=1)
     assert np.median(mirrored) > 0.98
@@ -180,7 +206,7 @@ def test_copies_are_grouped_through_one_another_and_strangers_stay_alone(tmp_pat
         for i, make in enumerate(COPIES.values())
     }
     alone = {f"fish/x{seed}.png": photograph(seed) for seed in range(20, 26)}
-    groups = found(written(tmp_path, images | alone))
+    groups = find_groups(write_images(tmp_path, images | alone))
     assert groups == {frozenset(k for k in images if f"/{n}-" in k) for n in (0, 1)}
 
 
@@ -197,7 +223,7 @@ def test_more_copies_than_neighbours_of_two_ends_of_a_photograph_are_one_set(tmp
     X = np.zeros((24, 16), np.float32)
     X[:6, 0], X[6:12, 0], X[6:12, 1] = 1, 0.9, 0.4  # the ends are alike, each is more like itself
     X[12:] = np.eye(12, 16, 2)
-    assert found(written(tmp_path, images), X=X, n_neighbours=2) == {
+    assert find_groups(write_images(tmp_path, images), X=X, n_neighbours=2) == {
         frozenset(key for key in images if key.startswith("a/"))
     }
 
@@ -205,7 +231,7 @@ def test_more_copies_than_neighbours_of_two_ends_of_a_photograph_are_one_set(tmp
 def test_neighbours_may_be_sought_outside_a_set():
     V = np.eye(4, dtype=np.float32)[[0, 0, 0, 1, 2]] + np.float32(0.1)
     V /= np.linalg.norm(V, axis=1, keepdims=True)
-    index, cosine = nearest(V, k=2, rows=np.array([0]), apart=np.array([7, 7, 7, 8, 9]))
+    index, cosine = find_nearest(V, k=2, rows=np.array([0]), set_of=np.array([7, 7, 7, 8, 9]))
     assert sorted(index[0].tolist()) == [3, 4]
     assert np.isfinite(cosine).all()
 
@@ -213,13 +239,13 @@ def test_neighbours_may_be_sought_outside_a_set():
 def test_two_looks_find_the_same(tmp_path):
     rgb = photograph(1)
     images = {f"fish/{i:02d}.png": make(rgb) for i, make in enumerate(COPIES.values())}
-    images = scan(written(tmp_path, images))
+    images = scan(write_images(tmp_path, images))
     assert str(find_near_duplicates(images)) == str(find_near_duplicates(images))
 
 
 def test_the_same_bytes_are_copies_without_a_look(tmp_path):
     for name in ("a", "b", "c"):
-        written(tmp_path, {f"fish/{name}.png": np.full((9, 9, 3), 80, np.uint8)})
+        write_images(tmp_path, {f"fish/{name}.png": np.full((9, 9, 3), 80, np.uint8)})
     duplicates = find_near_duplicates(scan(tmp_path))
     assert [(p.key, p.other, p.how) for p in duplicates.pairs] == [
         ("fish/a.png", "fish/b.png", "bytes"),
@@ -228,9 +254,9 @@ def test_the_same_bytes_are_copies_without_a_look(tmp_path):
     assert duplicates.n_compared == 0
 
 
-def test_a_image_that_vanished_is_no_copy_and_no_error(tmp_path):
+def test_an_image_that_vanished_is_no_copy_and_no_error(tmp_path):
     rgb = photograph(1)
-    images = scan(written(tmp_path, {f"fish/{n}.png": turned(rgb, 7 * n) for n in range(4)}))
+    images = scan(write_images(tmp_path, {f"fish/{n}.png": turned(rgb, 7 * n) for n in range(4)}))
     images.path(3).unlink()
     groups = near_duplicate_groups(images, find_near_duplicates(images))
     assert groups == ["fish/0.png"] * 3 + [""]
@@ -238,9 +264,9 @@ def test_a_image_that_vanished_is_no_copy_and_no_error(tmp_path):
 
 def test_features_give_the_cosine_of_the_evidence(tmp_path):
     rgb = photograph(1)
-    images = scan(written(tmp_path, {f"fish/{n}.png": turned(rgb, 7 * n) for n in range(3)}))
+    images = scan(write_images(tmp_path, {f"fish/{n}.png": turned(rgb, 7 * n) for n in range(3)}))
     X = np.array([[1, 0, 0], [1, 0.1, 0], [0, 0, 1]], np.float32)
-    V = dict(zip(images.keys.tolist(), centred(X), strict=True))
+    V = dict(zip(images.keys.tolist(), centre_features(X), strict=True))
     pairs = find_near_duplicates(images, X).pairs
     assert len(pairs) >= 2
     assert [p.cosine for p in pairs] == pytest.approx([V[p.key] @ V[p.other] for p in pairs])
@@ -248,7 +274,7 @@ def test_features_give_the_cosine_of_the_evidence(tmp_path):
 
 
 def test_every_pair_is_progress(tmp_path):
-    images = scan(written(tmp_path, {f"fish/{n}.png": photograph(n) for n in range(5)}))
+    images = scan(write_images(tmp_path, {f"fish/{n}.png": photograph(n) for n in range(5)}))
     seen: list[tuple[int, int]] = []
     find_near_duplicates(images, on_progress=lambda done, total: seen.append((done, total)))
     assert (5, 5) in seen
@@ -257,8 +283,8 @@ def test_every_pair_is_progress(tmp_path):
 
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 5))
 def test_the_nearest_are_those_of_the_whole_matrix(n, k, seed):
-    V = centred(np.random.default_rng(seed).standard_normal((n, 8)).astype(np.float32))
-    index, cosine = nearest(V, k=k)
+    V = centre_features(np.random.default_rng(seed).standard_normal((n, 8)).astype(np.float32))
+    index, cosine = find_nearest(V, k=k)
     whole = V @ V.T
     np.fill_diagonal(whole, -np.inf)
     k = min(k, n - 1)
@@ -268,19 +294,24 @@ def test_the_nearest_are_those_of_the_whole_matrix(n, k, seed):
 
 
 @given(st.integers(1, 20), st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30))
-def test_joined_rows_have_one_root_and_it_is_the_smallest(n, edges):
-    joined = Joined(n)
-    reach = np.eye(n, dtype=bool)
-    for i, j in ((i, j) for i, j in edges if max(i, j) < n):
-        joined.join(i, j)
-        reach[i, j] = reach[j, i] = True
+def test_a_group_is_named_by_its_first_image(n, edges):
+    images = image_set([f"fish/{i:02d}.png" for i in range(n)])
+    keys = images.keys.tolist()
+    pairs, is_connected = [], np.eye(n, dtype=bool)
+    for i, j in edges:
+        if max(i, j) < n and i != j:
+            pairs.append(DuplicatePair(keys[i], keys[j], "pixels"))
+            is_connected[i, j] = is_connected[j, i] = True
     for _ in range(n):
-        reach = (reach.astype(int) @ reach.astype(int)) > 0
-    assert [joined.root(i) for i in range(n)] == [int(np.flatnonzero(row)[0]) for row in reach]
+        is_connected = (is_connected.astype(int) @ is_connected.astype(int)) > 0
+    expected = []
+    for row in is_connected:
+        expected.append(keys[np.flatnonzero(row)[0]] if row.sum() > 1 else "")
+    assert near_duplicate_groups(images, NearDuplicates(n, 0, tuple(pairs))) == expected
 
 
 def test_pairs_of_images_that_are_gone_count_for_nothing(tmp_path):
-    images = scan(written(tmp_path, {f"fish/{n}.png": photograph(n) for n in range(2)}))
+    images = scan(write_images(tmp_path, {f"fish/{n}.png": photograph(n) for n in range(2)}))
     duplicates = NearDuplicates(3, 2, (DuplicatePair("fish/0.png", "fish/9.png", "pixels"),))
     assert near_duplicate_groups(images, duplicates) == ["", ""]
 
@@ -296,13 +327,13 @@ def test_real_photographs_turned_and_mirrored_are_found_again(shared, tmp_path):
         for i, degrees in enumerate((0, 70, 200)):
             copy = turned(rgb[:, ::-1].copy() if i == 1 else rgb, degrees)
             images[f"x/{n}-{i}.jpg"] = copy
-    groups = found(written(tmp_path, images))
+    groups = find_groups(write_images(tmp_path, images))
     assert groups == {frozenset(f"x/{n}-{i}.jpg" for i in range(3)) for n in range(6)}
 
 
 def test_different_real_fish_are_not_merged(shared):
     fish = shared / "data" / "fish4knowledge-mini"
-    images = scan(fish, only=["Neoniphon sammara"])
+    images = scan(fish, ScanOptions(only=("Neoniphon sammara",)))
     images = images.select(np.arange(0, len(images), 3))
     duplicates = find_near_duplicates(images)
     assert duplicates.n_compared > 100

@@ -1,4 +1,4 @@
-"""Which images belong together."""
+"""Rules and hints say which images are related."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fishfeat.errors import DataError
-from fishfeat.images.grouping.hints import find_hints, leak_of, name_hint
+from fishfeat.images.grouping.hints import (
+    GroupingHint,
+    expect_related_share,
+    find_hints,
+    find_name_hint,
+)
 from fishfeat.images.grouping.rules import (
     encode_groups,
-    group_by_pattern,
+    find_crossing_groups,
     group_images,
     parse_rules,
 )
 from fishfeat.images.scan import scan
+from fishfeat.options import ScanOptions
 from fishfeat.records import ImageSet
 from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates
 
@@ -49,6 +55,14 @@ def image_set(labelled: dict[str, str], **changes) -> ImageSet:
 
 def in_folders(*keys: str, **changes) -> ImageSet:
     return image_set({key: key.split("/")[-2] for key in keys}, **changes)
+
+
+def group_by_pattern(images: ImageSet, pattern: str) -> ImageSet:
+    return group_images(images, [f"pattern:{pattern}"])
+
+
+def scan_groups(data: Path, rule: str) -> ImageSet:
+    return scan(data, ScanOptions(group_by=(rule,)))
 
 
 def together(images: ImageSet) -> set[frozenset[str]]:
@@ -83,7 +97,7 @@ def test_what_the_pattern_finds_groups_the_images():
         frozenset({"dab/fish_2_a.jpg"}),
     }
     assert grouped.grouping == (
-        r"Images in whose paths `fish_(\d+)_` finds the same belong together."
+        r"Images whose paths match `fish_(\d+)_` with the same text are one group."
     )
     assert grouped.keys is images.keys
 
@@ -113,7 +127,7 @@ def test_images_in_which_nothing_is_found_stand_alone_and_are_counted(pattern):
     images = in_folders("cod/fish_1.jpg", "cod/fish_x.jpg", "cod/fish_y.jpg")
     grouped = group_by_pattern(images, pattern)
     assert len(together(grouped)) == 3
-    assert grouped.grouping.endswith("2 images do not match it; each is a group of its own.")
+    assert "2 images do not match" in grouped.grouping
 
 
 @pytest.mark.parametrize("pattern", ["frog_(.)", "(z*)", "(z)?(y)?", "z*"])
@@ -121,26 +135,36 @@ def test_a_pattern_that_finds_nothing_at_all_is_refused_with_an_example(pattern)
     with pytest.raises(DataError) as caught:
         group_by_pattern(in_folders("cod/1.jpg", "dab/2.jpg"), pattern)
     assert str(caught.value) == (
-        f"--group-by 'pattern:{pattern}' matches none of 2 paths, for example 'cod/1.jpg' and 1 "
+        f"group_by 'pattern:{pattern}' matches none of 2 paths, for example 'cod/1.jpg' and 1 "
         "more. It is searched in the path below /data/fish."
     )
 
 
 def test_an_invalid_pattern_is_answered_with_its_fault():
-    with pytest.raises(DataError, match=r"--group-by pattern: 'fish_\(' is not a valid"):
+    with pytest.raises(DataError, match=r"^group_by pattern: 'fish_\(' is not a valid"):
         group_by_pattern(in_folders("cod/1.jpg"), "fish_(")
 
 
-def test_a_number_that_restarts_in_every_folder_is_noticed_and_the_advice_mends_it():
+def test_a_number_that_restarts_in_every_folder_is_noticed_and_the_fix_works():
     keys = ["set/cod/fish_1_a.jpg", "set/cod/fish_1_b.jpg", "set/dab/fish_1_a.jpg"]
     images = in_folders(*keys, "set/eel/fish_2_a.jpg")
-    grouping = group_by_pattern(images, r"fish_(\d+)_").grouping
-    assert "1 groups hold images of several classes." in grouping
-    advised = re.search("into the pattern: '(.+)'", grouping)[1]
-    mended = group_by_pattern(images, advised)
-    assert frozenset(keys[:2]) in together(mended)
-    assert len(together(mended)) == 3
-    assert "several classes" not in mended.grouping
+    grouped = group_by_pattern(images, r"fish_(\d+)_")
+    finding = find_crossing_groups(images, grouped.groups, parse_rules([r"pattern:fish_(\d+)_"]))
+    assert finding.check == "groups-across-classes"
+    assert finding.message == "1 group holds images of several classes."
+    assert grouped.grouping.endswith(str(finding))
+    rule = re.search("--group-by '(.+)'", finding.fix)[1]
+    fixed = group_images(images, [rule])
+    assert frozenset(keys[:2]) in together(fixed)
+    assert len(together(fixed)) == 3
+    assert find_crossing_groups(images, fixed.groups, parse_rules([rule])) is None
+
+
+def test_groups_across_classes_without_a_pattern_have_no_fix():
+    images = in_folders("a/x/1.jpg", "a/y/1.jpg", "b/x/1.jpg", "b/y/1.jpg")
+    finding = find_crossing_groups(images, np.array([0, 0, 1, 1]), parse_rules(["folder:1"]))
+    assert finding.message == "2 groups hold images of several classes."
+    assert finding.fix == ""
 
 
 def test_an_unlabelled_image_in_a_group_is_no_second_class():
@@ -170,25 +194,25 @@ def test_the_name_of_a_group_is_what_the_pattern_found():
 
 
 @pytest.mark.parametrize(
-    ("rules", "message"),
+    ("rules", "facts"),
     [
         (["patern:x"], "must be one of pattern:REGEX, .*; got 'patern:x'. Did you mean pattern"),
         (["pattern"], "must be one of pattern:REGEX, .*; got 'pattern'"),
         (["duplicates:3"], "must be one of .*; got 'duplicates:3'"),
         ([r"fish_(\d+)_"], r"got 'fish_\(\\d\+\)_'\. Did you mean 'pattern:fish_\(\\d\+\)_'\?"),
-        (["folder:0"], "folder:N takes a number from 1; got 'folder:0'"),
-        (["folder:x"], "folder:N takes a number from 1"),
+        (["folder:0"], "folder:N takes a whole number from 1; got 'folder:0'"),
+        (["folder:x"], "folder:N takes .*; got 'folder:x'"),
         (["time:-1"], "time:SECONDS takes a number above 0"),
-        (["time:soon"], "time:SECONDS takes a number above 0"),
-        (["time:nan"], "time:SECONDS takes a number above 0"),
-        (["pattern:("], r"--group-by pattern: '\(' is not a valid regular expression"),
-        (["none", "duplicates"], "none stands alone; got --group-by none --group-by duplicates"),
-        (["auto", "folder:1"], "auto stands alone"),
-        (["column:a", "column:b"], "takes one column"),
+        (["time:soon"], "time:SECONDS takes .*; got 'time:soon'"),
+        (["time:nan"], "time:SECONDS takes .*; got 'time:nan'"),
+        (["pattern:("], r"pattern: '\(' is not a valid regular expression"),
+        (["none", "duplicates"], "'none' cannot be combined .*; got 'none', 'duplicates'"),
+        (["auto", "folder:1"], "'auto' cannot be combined .*; got 'auto', 'folder:1'"),
+        (["column:a", "column:b"], "one column; got 'column:a', 'column:b'"),
     ],
 )
-def test_a_rule_that_cannot_be_is_answered_with_what_can(rules, message):
-    with pytest.raises(DataError, match=message):
+def test_a_rule_that_is_not_valid_is_answered_with_what_is_allowed(rules, facts):
+    with pytest.raises(DataError, match=f"^group_by .*{facts}"):
         parse_rules(rules)
 
 
@@ -208,7 +232,7 @@ def test_the_outermost_folders_group():
     grouped = group_images(images, ["folder:2"])
     assert len(together(grouped)) == 4
     assert grouped.group_name.tolist() == ["", "north/cod", "north/dab", "south/cod"]
-    with pytest.raises(DataError, match=r"folder:3: the deepest image lies in 2 folders below"):
+    with pytest.raises(DataError, match=r"^group_by folder:3: .* 2 folders below"):
         group_images(images, ["folder:3"])
 
 
@@ -221,13 +245,13 @@ def test_rules_unite_and_chains_of_them_connect():
         frozenset({"cod/3_c.jpg"}),
     }
     assert grouped.group_name.tolist() == ["1 + 2 + cod/1_b.jpg"] * 3 + ["3"]
-    assert "finds the same belong together. Near-duplicates belong together" in grouped.grouping
-    assert "2 of 4 images have one." in grouped.grouping
+    assert r"`(\d)_`" in grouped.grouping
+    assert "2 of 4 images" in grouped.grouping
 
 
 def test_names_of_two_rules_are_never_mistaken_for_one_another():
     images = in_folders("1/1_a.jpg", "1/2_b.jpg", "2/3_a.jpg", "2/4_b.jpg")
-    # The folder '1' and the number '1' are different things; united they join by folder only.
+    # The folder '1' and the number '1' are different things. United, the folders decide.
     assert len(together(group_images(images, ["folder:1", r"pattern:(\d)_"]))) == 2
 
 
@@ -240,7 +264,7 @@ def test_no_rule_leaves_the_groups_and_none_takes_them_away():
 
 @pytest.mark.parametrize("rule", ["duplicates", "auto"])
 def test_rules_that_need_features_say_where_they_work(rule):
-    with pytest.raises(DataError, match=f"--group-by {rule} .*`fishfeat extract`"):
+    with pytest.raises(DataError, match=f"^group_by '?{rule}'? .*`fishfeat extract`"):
         group_images(in_folders("cod/a.jpg"), [rule])
 
 
@@ -251,13 +275,13 @@ def test_a_column_of_the_csv_groups_by_its_name(tmp_path, draw_folder):
     file = tmp_path / "list.csv"
     file.write_text("\n".join(["path,label,Boat,group", *rows]))
     assert len(together(scan(file))) == 8
-    assert len(together(scan(file, group_by=["column"]))) == 8
-    by_boat = scan(file, group_by=["column:boat"])
+    assert len(together(scan_groups(file, "column"))) == 8
+    by_boat = scan_groups(file, "column:boat")
     assert by_boat.group_name.tolist() == ["boat0", "boat1"] * 4
     with pytest.raises(DataError, match=r"no such column. Did you mean boat\?"):
-        scan(file, group_by=["column:boot"])
-    with pytest.raises(DataError, match="no image has an entry in a column group"):
-        scan(root, group_by=["column"])
+        scan_groups(file, "column:boot")
+    with pytest.raises(DataError, match=r"^group_by 'column': no image has a value"):
+        scan_groups(root, "column")
 
 
 # --- capture times --------------------------------------------------------------------------
@@ -288,26 +312,26 @@ def shot(tmp_path) -> Path:
 
 
 def test_shots_of_one_camera_within_seconds_are_a_burst(shot):
-    images = scan(shot, group_by=["time:2"])
+    images = scan_groups(shot, "time:2")
     assert {frozenset(key[4] for key in keys) for keys in together(images)} == {
         frozenset("abc"),
         *(frozenset(one) for one in "def"),
     }
     assert images.group_name.tolist()[0] == "A 2024-05-01 10:00:00"
-    assert "1 images do not say when" in images.grouping
-    assert len(together(scan(shot, group_by=["time:1"]))) == 6
+    assert "1 images have no capture time" in images.grouping
+    assert len(together(scan_groups(shot, "time:1"))) == 6
 
 
 def test_fractions_of_a_second_count(tmp_path):
     for name, fraction in {"a": "10", "b": "40", "c": "95"}.items():
         shoot(tmp_path / "cod" / f"{name}.jpg", "10:00:00", fraction=fraction)
-    images = scan(tmp_path, group_by=["time:0.4"])
+    images = scan_groups(tmp_path, "time:0.4")
     assert images.groups.tolist() == [0, 0, 1]
 
 
-def test_images_that_do_not_say_when_are_refused_as_a_whole(folder):
-    with pytest.raises(DataError, match="none of 12 images says in its EXIF data when"):
-        scan(folder, group_by=["time:5"])
+def test_images_without_any_capture_time_are_refused(folder):
+    with pytest.raises(DataError, match=r"^group_by time:5: none of 12 images"):
+        scan_groups(folder, "time:5")
 
 
 # --- hints ----------------------------------------------------------------------------------
@@ -321,12 +345,10 @@ def test_a_planted_number_is_found_and_its_rule_finds_the_groups():
         for i in (1, 2)
     ]
     images = in_folders(*keys)
-    hint = name_hint(images)
+    hint = find_name_hint(images)
     assert hint.rule == r"pattern:fish_(\d+)_"
-    assert (hint.n_groups, hint.n_looked_at, hint.leak) == (18, 36, pytest.approx(0.8))
+    assert (hint.n_groups, hint.n_images, hint.related_share) == (18, 36, pytest.approx(0.8))
     assert len(together(group_images(images, [hint.rule]))) == 18
-    assert "80% of the test images would have a sibling in training" in str(hint)
-    assert r"--group-by 'pattern:fish_(\d+)_' mends it" in str(hint)
 
 
 @pytest.mark.parametrize(
@@ -340,25 +362,52 @@ def test_a_planted_number_is_found_and_its_rule_finds_the_groups():
         lambda c, n: f"{c}/{'abcdefghijklmnopqrstuvwxyz'[n]}.jpg",
     ],
 )
-def test_numbers_that_say_nothing_are_no_sign(name):
-    assert name_hint(in_folders(*(name(c, n) for c in "abc" for n in range(20)))) is None
+def test_numbers_that_say_nothing_are_no_hint(name):
+    assert find_name_hint(in_folders(*(name(c, n) for c in "abc" for n in range(20)))) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "check"),
+    [
+        (r"pattern:fish_(\d+)_", "related-names"),
+        ("time:10", "bursts"),
+        ("duplicates", "near-duplicates"),
+    ],
+)
+def test_a_hint_gives_a_finding_with_its_numbers_and_the_command(rule, check):
+    finding = GroupingHint(rule, n_groups=12, n_images=24, related_share=0.8).finding()
+    assert finding.check == check
+    assert finding.severity == "warning"
+    assert {"12", "24", "80 %"} <= {n.strip() for n in re.findall(r"\d+(?: %)?", finding.message)}
+    assert f"`--group-by '{rule}'`" in finding.fix
+    assert "`--group-by none`" in finding.fix
+
+
+def test_the_message_of_related_names():
+    hint = GroupingHint(r"pattern:fish_(\d+)_", n_groups=12, n_images=24, related_share=0.8)
+    assert str(hint.finding()) == (
+        "File names suggest related images: 12 groups of two or more in 24 images. With a random "
+        "split, 80 % of the test images would have a related image in training. Keep groups "
+        r"together with `--group-by 'pattern:fish_(\d+)_'`, or say `--group-by none` if they are "
+        "unrelated."
+    )
 
 
 def test_a_number_that_restarts_in_every_folder_counts_with_its_folder():
     keys = [f"{c}/{c}{n}-{i}.png" for c in "ab" for n in range(6) for i in range(3)]
     keys = [key.replace("/a", "/x").replace("/b", "/x") for key in keys]
     images = in_folders(*keys)
-    hint = name_hint(images)
+    hint = find_name_hint(images)
     assert hint.rule == r"pattern:([^/]+)/x(\d+)-"
     assert len(together(group_images(images, [hint.rule]))) == 12
 
 
-def test_a_burst_is_a_sign(shot):
+def test_a_burst_is_a_hint(shot):
     (hint,) = find_hints(scan(shot))
-    assert (hint.rule, hint.n_groups, hint.n_looked_at) == ("time:10", 1, 6)
+    assert (hint.rule, hint.n_groups, hint.n_images) == ("time:10", 1, 6)
 
 
-def test_planted_copies_are_a_sign_and_different_images_are_none(tmp_path):
+def test_planted_near_duplicates_are_a_hint_and_different_images_are_none(tmp_path):
     rng = np.random.default_rng(0)
     for n in range(8):
         small = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
@@ -369,12 +418,12 @@ def test_planted_copies_are_a_sign_and_different_images_are_none(tmp_path):
     images = scan(tmp_path)
     X = np.tile(np.eye(8, dtype=np.float32), (2, 1))  # a copy has its original's vector
     (hint,) = find_hints(images, X)
-    assert (hint.rule, hint.n_groups, hint.leak) == ("duplicates", 16, pytest.approx(0.8))
+    assert (hint.rule, hint.n_groups, hint.related_share) == ("duplicates", 16, pytest.approx(0.8))
     alone = images.select(np.arange(8))
     assert find_hints(alone, X[:8]) == []
 
 
-def test_the_leak_is_what_random_folds_do():
+def test_the_related_share_is_that_of_random_folds():
     groups = np.repeat(np.arange(200), 3)
     rng = np.random.default_rng(0)
     seen = []
@@ -382,8 +431,8 @@ def test_the_leak_is_what_random_folds_do():
         fold = rng.integers(0, 5, len(groups))
         test = fold == 0
         seen.append(np.isin(groups[test], groups[~test]).mean())
-    assert leak_of(groups) == pytest.approx(np.mean(seen), abs=0.01)
-    assert leak_of(np.arange(5)) == 0
+    assert expect_related_share(groups) == pytest.approx(np.mean(seen), abs=0.01)
+    assert expect_related_share(np.arange(5)) == 0
 
 
 @pytest.mark.parametrize(
@@ -394,5 +443,5 @@ def test_the_leak_is_what_random_folds_do():
         ("imagenet-samples", []),
     ],
 )
-def test_signs_in_the_names_of_real_images(shared, data, rules):
+def test_hints_in_the_names_of_real_images(shared, data, rules):
     assert [hint.rule for hint in find_hints(scan(shared / "data" / data))] == rules

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fishfeat.classify.statistics.metrics import confusion
-from fishfeat.images.labels import merged, read_merge
+from fishfeat.images.labels import merge_names, read_merge_table
 from fishfeat.report.content.galleries import View
 from fishfeat.report.findings.data_issues import (
     find_bursts,
@@ -111,7 +111,7 @@ def test_a_suggested_merge_is_a_file_that_merge_takes(confused, tmp_path):
     assert found.merge_table == {"bream": "bream + cod", "cod": "bream + cod"}
     file = tmp_path / "merges.csv"
     file.write_text(exports.merges_csv(found.merge_table))
-    after = merged(["bream", "cod", "dab"], read_merge(file))
+    after = merge_names(["bream", "cod", "dab"], read_merge_table(file))
     assert after == found.merge_table | {"dab": "dab"}
 
 

@@ -1,0 +1,123 @@
+"""Entries: the images that a data set lists, before any file is opened."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fishfeat.errors import shortened
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
+    # Pillow cannot read these everywhere. They are listed so that each is rejected with a reason.
+    | {".heic", ".heif"}
+)
+PART_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+class Entry(NamedTuple):
+    """One image as the data set lists it.
+
+    Attributes
+    ----------
+    key
+        POSIX path relative to the data set's root.
+    label
+        Class name, '' without one.
+    part
+        'train', 'val', 'test', or '' where the data set has no parts.
+    group
+        Name of the group, '' without one.
+    """
+
+    key: str
+    label: str
+    part: str = ""
+    group: str = ""
+
+
+class Listing(NamedTuple):
+    """The entries of one data set.
+
+    Attributes
+    ----------
+    name
+        Name of the data set.
+    root
+        Folder that the keys are relative to.
+    entries
+        One for each image, sorted by key.
+    notes
+        What was decided while the images were listed, one sentence each.
+    """
+
+    name: str
+    root: Path
+    entries: list[Entry]
+    notes: list[str]
+
+
+def filter_keys(
+    keys: list[str], *, include: Sequence[str], exclude: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Apply the globs `include` and `exclude`: the keys that remain, and notes about the others."""
+    remaining = keys
+    if include:
+        is_included = make_matcher(include)
+        remaining = [key for key in remaining if is_included(key)]
+    if exclude:
+        is_excluded = make_matcher(exclude)
+        remaining = [key for key in remaining if not is_excluded(key)]
+    notes = []
+    n_left_out = len(keys) - len(remaining)
+    if n_left_out:
+        notes.append(f"{n_left_out} images are left out by include and exclude.")
+    unused = [glob for glob in [*include, *exclude] if not any(map(make_matcher([glob]), keys))]
+    if unused:
+        notes.append(f"No image matches {shortened(unused)}.")
+    return remaining, notes
+
+
+def make_matcher(globs: Iterable[str]) -> Callable[[str], bool]:
+    """Make a function that tells whether a key matches one of the globs.
+
+    A glob with a slash is compared with the whole key, and its `*` matches slashes too. A glob
+    without a slash is compared with each folder and with the file name. A slash at the end of a
+    glob is ignored.
+    """
+    for_keys: list[re.Pattern[str]] = []
+    for_names: list[re.Pattern[str]] = []
+    for glob in (glob.rstrip("/") for glob in globs):
+        pattern = re.compile(fnmatch.translate(glob))
+        if "/" in glob:
+            for_keys.append(pattern)
+        else:
+            for_names.append(pattern)
+
+    def matches(key: str) -> bool:
+        if any(pattern.match(key) for pattern in for_keys):
+            return True
+        return any(pattern.match(name) for name in key.split("/") for pattern in for_names)
+
+    return matches
+
+
+def fill_parts(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
+    """Put images without a part into 'train': the entries, and a note where there are any."""
+    n_without = sum(not entry.part for entry in entries)
+    if not n_without:
+        return entries, []
+    filled = [entry if entry.part else entry._replace(part="train") for entry in entries]
+    return filled, [f"{n_without} images are in none of train, val and test. They count as train."]
