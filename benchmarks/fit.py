@@ -30,7 +30,7 @@ from xgboost import XGBClassifier
 
 import fishfeat as ff
 from fishfeat.classify.validation.cross_validation import validate_and_fit
-from fishfeat.options import ScanOptions
+from fishfeat.options import ClassifierOptions, ScanOptions, SplitOptions
 from fishfeat.records import Features, Splits
 
 BACKBONE = "mobilenetv2_100.tf2_in1k"
@@ -100,7 +100,7 @@ def plain_accuracy(features: Features, clf: str, splits: Splits, jobs: int, seed
     """Share of all images that is named rightly out of fold."""
     X, y, folds = features.X, features.y, splits.repeats[0]
     with parallel_config("threading"):  # which fishfeat uses too, so that one clock sees all work
-        scores = cross_validate(plain(clf, seed), X, y, cv=folds, n_jobs=jobs)["test_score"]
+        scores = cross_validate(plain(clf, seed), X, y, cv=folds, jobs=jobs)["test_score"]
     return float(np.average(scores, weights=[len(fold.test) for fold in folds]))
 
 
@@ -154,8 +154,8 @@ def accuracies(shared: Path, names: list[str], jobs: int, seeds: int) -> None:
 
 def both_accuracies(features: Features, clf: str, jobs: int, seed: int) -> tuple[float, float]:
     """Plain and ours on the folds of one seed."""
-    splits = ff.make_splits(features, seed=seed)
-    ours = ff.cross_validate(features, clf, splits, seed=seed, n_jobs=jobs)
+    splits = ff.make_splits(features, SplitOptions(seed=seed))
+    ours = ff.cross_validate(features, clf, splits, ClassifierOptions(seed=seed), jobs=jobs)
     return plain_accuracy(features, clf, splits, jobs, seed), ours.metrics["accuracy"]
 
 

@@ -20,7 +20,7 @@ import torch
 
 import fishfeat as ff
 from fishfeat.features.backbones import Backbone
-from fishfeat.options import ScanOptions
+from fishfeat.options import ScanOptions, SplitOptions
 from fishfeat.records import ImageSet
 
 TEACHER = "mobilenetv2_100.tf2_in1k"
@@ -45,7 +45,7 @@ def measure_accuracy(images: ImageSet, backbone: Backbone, cache: str) -> float:
     features = ff.extract(images, backbone, cache=cache)
     folds = []
     for seed in (0, 1):
-        splits = ff.make_splits(features, seed=seed)
+        splits = ff.make_splits(features, SplitOptions(seed=seed))
         folds += [fold["accuracy"] for fold in ff.cross_validate(features, "logreg", splits).folds]
     return float(np.mean(folds))
 
@@ -79,7 +79,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     shared = parser.parse_args().shared
-    sets = [ff.scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",))) for n, p in SETS.items()]
+    sets = [
+        ff.scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",)))
+        for n, p in SETS.items()
+    ]
     backbones = load_backbones(shared)
     print(f"| features | {' | '.join(SETS)} |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as cache:

@@ -17,6 +17,7 @@ from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
 from fishfeat.models import Model, fit_model, load_model, model_name
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features
 
 CLASSES = ("bass", "bream", "cod")
@@ -81,7 +82,7 @@ def test_scores_and_confidence_are_those_of_the_pipeline(
 def test_a_saved_model_predicts_the_same(
     clf: str, features: Features, backbone: Backbone, pond: Path, tmp_path: Path
 ) -> None:
-    model = fit_model(features, clf, balanced=True, seed=3)
+    model = fit_model(features, clf, ClassifierOptions(balanced=True, seed=3))
     loaded = load_model(model.save(tmp_path / "kept"))
     paths = [pond / name / "0.png" for name in CLASSES]
     before, after = (m.predict(paths, backbone=backbone) for m in (model, loaded))

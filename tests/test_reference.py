@@ -1,4 +1,3 @@
-
 """Scores and vectors of the real images with the real backbone."""
 
 import numpy as np
@@ -10,6 +9,7 @@ from fishfeat.features.backbones import load_backbone
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
+from fishfeat.options import SplitOptions
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,9 @@ def network(shared):
 @pytest.fixture(scope="module")
 def fish(shared, network, tmp_path_factory):
     """All 1,002 images of fish4knowledge-mini and their features."""
-    images = scan(shared / "data" / "fish4knowledge-mini", ScanOptions(group_by=(r"pattern:fish_(\d+)_",)))
+    images = scan(
+        shared / "data" / "fish4knowledge-mini", ScanOptions(group_by=(r"pattern:fish_(\d+)_",))
+    )
     return images, extract(images, load_backbone(network), cache=tmp_path_factory.mktemp("cache"))
 
 
@@ -89,13 +91,19 @@ def test_the_layer_head_classifies_imagenet(shared, network, tmp_path):
 def grouped_accuracy(images, backbone, cache):
     """Accuracy of logistic regression, 5 grouped folds: mean over the folds of seeds 0 and 1."""
     features = extract(images, backbone, cache=cache)
-    runs = [cross_validate(features, "logreg", make_splits(features, seed=s)) for s in (0, 1)]
+    runs = [
+        cross_validate(features, "logreg", make_splits(features, SplitOptions(seed=s)))
+        for s in (0, 1)
+    ]
     return np.mean([fold["accuracy"] for run in runs for fold in run.folds])
 
 
 def test_nano_beats_random_weights_on_fish_and_flowers(shared, tmp_path):
     patterns = {"fish4knowledge-mini": r"fish_(\d+)_", "flowers-augmented": r"image_(\d+)-"}
-    fish, flowers = (scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",))) for n, p in patterns.items())
+    fish, flowers = (
+        scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",)))
+        for n, p in patterns.items()
+    )
     nano = load_backbone("nano")
     random = load_backbone(make_spec("random:resnet18", img_size=128))
     assert grouped_accuracy(fish, nano, tmp_path) >= 0.90

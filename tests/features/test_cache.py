@@ -222,7 +222,9 @@ def test_selected_features_have_the_labels_of_the_image_set_and_the_vectors_of_t
     assert np.array_equal(features.X, vectors(0, len(images))[::-1])
     assert np.array_equal(features.y, images.y)
     assert np.array_equal(features.groups, images.groups)
-    merged = select_features(scan(folder, ScanOptions(merge={"bass": "fish", "bream": "fish"})), path)
+    merged = select_features(
+        scan(folder, ScanOptions(merge={"bass": "fish", "bream": "fish"})), path
+    )
     assert merged.class_names.tolist() == ["fish"]
 
 

@@ -90,7 +90,9 @@ def test_moving_renaming_and_merging_embed_nothing(folder, tmp_path, backbone, b
     (folder / "bream").rename(folder / "gilthead")
     (folder / "bass" / "fish_00_0.png").rename(folder / "gilthead" / "other name.png")
     after = extract(
-        scan(folder, ScanOptions(merge={"bass": "any", "gilthead": "any"})), backbone, cache=tmp_path
+        scan(folder, ScanOptions(merge={"bass": "any", "gilthead": "any"})),
+        backbone,
+        cache=tmp_path,
     )
     assert batch_sizes == []
     assert after.class_names.tolist() == ["any"]

@@ -120,7 +120,19 @@ def test_a_vector_tells_a_image_from_every_other_of_the_zoo(clean):
 
 
 def test_the_same_image_under_two_labels_has_two_rows_and_one_vector(zoo, backbone, tmp_path):
-    features = extract(scan(zoo.root, ScanOptions(include=("*~.png", "twin.png",))), backbone, cache=tmp_path)
+    features = extract(
+        scan(
+            zoo.root,
+            ScanOptions(
+                include=(
+                    "*~.png",
+                    "twin.png",
+                )
+            ),
+        ),
+        backbone,
+        cache=tmp_path,
+    )
     digests, n = np.unique(features.X, axis=0, return_counts=True)
     assert len(features) == len(zoo.good) == len(digests) + 1
     twins = (digests[n.argmax()] == features.X).all(axis=1)

@@ -15,7 +15,7 @@ from fishfeat.classify.parallel import on_device
 from fishfeat.classify.validation.cross_validation import cross_validate
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError
-from fishfeat.options import ClassifierOptions
+from fishfeat.options import ClassifierOptions, SplitOptions
 from fishfeat.records import Features
 
 MakeFeatures = Callable[..., Features]
@@ -73,9 +73,9 @@ def test_the_device_reaches_the_threads_that_fit(
 
     monkeypatch.setattr(xgboost, "train", record_device)
     features = make_features()
-    splits = make_splits(features, n_splits=2)
+    splits = make_splits(features, SplitOptions(cv=2))
     with on_device("cuda:0"), pytest.raises(DataError, match="device='cuda:0'"):
-        cross_validate(features, "xgb", splits, n_jobs=n_jobs)
+        cross_validate(features, "xgb", splits, jobs=n_jobs)
     assert set(devices) == {"cuda:0"}
 
 

@@ -34,6 +34,7 @@ from fishfeat.classify.validation.splits import make_splits, partition_digest
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import plain
 from fishfeat.models import fit_model
+from fishfeat.options import ClassifierOptions, SplitOptions
 from fishfeat.records import Features, Holdout, Int, Run, Splits
 
 MakeFeatures = Callable[..., Features]
@@ -52,12 +53,12 @@ def features(make_features: MakeFeatures) -> Features:
 
 @pytest.fixture(scope="module")
 def splits(features: Features) -> Splits:
-    return make_splits(features, repeats=2, seed=1, test=0.2)
+    return make_splits(features, SplitOptions(repeats=2, seed=1, test=0.2))
 
 
 @pytest.fixture(scope="module")
 def run(features: Features, splits: Splits) -> Run:
-    return cross_validate(features, "logreg", splits, n_jobs=1)
+    return cross_validate(features, "logreg", splits, jobs=1)
 
 
 def test_rows_of_the_run_are_the_rows_of_the_splits(
@@ -89,7 +90,7 @@ def test_the_label_of_a_row_has_no_part_in_its_score(features: Features, splits:
     poisoned = dataclasses.replace(features, y=y)
     here = np.isin(splits.rows, fold.test)
     before, after = (
-        cross_validate(data, "svc", splits, n_jobs=1).scores[0] for data in (features, poisoned)
+        cross_validate(data, "svc", splits, jobs=1).scores[0] for data in (features, poisoned)
     )
     np.testing.assert_array_equal(before[here], after[here])
     assert (before[~here] != after[~here]).any()
@@ -154,8 +155,8 @@ def test_the_run_says_what_was_done(features: Features, splits: Splits, run: Run
 
 @pytest.mark.parametrize("clf", ["svc", "knn", "xgb"])
 def test_the_number_of_jobs_changes_nothing(clf: str, features: Features) -> None:
-    splits = make_splits(features, n_splits=3)
-    one, two = (cross_validate(features, clf, splits, n_jobs=n) for n in (1, 2))
+    splits = make_splits(features, SplitOptions(cv=3))
+    one, two = (cross_validate(features, clf, splits, jobs=n) for n in (1, 2))
     np.testing.assert_array_equal(one.scores, two.scores)
     assert (one.metrics, one.intervals) == (two.metrics, two.intervals)
 
@@ -171,7 +172,7 @@ def test_progress_counts_every_fold(features: Features, splits: Splits) -> None:
 def test_several_splits_and_the_model_at_once_are_what_each_is_alone(
     features: Features, splits: Splits, run: Run
 ) -> None:
-    random = make_splits(features, strategy="random", test=0.2)
+    random = make_splits(features, SplitOptions(test=0.2), strategy="random")
     told: dict[str, list[int]] = {"grouped": [], "random": []}
     fitted = validate_and_fit(
         features,
@@ -210,13 +211,13 @@ def test_the_model_of_a_fold_is_let_go_once_it_has_scored(
         alive.append(sum(one() is not None for one in made))
 
     monkeypatch.setattr(module, "make_model", make)
-    cross_validate(features, "centroid", splits, n_jobs=1, on_progress=count)
+    cross_validate(features, "centroid", splits, jobs=1, on_progress=count)
     assert len(made) >= len(alive) == 10
     assert max(alive) <= 1
 
 
 def test_balanced_and_seed_reach_the_classifier(features: Features, splits: Splits) -> None:
-    run = cross_validate(features, "logreg", splits, balanced=True, seed=7)
+    run = cross_validate(features, "logreg", splits, ClassifierOptions(balanced=True, seed=7))
     assert run.config["params"]["logisticregression__class_weight"] == "balanced"
     assert run.config["params"]["logisticregression__random_state"] == 7
     assert (run.config["balanced"], run.config["seed"]) == (True, 7)
@@ -275,7 +276,7 @@ def test_a_class_absent_from_a_fold_costs_its_images_and_nothing_else(
     make_features: MakeFeatures,
 ) -> None:
     features = make_features((8, 8, 1), class_effect=3)
-    run = cross_validate(features, "svc", make_splits(features), n_jobs=1)
+    run = cross_validate(features, "svc", make_splits(features), jobs=1)
     lonely = run.y == 2
     assert (run.predicted[lonely] != 2).all()
     assert (run.predicted[~lonely] == run.y[~lonely]).mean() > 0.9
@@ -289,7 +290,7 @@ def test_a_class_absent_from_a_fold_costs_its_images_and_nothing_else(
 def memorised(make_features: MakeFeatures) -> tuple[Features, Splits]:
     """Labels without any sense: what scores above chance has seen the answers."""
     features = make_features((30, 30), class_effect=0)
-    return features, make_splits(features, test=0.2)
+    return features, make_splits(features, SplitOptions(test=0.2))
 
 
 def test_the_holdout_is_scored_by_a_model_that_never_saw_it(
@@ -322,8 +323,8 @@ def test_the_holdout_has_no_part_in_the_folds(memorised: tuple[Features, Splits]
     X[splits.holdout] = 1e6
     y = features.y.copy()
     y[splits.holdout] = 1 - y[splits.holdout]
-    before = cross_validate(features, "svc", splits, n_jobs=1)
-    after = cross_validate(dataclasses.replace(features, X=X, y=y), "svc", splits, n_jobs=1)
+    before = cross_validate(features, "svc", splits, jobs=1)
+    after = cross_validate(dataclasses.replace(features, X=X, y=y), "svc", splits, jobs=1)
     np.testing.assert_array_equal(before.scores, after.scores)
 
 
@@ -334,7 +335,7 @@ def test_the_mean_of_the_folds_models_is_that_computed_by_hand(
     """A class of one group, so that some folds' models have not seen it."""
     features = make_features((10, 10, 1), class_effect=0.6)
     repeats = 1 if n_splits == "logo" else 2
-    splits = make_splits(features, n_splits=n_splits, repeats=repeats, test=0.2, seed=3)
+    splits = make_splits(features, SplitOptions(cv=n_splits, repeats=repeats, test=0.2, seed=3))
     held = cross_validate(features, "logreg", splits).holdout_folds
     assert held is not None
     by_hand, unseen = np.zeros((len(splits.holdout), 3)), 0
@@ -366,7 +367,7 @@ def test_no_fold_is_trained_on_what_is_held_out(
         return real(model, features, rows, grouped=grouped)
 
     monkeypatch.setattr(module, "fit_rows", spy)
-    held = cross_validate(features, "knn", splits, n_jobs=1).holdout_folds
+    held = cross_validate(features, "knn", splits, jobs=1).holdout_folds
     assert len(trained) == splits.n_folds
     assert not set(np.concatenate(trained)) & set(splits.holdout)
     assert held is not None
@@ -391,7 +392,7 @@ def other_processes() -> Iterator[None]:
 
 def test_what_other_processes_score_comes_back(make_features: MakeFeatures) -> None:
     features = make_features((8, 8, 8), class_effect=0.5)
-    splits = make_splits(features, n_splits=3, test=0.2)
+    splits = make_splits(features, SplitOptions(cv=3, test=0.2))
 
     def held() -> Holdout:
         found = cross_validate(features, "lda", splits).holdout_folds
@@ -438,7 +439,7 @@ def test_splits_of_other_features_are_refused(change: str, leaky: Features) -> N
 def test_a_fold_that_cannot_be_fitted_stops_the_run(make_features: MakeFeatures) -> None:
     tiny = dataclasses.replace(make_features((2, 2), group_of=1), groups=None)
     with pytest.raises(DataError, match="LinearDiscriminantAnalysis cannot learn from 2 images"):
-        cross_validate(tiny, "lda", make_splits(tiny, n_splits=2))
+        cross_validate(tiny, "lda", make_splits(tiny, SplitOptions(cv=2)))
 
 
 def test_scores_stand_in_the_columns_of_all_classes(make_features: MakeFeatures) -> None:

@@ -16,6 +16,7 @@ from fishfeat.classify.validation.ensemble import vote
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError, ModelError, SplitError
 from fishfeat.models import ensemble_model, fit_model
+from fishfeat.options import SplitOptions
 from fishfeat.records import Features, Run, Splits
 
 MakeFeatures = Callable[..., Features]
@@ -29,7 +30,7 @@ def features(make_features: MakeFeatures) -> Features:
 
 @pytest.fixture(scope="module")
 def splits(features: Features) -> Splits:
-    return make_splits(features, repeats=2, n_splits=3, test=0.2, seed=1)
+    return make_splits(features, SplitOptions(repeats=2, cv=3, test=0.2, seed=1))
 
 
 @pytest.fixture(scope="module")

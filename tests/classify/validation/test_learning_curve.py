@@ -9,6 +9,7 @@ from fishfeat.classify.validation import learning_curve as module
 from fishfeat.classify.validation.cross_validation import cross_validate
 from fishfeat.classify.validation.learning_curve import Curve, learning_curve
 from fishfeat.classify.validation.splits import make_splits
+from fishfeat.options import SplitOptions
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def trained_on(monkeypatch):
 
 def test_smaller_shares_are_nested_whole_groups_of_every_class(make_features, trained_on):
     features = make_features((12, 6, 3))
-    splits = make_splits(features, n_splits=3)
-    learning_curve(features, "centroid", splits, shares=(0.1, 0.5, 1), n_jobs=1)
+    splits = make_splits(features, SplitOptions(cv=3))
+    learning_curve(features, "centroid", splits, shares=(0.1, 0.5, 1), jobs=1)
     assert len(trained_on) == 9
     for small, large in zip(trained_on[:-3], trained_on[3:], strict=True):
         assert set(small) <= set(large)
@@ -45,9 +46,9 @@ def test_smaller_shares_are_nested_whole_groups_of_every_class(make_features, tr
 
 def test_the_last_point_is_the_run_itself(make_features):
     features = make_features(class_effect=0.6)
-    splits = make_splits(features, n_splits=3)
-    curve = learning_curve(features, "logreg", splits, n_jobs=1)
-    run = cross_validate(features, "logreg", splits, n_jobs=1)
+    splits = make_splits(features, SplitOptions(cv=3))
+    curve = learning_curve(features, "logreg", splits, jobs=1)
+    run = cross_validate(features, "logreg", splits, jobs=1)
     assert curve.points[-1].accuracy == pytest.approx(run.metrics["accuracy"])
     assert curve.points[-1].balanced_accuracy == pytest.approx(run.metrics["balanced_accuracy"])
     assert curve.splits_digest == run.splits_digest
@@ -55,7 +56,7 @@ def test_the_last_point_is_the_run_itself(make_features):
 
 def test_more_images_help_where_there_is_something_to_learn(make_features):
     features = make_features((24,) * 3, class_effect=0.35, dim=24)
-    curve = learning_curve(features, "lda", make_splits(features, n_splits=3), n_jobs=1)
+    curve = learning_curve(features, "lda", make_splits(features, SplitOptions(cv=3)), jobs=1)
     first, last = curve.points[0], curve.points[-1]
     assert last.accuracy > first.accuracy + 0.05
     assert last.per_class > 4 * first.per_class
@@ -66,26 +67,26 @@ def test_more_images_help_where_there_is_something_to_learn(make_features):
 
 def test_nothing_to_learn_gains_nothing(make_features):
     features = make_features((12,) * 3, class_effect=0.0)
-    curve = learning_curve(features, "lda", make_splits(features, n_splits=3), n_jobs=1)
+    curve = learning_curve(features, "lda", make_splits(features, SplitOptions(cv=3)), jobs=1)
     assert curve.gain_low <= 0 <= curve.gain_high
 
 
 def test_the_same_seed_gives_the_same_curve_on_any_number_of_cores(make_features):
     features = make_features(class_effect=0.5)
-    splits = make_splits(features, n_splits=3)
-    one, two = (learning_curve(features, "logreg", splits, n_jobs=n) for n in (1, 2))
+    splits = make_splits(features, SplitOptions(cv=3))
+    one, two = (learning_curve(features, "logreg", splits, jobs=n) for n in (1, 2))
     assert one.points == two.points
 
 
 def test_a_curve_comes_back_from_json(make_features):
     features = make_features()
-    curve = learning_curve(features, "centroid", make_splits(features, n_splits=3), n_jobs=1)
+    curve = learning_curve(features, "centroid", make_splits(features, SplitOptions(cv=3)), jobs=1)
     text = json.dumps(vars(curve) | {"points": [list(p) for p in curve.points], "protocol": 1})
     assert Curve.from_json(json.loads(text)) == curve
 
 
 def test_random_folds_take_single_images(make_features, trained_on):
     features = make_features((6, 6), group_of=4)
-    splits = make_splits(features, n_splits=3, strategy="random")
-    learning_curve(features, "centroid", splits, shares=(0.5, 1), n_jobs=1)
+    splits = make_splits(features, SplitOptions(cv=3), strategy="random")
+    learning_curve(features, "centroid", splits, shares=(0.5, 1), jobs=1)
     assert len(trained_on[0]) == pytest.approx(len(trained_on[3]) / 2, abs=1)

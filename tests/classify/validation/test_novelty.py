@@ -15,6 +15,7 @@ from fishfeat.classify.validation.novelty import Novelty, known_fold, leave_one_
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import SplitError
 from fishfeat.files import plain
+from fishfeat.options import SplitOptions
 from fishfeat.records import Features, Fold, Int, Splits
 
 MakeFeatures = Callable[..., Features]
@@ -44,7 +45,7 @@ def test_neither_the_class_left_out_nor_a_group_of_the_known_is_trained_on(
 ) -> None:
     features = make_features((20, 20, 20))
     assert features.groups is not None
-    splits = make_splits(features, n_splits=n_splits, test=0.2)
+    splits = make_splits(features, SplitOptions(cv=n_splits, test=0.2))
     trained: list[Int] = []
     real = module.fit_rows
 
@@ -53,7 +54,7 @@ def test_neither_the_class_left_out_nor_a_group_of_the_known_is_trained_on(
         return real(model, features, rows, grouped=grouped)
 
     monkeypatch.setattr(module, "fit_rows", spy)
-    found = leave_one_class_out(features, "centroid", splits, n_jobs=1)
+    found = leave_one_class_out(features, "centroid", splits, jobs=1)
     known = known_fold(features, splits).test
     assert 0.15 < len(known) / len(splits.rows) < 0.25
     for c, rows in enumerate(trained):
@@ -68,13 +69,9 @@ def test_the_number_of_jobs_changes_nothing_and_progress_counts_classes(
 ) -> None:
     features, seen = make_features(), []
     splits = make_splits(features)
-    one = leave_one_class_out(features, "lda", splits, n_jobs=1)
+    one = leave_one_class_out(features, "lda", splits, jobs=1)
     two = leave_one_class_out(
-        features,
-        "lda",
-        splits,
-        n_jobs=2,
-        on_progress=lambda done, total: seen.append((done, total)),
+        features, "lda", splits, jobs=2, on_progress=lambda done, total: seen.append((done, total))
     )
     assert dataclasses.replace(one, seconds=two.seconds) == two
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -87,7 +84,7 @@ def test_where_no_known_image_is_kept_out_nothing_is_said(make_features: MakeFea
     lonely = rows[features.y == 0][::2]
     rest = np.setdiff1d(rows, lonely)
     splits = Splits(((Fold(rest, lonely), Fold(lonely, rest)),), "random", 0, len(rows), rows)
-    found = leave_one_class_out(features, "centroid", splits, n_jobs=1)
+    found = leave_one_class_out(features, "centroid", splits, jobs=1)
     assert [one.auroc is None for one in found.classes] == [True, False, False, False]
     assert found.auroc == pytest.approx(np.mean([one.auroc for one in found.classes[1:]]))
 

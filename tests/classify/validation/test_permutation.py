@@ -14,6 +14,7 @@ from fishfeat.classify.validation.permutation import Chance, permutation_check, 
 from fishfeat.classify.validation.search import Budget, Searched
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features
 
 MakeFeatures = Callable[..., Features]
@@ -41,7 +42,9 @@ def test_a_search_is_done_anew_on_shuffled_labels(
 
     monkeypatch.setattr(Searched, "fit", look)
     budget = Budget(trials=3)
-    found = permutation_check(leaky, "knn", make_splits(leaky), n_shuffles=2, search=budget)
+    found = permutation_check(
+        leaky, "knn", make_splits(leaky), ClassifierOptions(search=budget), n_shuffles=2
+    )
     assert len(set(seen)) == len(seen) == 2 * 5
     assert np.mean(found.shuffled) == pytest.approx(0.25, abs=0.12)
 

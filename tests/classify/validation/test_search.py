@@ -24,6 +24,7 @@ from fishfeat.classify.validation.search import (
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError
 from fishfeat.models import fit_model
+from fishfeat.options import ClassifierOptions, SplitOptions
 from fishfeat.records import Features
 
 MakeFeatures = Callable[..., Features]
@@ -96,28 +97,28 @@ def tailed(make_features: MakeFeatures) -> Features:
 
 
 def test_a_search_finds_what_helps_and_says_it(tailed: Features) -> None:
-    splits = make_splits(tailed, n_splits=3)
+    splits = make_splits(tailed, SplitOptions(cv=3))
     usual = cross_validate(tailed, "centroid", splits)
-    run = cross_validate(tailed, "centroid", splits, search=Budget(trials=6))
+    run = cross_validate(tailed, "centroid", splits, ClassifierOptions(search="6"))
     assert run.metrics["accuracy"] > usual.metrics["accuracy"] + 0.2
     assert (run.name, run.config["search"]) == ("centroid-search", "6")
     chosen = [fold["params"]["prepare"] for fold in run.folds]
     quiet = {"standardise", "root and standardise", "PCA 128"}  # each column by its own spread
     assert set(chosen) <= quiet
-    model = fit_model(tailed, "centroid", search=Budget(trials=6))
+    model = fit_model(tailed, "centroid", ClassifierOptions(search="6"))
     assert model.clf == "centroid-search"
     assert model.config["params"]["prepare"] in quiet
 
 
 def test_the_search_is_nested(tailed: Features) -> None:
     """What a fold is scored on, labels and all, has no part in its choice."""
-    splits = make_splits(tailed, n_splits=3)
+    splits = make_splits(tailed, SplitOptions(cv=3))
     test = splits.repeats[0][0].test
     X, y = tailed.X.copy(), tailed.y.copy()
     X[test], y[test] = -X[test], (y[test] + 1) % 3
     spoilt = dataclasses.replace(tailed, X=X, y=y)
     before, after = (
-        cross_validate(data, "knn", splits, search=Budget(trials=4)).folds[0]
+        cross_validate(data, "knn", splits, ClassifierOptions(search="4")).folds[0]
         for data in (tailed, spoilt)
     )
     assert before["params"] == after["params"]
@@ -149,4 +150,4 @@ def test_too_few_images_for_inner_folds_take_the_usual() -> None:
 
 def test_an_unknown_name_is_refused_with_a_search_too() -> None:
     with pytest.raises(DataError, match="'svm' is not a classifier"):
-        make_model("svm", search=Budget(trials=2))
+        make_model("svm", ClassifierOptions(search="2"))

@@ -16,6 +16,7 @@ from fishfeat.classify.statistics.significance import compare
 from fishfeat.classify.validation.cross_validation import cross_validate
 from fishfeat.classify.validation.splits import make_splits, partition_digest, prove_disjoint
 from fishfeat.errors import SplitError
+from fishfeat.options import SplitOptions
 from fishfeat.records import BackboneSpec, Features, Fold, Splits
 
 Array = np.ndarray[Any, Any]
@@ -67,7 +68,9 @@ def test_whatever_the_data_splits_are_sound_or_refused(
 ) -> None:
     try:
         splits = make_splits(
-            features, n_splits=n_splits, repeats=repeats, seed=seed, strategy=strategy, test=test
+            features,
+            SplitOptions(cv=n_splits, repeats=repeats, seed=seed, test=test),
+            strategy=strategy,
         )
     except SplitError:
         reject()
@@ -89,7 +92,7 @@ def test_whatever_the_data_splits_are_sound_or_refused(
 @pytest.mark.parametrize("seed", range(20))
 def test_no_seed_puts_a_group_on_both_sides(seed: int, leaky: Features) -> None:
     assert leaky.groups is not None
-    splits = make_splits(leaky, seed=seed, test=0.2)
+    splits = make_splits(leaky, SplitOptions(seed=seed, test=0.2))
     sides = [(fold.train, fold.test) for fold in folds_of(splits)]
     for one, other in [*sides, (splits.rows, splits.holdout)]:
         assert not set(leaky.groups[one]) & set(leaky.groups[other])
@@ -115,7 +118,7 @@ def test_every_fold_has_each_class_in_proportion(
     strategy: Any, make_features: MakeFeatures
 ) -> None:
     features = make_features((10, 20, 30))
-    for fold in folds_of(make_splits(features, strategy=strategy, seed=3)):
+    for fold in folds_of(make_splits(features, SplitOptions(seed=3), strategy=strategy)):
         np.testing.assert_array_equal(np.bincount(features.y[fold.test]), [8, 16, 24])
 
 
@@ -123,7 +126,7 @@ def test_images_without_a_label_are_left_out(make_features: MakeFeatures) -> Non
     features = make_features()
     y = features.y.copy()
     y[::5] = -1
-    splits = make_splits(dataclasses.replace(features, y=y), test=0.2)
+    splits = make_splits(dataclasses.replace(features, y=y), SplitOptions(test=0.2))
     used = np.sort(np.append(splits.rows, splits.holdout))
     np.testing.assert_array_equal(used, np.flatnonzero(y >= 0))
 
@@ -132,19 +135,21 @@ def test_images_without_a_label_are_left_out(make_features: MakeFeatures) -> Non
 def test_a_seed_gives_the_same_splits_and_another_other_ones(
     strategy: Any, leaky: Features
 ) -> None:
-    digests = [make_splits(leaky, strategy=strategy, seed=seed).digest for seed in (4, 4, 5)]
+    digests = [
+        make_splits(leaky, SplitOptions(seed=seed), strategy=strategy).digest for seed in (4, 4, 5)
+    ]
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_repeats_are_drawn_anew(leaky: Features) -> None:
-    splits = make_splits(leaky, repeats=3)
+    splits = make_splits(leaky, SplitOptions(repeats=3))
     assert (len(splits.repeats), splits.n_folds) == (3, 5)
     tests = {folds[0].test.tobytes() for folds in splits.repeats}
     assert len(tests) == 3
 
 
 def test_the_digest_changes_with_any_index(leaky: Features) -> None:
-    splits = make_splits(leaky, test=0.2, repeats=2)
+    splits = make_splits(leaky, SplitOptions(test=0.2, repeats=2))
     seen = {splits.digest}
     for r, folds in enumerate(splits.repeats):
         for f, fold in enumerate(folds):
@@ -167,7 +172,7 @@ def test_a_drawn_test_set_is_near_its_share_and_stratified(
     share: float, make_features: MakeFeatures
 ) -> None:
     features = make_features((20, 20, 40))
-    splits = make_splits(features, test=share)
+    splits = make_splits(features, SplitOptions(test=share))
     assert splits.holdout_origin == "drawn"
     assert len(splits.holdout) / len(features) == pytest.approx(share, abs=0.055)
     held = np.bincount(features.y[splits.holdout]) / len(splits.holdout)
@@ -176,7 +181,9 @@ def test_a_drawn_test_set_is_near_its_share_and_stratified(
 
 def test_a_drawn_test_set_holds_whole_groups_even_for_random_folds(leaky: Features) -> None:
     assert leaky.groups is not None
-    grouped, random = (make_splits(leaky, test=0.15, strategy=s) for s in ("grouped", "random"))
+    grouped, random = (
+        make_splits(leaky, SplitOptions(test=0.15), strategy=s) for s in ("grouped", "random")
+    )
     np.testing.assert_array_equal(grouped.holdout, random.holdout)
     assert not set(leaky.groups[random.holdout]) & set(leaky.groups[random.rows])
 
@@ -204,7 +211,10 @@ def test_the_test_part_of_the_data_is_held_out(parted: Features) -> None:
 
 
 def test_the_test_part_may_be_ignored_or_drawn_again(parted: Features) -> None:
-    ignored, drawn = make_splits(parted, test=0), make_splits(parted, test=0.2)
+    ignored, drawn = (
+        make_splits(parted, SplitOptions(test=0)),
+        make_splits(parted, SplitOptions(test=0.2)),
+    )
     assert (len(ignored.holdout), ignored.holdout_origin) == (0, "")
     assert drawn.holdout_origin == "drawn"
 
@@ -228,7 +238,7 @@ def test_a_test_part_that_shares_groups_is_refused_with_the_flags_that_mend_it(
     )
     with pytest.raises(SplitError, match=expected):
         make_splits(leaking)
-    assert len(make_splits(leaking, test=0).rows) == len(parted)
+    assert len(make_splits(leaking, SplitOptions(test=0)).rows) == len(parted)
 
 
 # --- refused ----------------------------------------------------------------------------------
@@ -263,7 +273,7 @@ def test_more_folds_than_groups_are_refused(make_features: MakeFeatures) -> None
     with pytest.raises(
         SplitError, match=r"--test 0\.1 asks for 10 folds; .* 6 groups .* share of 0\.17"
     ):
-        make_splits(make_features((6, 6)), test=0.1)
+        make_splits(make_features((6, 6)), SplitOptions(test=0.1))
 
 
 def test_classes_of_one_group_each_are_refused(make_features: MakeFeatures) -> None:
@@ -274,7 +284,7 @@ def test_classes_of_one_group_each_are_refused(make_features: MakeFeatures) -> N
 @pytest.mark.parametrize("n_splits", [-1, 0, 1])
 def test_fewer_than_two_folds_are_refused(n_splits: int, leaky: Features) -> None:
     with pytest.raises(SplitError, match=f"--cv {n_splits}: at least 2 folds are needed"):
-        make_splits(leaky, n_splits=n_splits)
+        make_splits(leaky, SplitOptions(cv=n_splits))
 
 
 def test_the_same_groups_by_other_names_have_one_digest() -> None:
@@ -312,7 +322,7 @@ def test_grouped_folds_without_groups_are_refused_with_a_cure(leaky: Features) -
 
 def test_logo_leaves_each_group_out_in_turn(make_features: MakeFeatures) -> None:
     features = make_features((4, 4, 1), class_effect=3)
-    splits = make_splits(features, n_splits="logo")
+    splits = make_splits(features, SplitOptions(cv="logo"))
     assert features.groups is not None
     assert (splits.n_folds, splits.strategy) == (9, "grouped")
     for train, test in splits.repeats[0]:
@@ -330,7 +340,7 @@ def test_hundreds_of_folds_of_one_class_each_are_scored_without_a_warning(
 ) -> None:
     features = make_features((40, 40, 40, 5, 5, 5, 5), group_of=2)
     run, other = (
-        cross_validate(features, clf, make_splits(features, n_splits="logo"))
+        cross_validate(features, clf, make_splits(features, SplitOptions(cv="logo")))
         for clf in ("centroid", "lda")
     )
     assert len(run.folds) == 140
@@ -341,7 +351,7 @@ def test_hundreds_of_folds_of_one_class_each_are_scored_without_a_warning(
 def test_logo_respects_what_is_held_out(make_features: MakeFeatures) -> None:
     features = make_features((10, 10))
     assert features.groups is not None
-    splits, folds = (make_splits(features, n_splits=n, test=0.2) for n in ("logo", 5))
+    splits, folds = (make_splits(features, SplitOptions(cv=n, test=0.2)) for n in ("logo", 5))
     np.testing.assert_array_equal(splits.holdout, folds.holdout)
     assert splits.n_folds == len(np.unique(features.groups[splits.rows])) == 16
     assert not set(features.groups[splits.holdout]) & set(features.groups[splits.rows])
@@ -369,21 +379,26 @@ def test_what_cannot_be_left_out_is_said(
         "a single class to train on": of_one,
     }.get(case, features.groups)
     with pytest.raises(SplitError, match=case):
-        make_splits(dataclasses.replace(features, groups=groups), n_splits="logo", **options)
+        make_splits(
+            dataclasses.replace(features, groups=groups), SplitOptions(cv="logo"), **options
+        )
 
 
 def test_a_number_of_folds_may_be_text_and_another_word_is_refused(leaky: Features) -> None:
-    assert make_splits(leaky, n_splits="4").digest == make_splits(leaky, n_splits=4).digest
+    assert (
+        make_splits(leaky, SplitOptions(cv="4")).digest
+        == make_splits(leaky, SplitOptions(cv=4)).digest
+    )
     expected = r"--cv takes a number of folds \(5\) or logo \(.*\); got 'loo'"
     with pytest.raises(SplitError, match=expected):
-        make_splits(leaky, n_splits="loo")
+        make_splits(leaky, SplitOptions(cv="loo"))
 
 
 # --- rare classes -----------------------------------------------------------------------------
 
 
 def test_rare_classes_are_noted_and_the_others_not(make_features: MakeFeatures) -> None:
-    few, single = make_splits(make_features((8, 3, 1)), n_splits=5).notes
+    few, single = make_splits(make_features((8, 3, 1)), SplitOptions(cv=5)).notes
     assert few.startswith("Fewer groups than folds")
     assert "bream (3)." in few
     assert single.startswith("Only one group, so never trained on when scored")
@@ -401,7 +416,7 @@ def test_nothing_is_noted_where_every_class_has_enough(leaky: Features) -> None:
 
 def test_without_groups_images_are_counted(make_features: MakeFeatures) -> None:
     features = dataclasses.replace(make_features((8, 1), group_of=4), groups=None)
-    (note,) = make_splits(features, n_splits=5).notes
+    (note,) = make_splits(features, SplitOptions(cv=5)).notes
     assert note.startswith("Fewer images than folds, so not scored in every fold: bream (4). Add")
     assert "--cv 4, merge" in note
     assert "logo" not in note
@@ -420,7 +435,9 @@ def test_classes_of_few_groups_are_fitted_all_the_same(
 ) -> None:
     features = make_features(groups, group_of=2)
     for n_splits in (2, min(5, max(groups)), "logo"):
-        run = cross_validate(features, clf, make_splits(features, n_splits=n_splits), n_jobs=1)
+        run = cross_validate(
+            features, clf, make_splits(features, SplitOptions(cv=n_splits)), jobs=1
+        )
         assert np.isfinite(run.metrics["accuracy"])
 
 
@@ -449,7 +466,7 @@ def test_a_group_planted_on_both_sides_of_a_fold_is_caught(leaky: Features) -> N
 
 def test_a_group_planted_in_the_held_out_set_is_caught(leaky: Features) -> None:
     assert leaky.groups is not None
-    splits = make_splits(leaky, test=0.2)
+    splits = make_splits(leaky, SplitOptions(test=0.2))
     groups = leaky.groups.copy()
     groups[splits.holdout[0]] = groups[splits.rows[0]]
     for folds in (True, False):
@@ -464,7 +481,7 @@ def planted(splits: Splits, **leak: Any) -> Splits:
 
 
 def test_splits_refuse_to_train_on_rows_that_are_scored(leaky: Features) -> None:
-    splits = make_splits(leaky, test=0.2)
+    splits = make_splits(leaky, SplitOptions(test=0.2))
     first = splits.repeats[0][0]
     with pytest.raises(SplitError, match="trained on rows that are scored"):
         planted(splits, train=np.append(first.train, first.test[0]))
