@@ -16,7 +16,7 @@ lint: .venv/installed-dev
 
 # The user guide and the API reference, in site/. A warning is an error.
 docs: .venv/installed-docs
-	$(BIN)/python -m mkdocs build --quiet --strict --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --clean
 
 # uv installs torch and torchvision from one index; pip may combine versions that do not match.
 .venv/bin/uv:
