@@ -9,13 +9,23 @@ import fishfeat
 from fishfeat.checks import CHECKS
 
 API_PAGES = {
-    "functions": "The functions in the order of the data: list, embed, split, score, report, save.",
+    "functions": "The functions, in the order of the data: list, embed, score, report, save.",
     "records": "Records are frozen: a function takes them and returns new ones.",
     "options": "The options of the commands and of the functions, with their defaults.",
-    "errors": "Every error that a user can cause is a `FishfeatError`. Its message names the fix.",
+    "errors": "Every error that a user can fix is a `FishfeatError`. Its message names the fix.",
 }
-# The order in which data flows.
-ROOMS = ("images", "records", "features", "classify", "report", "models")
+# The sections of a page, in the order of the data: room -> heading.
+SECTIONS = {
+    "images": "Images",
+    "records": "Data that goes from step to step",
+    "features": "Features",
+    "classify": "Scores",
+    "report": "Report",
+    "models": "Models",
+    "checks": "Checks",
+    "options": "",
+    "errors": "",
+}
 
 CHECKS_INTRO = """# Checks
 
@@ -31,8 +41,8 @@ page and `report.json` show the same findings. `fishfeat checks` prints this lis
 """
 
 
-def list_checks() -> str:
-    """The page of all checks, as Markdown."""
+def write_checks_page() -> str:
+    """Every check with its severity and explanation, as Markdown."""
     sections = [CHECKS_INTRO]
     for check in CHECKS.values():
         heading = f"## {check.title} {{ #{check.id} }}"
@@ -40,37 +50,38 @@ def list_checks() -> str:
     return "\n".join(sections)
 
 
+def find_room(name: str) -> str:
+    """The room that defines a public name."""
+    return fishfeat._HOME[name].split(".")[1]
+
+
 def find_page(name: str) -> str:
-    """Name of the API page on which a public name stands."""
-    module = fishfeat._HOME[name]
-    if module == "fishfeat.errors":
-        return "errors"
-    if module == "fishfeat.options":
-        return "options"
+    """The API page on which a public name stands."""
+    room = find_room(name)
+    if room in API_PAGES:
+        return room
     return "functions" if name.islower() else "records"
-
-
-def list_names(page: str) -> list[str]:
-    """The public names on an API page, in the order in which data flows."""
-
-    def order(name: str) -> tuple[int, str]:
-        room = fishfeat._HOME[name].split(".")[1]
-        position = ROOMS.index(room) if room in ROOMS else len(ROOMS)
-        return position, name
-
-    names = [name for name in fishfeat.__all__ if find_page(name) == page]
-    return sorted(names, key=order)
 
 
 def write_api_page(page: str) -> str:
     """One page of the API reference, as Markdown with the directives of mkdocstrings."""
-    directives = [f"::: fishfeat.{name}" for name in list_names(page)]
-    return "\n\n".join([f"# {page.capitalize()}", API_PAGES[page], *directives]) + "\n"
+    blocks = [f"# {page.capitalize()}", API_PAGES[page]]
+    names = [name for name in sorted(fishfeat.__all__) if find_page(name) == page]
+    for room, heading in SECTIONS.items():
+        names_of_room = [name for name in names if find_room(name) == room]
+        level = 2
+        if heading and names_of_room:
+            blocks.append(f"## {heading}")
+            level = 3
+        for name in names_of_room:
+            options = f"    options:\n      heading_level: {level}"
+            blocks.append(f"::: fishfeat.{name}\n{options}")
+    return "\n\n".join(blocks) + "\n"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from the code. MkDocs calls this function."""
-    files.append(File.generated(config, "checks.md", content=list_checks()))
+    files.append(File.generated(config, "checks.md", content=write_checks_page()))
     for page in API_PAGES:
         files.append(File.generated(config, f"api/{page}.md", content=write_api_page(page)))
     return files
