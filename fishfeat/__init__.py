@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         GroupingOptions,
         ReportOptions,
         ScanOptions,
+        SeedOptions,
         SplitOptions,
         WorkerOptions,
     )
@@ -91,6 +92,7 @@ _HOME = {
     "ReportOptions": "fishfeat.options",
     "Run": "fishfeat.records",
     "ScanOptions": "fishfeat.options",
+    "SeedOptions": "fishfeat.options",
     "SplitError": "fishfeat.errors",
     "SplitOptions": "fishfeat.options",
     "Splits": "fishfeat.records",
@@ -143,6 +145,7 @@ __all__ = [
     "ReportOptions",
     "Run",
     "ScanOptions",
+    "SeedOptions",
     "SplitError",
     "SplitOptions",
     "Splits",

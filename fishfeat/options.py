@@ -126,8 +126,8 @@ class ExtractOptions(ScanOptions, BackboneOptions, EngineOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seeded:
-    """What several steps share.
+class SeedOptions:
+    """The seed, which folds and classifiers share.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class _Seeded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitOptions(_Seeded):
+class SplitOptions(SeedOptions):
     """Which images train and which are scored.
 
     Attributes
@@ -159,7 +159,7 @@ class SplitOptions(_Seeded):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierOptions(_Seeded):
+class ClassifierOptions(SeedOptions):
     """How a classifier is fitted.
 
     Attributes

@@ -95,6 +95,24 @@ def test_the_python_example_runs(tmp_path, monkeypatch, draw_folder, capsys):
     assert (tmp_path / "report" / "index.html").is_file()
 
 
+def test_contributing_names_every_room():
+    table = re.findall(r"^\| \d+ \| ([^|]*) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    named = {room for cell in table for room in re.findall(r"`(\w+)`", cell)}
+    inside = [path for path in (ROOT / "fishfeat").iterdir() if path.name[0] not in "_."]
+    rooms = {
+        path.stem for path in inside if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
+    assert named == rooms | {"fishfeat", "cli"}
+
+
+def test_contributing_names_files_that_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:fishfeat|cli|tests|docs|benchmarks)/[\w./-]*)`", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    benchmarks = set(re.findall(r"^\| `(\w+\.py)` \|", text, re.M))
+    assert benchmarks == {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+
+
 # --- the pages that are made from the code -----------------------------------------------------
 
 
