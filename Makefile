@@ -14,9 +14,9 @@ test: .venv/installed-dev
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check cli fishfeat tests benchmarks tools docs && $(BIN)/mypy
 
-# The user guide and the API reference, in site/. A warning is an error.
+# The user guide and the API reference, in site/. A warning is an error (not with --quiet).
 docs: .venv/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean
 
 # uv installs torch and torchvision from one index; pip may combine versions that do not match.
 .venv/bin/uv:
