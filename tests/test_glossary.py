@@ -33,8 +33,9 @@ EXCEPTIONS = {
     r"\bviews (the|a|its)\b": "the verb",
     r"\bspread (the|its|them|over|across)\b": "the verb, of work over machines",
     r"\bmake sure\b": "the idiom",
-    r"\b(in (two|three|several|many|both|different) ways|ways to)\b": "in the plain meaning",
-    r"\b(neighbours'?|counts of|majority) votes?\b": "of nearest neighbours and pairs of classes",
+    r"\b(in (two|three|several|many|both|different) ways|both ways|ways to)\b": "in the plain meaning",
+    r"\b(neighbours'?|counts of|majority|weighted) votes\b": "of nearest neighbours and pairs",
+    r"\bvotes weighted\b": "of nearest neighbours",
     r"\bmemory leaks?\b": "of memory, not of data",
     r"\bsigns of the\b": "plus and minus",
 }
@@ -99,7 +100,8 @@ def find_uses(file: str, texts: Iterator[Text]) -> list[Use]:
     for text in texts:
         content = re.sub(r"`[^`\s]+`", blank, text.content)  # names of files, fields and options
         for exception in EXCEPTIONS:
-            content = re.sub(exception, blank, content, flags=re.IGNORECASE)
+            pattern = exception.replace(" ", r"\s+")
+            content = re.sub(pattern, blank, content, flags=re.IGNORECASE)
         for match in PATTERN.finditer(content):
             line = text.line + content.count("\n", 0, match.start())
             word = " ".join(match.group(1).lower().split())
@@ -120,6 +122,10 @@ def is_prose(value: str) -> bool:
     return " " in value.strip() or bool(re.fullmatch(r"[A-Z][a-z-]+", value))
 
 
+# The line of names above the description of parameters or fields in a numpydoc docstring.
+PARAMETER_NAMES = re.compile(r"^( *)\*{0,2}[a-z]\w*(, \*{0,2}[a-z]\w*)*$(?=\n\1 +\S)", re.MULTILINE)
+
+
 def read_python(source: str) -> Iterator[Text]:
     """Strings, docstrings and comments."""
     parts: set[int] = set()  # of f-strings: ast.walk comes to an f-string before its parts
@@ -130,7 +136,7 @@ def read_python(source: str) -> Iterator[Text]:
                 pieces = [v.value if isinstance(v, ast.Constant) else "{}" for v in values]
                 yield Text(node.lineno, "".join(pieces))
             case ast.Constant(value=str(text)) if id(node) not in parts and is_prose(text):
-                yield Text(node.lineno, text)
+                yield Text(node.lineno, PARAMETER_NAMES.sub(blank, text))
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield Text(token.start[0], token.string)
@@ -257,7 +263,8 @@ def test_a_retired_word_is_found_with_its_line(read, source, line, word):
     [
         (read_python, 'KEYS = ("views", "half-read", "copies.csv")'),
         (read_python, 'views = spec["views"]  # the key `views` of files of version 0.1'),
-        (read_python, '"""Copies of one photograph."""'),
+        (read_python, '"""Copies of\n one photograph."""'),
+        (read_python, '"""Title.\n\n    clf, views\n        All runs.\n    """'),
         (read_template, '<p class="suspects">{{ suspects.views }}</p>'),
         (read_script, 'let spread = data["spread"];'),
         (read_markdown, "See `copies.csv` and [the page](pictures.md)."),
