@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,17 @@ def test_the_python_example_runs(tmp_path, monkeypatch, draw_folder, capsys):
     exec(compile(code.group(1), "python.md", "exec"), {})
     assert capsys.readouterr().out.splitlines()[-1] in ("bass", "bream")
     assert (tmp_path / "report" / "index.html").is_file()
+
+
+def test_the_guide_lists_every_command_classifier_and_extra():
+    from fishfeat.classify.estimators.registry import CLASSIFIERS
+
+    start, classifiers = (DOCS / "index.md").read_text(), (DOCS / "classifiers.md").read_text()
+    assert [name for name in COMMANDS if f"| `fishfeat {name}` |" not in start] == []
+    assert [name for name in CLASSIFIERS if f"| `{name}` |" not in classifiers] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert [name for name in extras if f"`{name}`" not in start] == []
 
 
 def test_contributing_names_every_room():
