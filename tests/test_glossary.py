@@ -29,7 +29,7 @@ TURNS = {
 EXCEPTIONS = {
     r"\bcopies of\b": "followed by what was copied: how near-duplicates are explained",
     r"\b(transformed|rotated) copies\b": "how test-time augmentation is explained",
-    r"\bcopies (the|a|its|every|each|into|from)\b": "the verb, of memory and of files",
+    r"\bcopies (the|a|its|every|each|images|rows|columns|into|from)\b": "the verb, of memory",
     r"\bviews (the|a|its)\b": "the verb",
     r"\bspread (the|its|them|over|across)\b": "the verb, of work over machines",
     r"\bmake sure\b": "the idiom",
@@ -38,7 +38,8 @@ EXCEPTIONS = {
     r"\b(neighbours'?|counts of|majority|weighted) votes\b": "of nearest neighbours and pairs",
     r"\bvotes weighted\b": "of nearest neighbours",
     r"\bmemory leaks?\b": "of memory, not of data",
-    r"\bsigns of the\b": "plus and minus",
+    r"\bdrawn signs\b": "traffic signs and the like, as the subject of an image",
+    r"\bthe file ends before the picture does\b": "a reason in images.csv of version 0.1",
 }
 # Attributes of HTML that a reader sees or hears.
 SPOKEN = ("title", "alt", "aria-label", "placeholder", "data-label")
