@@ -1,8 +1,8 @@
-# Two ways in: `make demo` for the story on the embedded pictures, `make test` for the suite.
+# `make demo` runs fishfeat on images that it draws. `make test` runs the tests.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: .venv/installed
 	$(BIN)/fishfeat demo
@@ -12,9 +12,13 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-dev
-	$(BIN)/ruff check . && $(BIN)/ruff format --check cli fishfeat tests benchmarks tools && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check cli fishfeat tests benchmarks tools docs && $(BIN)/mypy
 
-# uv takes torch and torchvision from one index; plain pip may mix two that do not fit together.
+# The user guide and the API reference, in site/. A warning is an error (not with --quiet).
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean
+
+# uv installs torch and torchvision from one index; pip may combine versions that do not match.
 .venv/bin/uv:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
@@ -27,5 +31,9 @@ lint: .venv/installed-dev
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

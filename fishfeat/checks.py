@@ -217,4 +217,5 @@ _ALL = (
         "The classes of the data set have changed since the model was fitted.",
     ),
 )
-CHECKS = {check.id: check for check in _ALL}
+CHECKS: dict[str, Check] = {check.id: check for check in _ALL}
+"""Every check by its id."""

@@ -1,4 +1,4 @@
-"""What a user can get wrong; each message says how to fix it."""
+"""Errors that a user can fix. Each message names the fix."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ if TYPE_CHECKING:  # numpy is heavy, and `fishfeat --help` needs none
 
 
 class FishfeatError(Exception):
-    """Base of every error that a user can fix; the command line prints it without a traceback."""
+    """Base of every error that a user can fix. The command line prints it without a traceback."""
 
 
 class DataError(FishfeatError):
-    """Images, labels, CSV files or patterns that do not fit together."""
+    """Images, labels, CSV files or patterns that do not fit one another."""
 
 
 class BackboneError(FishfeatError):
-    """A backbone that is not known, cannot be reached or does not fit."""
+    """A backbone that is not known, cannot be loaded, or does not fit an option."""
 
 
 class CacheError(FishfeatError):
-    """A feature file that is locked, damaged, newer than this version or of other weights."""
+    """A feature file that is in use, damaged, written by a newer version, or of other weights."""
 
 
 class SplitError(FishfeatError):
-    """A split that cannot be made, or that would leak."""
+    """A split that cannot be made, or that has a group on both sides."""
 
 
 class MissingExtraError(FishfeatError):
@@ -34,14 +34,14 @@ class MissingExtraError(FishfeatError):
 
 
 class ModelError(FishfeatError):
-    """A saved model that cannot be loaded or does not fit the features."""
+    """A saved model that cannot be loaded, or that does not fit the features."""
 
 
-def did_you_mean(name: str, known: Iterable[str], *, n: int = 4) -> str:
-    """' Did you mean a, b?' for the names nearest to `name`; '' when none is near."""
+def did_you_mean(name: str, names: Iterable[str], *, n: int = 4) -> str:
+    """' Did you mean a, b?' with the `names` most similar to `name`; '' if none is similar."""
     import difflib
 
-    near = difflib.get_close_matches(name, list(known), n=n, cutoff=0.6)
+    near = difflib.get_close_matches(name, list(names), n=n, cutoff=0.6)
     return f" Did you mean {', '.join(near)}?" if near else ""
 
 

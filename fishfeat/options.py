@@ -72,17 +72,20 @@ class BackboneOptions:
     """What to change in the backbone that was last used on a data set.
 
     With a `backbone`, options that are None have the defaults of `fishfeat.BackboneSpec`; without
-    one, those of the backbone last used. The fields other than `backbone` and `layer` mean what
-    they mean in `BackboneSpec`.
+    one, those of the backbone last used.
 
     Attributes
     ----------
     backbone
         Name as `fishfeat.make_spec` takes it. None is the backbone last used on the data set, else
         the default.
+    img_size, resize, pool
+        As in `fishfeat.BackboneSpec`.
     layer
         Layers to embed in one pass, each into a feature file of its own. 'all-blocks' is every
         block.
+    tta, precision
+        As in `fishfeat.BackboneSpec`.
     """
 
     backbone: str | None = None
@@ -123,8 +126,8 @@ class ExtractOptions(ScanOptions, BackboneOptions, EngineOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seeded:
-    """What several steps share.
+class SeedOptions:
+    """The seed, which folds and classifiers share.
 
     Attributes
     ----------
@@ -136,7 +139,7 @@ class _Seeded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitOptions(_Seeded):
+class SplitOptions(SeedOptions):
     """Which images train and which are scored.
 
     Attributes
@@ -156,7 +159,7 @@ class SplitOptions(_Seeded):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierOptions(_Seeded):
+class ClassifierOptions(SeedOptions):
     """How a classifier is fitted.
 
     Attributes
