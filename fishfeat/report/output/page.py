@@ -115,7 +115,7 @@ def write_report(
         folds=[dealt(view) for view in first_of_each_split(views)],
         far=behind(standings, images),
         pairs=every_pair(standings, images),
-        near_duplicates_file="../duplicates.csv"
+        near_duplicates_file="../near_duplicates.csv"
         if (folder.parent / "near_duplicates.csv").is_file()
         else "",
     )

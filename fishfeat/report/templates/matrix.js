@@ -66,7 +66,7 @@ const counted = (run) => {
 };
 const builtCell = (n, i, j, total) => {
   if (!n) return make('td', { className: 'zero', textContent: '' });
-  const cell = make('td', { className: i === j ? 'right' : '', textContent: number.format(n) });
+  const cell = make('td', { className: i === j ? 'correct' : '', textContent: number.format(n) });
   cell.style.setProperty('--s', Math.round(55 * Math.sqrt(n / total)));
   return cell;
 };

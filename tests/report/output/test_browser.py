@@ -98,7 +98,7 @@ def cell(browser, true, predicted, run="svc-grouped"):
     return one(every(row, "td")[columns.index(predicted)], "button")
 
 
-def images(browser):
+def shown_keys(browser):
     """Keys of the images in the window, in order."""
     return [img.get_attribute("alt") for img in every(browser, "dialog[open] img")]
 
@@ -128,8 +128,8 @@ def test_a_click_on_a_cell_shows_its_images_and_no_others(page, pond, true, pred
     images, run, _ = pond
     cell(page, true, predicted).click()
     wanted = expected(images, run, true, predicted)
-    assert set(images(page)) == wanted
-    assert len(images(page)) == len(wanted) > 0
+    assert set(shown_keys(page)) == wanted
+    assert len(shown_keys(page)) == len(wanted) > 0
     assert one(page, "#images-title").text.startswith(f"{len(wanted)} image")
     for img in every(page, "dialog[open] img"):
         row = images.keys.tolist().index(img.get_attribute("alt"))
@@ -139,7 +139,7 @@ def test_a_click_on_a_cell_shows_its_images_and_no_others(page, pond, true, pred
 def test_the_surest_answers_come_first(page, pond):
     cell(page, "bream", "cod").click()
     margins = dict(zip(pond[0].keys, np.linspace(0.2, 0.9, 180), strict=True))
-    shown = [margins[key] for key in images(page)]
+    shown = [margins[key] for key in shown_keys(page)]
     assert shown == sorted(shown, reverse=True)
 
 
@@ -148,7 +148,7 @@ def test_the_list_of_mistakes_opens_images_too(page, pond):
     button = one(page, "details.run[open] .opens")
     true, taken = one(page, "details.run[open] .pair tr:has(.opens) td").text.split("\n")
     button.click()
-    assert set(images(page)) == expected(images, run, true, taken)
+    assert set(shown_keys(page)) == expected(images, run, true, taken)
 
 
 def test_confused_classes_stand_together_on_request_and_numbers_stay_with_their_classes(page, pond):
@@ -168,7 +168,7 @@ def test_confused_classes_stand_together_on_request_and_numbers_stay_with_their_
     assert sorted(order) == list(range(10))
     assert abs(order.index(0) - order.index(1)) == 1  # bream and cod
     cell(page, "bream", "cod").click()
-    assert set(images(page)) == expected(images, run, "bream", "cod")
+    assert set(shown_keys(page)) == expected(images, run, "bream", "cod")
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     one(page, "input[name='order-svc-grouped'][value='class']").click()
     assert heads("thead") == heads("tbody") == names
@@ -183,7 +183,7 @@ def test_a_matrix_is_used_by_the_keyboard_alone(page, pond):
     page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     assert "of bream taken for cod" in active(page, "ariaLabel")
     page.switch_to.active_element.send_keys(Keys.ENTER)
-    assert set(images(page)) == expected(images, run, "bream", "cod")
+    assert set(shown_keys(page)) == expected(images, run, "bream", "cod")
     assert active(page, "id") == "images-title"
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert every(page, "dialog[open]") == []
@@ -228,7 +228,7 @@ def test_pointing_at_a_mark_shows_its_image_and_answer(page, pond, row):
     assert page.execute_script(RED, one(tip, "img")) == pytest.approx(row * 7 % 256, abs=14)
     assert ("✗" in tip.text) == (row in WRONG)
     ActionChains(page, 0).move_to_element_with_offset(canvas, int(x), int(y)).click().perform()
-    assert images(page) == [images.keys[row]]
+    assert shown_keys(page) == [images.keys[row]]
     assert "rf: " in one(page, "#images-note").text
 
 
@@ -244,7 +244,7 @@ def test_the_map_is_walked_by_arrow_keys_and_speaks(page, pond):
     a, b = (place_of(page, images, images.keys.tolist().index(key)) for key in (first, second))
     assert b[0] > a[0]
     canvas.send_keys(Keys.ENTER)
-    assert images(page) == [second]
+    assert shown_keys(page) == [second]
 
 
 def test_only_errors_are_pointed_at_where_only_errors_are_asked_for(page, pond):
@@ -332,8 +332,8 @@ def test_a_matrix_of_many_classes_is_built_on_request(browser, make_images, make
     browser.get(write_report([run], images, tmp_path).as_uri())
     one(browser, "[data-build]").click()
     cell(browser, MANY[0], MANY[1]).click()
-    assert set(images(browser)) == expected(images, run, MANY[0], MANY[1])
-    assert len(images(browser)) == 2
+    assert set(shown_keys(browser)) == expected(images, run, MANY[0], MANY[1])
+    assert len(shown_keys(browser)) == 2
     one(browser, "#images-close").click()
     one(browser, "input[value='together']").click()
     heads = [
