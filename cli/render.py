@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.files import megabytes
 from fishfeat.records import Holdout, ImageSet, Run
-from fishfeat.report.content.run_sentences import held_out, on_shuffled, searched
+from fishfeat.report.content.run_sentences import describe_chance, describe_holdout, describe_search
 from fishfeat.workspace import DatasetFolder
 
 from .console import OnProgress, Output
@@ -165,10 +165,10 @@ def show_fit(out: Output, done: Fit) -> None:
     out.document(fit_document(done))
     show_leaderboard(out, done)
     for run in done.runs:
-        if run.split == done.splits.strategy and searched(run, run.name):
-            out.say(searched(run, run.name))
+        if run.split == done.splits.strategy and describe_search(run, run.name):
+            out.say(describe_search(run, run.name))
     for name, chance in done.chance.items():
-        out.say(on_shuffled(name, chance))
+        out.say(describe_chance(name, chance))
     if done.splits.strategy == "grouped":
         out.say(
             "grouped: no group stands on both sides of a fold; this is the figure to believe.\n"
@@ -220,7 +220,7 @@ def _show_held_out(out: Output, done: Fit, ranked: Sequence[Run]) -> None:
     inside = "" if n_groups is None else f" in {many(n_groups, 'group')}"
     title = f"Held out: {many(len(done.splits.holdout), 'image')}{inside}, scored once"
     out.table(title, columns, rows)
-    out.say(held_out(ranked[0], ranked[0].name, n_groups))
+    out.say(describe_holdout(ranked[0], ranked[0].name, n_groups))
 
 
 def _held_score(held: Holdout | None) -> str:

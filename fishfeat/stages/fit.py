@@ -340,26 +340,26 @@ def _kept(
 def _keep_curve(
     folder: DatasetFolder, features: Features, splits: Splits, clf: str, how: _How
 ) -> Curve:
-    from fishfeat.report.content.sentences import worth_more
+    from fishfeat.report.content.sentences import describe_curve
 
     progress = how.on_run(clf, "learning curve") if how.on_run else None
     draw = partial(draw_curve, features, clf, splits, balanced=how.balanced, seed=how.seed)
     curve = draw(n_jobs=how.jobs, on_progress=progress)
     save_extra(folder, curve)
-    log.info("%s", worth_more(curve))
+    log.info("%s", describe_curve(curve))
     return curve
 
 
 def _keep_unknown(
     folder: DatasetFolder, features: Features, splits: Splits, clf: str, how: _How
 ) -> Novelty:
-    from fishfeat.report.content.sentences import noticed
+    from fishfeat.report.content.sentences import describe_novelty
 
     progress = how.on_run(clf, "unknown species") if how.on_run else None
     leave_out = partial(leave_one_class_out, balanced=how.balanced, seed=how.seed)
     found = leave_out(features, clf, splits, n_jobs=how.jobs, on_progress=progress)
     save_extra(folder, found)
-    log.info("%s", noticed(found))
+    log.info("%s", describe_novelty(found))
     return found
 
 
@@ -419,6 +419,7 @@ def report_data(
     on_progress
         Called with (done, total) thumbnails.
     """
+    from fishfeat.report.content.contents import ReportContent
     from fishfeat.report.output.page import write_report
 
     folder = current_dataset(cache)
@@ -429,11 +430,13 @@ def report_data(
         runs,
         images,
         folder.report,
-        feature_map=find_map(folder, map_method),
-        curves=extras_in_force(folder, Curve, runs),
-        novelty=extras_in_force(folder, Novelty, runs),
-        merge=merge_in_force(folder),
-        duplicates=duplicates.pairs if duplicates else (),
+        content=ReportContent(
+            feature_map=find_map(folder, map_method),
+            curves=extras_in_force(folder, Curve, runs),
+            novelty=extras_in_force(folder, Novelty, runs),
+            merge=merge_in_force(folder),
+            near_duplicates=duplicates.pairs if duplicates else (),
+        ),
         group_matrix=group_matrix,
         on_progress=on_progress,
     )
