@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fishfeat.checks import Finding
 from fishfeat.classify.projection import FeatureMap
@@ -32,8 +32,8 @@ class ReportContent:
     novelty
         Novelty detection on the folds of the runs.
     merge
-        Original class -> its class in the runs, where a merge is active. Suggested merges are
-        written on top of it.
+        Original class -> its class in the runs, where a merge is active; None where none is.
+        Suggested merges are written on top of it.
     near_duplicates
         Verified pairs of near-duplicates, shown with the evidence.
     """
@@ -41,7 +41,7 @@ class ReportContent:
     feature_map: FeatureMap | None = None
     curves: Sequence[Curve] = ()
     novelty: Sequence[Novelty] = ()
-    merge: Mapping[str, str] = field(default_factory=dict)
+    merge: Mapping[str, str] | None = None
     near_duplicates: Sequence[DuplicatePair] = ()
 
 

@@ -69,7 +69,8 @@ def draw_leaderboard(standings: Sequence[Standing]) -> LeaderboardChart:
     has_random = any(standing.random is not None for standing in standings)
     ring = "; ring: random split" if has_random else ""
     split = standings[0].run.split
-    axes.set_xlabel(f"accuracy, {split} split (bar: 95 % interval{ring})", color=INK)
+    label = f"accuracy, {split} split (bar: 95 % interval{ring})"
+    figure.supxlabel(label, fontsize="medium", color=INK)
     axes.xaxis.set_major_formatter(_format_percent)
     axes.grid(axis="x", color=FAINT, lw=0.6)
     label = f"Accuracy of {count(len(standings), 'run')} with 95 % intervals; see the table below"

@@ -223,5 +223,5 @@ def _remove_old_files(folder: Path, *, keep: Set[str]) -> None:
     if not (folder / "report.json").is_file():
         return
     for name in {*read_file_names(folder / "report.json")} - keep:
-        if name == Path(name).name:
-            (folder / name).unlink(missing_ok=True)
+        if name == Path(name).name and (folder / name).is_file():
+            (folder / name).unlink()
