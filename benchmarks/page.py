@@ -1,10 +1,10 @@
-"""How large the page of many images is, and how fast it opens.
+"""How large the page of many images is, how long it takes to write, and how fast it opens.
 
     python benchmarks/page.py [--images 10000] [--classes 30] [--runs 6] [--grain 12]
 
-Draws images with soft shapes and camera grain, makes up runs that err on a tenth of them, writes
-the report, and opens it in a headless Chromium (with chromedriver and selenium). Beside it stands
-the plain way: the same page with every thumbnail at the size of the galleries' JPEGs.
+The script draws images with soft shapes and camera grain, simulates runs that classify a tenth of
+them incorrectly, writes the report, and opens it in a headless Chromium (with chromedriver and
+selenium). For comparison it computes the size of a page with all thumbnails as gallery JPEGs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -23,16 +22,17 @@ from PIL import Image
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.records import ImageSet, Run
-from fishfeat.report.content.galleries import thumbnails
+from fishfeat.report.content.contents import ReportContent
 from fishfeat.report.output.page import write_report
+from fishfeat.report.output.thumbnails import make_thumbnails
 
 SIZE = (240, 180)
-GROUP_OF = 4
+GROUP_SIZE = 4
 N_FOLDS = 5
 
 
-def draw(folder: Path, n: int, grain: float) -> list[str]:
-    """`n` JPEG images below `folder`; their names."""
+def draw_images(folder: Path, n: int, grain: float) -> list[str]:
+    """Draw `n` JPEG images in `folder`; returns their names."""
     rng = np.random.default_rng(0)
     names = [f"fish_{i:06}.jpg" for i in range(n)]
     for name in names:
@@ -43,10 +43,10 @@ def draw(folder: Path, n: int, grain: float) -> list[str]:
     return names
 
 
-def image_set(folder: Path, names: list[str], n_classes: int) -> ImageSet:
-    """The images, four to a group, the groups dealt to the classes in turn."""
+def make_image_set(folder: Path, names: list[str], n_classes: int) -> ImageSet:
+    """The images in groups of four; each group has one class."""
     n = len(names)
-    groups = np.arange(n) // GROUP_OF
+    groups = np.arange(n) // GROUP_SIZE
     digest = [hashlib.sha256(name.encode()).hexdigest() for name in names]
     return ImageSet(
         name="many",
@@ -63,16 +63,19 @@ def image_set(folder: Path, names: list[str], n_classes: int) -> ImageSet:
     )
 
 
-def made_up_run(images: ImageSet, name: str, seed: int) -> Run:
-    """Nine images of ten named rightly."""
+def simulate_run(images: ImageSet, name: str, seed: int) -> Run:
+    """A run that classifies nine of ten images correctly."""
     rng = np.random.default_rng(seed)
     n, n_classes = len(images), len(images.class_names)
     logits = rng.normal(size=(n, n_classes))
-    taken = np.where(rng.random(n) < 0.9, images.y, rng.integers(n_classes, size=n))
-    logits[np.arange(n), taken] += 6
+    is_correct = rng.random(n) < 0.9
+    predicted = np.where(is_correct, images.y, rng.integers(n_classes, size=n))
+    logits[np.arange(n), predicted] += 6
     proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    fold = images.groups % N_FOLDS  # type: ignore[operator]
-    intervals = bootstrap_intervals(images.y, proba[None], groups=images.groups, n_bootstrap=50)
+    assert images.groups is not None
+    intervals = bootstrap_intervals(
+        images.y, proba[None], "proba", groups=images.groups, n_bootstrap=50
+    )
     return Run(
         name=name,
         kind="classical",
@@ -82,8 +85,8 @@ def made_up_run(images: ImageSet, name: str, seed: int) -> Run:
         class_names=images.class_names,
         scores=proba[None],
         score_kind="proba",
-        fold=fold[None],
-        metrics=evaluate(images.y, proba),
+        fold=(images.groups % N_FOLDS)[None],
+        metrics=evaluate(images.y, proba, "proba"),
         intervals=intervals,
         folds=(),
         seconds={"fit": 1.0, "predict": 1.0},
@@ -93,8 +96,11 @@ def made_up_run(images: ImageSet, name: str, seed: int) -> Run:
     )
 
 
-def opened(page: Path) -> dict[str, float]:
-    """Milliseconds until the page has loaded, until a cell's images show; megabytes of heap."""
+def open_in_browser(page: Path) -> dict[str, float]:
+    """Milliseconds until the page is painted, until it has loaded, and until a cell's images show.
+
+    `heap` is in megabytes.
+    """
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -107,21 +113,25 @@ def opened(page: Path) -> dict[str, float]:
         browser = webdriver.Chrome(options=options, service=service)
         try:
             browser.get(page.as_uri())
-            return dict(browser.execute_script(_MEASURE))
+            return dict(browser.execute_async_script(_MEASURE))
         finally:
             browser.quit()
 
 
 _MEASURE = """
+const [done] = arguments;
 const [nav] = performance.getEntriesByType('navigation');
 const paint = performance.getEntriesByName('first-contentful-paint')[0];
+const table = document.querySelector('table.confusion');
+const details = table.closest('details.matrix');
 const start = performance.now();
-const button = document.querySelector('table.confusion button');
-button.click();
-const shown = document.querySelectorAll('dialog img').length;
-return {painted: paint ? paint.startTime : NaN, loaded: nav.loadEventEnd,
-  cell: performance.now() - start, images: shown,
-  heap: performance.memory.usedJSHeapSize / 1e6};
+if (details) details.open = true;
+setTimeout(() => {
+  table.querySelector('button').click();
+  const images = document.querySelectorAll('dialog img').length;
+  done({painted: paint ? paint.startTime : NaN, loaded: nav.loadEventEnd,
+    cell: performance.now() - start, images, heap: performance.memory.usedJSHeapSize / 1e6});
+}, details ? 50 : 0);
 """
 
 
@@ -132,44 +142,53 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=30)
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--grain", type=float, default=12.0)
-    asked = parser.parse_args()
+    parser.add_argument("--keep", type=Path, help="folder to keep the report in")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), **vars(asked))
+        measure(
+            Path(folder),
+            n_images=options.images,
+            n_classes=options.classes,
+            n_runs=options.runs,
+            grain=options.grain,
+            report=options.keep or Path(folder) / "report",
+        )
 
 
-def measure(folder: Path, *, images: int, classes: int, runs: int, grain: float) -> None:
+def measure(
+    folder: Path, *, n_images: int, n_classes: int, n_runs: int, grain: float, report: Path
+) -> None:
     """Print the table of one size."""
     data = folder / "data"
     data.mkdir()
-    images = image_set(data, draw(data, images, grain), classes)
-    made = [made_up_run(images, f"run {i}", i) for i in range(runs)]
-    xy = np.random.default_rng(1).normal(size=(images, 2)) + 3 * np.eye(2)[images.y % 2]
-    laid_out = FeatureMap(images.keys, xy, "pca", 0.3, "made up")
+    images = make_image_set(data, draw_images(data, n_images, grain), n_classes)
+    runs = [simulate_run(images, f"run {i}", i) for i in range(n_runs)]
+    xy = np.random.default_rng(1).normal(size=(n_images, 2)) + 3 * np.eye(2)[images.y % 2]
+    content = ReportContent(feature_map=FeatureMap(images.keys, xy, "pca", 0.3, "simulated"))
     start = time.perf_counter()
-    page = write_report(made, images, folder / "report", feature_map=laid_out)
+    page = write_report(runs, images, report, content=content)
     seconds = time.perf_counter() - start
-    text = page.read_text()
-    held = sum(map(bool, text.split('id="thumbs">')[1].split("</script>")[0].split("\n")))
-    row("images, classes, runs", f"{images:,}, {classes}, {runs}")
-    row("written in", f"{seconds:.1f} s")
-    row("page", f"{page.stat().st_size / 1e6:.1f} MB")
-    row("thumbnails held", f"{held:,}")
-    row("plain way", f"{plain_way(images, images):.1f} MB of gallery thumbnails")
+    lines = page.read_text().split('id="thumbnails">')[1].split("</script>")[0].split("\n")
+    print_row("images, classes, runs", f"{n_images:,}, {n_classes}, {n_runs}")
+    print_row("written in", f"{seconds:.1f} s")
+    print_row("page", f"{page.stat().st_size / 1e6:.1f} MB")
+    print_row("thumbnails held", f"{sum(map(bool, lines)):,}")
+    print_row("with gallery JPEGs", f"{measure_large_thumbnails(images):.1f} MB of thumbnails")
     if shutil.which("chromium") and shutil.which("chromedriver"):
-        for name, value in opened(page).items():
-            row(f"browser: {name}", f"{value:.0f}")
+        for name, value in open_in_browser(page).items():
+            print_row(f"browser: {name}", f"{value:.0f}")
 
 
-def plain_way(images: ImageSet, n: int) -> float:
-    """Megabytes of the galleries' thumbnails of all images, from a sample of them."""
-    rows = range(0, n, max(1, n // 200))
-    sample = thumbnails(images, rows)
-    mean: Any = np.mean([len(thumb.uri) for thumb in sample.values()])
-    return float(mean * n / 1e6)
+def measure_large_thumbnails(images: ImageSet) -> float:
+    """Megabytes of gallery thumbnails of all images, estimated from a sample."""
+    rows = range(0, len(images), max(1, len(images) // 200))
+    sample = make_thumbnails(images, [], large_rows=frozenset(rows)).large
+    mean = float(np.mean([len(thumbnail.uri) for thumbnail in sample.values()]))
+    return mean * len(images) / 1e6
 
 
-def row(name: str, value: str) -> None:
-    """One line of the table."""
+def print_row(name: str, value: str) -> None:
+    """Print one line of the table."""
     print(f"{name:28} {value}", flush=True)
 
 

@@ -12,7 +12,7 @@ from fishfeat.checks import CHECKS, Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.files import megabytes
 from fishfeat.records import Holdout, ImageSet, Run
-from fishfeat.report.content.run_sentences import held_out, on_shuffled, searched
+from fishfeat.report.content.run_sentences import describe_chance, describe_holdout, describe_search
 from fishfeat.report.text import count
 
 from .console import Console, OnProgress
@@ -222,11 +222,11 @@ def show_fit(console: Console, fit: Fit) -> None:
     console.document(describe_fit(fit))
     show_leaderboard(console, fit)
     for run in fit.runs:
-        sentence = searched(run, run.name) if run.split == fit.splits.strategy else ""
+        sentence = describe_search(run, run.name) if run.split == fit.splits.strategy else ""
         if sentence:
             console.say(sentence)
     for name, chance in fit.chance.items():
-        console.say(on_shuffled(name, chance))
+        console.say(describe_chance(name, chance))
     if fit.splits.strategy == "grouped":
         console.say(
             "grouped: no group is on both sides of a fold. It estimates accuracy on animals that "
@@ -284,7 +284,7 @@ def _show_holdout(console: Console, fit: Fit, ranked: Sequence[Run]) -> None:
     for run in ranked:
         rows.append([run.name, _format_holdout(run.holdout), _format_holdout(run.holdout_folds)])
     console.table(title, columns, rows)
-    console.say(held_out(ranked[0], ranked[0].name, n_groups))
+    console.say(describe_holdout(ranked[0], ranked[0].name, n_groups))
 
 
 def _format_holdout(holdout: Holdout | None) -> str:

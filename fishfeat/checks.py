@@ -92,15 +92,15 @@ _ALL = (
         "related-names",
         "warning",
         "File names suggest related images",
-        "A number that repeats in the file names often belongs to one animal, one photograph or one "
-        "day. With a random split, related images are on both sides and the score is too high.",
+        "A number that repeats in the file names often belongs to one animal, one photograph or "
+        "one day. With a random split, related images are on both sides and the score is too high.",
     ),
     Check(
         "bursts",
         "warning",
         "Capture times suggest bursts",
-        "Images that one camera took within a few seconds often show the same animal. With a random "
-        "split they are on both sides and the score is too high.",
+        "Images that one camera took within a few seconds often show the same animal. With a "
+        "random split they are on both sides and the score is too high.",
     ),
     Check(
         "near-duplicates",
@@ -113,16 +113,49 @@ _ALL = (
         "groups-across-classes",
         "warning",
         "Groups hold images of several classes",
-        "A group usually is one animal and so has one class. Groups with several classes often come "
-        "from a number that starts again in every folder.",
+        "A group usually is one animal and so has one class. Groups with several classes often "
+        "come from a number that starts again in every folder.",
+    ),
+    Check(
+        "unreadable-files",
+        "warning",
+        "Files cannot be read",
+        "These files are not in the data set. No score covers them.",
+    ),
+    Check(
+        "contradicting-duplicates",
+        "warning",
+        "Exact duplicates with several labels",
+        "Files with the same bytes show the same animal. At most one of their labels is correct.",
+    ),
+    Check(
+        "duplicates-across-groups",
+        "warning",
+        "Exact duplicates in several groups",
+        "A grouped split keeps each group together, but it may put two copies of one file on both "
+        "sides. The score is then too high.",
+    ),
+    Check(
+        "near-duplicates-across-classes",
+        "warning",
+        "Near-duplicates with several classes",
+        "Copies of one photograph show the same animal. Either a label is wrong, or two different "
+        "photographs were mistaken for copies.",
+    ),
+    Check(
+        "label-issues",
+        "info",
+        "Labels that may be wrong",
+        "The best run gives another class a high probability (confident learning, out of fold). "
+        "The label may be wrong, or the image may be difficult.",
     ),
     # Splits
     Check(
         "no-groups",
         "warning",
         "No groups are known",
-        "Where images of one animal, or copies of one photograph, are on both sides of a split, the "
-        "scores are too high and the intervals are too narrow.",
+        "Where images of one animal, or copies of one photograph, are on both sides of a split, "
+        "the scores are too high and the intervals are too narrow.",
     ),
     Check(
         "few-groups-in-class",

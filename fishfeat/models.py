@@ -257,9 +257,7 @@ def ensemble_model(models: Sequence[Model]) -> Model:
     kinds = {(model.fingerprint, tuple(model.class_names.tolist())) for model in models}
     if len(kinds) > 1:
         raise ModelError("An ensemble needs models of the same features and classes.")
-    pipeline = make_pipeline(
-        SoftVotingEnsemble.from_fitted([model.pipeline for model in models])
-    )
+    pipeline = make_pipeline(SoftVotingEnsemble.from_fitted([model.pipeline for model in models]))
     members = tuple(model.clf for model in models)
     config = replace(models[0].config, search="", params={}, members=members)
     return replace(models[0], clf=ENSEMBLE, pipeline=pipeline, config=config)

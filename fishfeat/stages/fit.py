@@ -295,7 +295,7 @@ def _score_shuffled(job: _Job, clf: str) -> Chance | None:
 
 def _add_extras(job: _Job, fit: Fit) -> None:
     """Learning curves and novelty detection of the classifiers that are named."""
-    from fishfeat.report.content.sentences import noticed, worth_more
+    from fishfeat.report.content.sentences import describe_curve, describe_novelty
 
     for clf in dict.fromkeys(job.options.clf or (QUICK_CLASSIFIER,)):
         if job.options.learning_curve:
@@ -308,7 +308,7 @@ def _add_extras(job: _Job, fit: Fit) -> None:
                 on_progress=job.report_to(clf, "learning curve"),
             )
             fit.curves.append(curve)
-            log.info("%s", worth_more(curve))
+            log.info("%s", describe_curve(curve))
         if job.options.novelty:
             novelty = leave_one_class_out(
                 job.features,
@@ -319,7 +319,7 @@ def _add_extras(job: _Job, fit: Fit) -> None:
                 on_progress=job.report_to(clf, "novelty detection"),
             )
             fit.novelty.append(novelty)
-            log.info("%s", noticed(novelty))
+            log.info("%s", describe_novelty(novelty))
 
 
 def _fit_ensemble(job: _Job, members: Sequence[_Fitted]) -> _Fitted:

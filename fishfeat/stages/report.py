@@ -48,6 +48,7 @@ def report_data(
     on_progress
         Called with (done, total) thumbnails.
     """
+    from fishfeat.report.content.contents import ReportContent
     from fishfeat.report.output.page import write_report
 
     options = options or ReportOptions()
@@ -61,11 +62,13 @@ def report_data(
         runs,
         images,
         dataset.folder.report,
-        feature_map=_find_map(dataset, options.map_method),
-        curves=load_results(dataset.folder, Curve, runs),
-        novelty=load_results(dataset.folder, Novelty, runs),
-        merge=find_merge(dataset),
-        duplicates=near_duplicates.pairs if near_duplicates else (),
+        content=ReportContent(
+            feature_map=_find_map(dataset, options.map_method),
+            curves=load_results(dataset.folder, Curve, runs),
+            novelty=load_results(dataset.folder, Novelty, runs),
+            merge=find_merge(dataset),
+            near_duplicates=near_duplicates.pairs if near_duplicates else (),
+        ),
         group_matrix=options.group_matrix,
         on_progress=on_progress,
     )

@@ -123,7 +123,7 @@ def make_run() -> Callable[..., Run]:
         scores[np.arange(n), predicted] += sure
         unit = images.groups if images.groups is not None and split == "grouped" else np.arange(n)
         fold = np.unique(unit, return_inverse=True)[1] % n_folds
-        metrics = evaluate(images.y, scores)
+        metrics = evaluate(images.y, scores, "proba")
         given: dict[str, Any] = {
             "name": name,
             "kind": "classical",
@@ -154,7 +154,7 @@ def hold_out() -> Callable[[ImageSet, Sequence[int]], Holdout]:
     def make(images: ImageSet, rows: Sequence[int]) -> Holdout:
         y = images.y[list(rows)]
         scores = np.eye(len(images.class_names))[y]
-        metrics = evaluate(y, scores)
+        metrics = evaluate(y, scores, "proba")
         return Holdout(images.keys[list(rows)], y, scores, metrics, {"balanced_accuracy": (0.8, 1)})
 
     return make
@@ -168,7 +168,7 @@ def _fold(images: ImageSet, scores: Any, fold: Any, k: int) -> dict[str, Any]:
     test = fold == k
     counts = {"n_train": int((~test).sum()), "n_test": int(test.sum()), "n_classes_train": 3}
     seconds = {"seconds_fit": 0.4, "seconds_predict": 0.1}
-    measured = evaluate(images.y[test], scores[test])
+    measured = evaluate(images.y[test], scores[test], "proba")
     return {"repeat": 0, "fold": k, **counts, **seconds, **measured}
 
 
@@ -187,7 +187,7 @@ def _config(name: str, split: str) -> dict[str, Any]:
                 "embed_seconds": 2.0,
                 "n_embedded": 30,
                 "device": "cpu",
-                "runtimes": [{"runtime": "compile", "precision": "bf16", "batch_size": 8}],
+                "ways": [{"runtime": "compile", "precision": "bf16", "batch_size": 8}],
             },
         },
         "splits": {"strategy": split, "seed": 0, "n_folds": 3, "n_repeats": 1, "notes": []},

@@ -1,52 +1,90 @@
-"""What a report tells, gathered once for the page and for report.json."""
+"""Everything that a report says, collected once for the page and for report.json."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
+from fishfeat.checks import Finding
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.classify.validation.learning_curve import Curve
 from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.records import ImageSet
+from fishfeat.records.near_duplicates import DuplicatePair
 from fishfeat.report.content.comparison import Standing
-from fishfeat.report.content.folds import Dealt
-from fishfeat.report.content.galleries import Gallery, View
-from fishfeat.report.findings.data_issues import Findings
-from fishfeat.report.output.thumbnails import Thumbs
+from fishfeat.report.content.folds import SplitFolds
+from fishfeat.report.content.galleries import Gallery
+from fishfeat.report.findings.data_issues import DataIssues
+from fishfeat.report.run_view import RunView
 
 
-class Contents(NamedTuple):
-    """Everything that is shown.
+@dataclass(frozen=True, kw_only=True)
+class ReportContent:
+    """What a report shows beside its runs; each part is optional.
 
-    `standings` is the leaderboard, best first; `views` are all runs in the order of the page, the
-    ranked ones first; `shown` are the galleries of each run by its slug; `folds` says how each kind
-    of splits deals the classes; `far` is how far each run is behind the best, by label, and `pairs`
-    how far each is behind each that is better; `near_duplicates_file` is the list of near-duplicates, seen from
-    the page, '' where there is none.
+    Attributes
+    ----------
+    feature_map
+        Position of each image on a plane; None leaves the map out.
+    curves
+        Learning curves on the folds of the runs.
+    novelty
+        Novelty detection on the folds of the runs.
+    merge
+        Original class -> its class in the runs, where a merge is active; None where none is.
+        Suggested merges are written on top of it.
+    near_duplicates
+        Verified pairs of near-duplicates, shown with the evidence.
     """
 
-    standings: Sequence[Standing]
-    views: Sequence[View]
+    feature_map: FeatureMap | None = None
+    curves: Sequence[Curve] = ()
+    novelty: Sequence[Novelty] = ()
+    merge: Mapping[str, str] | None = None
+    near_duplicates: Sequence[DuplicatePair] = ()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Contents:
+    """Everything that a report says.
+
+    Attributes
+    ----------
+    images
+        The image set.
+    standings
+        The leaderboard, best first.
+    views
+        All runs in the order of the page, the ranked ones first.
+    galleries
+        The galleries of each run, by its slug.
+    folds
+        How each kind of split assigns the images of a class to folds.
+    evidence
+        How much better the best run is than each other run, by label.
+    pair_evidence
+        How much better each run is than each run below it, by both labels.
+    findings
+        The checks that are not passed, the most severe first.
+    issues
+        The data issues.
+    content
+        The optional parts.
+    """
+
     images: ImageSet
-    shown: Mapping[str, Sequence[Gallery]]
-    found: Findings
-    curves: Sequence[Curve]
-    novelty: Sequence[Novelty]
-    feature_map: FeatureMap | None
-    thumbs: Thumbs
-    folds: Sequence[Dealt]
-    far: Mapping[str, Evidence]
-    pairs: Mapping[tuple[str, str], Evidence]
-    near_duplicates_file: str
+    standings: Sequence[Standing]
+    views: Sequence[RunView]
+    galleries: Mapping[str, Sequence[Gallery]]
+    folds: Sequence[SplitFolds]
+    evidence: Mapping[str, Evidence]
+    pair_evidence: Mapping[tuple[str, str], Evidence]
+    findings: Sequence[Finding]
+    issues: DataIssues
+    content: ReportContent
 
     @property
-    def ranked(self) -> Sequence[View]:
+    def ranked(self) -> Sequence[RunView]:
         """The runs of the leaderboard."""
         return self.views[: len(self.standings)]
-
-
-def confusion_png(view: View) -> str:
-    """Name of the file with a run's confusion matrix."""
-    return f"confusion-{view.slug}.png"

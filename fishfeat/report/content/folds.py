@@ -1,4 +1,4 @@
-"""How the images of each class were dealt to the folds, once for each kind of splits."""
+"""The images of each class in each fold, once for each kind of split."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.records import Int, Run
-from fishfeat.report.content.galleries import View
+from fishfeat.report.run_view import RunView
 
-# More folds than these, or several repeats, are left to a CSV file.
-MAX_DRAWN = 12
+# A table of more folds, or of several repeats, is left to folds.csv and report.json.
+MAX_TABLE_FOLDS = 12
 
 
 class ClassFolds(NamedTuple):
@@ -22,24 +22,24 @@ class ClassFolds(NamedTuple):
     name
         The class.
     n_images, n_groups
-        All its images and groups; None where groups are not known or not kept together.
-    few
-        Whether it has fewer groups (images, where there are none) than folds, so that some folds
-        score none of it; of groups left out in turn whether it has but one.
+        All its images and groups. `n_groups` is None where groups are unknown or not kept together.
+    is_rare
+        Whether it has fewer groups (without groups: images) than folds, so that some folds score
+        no image of it. With leave-one-group-out: whether it has a single group.
     images, groups
-        For each repeat the number in each fold; `groups` is None as `n_groups` is.
+        For each repeat the number in each fold. `groups` is None where `n_groups` is.
     """
 
     name: str
     n_images: int
     n_groups: int | None
-    few: bool
+    is_rare: bool
     images: list[list[int]]
     groups: list[list[int]] | None
 
 
-class Dealt(NamedTuple):
-    """The folds of one kind of splits."""
+class SplitFolds(NamedTuple):
+    """The folds of one kind of split."""
 
     split: str
     n_folds: int
@@ -47,47 +47,53 @@ class Dealt(NamedTuple):
     classes: list[ClassFolds]
 
     @property
-    def drawn(self) -> bool:
-        """Whether a table of classes and folds is small enough to be read."""
-        return self.n_folds <= MAX_DRAWN and self.n_repeats == 1
+    def has_table(self) -> bool:
+        """Whether a table of classes and folds is small enough to read."""
+        return self.n_folds <= MAX_TABLE_FOLDS and self.n_repeats == 1
 
     @property
     def parts(self) -> list[list[ClassFolds]]:
-        """The classes with enough groups, then the rare ones; none of them empty."""
-        parts = [[one for one in self.classes if one.few is few] for few in (False, True)]
-        return [part for part in parts if part]
+        """The classes with enough groups, then the rare classes; none of the parts is empty."""
+        frequent = [row for row in self.classes if not row.is_rare]
+        rare = [row for row in self.classes if row.is_rare]
+        return [part for part in (frequent, rare) if part]
 
 
-def first_of_each_split(views: Sequence[View]) -> list[View]:
-    """One run of each kind of splits: all runs of a kind have the same folds."""
-    found: dict[str, View] = {}
+def select_one_per_split(views: Sequence[RunView]) -> list[RunView]:
+    """The first run of each kind of split: all runs of a kind have the same folds."""
+    first: dict[str, RunView] = {}
     for view in views:
-        found.setdefault(view.run.split, view)
-    return list(found.values())
+        first.setdefault(view.run.split, view)
+    return list(first.values())
 
 
-def dealt(view: View) -> Dealt:
-    """The number of images and groups of each class in each fold of each repeat."""
+def count_folds(view: RunView) -> SplitFolds:
+    """Count the images and groups of each class in each fold of each repeat."""
     run = view.run
-    kept_together = run.split == "grouped" and view.images.groups is not None
-    groups = view.groups if kept_together else None
-    classes = [_class_folds(run, groups, int(c)) for c in np.unique(run.y)]
-    return Dealt(run.split, run.n_folds, len(run.fold), classes)
+    keeps_groups = run.split == "grouped" and view.images.groups is not None
+    groups = view.groups if keeps_groups else None
+    classes = [_count_class(run, groups, int(c)) for c in np.unique(run.y)]
+    return SplitFolds(run.split, run.n_folds, len(run.fold), classes)
 
 
-def _class_folds(run: Run, groups: Int | None, c: int) -> ClassFolds:
-    own = run.y == c
-    folds, enough = run.fold[:, own], 2 if run.leaves_groups_out else run.n_folds
-    images = [np.bincount(fold, minlength=run.n_folds).tolist() for fold in folds]
-    n_images, name = int(own.sum()), str(run.class_names[c])
-    if groups is None:
-        return ClassFolds(name, n_images, None, n_images < enough, images, None)
-    n_groups = len(np.unique(groups[own]))
-    counts = [_groups_in(groups[own], fold, run.n_folds) for fold in folds]
-    return ClassFolds(name, n_images, n_groups, n_groups < enough, images, counts)
-
-
-def _groups_in(groups: Int, fold: Int, n_folds: int) -> list[int]:
-    pairs = np.unique(np.stack([fold, groups]), axis=1)
-    counts: list[int] = np.bincount(pairs[0], minlength=n_folds).tolist()
-    return counts
+def _count_class(run: Run, groups: Int | None, c: int) -> ClassFolds:
+    members = run.y == c
+    min_units = 2 if run.leaves_groups_out else run.n_folds
+    n_images = int(members.sum())
+    images = []
+    group_counts = []
+    for fold in run.fold[:, members]:
+        images.append(np.bincount(fold, minlength=run.n_folds).tolist())
+        if groups is not None:
+            fold_groups = np.unique(np.stack([fold, groups[members]]), axis=1)
+            group_counts.append(np.bincount(fold_groups[0], minlength=run.n_folds).tolist())
+    n_groups = None if groups is None else len(np.unique(groups[members]))
+    n_units = n_images if n_groups is None else n_groups
+    return ClassFolds(
+        name=str(run.class_names[c]),
+        n_images=n_images,
+        n_groups=n_groups,
+        is_rare=n_units < min_units,
+        images=images,
+        groups=None if groups is None else group_counts,
+    )

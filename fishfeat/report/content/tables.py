@@ -1,63 +1,41 @@
-"""The rows of the page's tables, ready to be written down."""
+"""The rows of the page's tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from fishfeat.classify.statistics.metrics import RANKED_BY, class_metrics, confusion
-from fishfeat.files import json_digest
-from fishfeat.records import ImageSet, Int, Run
-from fishfeat.records.provenance import Provenance
-from fishfeat.report.content.comparison import (
-    Standing,
-    always_most_frequent,
-    backbone_name,
-    entry,
-)
-from fishfeat.report.content.galleries import View
+from fishfeat.classify.statistics.metrics import class_metrics, confusion
+from fishfeat.records import ImageSet, Int, Run, Str
+from fishfeat.report.content import run_facts
+from fishfeat.report.content.run_facts import EmbeddingFacts
+from fishfeat.report.content.run_sentences import describe_settings
+from fishfeat.report.run_view import RunView
 from fishfeat.report.text import listed
 
-MAX_HTML_CLASSES = 30
+# Up to here a table of all classes is open when the page opens.
+MAX_OPEN_CLASSES = 30
 N_MISTAKES = 8
 MAX_FOLDS = 20
 STRONGEST_SHADE = 55
 
 
-class Axis(NamedTuple):
-    """The scale of the leaderboard's little plots, in shares."""
-
-    low: float
-    high: float
-
-    def at(self, share: float) -> float:
-        """Where `share` lies, in per cent of the width."""
-        return round(100 * (share - self.low) / (self.high - self.low), 2)
-
-    @property
-    def ticks(self) -> list[float]:
-        """Three to six round shares."""
-        width = self.high - self.low
-        step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if width / s <= 5 or s == 0.5)
-        first = int(np.ceil(self.low / step - 1e-9))
-        last = int(np.floor(self.high / step + 1e-9))
-        return [round(i * step, 4) for i in range(first, last + 1)]
-
-
-def leaderboard_axis(standings: Sequence[Standing]) -> Axis:
-    """A scale that holds every score and interval with a little room."""
-    runs = [run for s in standings for run in (s.run, s.random) if run is not None]
-    values = [run.metrics[RANKED_BY] for run in runs]
-    values += [end for s in standings for end in s.run.intervals.get(RANKED_BY, ())]
-    low = np.floor(min(values) * 20 - 0.2) / 20
-    high = np.ceil(max(values) * 20 + 0.2) / 20
-    return Axis(max(0.0, float(low)), min(1.0, float(high)))
-
-
 class ClassRow(NamedTuple):
-    """One class of the data set; `row` is the image that stands for it."""
+    """One class of the data set.
+
+    Attributes
+    ----------
+    name
+        The class.
+    n_images, n_groups
+        Its images and groups; None where no groups are known.
+    width, height
+        Median size in pixels.
+    row
+        Row of a typical image; None where the class has none.
+    """
 
     name: str
     n_images: int
@@ -67,205 +45,259 @@ class ClassRow(NamedTuple):
     row: int | None
 
 
-def class_rows(images: ImageSet, typical: dict[str, int]) -> list[ClassRow]:
-    """Counts, sizes and an image of each class."""
-    return [
-        _class_row(images, str(name), np.flatnonzero(images.y == c), typical.get(str(name)))
-        for c, name in enumerate(images.class_names)
-    ]
-
-
-def _class_row(images: ImageSet, name: str, rows: Int, row: int | None) -> ClassRow:
-    groups = None if images.groups is None else len(np.unique(images.groups[rows]))
-    width, height = (_median(of[rows]) for of in (images.width, images.height))
-    return ClassRow(name, len(rows), groups, width, height, row)
-
-
-def _median(values: Int) -> float:
-    return float(np.median(values)) if len(values) else 0.0
+def tabulate_classes(images: ImageSet, typical_images: Mapping[str, int]) -> list[ClassRow]:
+    """Counts, sizes and a typical image of each class."""
+    class_rows = []
+    for c, name in enumerate(images.class_names):
+        rows = np.flatnonzero(images.y == c)
+        n_groups = None if images.groups is None else len(np.unique(images.groups[rows]))
+        width = float(np.median(images.width[rows])) if len(rows) else 0.0
+        height = float(np.median(images.height[rows])) if len(rows) else 0.0
+        row = typical_images.get(str(name))
+        class_rows.append(ClassRow(str(name), len(rows), n_groups, width, height, row))
+    return class_rows
 
 
 class Sizes(NamedTuple):
-    """Smallest, median and largest."""
+    """Smallest, median and largest value."""
 
     low: float
     median: float
     high: float
 
 
-def sizes(images: ImageSet) -> dict[str, Sizes]:
-    """Width and height in pixels and size in bytes, over all images."""
-    measured = {"width": images.width, "height": images.height, "bytes": images.n_bytes}
+def measure_sizes(images: ImageSet) -> dict[str, Sizes]:
+    """Width and height in pixels and size in bytes; empty without images."""
+    if not len(images):
+        return {}
+    columns = {"width": images.width, "height": images.height, "bytes": images.n_bytes}
     return {
-        name: Sizes(float(of.min()), float(np.median(of)), float(of.max()))
-        for name, of in measured.items()
-        if len(of)
+        name: Sizes(float(values.min()), float(np.median(values)), float(values.max()))
+        for name, values in columns.items()
     }
 
 
-def part_counts(images: ImageSet) -> dict[str, int]:
-    """Images of each part that was found in the folders; empty where there are none."""
+def count_parts(images: ImageSet) -> dict[str, int]:
+    """Number of images in each part ('train', 'test'); empty where there are no parts."""
     if images.part is None:
         return {}
     names, counts = np.unique(images.part[images.part != ""], return_counts=True)
     return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
 
-class Cell(NamedTuple):
-    """One cell of a confusion matrix; `shade` is 0 to 55 per cent of the colour."""
-
-    n: int
-    share: float
-    correct: bool
-    shade: int
+# --- confusion matrix ---------------------------------------------------------------------------
 
 
-def confusion_of(view: View) -> Int:
-    """int64 (n_classes, n_classes) of the scores averaged over repeats."""
+def count_confusion(view: RunView) -> Int:
+    """int64 (n_classes, n_classes), rows true, of the scores averaged over repeats."""
     return confusion(view.run.y, view.predicted, len(view.run.class_names))
 
 
-def confusion_cells(matrix: Int) -> list[list[Cell]]:
-    """The matrix with the share of each true class and how strongly to shade it."""
+class ConfusionCell(NamedTuple):
+    """One cell of a confusion matrix.
+
+    Attributes
+    ----------
+    column
+        Index of the predicted class.
+    n_images
+        Number of images; 0 for an empty cell.
+    share
+        Share of the images of the true class.
+    is_correct
+        Whether the predicted class is the true class.
+    shade
+        Strength of the colour, 0 to 55 per cent.
+    """
+
+    column: int
+    n_images: int
+    share: float
+    is_correct: bool
+    shade: int
+
+
+class ConfusionRow(NamedTuple):
+    """The images of one true class: its cells with images, and runs of empty cells.
+
+    `cells` alternates cells and, as numbers, how many empty cells follow.
+    """
+
+    label: str
+    cells: list[ConfusionCell | int]
+
+
+def tabulate_confusion(matrix: Int, class_names: Str) -> list[ConfusionRow]:
+    """The rows of a confusion matrix; empty cells are only counted, so that a row stays small."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    # Mistakes are rare: the root lifts them into sight.
+    # Mistakes are rare: the square root makes them visible.
     shades = np.round(STRONGEST_SHADE * np.sqrt(shares)).astype(int)
-    n = len(matrix)
-    return [
-        [Cell(int(matrix[i, j]), float(shares[i, j]), i == j, int(shades[i, j])) for j in range(n)]
-        for i in range(n)
-    ]
+    n_classes = len(matrix)
+    rows = []
+    for i, label in enumerate(class_names):
+        cells: list[ConfusionCell | int] = []
+        next_column = 0
+        for j in np.flatnonzero(matrix[i]).tolist():
+            if j > next_column:
+                cells.append(j - next_column)
+            n_images, share, shade = int(matrix[i, j]), float(shares[i, j]), int(shades[i, j])
+            cells.append(ConfusionCell(j, n_images, share, i == j, shade))
+            next_column = j + 1
+        if n_classes > next_column:
+            cells.append(n_classes - next_column)
+        rows.append(ConfusionRow(str(label), cells))
+    return rows
 
 
 class Mistake(NamedTuple):
-    """`n` images of class `true`, a `share` of it, were taken for `predicted`: codes i and j."""
+    """Images of one class that are classified as another.
 
-    true: str
-    predicted: str
-    n: int
+    Attributes
+    ----------
+    true_label, predicted_label
+        The two classes.
+    n_images, share
+        Number of images, and their share of the true class.
+    row, column
+        Indices of the true and the predicted class.
+    """
+
+    true_label: str
+    predicted_label: str
+    n_images: int
     share: float
-    i: int
-    j: int
+    row: int
+    column: int
 
 
-def mistakes(matrix: Int, class_names: Any, *, n: int = N_MISTAKES) -> list[Mistake]:
+def list_mistakes(matrix: Int, class_names: Str, *, n: int = N_MISTAKES) -> list[Mistake]:
     """The most frequent mistakes, most frequent first."""
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
-    total = np.maximum(matrix.sum(axis=1), 1)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:n]
-    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    return [
-        Mistake(
-            str(class_names[i]),
-            str(class_names[j]),
-            int(wrong[i, j]),
-            float(wrong[i, j] / total[i]),
-            int(i),
-            int(j),
-        )
-        for i, j in pairs
-        if wrong[i, j]
-    ]
+    errors = matrix.copy()
+    np.fill_diagonal(errors, 0)
+    n_of_class = np.maximum(matrix.sum(axis=1), 1)
+    mistakes = []
+    for flat_index in np.argsort(-errors, axis=None, kind="stable")[:n].tolist():
+        i, j = divmod(flat_index, len(errors))
+        if errors[i, j]:
+            n_images = int(errors[i, j])
+            share = float(n_images / n_of_class[i])
+            names = str(class_names[i]), str(class_names[j])
+            mistakes.append(Mistake(names[0], names[1], n_images, share, i, j))
+    return mistakes
+
+
+# --- scores -------------------------------------------------------------------------------------
 
 
 class ClassScore(NamedTuple):
-    """How well one class is recognised."""
+    """How well one class is recognized."""
 
-    name: str
-    support: int
+    label: str
+    n_images: int
     recall: float
     precision: float
     f1: float
 
 
-def class_scores(view: View) -> list[ClassScore]:
+def score_classes(view: RunView) -> list[ClassScore]:
     """Recall, precision and F1 of each class, in the order of the classes."""
     run = view.run
-    found = class_metrics(run.y, view.predicted, len(run.class_names))
-    columns = [getattr(found, name).tolist() for name in ("support", "recall", "precision", "f1")]
-    names = [str(name) for name in run.class_names]
-    return [ClassScore(*row) for row in zip(names, *columns, strict=True)]
+    metrics = class_metrics(run.y, view.predicted, len(run.class_names))
+    columns = [
+        metrics.support.tolist(),
+        metrics.recall.tolist(),
+        metrics.precision.tolist(),
+        metrics.f1.tolist(),
+    ]
+    labels = [str(name) for name in run.class_names]
+    return [ClassScore(*row) for row in zip(labels, *columns, strict=True)]
 
 
-def fold_rows(run: Run) -> list[dict[str, Any]]:
-    """Each fold of each repeat; of many the smallest, the median and the largest of each column."""
-    if len(run.folds) <= MAX_FOLDS:
-        return [dict(fold) for fold in run.folds]
-    columns = {
-        name: [fold[name] for fold in run.folds]
-        for name in run.folds[0]
-        if all(isinstance(fold.get(name), int | float) for fold in run.folds)
-    }
-    kinds: dict[str, Callable[[Any], Any]]
-    kinds = {"smallest": min, "median": np.median, "largest": max}
+class FoldRow(NamedTuple):
+    """One fold, or a summary of all folds, column by column.
+
+    Attributes
+    ----------
+    summary
+        'smallest', 'median' or 'largest' of all folds; '' for one fold.
+    repeat, fold
+        Counted from 0; 0 for a summary.
+    settings
+        What a search chose; '' without a search.
+    """
+
+    summary: str
+    repeat: int
+    fold: int
+    n_train: float | None
+    n_classes_train: float | None
+    n_test: float | None
+    balanced_accuracy: float | None
+    accuracy: float | None
+    macro_f1: float | None
+    seconds_fit: float | None
+    seconds_predict: float | None
+    settings: str
+
+
+_SUMMARIZED = FoldRow._fields[3:-1]
+
+
+def tabulate_folds(run: Run) -> list[FoldRow]:
+    """Each fold of each repeat; of many folds the smallest, median and largest values."""
+    rows = []
+    for fold in run.folds:
+        row = FoldRow(
+            summary="",
+            repeat=fold.repeat,
+            fold=fold.fold,
+            n_train=fold.n_train,
+            n_classes_train=fold.n_classes_train,
+            n_test=fold.n_test,
+            balanced_accuracy=fold.metrics.get("balanced_accuracy"),
+            accuracy=fold.metrics.get("accuracy"),
+            macro_f1=fold.metrics.get("macro_f1"),
+            seconds_fit=fold.seconds_fit,
+            seconds_predict=fold.seconds_predict,
+            settings="" if fold.params is None else describe_settings(fold.params),
+        )
+        rows.append(row)
+    if len(rows) <= MAX_FOLDS:
+        return rows
     return [
-        {"of": kind} | {name: float(of(values)) for name, values in columns.items()}
-        for kind, of in kinds.items()
+        _summarize_folds(rows, "smallest", np.min),
+        _summarize_folds(rows, "median", np.median),
+        _summarize_folds(rows, "largest", np.max),
     ]
 
 
-def baseline(standings: Sequence[Standing]) -> dict[str, float]:
-    """What always naming the largest class would score on the runs' images."""
-    return always_most_frequent(standings[0].run)
+def _summarize_folds(
+    rows: Sequence[FoldRow], name: str, statistic: Callable[[list[float]], float]
+) -> FoldRow:
+    columns: dict[str, float | None] = {}
+    for column in _SUMMARIZED:
+        values = [getattr(row, column) for row in rows]
+        columns[column] = None if None in values else float(statistic(values))
+    return FoldRow(summary=name, repeat=0, fold=0, settings="", **columns)
 
 
-class FeatureCost(NamedTuple):
-    """What the vectors cost, once for all classifiers."""
-
-    name: str
-    dim: int | None
-    n_parameters: int | None
-    embed_seconds: float | None
-    n_embedded: int | None
-    device: str
-    input_size: str
-
-    @property
-    def rate(self) -> float | None:
-        """Images embedded in a second."""
-        known = self.embed_seconds and self.n_embedded
-        return self.n_embedded / self.embed_seconds if known else None  # type: ignore[operator]
+# --- cost and versions --------------------------------------------------------------------------
 
 
-def feature_costs(runs: Sequence[Run]) -> list[FeatureCost]:
-    """One row for each different set of features, in the order of the runs."""
-    used = {json_digest(_features(run)): run for run in reversed(runs) if _features(run)}
-    return [_feature_cost(run) for run in reversed(used.values())]
-
-
-def _features(run: Run) -> list[Any]:
-    features = entry(run.config, "features", default={})
-    return [features[name] for name in ("description", "fingerprint") if name in features]
-
-
-def _feature_cost(run: Run) -> FeatureCost:
-    features = entry(run.config, "features", default={})
-    made = entry(features, "provenance", default={})
-    size = made.get("input_size")
-    return FeatureCost(
-        backbone_name(run),
-        features.get("dim"),
-        made.get("n_parameters"),
-        made.get("embed_seconds"),
-        made.get("n_embedded"),
-        _computed(made),
-        " × ".join(map(str, size)) + " px" if size else "–",
-    )
-
-
-def _computed(made: Mapping[str, Any]) -> str:
-    """Where the network ran, and in which runtimes: 'cpu, compile bf16'."""
-    provenance = Provenance.from_dict(made)
-    runtimes = [f"{r.config.runtime} {r.config.precision}" for r in provenance.runtimes]
-    return ", ".join([provenance.device or "–", *dict.fromkeys(runtimes)])
-
-
-def version_rows(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Each package with the versions that ran; several where the runs disagree."""
-    found: dict[str, set[str]] = {}
+def list_embeddings(runs: Sequence[Run]) -> list[EmbeddingFacts]:
+    """The different features of the runs, in the order of the runs."""
+    embeddings: dict[tuple[str, str], EmbeddingFacts] = {}
     for run in runs:
-        made = entry(run.config, "features", "provenance", "versions", default={})
-        for package, version in [*made.items(), *run.versions.items()]:
-            found.setdefault(str(package), set()).add(str(version))
-    return [(package, listed(sorted(found[package]))) for package in sorted(found)]
+        facts = run_facts.embedding(run)
+        if facts.features or facts.fingerprint:
+            embeddings.setdefault((facts.features, facts.fingerprint), facts)
+    return list(embeddings.values())
+
+
+def list_versions(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Each package with the versions that ran; several where the runs disagree."""
+    versions: dict[str, set[str]] = {}
+    for run in runs:
+        for package, version in [*run_facts.embedding(run).versions.items(), *run.versions.items()]:
+            versions.setdefault(str(package), set()).add(str(version))
+    return [(package, listed(sorted(versions[package]))) for package in sorted(versions)]

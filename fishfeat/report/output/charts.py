@@ -1,155 +1,278 @@
-"""Where the marks of the page's small drawings lie, in the units of their SVG."""
+"""The charts: drawn once with matplotlib, as SVG for the page and as PNG beside it.
+
+A chart on the page takes its colours from the page's CSS variables, so it follows dark mode. Its
+text stays text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
-from fishfeat.classify.statistics.reliability import Reliability, calibration_error
-from fishfeat.classify.statistics.reliability import reliability as binned
+from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.records import Run
-from fishfeat.report.text import count
+from fishfeat.records import ImageSet, Int
+from fishfeat.report.content.comparison import Standing
+from fishfeat.report.content.reliability import ReliabilityDiagram
+from fishfeat.report.text import count, shown
 
-WIDTH, HEIGHT = 320, 220
-LEFT, RIGHT, TOP, BOTTOM = 40, 12, 12, 34
-
-
-class Tick(NamedTuple):
-    """A value on an axis, and where."""
-
-    at: float
-    text: str
-
-
-class Mark(NamedTuple):
-    """A point of a chart with its vertical interval, and its size or share."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-    size: float
-    title: str
+ACCENT, SECOND, INK, FAINT = "#0b6e8f", "#c8641e", "#1d2730", "#8a96a0"
+_CSS_COLOURS = {
+    ACCENT: "var(--accent)",
+    SECOND: "var(--wrong)",
+    INK: "var(--soft)",
+    FAINT: "var(--line)",
+}
+DPI = 160
+MAX_NAME = 32
+MAX_NUMBERED_CLASSES = 30
+TALLEST = 60  # inches; the names of many classes become small instead
+SMALL = (4.4, 3.0)  # inches
 
 
-class Chart(NamedTuple):
-    """A drawing of marks; `path` joins them."""
+class LeaderboardChart(NamedTuple):
+    """The leaderboard as SVG for the page and as PNG."""
 
-    marks: list[Mark]
-    x_ticks: list[Tick]
-    y_ticks: list[Tick]
-    path: str
-    band: str
+    svg: Markup
+    png: bytes
 
 
-def curve_chart(curve: Curve) -> Chart:
-    """Accuracy against images a class, the latter on a scale of doublings."""
-    x = np.log2([point.per_class for point in curve.points])
-    low, high = min(p.low for p in curve.points), max(p.high for p in curve.points)
-    low, high = np.floor(low * 10) / 10, np.ceil(high * 10) / 10
-    across, up = _scale(x.min(), x.max(), "x"), _scale(low, high, "y")
-    marks = [
-        Mark(
-            across(at),
-            up(point.accuracy),
-            up(point.low),
-            up(point.high),
-            4,
-            f"{point.per_class:.0f} images a class, on average: {100 * point.accuracy:.1f} %",
+def draw_leaderboard(standings: Sequence[Standing]) -> LeaderboardChart:
+    """Accuracy and interval of each run, best on top; the random split as a ring."""
+    figure, axes = _make_figure(6.4, min(1.1 + 0.36 * len(standings), TALLEST))
+    titles = {}
+    rows = range(len(standings) - 1, -1, -1)
+    for row, standing in zip(rows, standings, strict=True):
+        run, random = standing.run, standing.random
+        score = run.metrics[RANKED_BY]
+        ends = run.intervals.get(RANKED_BY)
+        title = f"{standing.label}: {100 * score:.1f} %"
+        if ends:
+            axes.plot(ends, [row, row], color=ACCENT, lw=4, alpha=0.35, solid_capstyle="round")
+            title += f" ({100 * ends[0]:.1f} to {100 * ends[1]:.1f} %)"
+        if random is not None:
+            random_score = random.metrics[RANKED_BY]
+            axes.plot(random_score, row, "o", mfc="none", mec=SECOND, mew=1.4, ms=7)
+            title += f"; random split {100 * random_score:.1f} %"
+        axes.plot(score, row, "o", color=ACCENT, ms=7, gid=f"row{row}")
+        titles[f"row{row}"] = title
+    _name_rows(axes, [standing.label for standing in reversed(standings)])
+    has_random = any(standing.random is not None for standing in standings)
+    ring = "; ring: random split" if has_random else ""
+    split = standings[0].run.split
+    label = f"accuracy, {split} split (bar: 95 % interval{ring})"
+    figure.supxlabel(label, fontsize="medium", color=INK)
+    axes.xaxis.set_major_formatter(_format_percent)
+    axes.grid(axis="x", color=FAINT, lw=0.6)
+    label = f"Accuracy of {count(len(standings), 'run')} with 95 % intervals; see the table below"
+    svg = _save_svg(figure, "leaderboard", label=label, titles=titles)
+    return LeaderboardChart(svg, _save_png(figure))
+
+
+def draw_curve(curve: Curve, name: str) -> Markup:
+    """Accuracy against images per class, on a scale of doublings."""
+    figure, axes = _make_figure(*SMALL)
+    sizes = [point.per_class for point in curve.points]
+    lows = [point.low for point in curve.points]
+    highs = [point.high for point in curve.points]
+    accuracies = [point.accuracy for point in curve.points]
+    axes.fill_between(sizes, lows, highs, color=ACCENT, alpha=0.18, lw=0)
+    axes.plot(sizes, accuracies, color=ACCENT, lw=2)
+    titles = {}
+    for k, point in enumerate(curve.points):
+        axes.plot(point.per_class, point.accuracy, "o", color=ACCENT, ms=6, gid=f"point{k}")
+        titles[f"point{k}"] = (
+            f"{point.per_class:.0f} images per class (mean): {100 * point.accuracy:.1f} %"
         )
-        for at, point in zip(x, curve.points, strict=True)
-    ]
-    x_ticks = [Tick(m.x, f"{p.per_class:.0f}") for m, p in zip(marks, curve.points, strict=True)]
-    return Chart(marks, x_ticks, _shares(low, high, up), _path(marks), _band(marks))
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [f"{size:.0f}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel("images per class (mean), doubling", color=INK)
+    axes.set_ylabel("accuracy", color=INK)
+    axes.yaxis.set_major_formatter(_format_percent)
+    axes.grid(axis="y", color=FAINT, lw=0.6)
+    label = f"Learning curve of {curve.clf}; see the table beside it"
+    return _save_svg(figure, name, label=label, titles=titles)
 
 
-class Bin(NamedTuple):
-    """Images of similar confidence: how sure the run was, and how often it was right."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float
-    accuracy: float
-
-
-class ReliabilityDiagram(NamedTuple):
-    """How far a run's probabilities can be believed."""
-
-    bins: list[Bin]
-    error: float
-    chart: Chart
-
-
-def reliability(run: Run) -> ReliabilityDiagram | None:
-    """Confidence against accuracy of the averaged scores; None where they are no probabilities."""
-    if run.score_kind != "proba":
-        return None
-    bins = _bins(binned(run.y, run.mean_scores))
-    error = calibration_error(run.y, run.mean_scores)
-    return ReliabilityDiagram(bins, error, _reliability_chart(bins))
-
-
-def _bins(found: Reliability) -> list[Bin]:
-    """Row by row, those without images left out."""
-    ends = zip(found.edges[:-1].tolist(), found.edges[1:].tolist(), strict=True)
-    values = (found.n.tolist(), found.confidence.tolist(), found.accuracy.tolist())
-    rows = [Bin(*end, *row) for end, row in zip(ends, zip(*values, strict=True), strict=True)]
-    return [row for row in rows if row.n]
-
-
-def _reliability_chart(bins: Sequence[Bin]) -> Chart:
-    across, up = _scale(0, 1, "x"), _scale(0, 1, "y")
-    most = max(one.n for one in bins)
-    marks = [
-        Mark(
-            across(one.confidence),
-            up(one.accuracy),
-            up(one.accuracy),
-            up(one.confidence),
-            round(3 + 6 * (one.n / most) ** 0.5, 2),
-            f"{count(one.n, 'image')}: {100 * one.confidence:.0f} % probability on average, "
-            f"{100 * one.accuracy:.0f} % named rightly",
+def draw_reliability(diagram: ReliabilityDiagram, name: str, *, run_label: str) -> Markup:
+    """Accuracy against probability, with the distance from the diagonal."""
+    figure, axes = _make_figure(*SMALL)
+    axes.plot([0, 1], [0, 1], color=INK, lw=1, ls=(0, (4, 3)))
+    largest = max(group.n_images for group in diagram.bins)
+    titles = {}
+    for k, group in enumerate(diagram.bins):
+        x, y = group.confidence, group.accuracy
+        axes.plot([x, x], [x, y], color=SECOND, lw=2, alpha=0.7)
+        size = 5 + 7 * (group.n_images / largest) ** 0.5
+        axes.plot(x, y, "o", color=ACCENT, ms=size, gid=f"bin{k}")
+        titles[f"bin{k}"] = (
+            f"{count(group.n_images, 'image')}: mean probability {100 * x:.0f} %, "
+            f"{100 * y:.0f} % classified correctly"
         )
-        for one in bins
-    ]
-    ticks = [Tick(across(share), f"{100 * share:.0f}") for share in (0, 0.25, 0.5, 0.75, 1)]
-    return Chart(marks, ticks, _shares(0, 1, up), _path(marks), "")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    ticks = [0, 0.25, 0.5, 0.75, 1]
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)
+    axes.xaxis.set_major_formatter(_format_percent)
+    axes.yaxis.set_major_formatter(_format_percent)
+    axes.set_xlabel("probability of the predicted class", color=INK)
+    axes.set_ylabel("classified correctly", color=INK)
+    axes.grid(axis="y", color=FAINT, lw=0.6)
+    label = f"Reliability diagram of {run_label}; see the table beside it"
+    return _save_svg(figure, name, label=label, titles=titles)
 
 
-class _Scale(NamedTuple):
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        span = self.high - self.low or 1.0
-        return round(float(self.start + (value - self.low) / span * (self.end - self.start)), 2)
-
-
-def _scale(low: float, high: float, axis: str) -> _Scale:
-    if axis == "x":
-        return _Scale(low, high, LEFT + 8, WIDTH - RIGHT)
-    return _Scale(low, high, HEIGHT - BOTTOM, TOP)
+def draw_class_counts(images: ImageSet) -> bytes:
+    """PNG: images of each class, with the number of groups where groups are known."""
+    counts = np.bincount(images.y[images.y >= 0], minlength=len(images.class_names))
+    figure, axes = _make_figure(6.4, min(0.9 + 0.27 * len(counts), TALLEST))
+    rows = np.arange(len(counts))[::-1]
+    bars = axes.barh(rows, counts, color=ACCENT, alpha=0.85, height=0.7)
+    if images.groups is not None:
+        n_groups = [len(set(images.groups[images.y == c])) for c in range(len(counts))]
+        axes.bar_label(bars, [f" {n:,} groups" for n in n_groups], color=INK, fontsize=7)
+        axes.margins(x=0.16)
+    _name_rows(axes, list(images.class_names[::-1]))
+    axes.set_xlabel("images")
+    return _save_png(figure)
 
 
-def _shares(low: float, high: float, up: _Scale) -> list[Tick]:
-    step = 0.25 if high - low > 0.6 else 0.1 if high - low > 0.2 else 0.05
-    values = (
-        np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step + 0.0
-    )  # no -0
-    return [Tick(up(value), f"{100 * value:.0f}") for value in values]
+def draw_confusion(matrix: Int, class_names: Sequence[str], *, title: str, split: str) -> bytes:
+    """PNG of a confusion matrix: shades are shares of the true class, numbers are images."""
+    n_classes = len(class_names)
+    side = min(2.2 + 0.34 * n_classes, 14)
+    figure, axes = _make_figure(side, side)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    font_size = max(3.0, 240 / n_classes)
+    if n_classes <= MAX_NUMBERED_CLASSES:
+        font_size = 8
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            colour = "white" if shares[row, column] > 0.55 else INK
+            number = str(matrix[row, column])
+            axes.text(column, row, number, color=colour, ha="center", va="center", fontsize=7)
+    names = [_shorten(name) for name in class_names]
+    axes.set_xticks(range(n_classes), names, rotation=90, fontsize=font_size, parse_math=False)
+    axes.set_yticks(range(n_classes), names, fontsize=font_size, parse_math=False)
+    axes.set_xlabel(f"predicted ({split} split)")
+    axes.set_ylabel("true")
+    axes.set_title(_shorten(title), fontsize=10, loc="left", parse_math=False)
+    return _save_png(figure)
 
 
-def _path(marks: Sequence[Mark]) -> str:
-    return "M" + " L".join(f"{m.x} {m.y}" for m in marks)
+# --- drawing ------------------------------------------------------------------------------------
 
 
-def _band(marks: Sequence[Mark]) -> str:
-    there = [f"{m.x} {m.high}" for m in marks]
-    back = [f"{m.x} {m.low}" for m in reversed(marks)]
-    return "M" + " L".join(there + back) + "Z"
+def _make_figure(width: float, height: float) -> tuple[Any, Any]:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK, length=0)
+    axes.patch.set_visible(False)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _name_rows(axes: Any, names: Sequence[str]) -> None:
+    font_size = min(10, 4000 / len(names))
+    labels = [_shorten(name) for name in names]
+    axes.set_yticks(range(len(names)), labels, parse_math=False, fontsize=font_size)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+
+
+def _shorten(name: str) -> str:
+    text = str(shown(str(name)))
+    return text if len(text) <= MAX_NAME else text[: MAX_NAME - 1] + "…"
+
+
+def _format_percent(share: float, _: int) -> str:
+    return f"{100 * share:.4g} %"
+
+
+# --- saving -------------------------------------------------------------------------------------
+
+
+def _save_png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # A script that the font lacks is drawn as boxes; the page shows the name itself.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def _save_svg(figure: Figure, name: str, *, label: str, titles: Mapping[str, str]) -> Markup:
+    """The figure as an `<svg>` element that can stand in a page beside others.
+
+    Parameters
+    ----------
+    figure
+        The figure. It is saved without a background, without ids of its own and without clipping.
+    name
+        Name of the chart, unique in the page: it starts the ids that the chart refers to.
+    label
+        Text for screen readers.
+    titles
+        Id of an artist -> text that is shown when a mouse points at it.
+    """
+    for artist in figure.findobj():
+        artist.set_clip_on(False)
+    file = io.StringIO()
+    rules = {"svg.fonttype": "none", "svg.hashsalt": name}
+    with matplotlib.rc_context(rules), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=metadata)
+    text = file.getvalue()
+    for artist_id, title in titles.items():
+        text = text.replace(f'<g id="{artist_id}">', f"<g><title>{escape(shown(title))}</title>")
+    for pattern, replacement in (*_prefix_ids(name), *_CLEAN_UP):
+        text = re.sub(pattern, replacement, text, flags=re.DOTALL)
+    text = re.sub(r' (?:d|x|y|transform)="[^"]*"', _round_numbers, text)
+    for colour, variable in _CSS_COLOURS.items():
+        text = text.replace(colour, variable)
+    width, height = (72 * inches for inches in figure.get_size_inches())
+    head = (
+        f'<svg class="chart {name.split("-")[0]}" role="img" viewBox="0 0 {width:g} {height:g}" '
+        f'aria-label="{escape(shown(label))}">'
+    )
+    body = text[text.index(">", text.index("<svg")) + 1 :]
+    return Markup(head + body.strip())
+
+
+def _round_numbers(attribute: re.Match[str]) -> str:
+    return re.sub(r"(\.\d\d)\d+", r"\1", attribute[0])
+
+
+# Pattern -> replacement: what a page does not need, and what would concern the whole page.
+_CLEAN_UP = (
+    (r"<metadata>.*?</metadata>|<style .*?</style>|<!--.*?-->", ""),
+    (r"font: ([\d.]+px) [^;\"]*", r"font-size: \1"),
+    (r"font-family: [^;\"]*;? ?", ""),
+    (r' transform="rotate\(-?0 [^"]*"', ""),
+    (r"\s+", " "),
+    (r"<g/>|<defs> </defs>", ""),
+    (r"> <", "><"),
+)
+
+
+def _prefix_ids(name: str) -> tuple[tuple[str, str], ...]:
+    """Patterns that drop the ids of groups and start the other ids with the chart's name."""
+    return (
+        (r'<g id="[^"]*"', "<g"),
+        (r' id="(\w+)"', rf' id="{name}-\1"'),
+        (r' xlink:href="#(\w+)"', rf' href="#{name}-\1"'),
+    )

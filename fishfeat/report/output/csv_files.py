@@ -1,34 +1,44 @@
-"""CSV files beside the page: folds, label_issues, duplicates, suggested merges, confusion matrices."""
+"""The CSV files beside the page."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from fishfeat.report.content.galleries import View
-from fishfeat.report.content.tables import confusion_of
-from fishfeat.report.findings.data_issues import LabelIssues, Repeats, group_label
+from fishfeat.records import Int
+from fishfeat.report.content.tables import count_confusion
+from fishfeat.report.findings.exact_duplicates import ExactDuplicates
+from fishfeat.report.findings.label_issues import LabelIssues
+from fishfeat.report.run_view import RunView, name_group
 from fishfeat.report.text import shown
 
-# In place of a fold, of images that no fold holds.
+# In place of a fold, for images that no fold holds.
 HELD_OUT = "held out"
+LABEL_ISSUE_COLUMNS = (
+    "path",
+    "given_label",
+    "predicted_label",
+    "p_given",
+    "p_predicted",
+    "agreeing_runs",
+    "group",
+)
 
 
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A CSV file as text; names that are no UTF-8 keep their bytes."""
+def format_csv(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A CSV file as text; names that are not UTF-8 keep their bytes."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([_writable(cell) for cell in header])
-    writer.writerows([_writable(cell) for cell in row] for row in rows)
+    for row in (header, *rows):
+        writer.writerow([_escape_surrogates(cell) for cell in row])
     return file.getvalue()
 
 
-def _writable(cell: Any) -> Any:
-    """Text with a lone surrogate, which no file can hold, escaped."""
+def _escape_surrogates(cell: object) -> object:
+    """The cell; escaped where it has a lone surrogate, which no file can hold."""
     try:
         str(cell).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -36,105 +46,110 @@ def _writable(cell: Any) -> Any:
     return cell
 
 
-def suspects_csv(label_issues: LabelIssues) -> str:
-    """One row for each suspect, the least probable label first."""
-    header = ["path", "given", "seems", "p_given", "p_seems", "agreeing_runs", "group"]
-    return csv_text(
-        header,
-        (
-            (s.key, s.given, s.seems, f"{s.p_given:.4f}", f"{s.p_seems:.4f}", s.agree, s.group)
-            for s in label_issues.found
-        ),
-    )
-
-
-def exact_duplicates_csv(repeats: Repeats) -> str:
-    """One row for each file that has the bytes of another, sets numbered from 1."""
-    rows = [
-        (n, key, " | ".join(one.labels), one.n_groups)
-        for n, one in enumerate(repeats.sets, 1)
-        for key in one.keys
-    ]
-    return csv_text(["set", "path", "labels_of_the_set", "groups_of_the_set"], rows)
-
-
-def folds_csv(views: Sequence[View]) -> str:
-    """One row for each image that was scored: the fold, from 1, of each repeat of each split."""
-    images, best = views[0].images, views[0].run
-    columns = [fold + 1 for view in views for fold in view.run.fold]
-    held = [] if best.holdout is None else np.searchsorted(images.keys, best.holdout.keys).tolist()
-    rows = [*zip(views[0].rows.tolist(), *(column.tolist() for column in columns), strict=True)]
-    rows += [(row, *[HELD_OUT] * len(columns)) for row in held]
-    labels, known = images.labels, images.groups is not None
-    return csv_text(
-        ["path", "label", *(["group"] if known else []), *_fold_names(views)],
-        (
-            [images.keys[i], labels[i], *([group_label(images, i)] if known else []), *folds]
-            for i, *folds in sorted(rows, key=lambda row: row[0])
-        ),
-    )
-
-
-def _fold_names(views: Sequence[View]) -> list[str]:
-    """'grouped fold', or 'grouped fold, repeat 2' where there are several."""
-    return [
-        f"{view.run.split} fold" + (f", repeat {r + 1}" if len(view.run.fold) > 1 else "")
-        for view in views
-        for r in range(len(view.run.fold))
-    ]
-
-
-def merges_csv(table: Mapping[str, str]) -> str:
-    """What `--merge` takes: class, and what it is merged into."""
-    return csv_text(["class", "merged into"], sorted(table.items()))
-
-
-def group_matrices(view: View) -> dict[str, str]:
-    """File names and texts of a run's confusion matrix: counts and shares, by class, by group."""
-    names = [str(name) for name in view.run.class_names]
-    counts = confusion_of(view)
-    heads = [[name, int(n)] for name, n in zip(names, counts.sum(axis=1), strict=True)]
-    made = _both(f"{view.slug}-by-class", ["true class", "images"], heads, names, counts)
-    if view.images.groups is None:
-        return made
-    heads, by_group = _by_group(view)
-    columns = ["group", "true class", "images", "named by mean score"]
-    return made | _both(f"{view.slug}-by-group", columns, heads, names, by_group)
-
-
-def _both(
-    stem: str, columns: list[str], heads: Any, names: list[str], counts: Any
-) -> dict[str, str]:
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    text: dict[str, list[list[str]]] = {
-        "counts": [[str(n) for n in row] for row in counts.tolist()],
-        "shares": [[f"{share:.4f}" for share in row] for row in shares.tolist()],
-    }
-    return {
-        f"confusion-{stem}-{kind}.csv": csv_text(
-            [*columns, *names], ([*head, *row] for head, row in zip(heads, rows, strict=True))
+def format_label_issues(label_issues: LabelIssues) -> str:
+    """One row for each label issue, the least probable label first."""
+    rows = []
+    for issue in label_issues.issues:
+        row = (
+            issue.path,
+            issue.given_label,
+            issue.predicted_label,
+            f"{issue.p_given:.4f}",
+            f"{issue.p_predicted:.4f}",
+            issue.agreeing_runs,
+            issue.group,
         )
-        for kind, rows in text.items()
+        rows.append(row)
+    return format_csv(LABEL_ISSUE_COLUMNS, rows)
+
+
+def format_exact_duplicates(duplicates: ExactDuplicates) -> str:
+    """One row for each file that has the bytes of another; the sets are numbered from 1."""
+    rows = []
+    for number, group in enumerate(duplicates.sets, 1):
+        labels = " | ".join(group.labels)
+        rows += [(number, path, labels, group.n_groups) for path in group.paths]
+    return format_csv(["set", "path", "labels_of_the_set", "groups_of_the_set"], rows)
+
+
+def format_merges(table: Mapping[str, str]) -> str:
+    """The file that `--merge` takes: class, and the class that it is merged into."""
+    return format_csv(["class", "merged into"], sorted(table.items()))
+
+
+def format_folds(views: Sequence[RunView]) -> str:
+    """One row for each image: the fold, from 1, of each repeat of each kind of split."""
+    images, holdout = views[0].images, views[0].run.holdout
+    header = ["path", "label"]
+    if images.groups is not None:
+        header.append("group")
+    columns = []
+    for view in views:
+        for repeat, fold in enumerate(view.run.fold, 1):
+            name = f"{view.run.split} fold"
+            header.append(name if len(view.run.fold) == 1 else f"{name}, repeat {repeat}")
+            columns.append((fold + 1).tolist())
+    folds_of_row: dict[int, Sequence[object]] = {}
+    for row, *folds in zip(views[0].rows.tolist(), *columns, strict=True):
+        folds_of_row[row] = folds
+    if holdout is not None:
+        for row in np.searchsorted(images.keys, holdout.keys).tolist():
+            folds_of_row[row] = [HELD_OUT] * len(columns)
+    rows = []
+    for row in sorted(folds_of_row):
+        cells: list[object] = [images.keys[row], images.labels[row]]
+        if images.groups is not None:
+            cells.append(name_group(images, row))
+        rows.append([*cells, *folds_of_row[row]])
+    return format_csv(header, rows)
+
+
+def format_confusion(view: RunView) -> dict[str, str]:
+    """File name -> text of a run's confusion matrix: counts and shares, by class and by group."""
+    class_names = [str(name) for name in view.run.class_names]
+    counts = count_confusion(view)
+    heads = list(zip(class_names, counts.sum(axis=1).tolist(), strict=True))
+    stem = f"confusion-{view.slug}-by-class"
+    files = _format_matrix(stem, ["true class", "images", *class_names], heads, counts)
+    if view.images.groups is not None:
+        stem = f"confusion-{view.slug}-by-group"
+        group_heads, group_counts = _count_by_group(view)
+        header = ["group", "true class", "images", "predicted by mean score", *class_names]
+        files |= _format_matrix(stem, header, group_heads, group_counts)
+    return files
+
+
+def _format_matrix(
+    stem: str, header: Sequence[str], heads: Sequence[Sequence[object]], counts: Int
+) -> dict[str, str]:
+    """The same rows twice: with counts and with shares of the row."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    count_rows = []
+    share_rows = []
+    for head, count_row, share_row in zip(heads, counts.tolist(), shares.tolist(), strict=True):
+        count_rows.append([*head, *count_row])
+        share_rows.append([*head, *(f"{share:.4f}" for share in share_row)])
+    return {
+        f"{stem}-counts.csv": format_csv(header, count_rows),
+        f"{stem}-shares.csv": format_csv(header, share_rows),
     }
 
 
-def _by_group(view: View) -> tuple[list[list[Any]], Any]:
-    """A row for each group and true class in it: what its images were taken for."""
-    run, n_classes = view.run, len(view.run.class_names)
+def _count_by_group(view: RunView) -> tuple[list[list[object]], Int]:
+    """A row for each group and each true class in it: name, class, images, and predictions."""
+    run = view.run
+    n_classes = len(run.class_names)
     pairs = np.stack([view.groups, run.y], axis=1)
-    found, unit = np.unique(pairs, axis=0, return_inverse=True)
-    counts = np.zeros((len(found), n_classes), int)
-    np.add.at(counts, (unit.ravel(), view.predicted), 1)
-    scores = np.zeros((len(found), n_classes))
-    np.add.at(scores, unit.ravel(), run.mean_scores)
-    first = np.unique(unit.ravel(), return_index=True)[1]
-    heads = [
-        [
-            group_label(view.images, int(view.rows[first[k]])),
-            str(run.class_names[c]),
-            int(counts[k].sum()),
-            str(run.class_names[scores[k].argmax()]),
-        ]
-        for k, (_, c) in enumerate(found)
-    ]
+    units, first, unit_of_image = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+    unit_of_image = unit_of_image.ravel()
+    counts = np.zeros((len(units), n_classes), int)
+    np.add.at(counts, (unit_of_image, view.predicted), 1)
+    scores = np.zeros((len(units), n_classes))
+    np.add.at(scores, unit_of_image, run.mean_scores)
+    heads: list[list[object]] = []
+    for k, (_, true_class) in enumerate(units):
+        group = name_group(view.images, int(view.rows[first[k]]))
+        true_label = str(run.class_names[true_class])
+        predicted_label = str(run.class_names[scores[k].argmax()])
+        heads.append([group, true_label, int(counts[k].sum()), predicted_label])
     return heads, counts

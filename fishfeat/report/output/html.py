@@ -1,4 +1,4 @@
-"""The page itself: what is told, put into the templates."""
+"""The page: the contents, put into the templates."""
 
 from __future__ import annotations
 
@@ -7,156 +7,216 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from fishfeat.checks import CHECKS, Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.files import plain, version
 from fishfeat.report import text
-from fishfeat.report.content import run_sentences as run_story
-from fishfeat.report.content import sentences as story
-from fishfeat.report.content import tables
-from fishfeat.report.content.comparison import leak
-from fishfeat.report.content.contents import Contents, confusion_png
+from fishfeat.report.content import run_facts, run_sentences, sentences, tables
+from fishfeat.report.content.check_findings import describe_grouping, split_notes
+from fishfeat.report.content.comparison import measure_optimism, score_majority_class
+from fishfeat.report.content.contents import Contents
 from fishfeat.report.content.folds import ClassFolds
-from fishfeat.report.content.galleries import Gallery, View, data_uri, thumbnails, typical_images
-from fishfeat.report.findings.data_issues import N_NEAR_DUPLICATES
-from fishfeat.report.output import charts
-from fishfeat.report.output import page_data as explore
+from fishfeat.report.content.galleries import Gallery, select_typical_images
+from fishfeat.report.content.reliability import ReliabilityDiagram, summarize_reliability
+from fishfeat.report.output.charts import draw_curve, draw_reliability
+from fishfeat.report.output.page_data import (
+    build_page_data,
+    format_script_json,
+    format_thumbnail_lines,
+)
+from fishfeat.report.output.thumbnails import Thumbnails
+from fishfeat.report.run_view import RunView
+
+# Images of a large group that are shown.
+N_GROUP_IMAGES = 5
+# Mistakes that are listed where the matrix has many classes.
+N_MANY_MISTAKES = 12
+# A finding of this check makes all scores too high, so it stands at the top as an error does.
+TOP_CHECKS = {"no-groups"}
 
 
-def render(
-    contents: Contents, *, drawn: Mapping[str, bytes], files: Sequence[str], title: str | None
+class PageFiles(NamedTuple):
+    """Files that the page refers to.
+
+    Attributes
+    ----------
+    names
+        Names of the files beside the page.
+    near_duplicates
+        Address of the list of near-duplicates, seen from the page; '' where there is none.
+    """
+
+    names: Sequence[str]
+    near_duplicates: str
+
+
+def render_page(
+    contents: Contents,
+    *,
+    thumbnails: Thumbnails,
+    leaderboard_chart: Markup,
+    files: PageFiles,
+    title: str,
 ) -> str:
     """The page as text.
 
     Parameters
     ----------
     contents
-        What is told.
-    drawn
-        The PNG files by name.
+        What the page says.
+    thumbnails
+        Large thumbnails of `list_shown_rows`, and small ones for the script.
+    leaderboard_chart
+        The leaderboard as SVG.
     files
-        Names of the files beside the page.
+        The files that the page refers to.
     title
-        The page's title; None is the data set's name.
+        Title of the page.
     """
-    environment = _environment()
+    environment = _make_environment()
     script = environment.get_template("script.js").render()
+    page_data = build_page_data(
+        contents.views, contents.images, thumbnails.small, contents.content.feature_map
+    )
+    n_held = len(thumbnails.small.encoded)
     return environment.get_template("index.html.j2").render(
-        title=title or contents.images.name,
+        title=title,
         script=Markup(script),  # ours, and named by its hash: no other script runs
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         version=version(),
         files=files,
-        **_told(contents),
-        **_listed(contents),
-        **_shown(contents, drawn),
+        thumbnails=thumbnails.large,
+        thumbnail_note=sentences.describe_thumbnails(n_held, thumbnails.small.n_wanted),
+        thumbnail_lines=format_thumbnail_lines(thumbnails.small, len(contents.images)),
+        page_data=format_script_json(page_data),
+        leaderboard_chart=leaderboard_chart,
+        **_describe(contents),
+        **_tabulate(contents),
     )
 
 
-def _told(contents: Contents) -> dict[str, Any]:
-    """The sentences."""
-    standings, images, best = contents.standings, contents.images, contents.views[0]
+def list_shown_rows(contents: Contents) -> frozenset[int]:
+    """Rows of the images that the page shows without a click."""
+    issues = contents.issues
+    rows = set(select_typical_images(contents.views[0]).values())
+    for galleries in contents.galleries.values():
+        for gallery in galleries:
+            rows.update(image.row for image in gallery.images)
+    if issues.label_issues is not None:
+        rows.update(issue.row for issue in issues.label_issues.shown)
+    for group in issues.large_groups:
+        rows.update(group.rows[:N_GROUP_IMAGES])
+    rows.update(duplicates.rows[0] for duplicates in issues.exact_duplicates.shown)
+    for duplicate in issues.near_duplicates.shown:
+        rows.update(duplicate.rows)
+    return frozenset(rows)
+
+
+def _describe(contents: Contents) -> dict[str, Any]:
+    """The sentences of the page."""
+    standings, images, content = contents.standings, contents.images, contents.content
+    best = standings[0].run
+    top = [f for f in contents.findings if f.severity == "error" or f.check in TOP_CHECKS]
+    notes = [describe_grouping(standings, images), *images.notes]
+    notes += [note for note in split_notes(standings) if not isinstance(note, Finding)]
+    curves = []
+    for k, curve in enumerate(content.curves):
+        curves.append((curve, sentences.describe_curve(curve), draw_curve(curve, f"curve-{k}")))
     return {
-        "headline": story.headline(standings, images),
-        "protocol": story.protocol(best.run, images),
-        "meaning": story.meaning(best.run, images),
-        "cautions": story.cautions(standings, images),
-        "trust": story.trust(best, standings, contents.far),
-        "leak_story": story.leak_story(standings, images),
-        "split_notes": story.split_notes(standings, images),
-        "held_thumbs": story.held_thumbs(contents.thumbs),
+        "headline": sentences.describe_score(standings, images),
+        "protocol": sentences.describe_protocol(best, images),
+        "meaning": sentences.describe_meaning(best, images),
+        "optimism_sentences": sentences.describe_optimism(standings, images),
+        "top_findings": top,
+        "findings": [finding for finding in contents.findings if finding not in top],
+        "notes": [str(note) for note in notes if note],
+        "curves": curves,
+        "novelty": [(result, sentences.describe_novelty(result)) for result in content.novelty],
     }
 
 
-def _listed(contents: Contents) -> dict[str, Any]:
-    """The rows of the tables."""
-    standings, images = contents.standings, contents.images
-    runs = [view.run for view in contents.views]
+def _tabulate(contents: Contents) -> dict[str, Any]:
+    """The rows of the tables of the page."""
+    standings, images, views = contents.standings, contents.images, contents.views
+    runs = [view.run for view in views]
     return {
         "images": images,
         "standings": standings,
-        "behind": contents.far,
-        "pairs": contents.pairs if len(standings) > 2 else {},
-        "axis": tables.leaderboard_axis(standings),
-        "baseline": tables.baseline(standings),
-        "classes": tables.class_rows(images, typical_images(contents.views[0])),
+        "optimism": [measure_optimism(standing, images) for standing in standings],
+        "evidence": contents.evidence,
+        "pair_evidence": contents.pair_evidence if len(standings) > 2 else {},
+        "majority": score_majority_class(standings[0].run),
+        "classes": tables.tabulate_classes(images, select_typical_images(views[0])),
         "n_groups": None if images.groups is None else len(np.unique(images.groups)),
-        "folds": contents.folds,
-        "sizes": tables.sizes(images),
-        "parts": tables.part_counts(images),
         "n_unlabelled": int((images.y < 0).sum()),
+        "sizes": tables.measure_sizes(images),
+        "parts": tables.count_parts(images),
+        "folds": contents.folds,
+        "scored_classes": _index_scored_classes(contents),
+        "issues": contents.issues,
+        "feature_map": contents.content.feature_map,
+        "run_sections": [_build_run_section(view, contents.galleries[view.slug]) for view in views],
         "n_ranked": len(standings),
-        "feature_costs": tables.feature_costs(runs),
-        "versions": tables.version_rows(runs),
-        "scored": _scored(contents),
-        "found": contents.found,
-        "near_duplicates_file": contents.near_duplicates_file,
-        "curves": [
-            {"curve": curve, "chart": charts.curve_chart(curve), "verdict": story.worth_more(curve)}
-            for curve in contents.curves
-        ],
-        "unknown": [{"found": one, "verdict": story.noticed(one)} for one in contents.novelty],
-        "feature_map": contents.feature_map,
+        "embeddings": tables.list_embeddings(runs),
+        "versions": tables.list_versions(runs),
     }
 
 
-def _scored(contents: Contents) -> dict[str, ClassFolds]:
-    """What the folds score of each class, by name; empty where they score all there is."""
+def _index_scored_classes(contents: Contents) -> dict[str, ClassFolds]:
+    """Class name -> what the folds score of it; empty where they score all images."""
     if contents.views[0].run.holdout is None:
         return {}
-    return {one.name: one for one in contents.folds[0].classes}
+    return {row.name: row for row in contents.folds[0].classes}
 
 
-def _shown(contents: Contents, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    """Each run, the images that stand on the page, and what the script knows of all others."""
-    images = contents.images
-    rows = {
-        shot.row for of in contents.shown.values() for gallery in of for shot in gallery.shots
-    } | set(typical_images(contents.views[0]).values())
-    if contents.found.label_issues is not None:
-        rows |= {one.row for one in contents.found.label_issues.shown}
-    rows |= {row for burst in contents.found.bursts for row in burst.rows[:N_OF_BURST]}
-    rows |= {one.rows[0] for one in contents.found.repeats.shown}
-    rows |= {row for one in contents.found.near[:N_NEAR_DUPLICATES] for row in one.rows}
-    known = explore.explore(contents.views, images, contents.thumbs, contents.feature_map)
-    return {
-        "pages": [_run_page(view, contents.shown[view.slug], drawn) for view in contents.views],
-        "thumbs": thumbnails(images, rows),
-        "explore": explore.as_script(known),
-        "thumb_lines": explore.thumb_lines(contents.thumbs, len(images)),
-    }
+class RunSection(NamedTuple):
+    """What the page says about one run."""
+
+    view: RunView
+    confusion: list[tables.ConfusionRow]
+    mistakes: list[tables.Mistake]
+    n_incorrect: int
+    folds: list[tables.FoldRow]
+    class_scores: list[tables.ClassScore]
+    galleries: Sequence[Gallery]
+    reliability: ReliabilityDiagram | None
+    reliability_chart: Markup
+    chosen_settings: list[run_sentences.ChosenSettings]
+    chance_sentence: str
 
 
-N_OF_BURST = 5
+def _build_run_section(view: RunView, galleries: Sequence[Gallery]) -> RunSection:
+    run = view.run
+    matrix = tables.count_confusion(view)
+    has_many_classes = len(run.class_names) > tables.MAX_OPEN_CLASSES
+    n_mistakes = N_MANY_MISTAKES if has_many_classes else tables.N_MISTAKES
+    reliability = summarize_reliability(run)
+    chart = Markup()
+    if reliability is not None:
+        chart = draw_reliability(reliability, f"reliability-{view.slug}", run_label=view.label)
+    chance = run.config.chance
+    return RunSection(
+        view=view,
+        confusion=tables.tabulate_confusion(matrix, run.class_names),
+        mistakes=tables.list_mistakes(matrix, run.class_names, n=n_mistakes),
+        n_incorrect=int((~view.is_correct).sum()),
+        folds=tables.tabulate_folds(run),
+        class_scores=tables.score_classes(view),
+        galleries=galleries,
+        reliability=reliability,
+        reliability_chart=chart,
+        chosen_settings=run_sentences.list_chosen_settings(run),
+        chance_sentence="" if chance is None else run_sentences.describe_chance(view.label, chance),
+    )
 
 
-def _run_page(view: View, shown: Sequence[Gallery], drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    """What the page says of one run."""
-    matrix, names = tables.confusion_of(view), view.run.class_names
-    small = len(names) <= tables.MAX_HTML_CLASSES
-    png = "" if small else data_uri("image/png", drawn[confusion_png(view)])
-    return {
-        "view": view,
-        "run": view.run,
-        "cells": tables.confusion_cells(matrix) if small else [],
-        "confusion_png": png,
-        "mistakes": tables.mistakes(matrix, names, n=8 if small else 12),
-        "n_wrong": int((~view.correct).sum()),
-        "folds": tables.fold_rows(view.run),
-        "class_scores": tables.class_scores(view),
-        "galleries": shown,
-        "reliability": charts.reliability(view.run),
-        "chosen": run_story.chosen(view.run),
-        "shuffled": run_story.shuffled(view.run, view.label),
-    }
-
-
-def _environment() -> Environment:
+def _make_environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("fishfeat.report"),
         autoescape=True,
@@ -168,46 +228,46 @@ def _environment() -> Environment:
     names = "percent percent_sign interval points integer duration bytes_size listed"
     environment.filters |= {name: getattr(text, name) for name in names.split()}
     environment.filters |= {
-        "plain_json": _plain_json,
-        "metric_text": _metric_text,
-        "metric_interval": _metric_interval,
         "counted": text.count,
-        "settings": run_story.settings,
-        "coded": coded,
+        "format_code": format_code,
+        "format_metric": _format_metric,
+        "format_metric_interval": _format_metric_interval,
+        "format_value": _format_value,
     }
     environment.globals |= {
+        "CHECKS": CHECKS,
         "RANKED_BY": RANKED_BY,
-        "leak": leak,
-        "span": text.span,
-        "many": tables.MAX_HTML_CLASSES,
-        "n_of_burst": N_OF_BURST,
-        "n_near_duplicates": N_NEAR_DUPLICATES,
+        "max_open_classes": tables.MAX_OPEN_CLASSES,
+        "n_group_images": N_GROUP_IMAGES,
         "p_value": text.p_value,
+        "run_facts": run_facts,
+        "span": text.span,
     }
     return environment
 
 
-def coded(sentence: str) -> Markup:
-    """Escaped, with what stands between backticks as code."""
+def format_code(sentence: str) -> Markup:
+    """The sentence, escaped; what is between backticks becomes code."""
     safe = str(escape(text.shown(sentence)))
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", safe))
 
 
-def _metric_text(value: float, name: str) -> str:
+def _format_metric(value: float, name: str) -> str:
     return text.metric(name, value)
 
 
-def _metric_interval(ends: Sequence[float] | None, name: str) -> str:
+def _format_metric_interval(ends: Sequence[float] | None, name: str) -> str:
     return "–" if ends is None else f"{text.metric(name, ends[0])} – {text.metric(name, ends[1])}"
 
 
-def _plain_json(value: Any) -> str:
-    """`value` on one line: names with their values, and JSON below that."""
-    found = plain(value)
-    if isinstance(found, dict):
-        return ", ".join(f"{name} = {_json(of)}" for name, of in found.items()) or "–"
-    return _json(found)
+def _format_value(value: object) -> str:
+    """A value of a configuration on one line: names with their values, and JSON below that."""
+    content = plain(value)
+    if isinstance(content, Mapping):
+        entries = [f"{name} = {_format_json(entry)}" for name, entry in content.items()]
+        return ", ".join(entries) or "–"
+    return _format_json(content)
 
 
-def _json(value: Any) -> str:
+def _format_json(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

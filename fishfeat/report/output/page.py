@@ -1,40 +1,35 @@
-"""Runs and their images -> one page that shows what to trust; nothing is fitted here."""
+"""Runs and their images become one page that shows what to trust; nothing is fitted here."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.metrics import RANKED_BY
-from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Novelty
-from fishfeat.errors import CacheError
-from fishfeat.files import atomic, read_json, write_json, write_text
+from fishfeat.files import atomic, write_text
 from fishfeat.records import ImageSet, OnProgress, Run
-from fishfeat.records.near_duplicates import DuplicatePair
-from fishfeat.report.content import tables
+from fishfeat.report.content.check_findings import collect_findings
 from fishfeat.report.content.comparison import (
     Standing,
-    behind,
     check_comparable,
-    every_pair,
-    labels_of,
-    leaderboard,
+    compare_pairs,
+    compare_with_best,
+    label_runs,
     primary_strategy,
+    rank_runs,
 )
-from fishfeat.report.content.contents import Contents, confusion_png
-from fishfeat.report.content.folds import dealt, first_of_each_split
-from fishfeat.report.content.galleries import View, galleries
-from fishfeat.report.findings.data_issues import Findings, look
-from fishfeat.report.output import csv_files as exports
-from fishfeat.report.output import plots
-from fishfeat.report.output.html import render
-from fishfeat.report.output.report_json import summary
-from fishfeat.report.output.thumbnails import most_wanted, small_thumbnails
+from fishfeat.report.content.contents import Contents, ReportContent
+from fishfeat.report.content.folds import count_folds, select_one_per_split
+from fishfeat.report.content.galleries import build_galleries
+from fishfeat.report.content.tables import count_confusion
+from fishfeat.report.findings.data_issues import find_data_issues
+from fishfeat.report.output import charts, csv_files
+from fishfeat.report.output.html import PageFiles, list_shown_rows, render_page
+from fishfeat.report.output.report_json import read_file_names, write_report_json
+from fishfeat.report.output.thumbnails import make_thumbnails, order_rows
+from fishfeat.report.run_view import RunView
 
 
 def write_report(
@@ -43,11 +38,7 @@ def write_report(
     folder: str | os.PathLike[str],
     *,
     title: str | None = None,
-    feature_map: FeatureMap | None = None,
-    curves: Sequence[Curve] = (),
-    novelty: Sequence[Novelty] = (),
-    merge: Mapping[str, str] | None = None,
-    duplicates: Sequence[DuplicatePair] = (),
+    content: ReportContent | None = None,
     group_matrix: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Path:
@@ -56,28 +47,19 @@ def write_report(
     Parameters
     ----------
     runs
-        Runs on the same folds; for each strategy ('grouped', 'random') one set of folds. Random
+        Runs on the same folds: one set of folds for each strategy ('grouped', 'random'). Random
         runs stand beside the grouped ones as a comparison where both are given.
     images
-        The images that the runs scored, and those that could not be used.
+        The images that the runs scored, and the files that could not be used.
     folder
-        Where to write; made when missing.
+        Where to write; created when missing.
     title
-        The page's title; None is the data set's name.
-    feature_map
-        Where each image lies on a plane; None leaves the map out.
-    curves
-        Learning curves on the folds of the runs.
-    unknown
-        How sure classifiers are of classes that they never saw, on the folds of the runs.
-    merge
-        The class that each class of the files is now, where a merge is in force: a suggested merge
-        is written on top of it.
-    copies
-        Near-duplicates that were verified, shown with the evidence.
+        Title of the page; None is the name of the data set.
+    content
+        What the page shows beside the runs; None is nothing.
     group_matrix
-        Also write each ranked run's confusion matrix as CSV: counts and shares, by class and by
-        group.
+        Also write each ranked run's confusion matrix as CSV files: counts and shares, by class and
+        by group.
     on_progress
         Called with (done, total) thumbnails.
 
@@ -93,123 +75,153 @@ def write_report(
     DataError
         There are no runs, or they scored images that the image set does not hold.
     """
-    check_comparable(runs)
     folder = Path(folder)
-    standings = leaderboard(runs)
-    views = _views(standings, runs, images)
-    shown = {view.slug: galleries(view, _peers(view, views)) for view in views}
-    found = look(views[: len(standings)], merge, duplicates)
-    thumbs = small_thumbnails(images, _wanted(views, images, found), on_progress=on_progress)
-    drawn = _draw(standings, views, images)
-    tables_beside = _tables(views, len(standings), found, group_matrix=group_matrix)
-    contents = Contents(
-        standings,
-        views,
+    contents = collect_contents(runs, images, content or ReportContent())
+    thumbnails = make_thumbnails(
         images,
-        shown,
-        found,
-        curves,
-        novelty,
-        feature_map,
-        thumbs,
-        folds=[dealt(view) for view in first_of_each_split(views)],
-        far=behind(standings, images),
-        pairs=every_pair(standings, images),
-        near_duplicates_file="../duplicates.csv"
-        if (folder.parent / "near_duplicates.csv").is_file()
+        order_rows(images, _list_important_rows(contents)),
+        large_rows=list_shown_rows(contents),
+        on_progress=on_progress,
+    )
+    leaderboard = charts.draw_leaderboard(contents.standings)
+    plots = {"leaderboard.png": leaderboard.png} | _draw_plots(contents)
+    texts = _format_csv_files(contents, group_matrix=group_matrix)
+    names = [*plots, *texts]
+    near_duplicates = "near_duplicates.csv"
+    files = PageFiles(
+        names=["report.json", *names],
+        near_duplicates=f"../{near_duplicates}"
+        if (folder.parent / near_duplicates).is_file()
         else "",
     )
-    files = [*drawn, *tables_beside]
-    _forget(folder, set(files))
-    for name, content in drawn.items():
+    page = render_page(
+        contents,
+        thumbnails=thumbnails,
+        leaderboard_chart=leaderboard.svg,
+        files=files,
+        title=title or images.name,
+    )
+    _remove_old_files(folder, keep=set(names))
+    for name, image in plots.items():
         with atomic(folder / name, binary=True) as file:
-            file.write(content)
-    for name, table in tables_beside.items():
+            file.write(image)
+    for name, table in texts.items():
         write_text(folder / name, table)
-    write_json(folder / "report.json", summary(contents, files=files))
-    page = render(contents, drawn=drawn, files=["report.json", *files], title=title)
+    write_report_json(folder / "report.json", contents, files=names)
     write_text(folder / "index.html", page)
     return folder / "index.html"
 
 
-def _forget(folder: Path, files: set[str]) -> None:
-    """Remove what an earlier report wrote beside its page and this one does not write again.
+def collect_contents(runs: Sequence[Run], images: ImageSet, content: ReportContent) -> Contents:
+    """Everything that the page and report.json say.
 
-    A list of label_issues that nobody label_issues any more would mislead.
+    Raises
+    ------
+    SplitError, DataError
+        As `write_report`.
     """
-    known = folder / "report.json"
-    before: list[str] = []
-    with contextlib.suppress(CacheError):  # of a newer version, or torn: then nothing is known
-        before = read_json(known).get("files", []) if known.is_file() else []
-    for name in before:
-        if name not in files and name == Path(name).name:
-            (folder / name).unlink(missing_ok=True)
-
-
-def _wanted(views: Sequence[View], images: ImageSet, found: Findings) -> list[int]:
-    """The rows of all images: label_issues and mistakes first, should there be no room for all."""
-    label_issues = (
-        [] if found.label_issues is None else [one.row for one in found.label_issues.found]
+    check_comparable(runs)
+    standings = rank_runs(runs)
+    views = _make_views(standings, runs, images)
+    galleries = {}
+    for view in views:
+        peers = [peer for peer in views if peer.run.split == view.run.split and peer is not view]
+        galleries[view.slug] = build_galleries(view, peers)
+    issues = find_data_issues(
+        views[: len(standings)],
+        active_merge=content.merge,
+        duplicates=content.near_duplicates,
     )
-    wrong = [row for view in views for row in view.rows[~view.correct].tolist()]
-    return most_wanted(images, [*label_issues, *wrong])
+    evidence = compare_with_best(standings, images)
+    return Contents(
+        images=images,
+        standings=standings,
+        views=views,
+        galleries=galleries,
+        folds=[count_folds(view) for view in select_one_per_split(views)],
+        evidence=evidence,
+        pair_evidence=compare_pairs(standings, images),
+        findings=collect_findings(views, standings, evidence, issues),
+        issues=issues,
+        content=content,
+    )
 
 
-def _tables(
-    views: Sequence[View], n_ranked: int, found: Findings, *, group_matrix: bool
-) -> dict[str, str]:
-    """CSV files by name; only those that have something to say."""
-    made = {"folds.csv": exports.folds_csv(first_of_each_split(views))}
-    if found.label_issues is not None and found.label_issues.found:
-        made["label_issues.csv"] = exports.suspects_csv(found.label_issues)
-    if found.repeats.sets:
-        made["identical.csv"] = exports.exact_duplicates_csv(found.repeats)
-    if found.merges:
-        made["merges.csv"] = exports.merges_csv(found.merge_table)
-    for view in views[:n_ranked] if group_matrix else ():
-        made |= exports.group_matrices(view)
-    return made
-
-
-def _views(standings: Sequence[Standing], runs: Sequence[Run], images: ImageSet) -> list[View]:
+def _make_views(
+    standings: Sequence[Standing], runs: Sequence[Run], images: ImageSet
+) -> list[RunView]:
     """The ranked runs in their order, then those for comparison."""
-    labels = [standing.label for standing in standings]
-    ordered = [standing.run for standing in standings]
     others = [run for run in runs if run.split != primary_strategy(runs)]
     others.sort(key=lambda run: (-run.metrics[RANKED_BY], run.name))
-    labels += [f"{label} (random split)" for label in labels_of(others)]
-    ordered += others
-    slugs = _slugs(f"{run.name}-{run.split}" for run in ordered)
-    return [View(*of, images) for of in zip(labels, slugs, ordered, strict=True)]
+    labels = [standing.label for standing in standings]
+    labels += [f"{label} (random split)" for label in label_runs(others)]
+    views: list[RunView] = []
+    slugs: set[str] = set()
+    ordered = [*(standing.run for standing in standings), *others]
+    for label, run in zip(labels, ordered, strict=True):
+        slug = _make_slug(f"{run.name}-{run.split}", slugs)
+        slugs.add(slug)
+        views.append(RunView(label, slug, run, images))
+    return views
 
 
-def _slugs(names: Iterable[str]) -> list[str]:
-    """Names that are safe in file names and addresses, made unique by a number."""
-    slugs: list[str] = []
-    for name in names:
-        slug = stem = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.") or "run"
-        n = 1
-        while slug in slugs:
-            n += 1
-            slug = f"{stem}-{n}"
-        slugs.append(slug)
-    return slugs
+def _make_slug(name: str, used: Set[str]) -> str:
+    """A name that is safe in file names and addresses, with a number where it is used already."""
+    stem = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.") or "run"
+    slug, number = stem, 1
+    while slug in used:
+        number += 1
+        slug = f"{stem}-{number}"
+    return slug
 
 
-def _peers(view: View, views: Sequence[View]) -> list[View]:
-    return [other for other in views if other.run.split == view.run.split and other is not view]
+def _list_important_rows(contents: Contents) -> list[int]:
+    """Rows of label issues, then of images that a run classifies incorrectly."""
+    rows: list[int] = []
+    label_issues = contents.issues.label_issues
+    if label_issues is not None:
+        rows += [issue.row for issue in label_issues.issues]
+    for view in contents.views:
+        rows += view.rows[~view.is_correct].tolist()
+    return rows
 
 
-def _draw(
-    standings: Sequence[Standing], views: Sequence[View], images: ImageSet
-) -> dict[str, bytes]:
-    drawn = {
-        "leaderboard.png": plots.leaderboard_plot(standings),
-        "class_counts.png": plots.class_counts_plot(images),
-    }
-    for view in views:
-        matrix, names = tables.confusion_of(view), [str(name) for name in view.run.class_names]
-        drawn[confusion_png(view)] = plots.confusion_plot(
-            matrix, names, title=view.label, split=view.run.split
+def _draw_plots(contents: Contents) -> dict[str, bytes]:
+    """File name -> PNG: class counts, and the confusion matrix of each run."""
+    plots = {"class_counts.png": charts.draw_class_counts(contents.images)}
+    for view in contents.views:
+        plots[f"confusion-{view.slug}.png"] = charts.draw_confusion(
+            count_confusion(view),
+            [str(name) for name in view.run.class_names],
+            title=view.label,
+            split=view.run.split,
         )
-    return drawn
+    return plots
+
+
+def _format_csv_files(contents: Contents, *, group_matrix: bool) -> Mapping[str, str]:
+    """File name -> CSV text; a file without rows is not written."""
+    issues = contents.issues
+    texts = {"folds.csv": csv_files.format_folds(select_one_per_split(contents.views))}
+    if issues.label_issues is not None and issues.label_issues.issues:
+        texts["label_issues.csv"] = csv_files.format_label_issues(issues.label_issues)
+    if issues.exact_duplicates.sets:
+        texts["exact_duplicates.csv"] = csv_files.format_exact_duplicates(issues.exact_duplicates)
+    if issues.class_merging.steps:
+        texts["merges.csv"] = csv_files.format_merges(issues.class_merging.table)
+    if group_matrix:
+        for view in contents.ranked:
+            texts |= csv_files.format_confusion(view)
+    return texts
+
+
+def _remove_old_files(folder: Path, *, keep: Set[str]) -> None:
+    """Remove the files of an earlier report that this one does not write again.
+
+    An old list of label issues would mislead.
+    """
+    if not (folder / "report.json").is_file():
+        return
+    for name in {*read_file_names(folder / "report.json")} - keep:
+        if name == Path(name).name and (folder / name).is_file():
+            (folder / name).unlink()

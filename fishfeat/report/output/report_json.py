@@ -1,199 +1,332 @@
-"""report.json: the page's figures for programs."""
+"""report.json: the figures of the page for programs."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from fishfeat.checks import Finding
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.classify.validation.learning_curve import Curve
+from fishfeat.files import plain, version, write_text
 from fishfeat.records import Holdout, ImageSet, Run
-from fishfeat.report.content.comparison import Standing, entry, leak
+from fishfeat.report.content import run_facts
+from fishfeat.report.content.check_findings import split_notes
+from fishfeat.report.content.comparison import Standing, measure_optimism
 from fishfeat.report.content.contents import Contents
-from fishfeat.report.content.galleries import Gallery, View
-from fishfeat.report.content.sentences import cautions, headline, meaning, n_groups, protocol
-from fishfeat.report.content.tables import class_rows, class_scores, confusion_of, feature_costs
-from fishfeat.report.findings.data_issues import LabelIssues
-from fishfeat.report.output.charts import reliability
+from fishfeat.report.content.folds import SplitFolds
+from fishfeat.report.content.galleries import Gallery
+from fishfeat.report.content.reliability import summarize_reliability
+from fishfeat.report.content.sentences import (
+    count_groups,
+    describe_meaning,
+    describe_protocol,
+    describe_score,
+)
+from fishfeat.report.content.tables import (
+    count_confusion,
+    list_embeddings,
+    score_classes,
+    tabulate_classes,
+)
+from fishfeat.report.findings.class_merging import ClassMerging
+from fishfeat.report.findings.label_issues import LabelIssues
+from fishfeat.report.output import report_records as records
+from fishfeat.report.run_view import RunView
 
-SCHEMA = Path(__file__).parents[1] / "report.schema.json"
 
-
-def summary(contents: Contents, *, files: Sequence[str]) -> dict[str, Any]:
-    """Everything on the page as plain numbers and names, as `report.schema.json` describes it.
+def write_report_json(path: Path, contents: Contents, *, files: Sequence[str]) -> None:
+    """Write report.json atomically.
 
     Parameters
     ----------
+    path
+        The file.
     contents
-        What is told.
+        What the report says.
     files
         Names of the other files of the report.
     """
-    standings, images, views = contents.standings, contents.images, contents.views
-    best, found = standings[0].run, contents.found
-    return {
-        "dataset": images.name,
-        "headline": headline(standings, images),
-        "how_scored": protocol(best, images),
-        "meaning": meaning(best, images),
-        "cautions": cautions(standings, images),
-        **_data_set(images),
-        "splits": dict(entry(best.config, "splits", default={}))
-        | {
-            "strategy": best.split,
-            "digest": best.splits_digest,
-            "n_groups": n_groups(best, images),
-        },
-        "folds": [
-            one._asdict() | {"classes": [of._asdict() for of in one.classes]}
-            for one in contents.folds
-        ],
-        "ranked_by": RANKED_BY,
-        "leaderboard": [_standing(standing, images, contents.far) for standing in standings],
-        "comparisons": [
-            {"better": a, "worse": b, **_evidence(one)} for (a, b), one in contents.pairs.items()
-        ],
-        "runs": [_run(view, contents.shown[view.slug]) for view in views],
-        "label_issues": None if found.label_issues is None else _suspects(found.label_issues),
-        "identical": [
-            {"paths": one.keys, "labels": one.labels, "n_groups": one.n_groups}
-            for one in found.repeats.sets
-        ],
-        "bursts": [
-            {name: value for name, value in burst._asdict().items() if name != "rows"}
-            for burst in found.bursts
-        ],
-        "merges": {
-            "before": found.before,
-            "steps": [step._asdict() for step in found.merges],
-            "table": found.merge_table,
-        },
-        "learning_curves": [curve_entry(curve) for curve in contents.curves],
-        "unknown": [found.as_dict() for found in contents.novelty],
-        "map": _map(contents.feature_map),
-        "cost": _cost(views),
-        "files": list(files),
-    }
+    record = plain(msgspec.to_builtins(build_report(contents, files=files)))
+    # json, not msgspec: file names may hold bytes that are not UTF-8.
+    write_text(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
-def _evidence(one: Evidence) -> dict[str, Any]:
-    return {**one._asdict(), "may_be_chance": not one.is_significant}
+def read_file_names(path: Path) -> list[str]:
+    """The files that a report.json of any version names; [] where it cannot be read."""
+    try:
+        files = json.loads(path.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [str(name) for name in files]
 
 
-def _suspects(label_issues: LabelIssues) -> dict[str, Any]:
-    listed = [
-        {name: value for name, value in one._asdict().items() if name not in ("row", "more")}
-        for one in label_issues.found
-    ]
-    return {"run": label_issues.label, "n_other_runs": label_issues.n_others, "found": listed}
+def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportRecord:
+    """Everything on the page as typed records."""
+    images, standings, views = contents.images, contents.standings, contents.views
+    issues, content = contents.issues, contents.content
+    best = standings[0].run
+    runs = [view.run for view in views]
+    return records.ReportRecord(
+        protocol=records.PROTOCOL,
+        fishfeat=version(),
+        dataset=images.name,
+        headline=describe_score(standings, images),
+        how_scored=describe_protocol(best, images),
+        meaning=describe_meaning(best, images),
+        findings=[_build_finding(finding) for finding in contents.findings],
+        n_images=len(images),
+        n_unlabelled=int((images.y < 0).sum()),
+        n_classes=len(images.class_names),
+        n_groups=None if images.groups is None else len(np.unique(images.groups)),
+        classes=[
+            records.ClassRecord(name=row.name, n_images=row.n_images, n_groups=row.n_groups)
+            for row in tabulate_classes(images, {})
+        ],
+        notes=[str(note) for note in images.notes],
+        rejected=[
+            records.RejectedRecord(path=lost.key, label=lost.label, reason=lost.reason)
+            for lost in images.rejected
+        ],
+        splits=_build_splits(standings, images),
+        folds=[_build_folds(folds) for folds in contents.folds],
+        ranked_by=RANKED_BY,
+        leaderboard=[
+            _build_standing(standing, images, contents.evidence.get(standing.label))
+            for standing in standings
+        ],
+        comparisons=[
+            records.ComparisonRecord(better=better, worse=worse, **_evidence_fields(evidence))
+            for (better, worse), evidence in contents.pair_evidence.items()
+        ],
+        runs=[_build_run(view, contents.galleries[view.slug]) for view in views],
+        label_issues=_build_label_issues(issues.label_issues),
+        exact_duplicates=[
+            records.ExactDuplicatesRecord(
+                paths=group.paths, labels=group.labels, n_groups=group.n_groups
+            )
+            for group in issues.exact_duplicates.sets
+        ],
+        large_groups=[
+            records.LargeGroupRecord(
+                name=group.name,
+                label=group.label,
+                n_images=group.n_images,
+                share_of_class=group.share_of_class,
+                accuracy=group.accuracy,
+            )
+            for group in issues.large_groups
+        ],
+        merges=_build_merges(issues.class_merging),
+        learning_curves=[build_curve(curve) for curve in content.curves],
+        novelty=[
+            msgspec.convert(msgspec.to_builtins(novelty), records.NoveltyRecord)
+            for novelty in content.novelty
+        ],
+        map=_build_map(content.feature_map),
+        cost=_build_cost(runs),
+        files=list(files),
+    )
 
 
 def curve_entry(curve: Curve) -> dict[str, Any]:
-    """A curve by the names of its fields."""
-    return {**vars(curve), "points": [point._asdict() for point in curve.points]}
+    """A learning curve as JSON knows it."""
+    entry: dict[str, Any] = msgspec.to_builtins(build_curve(curve))
+    return entry
 
 
-def _map(feature_map: FeatureMap | None) -> dict[str, Any] | None:
+def build_curve(curve: Curve) -> records.CurveRecord:
+    """The record of a learning curve."""
+    return msgspec.convert(msgspec.to_builtins(curve), records.CurveRecord)
+
+
+def _build_finding(finding: Finding) -> records.FindingRecord:
+    return records.FindingRecord(
+        check=finding.check,
+        severity=finding.severity,
+        message=finding.message,
+        fix=finding.fix,
+    )
+
+
+def _build_splits(standings: Sequence[Standing], images: ImageSet) -> records.SplitsRecord:
+    run = standings[0].run
+    splits = run_facts.splits(run)
+    return records.SplitsRecord(
+        strategy=run.split,
+        digest=run.splits_digest,
+        seed=splits.seed,
+        n_folds=splits.n_folds,
+        n_repeats=splits.n_repeats,
+        n_groups=count_groups(run, images),
+        n_test=splits.n_test,
+        holdout_origin=splits.holdout_origin,
+        grouping=splits.grouping,
+        notes=[str(note) for note in split_notes(standings)],
+    )
+
+
+def _build_folds(folds: SplitFolds) -> records.SplitFoldsRecord:
+    return records.SplitFoldsRecord(
+        split=folds.split,  # type: ignore[arg-type]
+        n_folds=folds.n_folds,
+        n_repeats=folds.n_repeats,
+        classes=[records.ClassFoldsRecord(**row._asdict()) for row in folds.classes],
+    )
+
+
+def _build_standing(
+    standing: Standing, images: ImageSet, evidence: Evidence | None
+) -> records.StandingRecord:
+    run, random = standing.run, standing.random
+    optimism = None
+    difference = measure_optimism(standing, images)
+    if difference is not None:
+        optimism = records.DifferenceRecord(
+            **difference._asdict(), significant=difference.is_significant
+        )
+    behind = None
+    if evidence is not None:
+        behind = records.EvidenceRecord(**_evidence_fields(evidence))
+    return records.StandingRecord(
+        run=standing.label,
+        accuracy=run.metrics[RANKED_BY],
+        interval=run.intervals.get(RANKED_BY),
+        random=None if random is None else random.metrics[RANKED_BY],
+        optimism=optimism,
+        behind=behind,
+    )
+
+
+def _evidence_fields(evidence: Evidence) -> Mapping[str, Any]:
+    return {**evidence._asdict(), "significant": evidence.is_significant}
+
+
+def _build_run(view: RunView, galleries: Sequence[Gallery]) -> records.RunRecord:
+    run = view.run
+    reliability = None
+    diagram = summarize_reliability(run)
+    if diagram is not None:
+        bins = [records.ReliabilityBinRecord(**row._asdict()) for row in diagram.bins]
+        reliability = records.ReliabilityRecord(expected_error=diagram.expected_error, bins=bins)
+    folds = []
+    for fold in run.folds:
+        folds.append(msgspec.convert(msgspec.to_builtins(fold), records.FoldRecord))
+    return records.RunRecord(
+        label=view.label,
+        name=run.name,
+        kind=run.kind,
+        split=run.split,
+        n_images=len(run.keys),
+        class_names=run.class_names.tolist(),
+        metrics=dict(run.metrics),
+        intervals=dict(run.intervals),
+        std=dict(run.std),
+        holdout=_build_holdout(run.holdout, view.images),
+        holdout_folds=_build_holdout(run.holdout_folds, view.images),
+        folds=folds,
+        confusion=count_confusion(view).tolist(),
+        reliability=reliability,
+        per_class=[records.ClassScoreRecord(**score._asdict()) for score in score_classes(view)],
+        galleries=_build_galleries(galleries),
+        seconds=dict(run.seconds),
+        splits_digest=run.splits_digest,
+        config=plain(run_facts.configuration(run)),
+        versions=dict(run.versions),
+    )
+
+
+def _build_holdout(holdout: Holdout | None, images: ImageSet) -> records.HoldoutRecord | None:
+    if holdout is None:
+        return None
+    return records.HoldoutRecord(
+        n_images=len(holdout.keys),
+        n_groups=count_groups(holdout, images),
+        metrics=dict(holdout.metrics),
+        intervals=dict(holdout.intervals),
+    )
+
+
+def _build_galleries(galleries: Sequence[Gallery]) -> records.GalleriesRecord:
+    built = {}
+    for gallery in galleries:
+        shown = [
+            records.GalleryImageRecord(
+                path=image.path,
+                true_label=image.true_label,
+                predicted_label=image.predicted_label,
+                margin=image.margin,
+            )
+            for image in gallery.images
+        ]
+        built[gallery.name] = records.GalleryRecord(n_images=gallery.n_images, shown=shown)
+    return records.GalleriesRecord(**built)
+
+
+def _build_label_issues(label_issues: LabelIssues | None) -> records.LabelIssuesRecord | None:
+    if label_issues is None:
+        return None
+    issues = [
+        records.LabelIssueRecord(
+            path=issue.path,
+            given_label=issue.given_label,
+            predicted_label=issue.predicted_label,
+            p_given=issue.p_given,
+            p_predicted=issue.p_predicted,
+            agreeing_runs=issue.agreeing_runs,
+            group=issue.group,
+        )
+        for issue in label_issues.issues
+    ]
+    return records.LabelIssuesRecord(
+        run=label_issues.run_label, n_other_runs=label_issues.n_other_runs, issues=issues
+    )
+
+
+def _build_merges(merging: ClassMerging) -> records.MergesRecord:
+    return records.MergesRecord(
+        accuracy_before=merging.accuracy_before,
+        majority_share=merging.majority_share,
+        steps=[records.MergeStepRecord(**step._asdict()) for step in merging.steps],
+        table=merging.table,
+    )
+
+
+def _build_map(feature_map: FeatureMap | None) -> records.MapRecord | None:
     if feature_map is None:
         return None
-    return {
-        "method": feature_map.method,
-        "explained": feature_map.explained,
-        "features": feature_map.features,
-        "n_images": len(feature_map.keys),
-    }
+    return records.MapRecord(
+        method=feature_map.method,
+        explained=feature_map.explained,
+        features=feature_map.features,
+        n_images=len(feature_map.keys),
+    )
 
 
-def _data_set(images: ImageSet) -> dict[str, Any]:
-    classes = [
-        {"name": row.name, "n_images": row.n_images, "n_groups": row.n_groups}
-        for row in class_rows(images, {})
-    ]
-    return {
-        "n_images": len(images),
-        "n_unlabelled": int((images.y < 0).sum()),
-        "n_classes": len(images.class_names),
-        "n_groups": None if images.groups is None else len(np.unique(images.groups)),
-        "classes": classes,
-        "notes": list(images.notes),
-        "rejected": [
-            {"path": lost.key, "label": lost.label, "reason": lost.reason}
-            for lost in images.rejected
-        ],
-    }
-
-
-def _standing(standing: Standing, images: ImageSet, far: Mapping[str, Evidence]) -> dict[str, Any]:
-    run, random, worth = standing.run, standing.random, leak(standing, images)
-    return {
-        "run": standing.label,
-        RANKED_BY: run.metrics[RANKED_BY],
-        "interval": run.intervals.get(RANKED_BY),
-        "random": None if random is None else random.metrics[RANKED_BY],
-        "leak": None if worth is None else worth._asdict(),
-        "behind": _evidence(far[standing.label]) if standing.label in far else None,
-    }
-
-
-def _run(view: View, galleries: Sequence[Gallery]) -> dict[str, Any]:
-    run = view.run
-    return {
-        "label": view.label,
-        "name": run.name,
-        "kind": run.kind,
-        "split": run.split,
-        "n_images": len(run.keys),
-        "class_names": run.class_names,
-        "metrics": run.metrics,
-        "intervals": run.intervals,
-        "std": run.std,
-        "holdout": _holdout(run.holdout, view.images),
-        "holdout_folds": _holdout(run.holdout_folds, view.images),
-        "folds": run.folds,
-        "confusion": confusion_of(view),
-        "reliability": _reliability(run),
-        "per_class": [score._asdict() for score in class_scores(view)],
-        "images": {gallery.name: _images(gallery) for gallery in galleries},
-        "seconds": run.seconds,
-        "splits_digest": run.splits_digest,
-        "config": run.config,
-        "versions": run.versions,
-    }
-
-
-def _reliability(run: Run) -> dict[str, Any] | None:
-    found = reliability(run)
-    if found is None:
-        return None
-    return {"expected_error": found.error, "bins": [one._asdict() for one in found.bins]}
-
-
-def _holdout(held: Holdout | None, images: ImageSet) -> dict[str, Any] | None:
-    if held is None:
-        return None
-    counts = {"n_images": len(held.keys), "n_groups": n_groups(held, images)}
-    return counts | {"metrics": held.metrics, "intervals": held.intervals}
-
-
-def _images(gallery: Gallery) -> dict[str, Any]:
-    shots = [
-        {"path": s.key, "true": s.true, "predicted": s.predicted, "margin": s.margin}
-        for s in gallery.shots
-    ]
-    return {"n_images": gallery.total, "shown": shots}
-
-
-def _cost(views: Sequence[View]) -> dict[str, Any]:
-    runs = [view.run for view in views]
-    features = [cost._asdict() for cost in feature_costs(runs)]
-    return {
-        "features": features,
-        "embed_seconds": sum(cost["embed_seconds"] or 0 for cost in features),
-        "fit_seconds": sum(run.seconds.get("fit", 0) for run in runs),
-        "predict_seconds": sum(run.seconds.get("predict", 0) for run in runs),
-    }
+def _build_cost(runs: Sequence[Run]) -> records.CostRecord:
+    features = []
+    for facts in list_embeddings(runs):
+        record = records.FeatureCostRecord(
+            features=facts.features,
+            fingerprint=facts.fingerprint,
+            dim=facts.dim,
+            n_parameters=facts.n_parameters,
+            embed_seconds=facts.embed_seconds,
+            n_embedded=facts.n_embedded,
+            device=facts.device,
+            input_size=list(facts.input_size),
+        )
+        features.append(record)
+    return records.CostRecord(
+        features=features,
+        embed_seconds=sum(record.embed_seconds or 0.0 for record in features),
+        fit_seconds=sum(run.seconds.get("fit", 0.0) for run in runs),
+        predict_seconds=sum(run.seconds.get("predict", 0.0) for run in runs),
+    )

@@ -1,10 +1,14 @@
-"""Small thumbnails of as many images as a page can carry."""
+"""Thumbnails of two sizes, both from one decoding of each image.
+
+A larger JPEG stands in the page where an image is shown at once. A small thumbnail of as many
+images as fit is for the page's script.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import NamedTuple
@@ -16,97 +20,162 @@ from fishfeat.errors import DataError
 from fishfeat.images.decode import read_image
 from fishfeat.records import ImageSet, Int, OnProgress
 
-# Base64 makes a third more of it: with it, the page of any data set stays below 30 MB.
+# Bytes of all small thumbnails. Base64 adds a third: any page stays below 30 MB.
 BUDGET = 17_000_000
-SIDE, SIDE_OF_MANY = 112, 72
-MANY = 3000
-QUALITY = 60
-DECODERS = 4
+LARGE_SIDE = 128
+LARGE_QUALITY = 80
+SMALL_SIDE = 112
+SMALL_SIDE_OF_MANY = 72
+MANY_IMAGES = 3000
+SMALL_QUALITY = 60
+N_DECODERS = 4
 CHUNK = 64
 
 
-class Thumbs(NamedTuple):
-    """Thumbnails for the page's script.
+class LargeThumbnail(NamedTuple):
+    """A JPEG as a data URI; '' where the image cannot be read any more."""
 
-    `encoded` is the base64 text of each image's thumbnail by its row, in the order in which they
-    were made; '' where an image cannot be read any more. `asked` is how many would be wanted.
+    width: int
+    height: int
+    uri: str
+
+
+class SmallThumbnails(NamedTuple):
+    """Small thumbnails for the page's script.
+
+    Attributes
+    ----------
+    mime
+        Their type.
+    side
+        Longest side in pixels.
+    encoded
+        Row -> base64 text, in the order in which they were made; '' for an unreadable image.
+    n_wanted
+        Number of images of which a thumbnail was wanted.
     """
 
     mime: str
     side: int
     encoded: dict[int, str]
-    asked: int
+    n_wanted: int
 
     @property
-    def all_held(self) -> bool:
-        """Whether no image was left out for want of room."""
-        return len(self.encoded) == self.asked
+    def is_complete(self) -> bool:
+        """Whether the budget was enough for all images."""
+        return len(self.encoded) == self.n_wanted
 
 
-def small_thumbnails(
+class Thumbnails(NamedTuple):
+    """Large thumbnails by row, and small thumbnails."""
+
+    large: dict[int, LargeThumbnail]
+    small: SmallThumbnails
+
+
+def make_thumbnails(
     images: ImageSet,
-    rows: Sequence[int],
+    order: Iterable[int],
     *,
+    large_rows: Set[int] = frozenset(),
     budget: int = BUDGET,
     on_progress: OnProgress | None = None,
-) -> Thumbs:
-    """Thumbnails of `rows`, the first ones first, until the budget is spent.
+) -> Thumbnails:
+    """Decode each image once, and make a large thumbnail, a small one, or both.
 
     Parameters
     ----------
     images
         The images.
-    rows
-        Rows of the image set, each once, the most wanted first.
+    order
+        Rows that want a small thumbnail, each once, the most important first. When the budget is
+        spent, the others get none.
+    large_rows
+        Rows that want a large thumbnail.
     budget
-        Bytes of all thumbnails together.
+        Bytes of all small thumbnails together.
     on_progress
         Called with (done, total) images.
     """
-    # WebP has hardly any header, which is most of so small a JPEG.
-    kind = "webp" if features.check("webp") else "jpeg"
-    side = SIDE if len(rows) <= MANY else SIDE_OF_MANY
-    encoded: dict[int, str] = {}
-    spent = 0
-    with ThreadPoolExecutor(DECODERS) as pool:
-        for chunk in (rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)):
-            made = pool.map(lambda row: _small(images, row, side, kind), chunk)
-            for row, content in zip(chunk, made, strict=True):
-                spent += len(content)
-                if spent > budget:
-                    return Thumbs(f"image/{kind}", side, encoded, len(rows))
-                encoded[row] = base64.b64encode(content).decode("ascii")
+    rows = list(order)
+    # WebP has a very short header; the header is most of a small JPEG.
+    small_format = "webp" if features.check("webp") else "jpeg"
+    small_side = SMALL_SIDE if len(rows) <= MANY_IMAGES else SMALL_SIDE_OF_MANY
+    small = SmallThumbnails(f"image/{small_format}", small_side, {}, len(rows))
+    large: dict[int, LargeThumbnail] = {}
+    n_bytes = 0
+    is_full = False
+
+    def make_both(row: int) -> tuple[LargeThumbnail | None, bytes]:
+        wants_large = row in large_rows
+        # Decoding to twice the wanted size looks as good as decoding the whole image, and is fast.
+        side = max(small_side, LARGE_SIDE) if wants_large else small_side
+        rgb = _decode(images, row, min_side=2 * side)
+        large_thumbnail = _make_large(rgb) if wants_large else None
+        return large_thumbnail, b"" if is_full else _make_small(rgb, small_side, small_format)
+
+    extra_rows = sorted(large_rows - set(rows))
+    wanted_rows = rows + extra_rows
+    with ThreadPoolExecutor(N_DECODERS) as pool:
+        for start in range(0, len(wanted_rows), CHUNK):
+            chunk = wanted_rows[start : start + CHUNK]
+            if is_full:
+                chunk = [row for row in chunk if row in large_rows]
+            made = pool.map(make_both, chunk)
+            for row, (large_thumbnail, small_thumbnail) in zip(chunk, made, strict=True):
+                if large_thumbnail is not None:
+                    large[row] = large_thumbnail
+                n_bytes += len(small_thumbnail)
+                is_full = is_full or n_bytes > budget
+                if not is_full:
+                    small.encoded[row] = base64.b64encode(small_thumbnail).decode("ascii")
             if on_progress is not None:
-                on_progress(len(encoded), len(rows))
-    return Thumbs(f"image/{kind}", side, encoded, len(rows))
+                on_progress(min(start + CHUNK, len(wanted_rows)), len(wanted_rows))
+    return Thumbnails(large, small)
 
 
-def _small(images: ImageSet, row: int, side: int, kind: str) -> bytes:
+def _decode(images: ImageSet, row: int, *, min_side: int) -> Image.Image | None:
     try:
-        # Twice the size that is wanted is as good as all of it, and quick.
-        rgb = read_image(images.path(row), allow_truncated=True, min_side=2 * side)
+        # A truncated image is in the set only where that was allowed.
+        rgb = read_image(images.path(row), allow_truncated=True, min_side=min_side)
     except DataError:
-        return b""
-    image = Image.fromarray(rgb)
-    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        return None
+    return Image.fromarray(rgb)
+
+
+def _make_large(image: Image.Image | None) -> LargeThumbnail:
+    if image is None:
+        return LargeThumbnail(LARGE_SIDE, LARGE_SIDE * 3 // 4, "")
+    large = image.copy()
+    large.thumbnail((LARGE_SIDE, LARGE_SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    image.save(file, kind, quality=QUALITY)
+    large.save(file, "JPEG", quality=LARGE_QUALITY, optimize=True)
+    uri = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+    return LargeThumbnail(large.width, large.height, uri)
+
+
+def _make_small(image: Image.Image | None, side: int, image_format: str) -> bytes:
+    if image is None:
+        return b""
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    file = io.BytesIO()
+    small.save(file, image_format, quality=SMALL_QUALITY)
     return file.getvalue()
 
 
-def most_wanted(images: ImageSet, first: Iterable[int]) -> list[int]:
-    """Every row once: `first`, then the others, from all classes alike and in an even draw."""
+def order_rows(images: ImageSet, first: Iterable[int]) -> list[int]:
+    """Every row once: `first`, then the others in random order, all classes in turn."""
     order = np.random.default_rng(0).permutation(len(images))
-    # The n-th image of every class comes before the n+1-th of any.
-    turn = _turns(images.y[order])
-    evenly = order[np.argsort(turn, kind="stable")]
-    return list(dict.fromkeys(chain(map(int, first), evenly.tolist())))
+    turns = _count_earlier(images.y[order])
+    others = order[np.argsort(turns, kind="stable")]
+    return list(dict.fromkeys(chain(map(int, first), others.tolist())))
 
 
-def _turns(y: Int) -> Int:
-    """int64 (n,): how many of the same class come before each."""
-    turn = np.empty(len(y), np.int64)
+def _count_earlier(y: Int) -> Int:
+    """int64 (n,): number of earlier images of the same class."""
+    n_earlier = np.empty(len(y), np.int64)
     for c in np.unique(y):
-        own = np.flatnonzero(y == c)
-        turn[own] = np.arange(len(own))
-    return turn
+        members = np.flatnonzero(y == c)
+        n_earlier[members] = np.arange(len(members))
+    return n_earlier

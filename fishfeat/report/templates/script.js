@@ -1,32 +1,32 @@
 'use strict';
-// The page reads without this: it opens what a link points to, and everything that is printed.
-const opened = new Set();
-const open = (details, note) => {
-  if (note && !details.open) opened.add(details);
-  details.open = true;
-};
-const follow = () => {
+// The page can be read without this script. It opens what a link points to, and what is printed.
+const openedForPrint = new Set();
+const openDetails = (details) => { details.open = true; };
+const followLink = () => {
   const target = document.getElementById(location.hash.slice(1));
   const details = target && target.closest('details');
-  if (details) { open(details); target.scrollIntoView(); }
+  if (details) { openDetails(details); target.scrollIntoView(); }
 };
-addEventListener('hashchange', follow);
-addEventListener('DOMContentLoaded', follow);
+addEventListener('hashchange', followLink);
+addEventListener('DOMContentLoaded', followLink);
 const byId = (id) => document.getElementById(id);
-const make = (name, given = {}, ...inside) => {
-  const element = Object.assign(document.createElement(name), given);
-  element.append(...inside);
+const make = (name, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...children);
   return element;
 };
-const say = (text) => { byId('says').textContent = text; };
+const announce = (text) => { byId('status').textContent = text; };
 addEventListener('beforeprint', () => {
-  for (const details of document.querySelectorAll('details.printed')) open(details, true);
+  for (const details of document.querySelectorAll('details.printed')) {
+    if (!details.open) openedForPrint.add(details);
+    openDetails(details);
+  }
 });
 addEventListener('afterprint', () => {
-  for (const details of opened) details.open = false;
-  opened.clear();
+  for (const details of openedForPrint) details.open = false;
+  openedForPrint.clear();
 });
 
-{% include "images.js" %}
+{% include "gallery.js" %}
 {% include "matrix.js" %}
 {% include "map.js" %}

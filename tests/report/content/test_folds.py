@@ -1,4 +1,4 @@
-"""Class counts of every fold: what the page, report.json and folds.csv say of who stood where."""
+"""The images of each class in every fold, on the page, in report.json and in folds.csv."""
 
 import csv
 import json
@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from fishfeat.report.content.folds import MAX_DRAWN, dealt, first_of_each_split
-from fishfeat.report.content.galleries import View
+from fishfeat.report.content.folds import MAX_TABLE_FOLDS, count_folds, select_one_per_split
 from fishfeat.report.output.page import write_report
+from fishfeat.report.run_view import RunView
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +23,13 @@ def pond(make_images, make_run):
 
 
 def view(run, images):
-    return View(run.name, run.name, run, images)
+    return RunView(run.name, run.name, run, images)
 
 
 def test_counts_are_those_of_the_rows_of_each_fold(pond):
     images, grouped, _ = pond
-    found = dealt(view(grouped, images))
-    assert (found.split, found.n_folds, found.n_repeats, found.drawn) == ("grouped", 3, 1, True)
+    found = count_folds(view(grouped, images))
+    assert (found.split, found.n_folds, found.n_repeats, found.has_table) == ("grouped", 3, 1, True)
     for c, row in enumerate(found.classes):
         for k in range(3):
             here = (grouped.y == c) & (grouped.fold[0] == k)
@@ -42,16 +42,16 @@ def test_counts_are_those_of_the_rows_of_each_fold(pond):
 
 def test_classes_with_fewer_groups_than_folds_stand_apart(pond):
     images, grouped, random = pond
-    found = dealt(view(grouped, images))
-    assert [(row.name, row.few) for row in found.classes] == [
+    found = count_folds(view(grouped, images))
+    assert [(row.name, row.is_rare) for row in found.classes] == [
         ("bream", False),
         ("cod", False),
         ("dab", True),
     ]
     assert [[row.name for row in part] for part in found.parts] == [["bream", "cod"], ["dab"]]
     # By images dab has enough, and its groups stand on both sides.
-    assert [row.few for row in dealt(view(random, images)).classes] == [False] * 3
-    assert {row.n_groups for row in dealt(view(random, images)).classes} == {None}
+    assert [row.is_rare for row in count_folds(view(random, images)).classes] == [False] * 3
+    assert {row.n_groups for row in count_folds(view(random, images)).classes} == {None}
 
 
 def test_of_groups_left_out_in_turn_only_single_ones_are_rare(make_images, make_run):
@@ -61,13 +61,13 @@ def test_of_groups_left_out_in_turn_only_single_ones_are_rare(make_images, make_
     config = {"splits": {"n_groups": 12}}
     run = make_run(images, n_folds=12, config=config)
     assert run.leaves_groups_out
-    assert [row.few for row in dealt(view(run, images)).classes] == [False, False, True]
+    assert [row.is_rare for row in count_folds(view(run, images)).classes] == [False, False, True]
 
 
 def test_one_run_speaks_for_all_on_the_same_folds(pond, make_run):
     images, grouped, random = pond
     views = [view(run, images) for run in (grouped, make_run(images, "rf"), random)]
-    assert [one.run.split for one in first_of_each_split(views)] == ["grouped", "random"]
+    assert [view.run.split for view in select_one_per_split(views)] == ["grouped", "random"]
 
 
 def test_the_page_and_the_json_hold_the_counts_once_for_each_kind(pond, tmp_path, read_page):
@@ -77,18 +77,23 @@ def test_the_page_and_the_json_hold_the_counts_once_for_each_kind(pond, tmp_path
     assert page.text.count("Random folds: images of each class") == 1
     assert page.text.count("Fewer groups than folds") == 1
     found = json.loads((tmp_path / "report.json").read_text())["folds"]
-    assert [(one["split"], one["n_folds"]) for one in found] == [("grouped", 3), ("random", 3)]
-    expected = [row._asdict() for row in dealt(view(grouped, images)).classes]
+    assert [(folds["split"], folds["n_folds"]) for folds in found] == [
+        ("grouped", 3),
+        ("random", 3),
+    ]
+    expected = [row._asdict() for row in count_folds(view(grouped, images)).classes]
     assert found[0]["classes"] == expected
 
 
-@pytest.mark.parametrize(("n_folds", "n_repeats"), [(MAX_DRAWN + 1, 1), (3, 2)])
-def test_no_monster_is_drawn(n_folds, n_repeats, make_images, make_run, tmp_path, read_page):
+@pytest.mark.parametrize(("n_folds", "n_repeats"), [(MAX_TABLE_FOLDS + 1, 1), (3, 2)])
+def test_a_table_of_many_folds_is_left_to_the_files(
+    n_folds, n_repeats, make_images, make_run, tmp_path, read_page
+):
     images = make_images(60)
-    one = make_run(images, n_folds=n_folds)
+    single = make_run(images, n_folds=n_folds)
     again = {
-        "fold": np.repeat(one.fold, n_repeats, 0),
-        "scores": np.repeat(one.scores, n_repeats, 0),
+        "fold": np.repeat(single.fold, n_repeats, 0),
+        "scores": np.repeat(single.scores, n_repeats, 0),
     }
     run = make_run(images, n_folds=n_folds, **again)
     page = read_page(write_report([run], images, tmp_path))
@@ -113,9 +118,9 @@ def test_the_csv_says_the_fold_of_every_image(make_images, make_run, hold_out, t
     assert [row["label"] for row in rows] == everything.labels.tolist()
     assert [row["group"] for row in rows] == [f"#{g}" for g in everything.groups]
     for run in runs:
-        told = [row[f"{run.split} fold"] for row in rows]
-        assert told[:60] == [str(k + 1) for k in run.fold[0]]
-        assert told[60:] == ["held out"] * 6
+        listed = [row[f"{run.split} fold"] for row in rows]
+        assert listed[:60] == [str(k + 1) for k in run.fold[0]]
+        assert listed[60:] == ["held out"] * 6
 
 
 def test_without_groups_the_csv_has_no_column_for_them(make_images, make_run, tmp_path):

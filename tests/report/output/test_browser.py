@@ -7,6 +7,7 @@ import pytest
 
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
+from fishfeat.report.content.contents import ReportContent
 from fishfeat.report.output.page import write_report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -30,10 +31,11 @@ FLAGS = (
         "--window-size=1400,1000",
     ),
 )
-# Bream is taken for cod, cod for dab and so on: see `make_run`.
+# Bream is classified as cod, cod as dab and so on: see `make_run`.
 WRONG = [*range(0, 12), 30, 31, 62]
 NAMES = ("bream", "cod", "dab", "eel", *(f"plectroglyphidodon dickii {i}" for i in range(6)))
 MANY = [f"species {i:02}" for i in range(34)]
+NAMES_OF = {len(NAMES): NAMES, len(MANY): MANY}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,9 @@ def pond(make_images, make_run, tmp_path_factory):
     points = tuple(CurvePoint(s, 60 * s, 15 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.25, 0.5, 1.0))
     curve = Curve("svc", False, 0, "grouped", "d", "nano", points, 0.0, -0.1, 0.1, 1.5)
     folder = tmp_path_factory.mktemp("pond")
-    page = write_report(runs, images, folder, feature_map=laid_out, curves=[curve])
+    page = write_report(
+        runs, images, folder, content=ReportContent(feature_map=laid_out, curves=[curve])
+    )
     return images, runs[0], page
 
 
@@ -92,13 +96,12 @@ def every(browser, css):
 def cell(browser, true, predicted, run="svc-grouped"):
     """The button in the confusion matrix of a run, found by the headings of row and column."""
     table = one(browser, f"table.confusion[data-run='{run}']")
-    columns = [th.get_attribute("title") for th in every(table, "thead th")]
     rows = [th.get_attribute("title") for th in every(table, "tbody th")]
     row = every(table, "tbody tr")[rows.index(true)]
-    return one(every(row, "td")[columns.index(predicted)], "button")
+    return one(row, f"td[data-column='{NAMES_OF[len(rows)].index(predicted)}'] button")
 
 
-def images(browser):
+def shown_keys(browser):
     """Keys of the images in the window, in order."""
     return [img.get_attribute("alt") for img in every(browser, "dialog[open] img")]
 
@@ -128,27 +131,27 @@ def test_a_click_on_a_cell_shows_its_images_and_no_others(page, pond, true, pred
     images, run, _ = pond
     cell(page, true, predicted).click()
     wanted = expected(images, run, true, predicted)
-    assert set(images(page)) == wanted
-    assert len(images(page)) == len(wanted) > 0
+    assert set(shown_keys(page)) == wanted
+    assert len(shown_keys(page)) == len(wanted) > 0
     assert one(page, "#images-title").text.startswith(f"{len(wanted)} image")
     for img in every(page, "dialog[open] img"):
         row = images.keys.tolist().index(img.get_attribute("alt"))
         assert page.execute_script(RED, img) == pytest.approx(row * 7 % 256, abs=14)
 
 
-def test_the_surest_answers_come_first(page, pond):
+def test_the_most_confident_predictions_come_first(page, pond):
     cell(page, "bream", "cod").click()
     margins = dict(zip(pond[0].keys, np.linspace(0.2, 0.9, 180), strict=True))
-    shown = [margins[key] for key in images(page)]
+    shown = [margins[key] for key in shown_keys(page)]
     assert shown == sorted(shown, reverse=True)
 
 
 def test_the_list_of_mistakes_opens_images_too(page, pond):
     images, run, _ = pond
     button = one(page, "details.run[open] .opens")
-    true, taken = one(page, "details.run[open] .pair tr:has(.opens) td").text.split("\n")
+    true, predicted = one(page, "details.run[open] .pair tr:has(.opens) td").text.split("\n")
     button.click()
-    assert set(images(page)) == expected(images, run, true, taken)
+    assert set(shown_keys(page)) == expected(images, run, true, predicted)
 
 
 def test_confused_classes_stand_together_on_request_and_numbers_stay_with_their_classes(page, pond):
@@ -162,13 +165,13 @@ def test_confused_classes_stand_together_on_request_and_numbers_stay_with_their_
         ]
 
     assert heads("thead") == heads("tbody") == names
-    one(page, "input[name='order-svc-grouped'][value='together']").click()
+    one(page, "input[name='order-svc-grouped'][value='similar']").click()
     assert heads("thead") == heads("tbody")
     order = [names.index(name) for name in heads("thead")]
     assert sorted(order) == list(range(10))
     assert abs(order.index(0) - order.index(1)) == 1  # bream and cod
     cell(page, "bream", "cod").click()
-    assert set(images(page)) == expected(images, run, "bream", "cod")
+    assert set(shown_keys(page)) == expected(images, run, "bream", "cod")
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     one(page, "input[name='order-svc-grouped'][value='class']").click()
     assert heads("thead") == heads("tbody") == names
@@ -179,15 +182,15 @@ def test_a_matrix_is_used_by_the_keyboard_alone(page, pond):
     one(page, "input[name='order-svc-grouped']:checked").send_keys(Keys.TAB)
     if active(page, "tagName") != "BUTTON":  # the frame that scrolls takes part in tabbing
         page.switch_to.active_element.send_keys(Keys.TAB)
-    assert "of bream named rightly" in active(page, "ariaLabel")
+    assert "of bream classified correctly" in active(page, "ariaLabel")
     page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
-    assert "of bream taken for cod" in active(page, "ariaLabel")
+    assert "of bream classified as cod" in active(page, "ariaLabel")
     page.switch_to.active_element.send_keys(Keys.ENTER)
-    assert set(images(page)) == expected(images, run, "bream", "cod")
+    assert set(shown_keys(page)) == expected(images, run, "bream", "cod")
     assert active(page, "id") == "images-title"
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert every(page, "dialog[open]") == []
-    assert "of bream taken for cod" in active(page, "ariaLabel")  # where one was before
+    assert "of bream classified as cod" in active(page, "ariaLabel")  # where one was before
 
 
 def test_the_window_is_closed_by_its_button(page):
@@ -203,7 +206,7 @@ def place_of(browser, images, row):
     """Where the mark of an image lies on the canvas, in pixels from its centre."""
     return browser.execute_script(
         """
-        const {map} = JSON.parse(document.getElementById('explore').textContent);
+        const {map} = JSON.parse(document.getElementById('page-data').textContent);
         const canvas = document.getElementById('map-canvas');
         const [width, height] = [Math.max(...map.x), Math.max(...map.y)];
         const [wide, high] = [canvas.clientWidth, canvas.clientHeight];
@@ -228,7 +231,7 @@ def test_pointing_at_a_mark_shows_its_image_and_answer(page, pond, row):
     assert page.execute_script(RED, one(tip, "img")) == pytest.approx(row * 7 % 256, abs=14)
     assert ("✗" in tip.text) == (row in WRONG)
     ActionChains(page, 0).move_to_element_with_offset(canvas, int(x), int(y)).click().perform()
-    assert images(page) == [images.keys[row]]
+    assert shown_keys(page) == [images.keys[row]]
     assert "rf: " in one(page, "#images-note").text
 
 
@@ -240,11 +243,11 @@ def test_the_map_is_walked_by_arrow_keys_and_speaks(page, pond):
     canvas.send_keys(Keys.ARROW_RIGHT)
     second = one(page, "#map-tip img").get_attribute("alt")
     assert first != second
-    assert second in one(page, "#says").get_attribute("textContent")
+    assert second in one(page, "#status").get_attribute("textContent")
     a, b = (place_of(page, images, images.keys.tolist().index(key)) for key in (first, second))
     assert b[0] > a[0]
     canvas.send_keys(Keys.ENTER)
-    assert images(page) == [second]
+    assert shown_keys(page) == [second]
 
 
 def test_only_errors_are_pointed_at_where_only_errors_are_asked_for(page, pond):
@@ -259,7 +262,7 @@ def test_only_errors_are_pointed_at_where_only_errors_are_asked_for(page, pond):
     assert met <= set(images.keys[run.predicted != images.y].tolist())
 
 
-def test_a_class_is_brought_out_by_its_name(page):
+def test_a_class_is_highlighted_by_its_button(page):
     before = page.execute_script("return document.getElementById('map-canvas').toDataURL()")
     button = every(page, "#map-legend button")[1]
     button.click()
@@ -321,21 +324,21 @@ return [...document.querySelectorAll(arguments[0])].map((e) => {
 def test_text_stands_out_from_what_is_behind_it(page, scheme):
     media = [{"name": "prefers-color-scheme", "value": scheme}]
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    kinds = "p, th, td:not(.zero), .is-wrong, .is-right, .soft, .confusion button, .plain-button, a"
+    kinds = "p, th, td:not(.zero), .is-incorrect, .is-correct, .soft, .confusion button, .plain-button, a"
     assert min(page.execute_script(CONTRAST, kinds)) >= 4.5
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_a_matrix_of_many_classes_is_built_on_request(browser, make_images, make_run, tmp_path):
+def test_a_matrix_of_many_classes_opens_on_request(browser, make_images, make_run, tmp_path):
     images = make_images(136, class_names=MANY)
     run = make_run(images, wrong=[0, 1, 2])
     browser.get(write_report([run], images, tmp_path).as_uri())
-    one(browser, "[data-build]").click()
+    one(browser, "details.matrix summary").click()
     cell(browser, MANY[0], MANY[1]).click()
-    assert set(images(browser)) == expected(images, run, MANY[0], MANY[1])
-    assert len(images(browser)) == 2
+    assert set(shown_keys(browser)) == expected(images, run, MANY[0], MANY[1])
+    assert len(shown_keys(browser)) == 2
     one(browser, "#images-close").click()
-    one(browser, "input[value='together']").click()
+    one(browser, "input[value='similar']").click()
     heads = [
         [th.get_attribute("title") for th in every(browser, f"table.confusion {part} th")]
         for part in ("thead", "tbody")

@@ -6,14 +6,19 @@ import re
 import numpy as np
 import pytest
 
+from fishfeat.checks import Finding
 from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
 from fishfeat.classify.validation.novelty import LeftOutClass, Novelty
 from fishfeat.errors import DataError, SplitError
 from fishfeat.records import Rejected
 from fishfeat.records.near_duplicates import DuplicatePair
-from fishfeat.report.content.comparison import Standing
-from fishfeat.report.content.sentences import noticed, split_notes, worth_more
+from fishfeat.report.content.check_findings import collect_findings, split_notes
+from fishfeat.report.content.comparison import Standing, compare_with_best, rank_runs
+from fishfeat.report.content.contents import ReportContent
+from fishfeat.report.content.sentences import describe_curve, describe_novelty
+from fishfeat.report.findings.data_issues import find_data_issues
 from fishfeat.report.output.page import write_report
+from fishfeat.report.run_view import RunView
 
 HOSTILE = [
     "<script>alert(1)<.png",
@@ -49,16 +54,30 @@ def page(written, read_page):
     return read_page(written)
 
 
-def test_the_page_says_the_score_the_protocol_and_what_the_leak_is_worth(page):
-    assert "svc, the best of 2 runs, names 93.3\N{NO-BREAK SPACE}%" in page.text
+def read_json(folder):
+    return json.loads((folder / "report.json").read_text(encoding="ascii"))
+
+
+def checks_of(folder):
+    """Check -> message of the findings in report.json."""
+    return {finding["check"]: finding["message"] for finding in read_json(folder)["findings"]}
+
+
+def test_the_page_states_the_score_the_protocol_and_the_optimism(written, page):
+    found = read_json(written.parent)
+    gap = "\N{NO-BREAK SPACE}"
+    assert found["headline"].startswith(
+        f"svc, the best of 2 runs, classifies 93.3{gap}% of the images correctly"
+    )
     assert "30 images of 3 classes in 15 groups" in page.text
-    assert "Each of 30 images was scored only by classifiers trained without its own" in page.text
-    assert "all images of one group kept in the same fold (15 groups)" in page.text
-    assert "the difference of +3.3 points (+0.0 to +10.0) may be chance" in page.text
-    assert "No groups are known" not in page.text
+    for sentence in (found["headline"], found["how_scored"], found["meaning"]):
+        assert sentence in page.text
+    assert "+3.3 points" in page.text
+    assert "The difference is not significant." in page.text
+    assert "no-groups" not in checks_of(written.parent)
 
 
-def test_png_files_and_the_page_lie_side_by_side(written):
+def test_the_page_and_its_files_are_side_by_side(written):
     names = {path.name for path in written.parent.iterdir()}
     confusion = {f"confusion-{n}.png" for n in ("svc-grouped", "rf-grouped", "svc-random")}
     assert written.name == "index.html"
@@ -91,8 +110,8 @@ def test_report_json_keeps_names_that_are_no_utf8(make_images, make_run, tmp_pat
     images = make_images(12, groups_of=None, names=HOSTILE)
     write_report([make_run(images, wrong=range(12), split="random")], images, tmp_path)
     found = json.loads((tmp_path / "report.json").read_text(encoding="ascii"))
-    unsure = found["runs"][0]["images"]["unsure"]["shown"]
-    assert {shot["path"] for shot in unsure} <= set(images.keys.tolist())
+    uncertain = found["runs"][0]["galleries"]["uncertain"]["shown"]
+    assert {shot["path"] for shot in uncertain} <= set(images.keys.tolist())
 
 
 def test_same_input_gives_the_same_bytes(pond, written, tmp_path):
@@ -121,9 +140,7 @@ def test_the_cost_of_the_features_says_how_the_network_ran(written):
     assert "cpu, compile bf16" in written.read_text(encoding="utf-8")
 
 
-def test_near_copies_stand_on_the_page_with_the_evidence_weakest_first(
-    make_images, make_run, tmp_path
-):
+def test_near_duplicates_are_shown_with_the_evidence_weakest_first(make_images, make_run, tmp_path):
     images = make_images()
     keys = images.keys.tolist()
     sure = DuplicatePair(keys[0], keys[1], "pixels", 50, 40, 0.9, 0.999)
@@ -132,17 +149,19 @@ def test_near_copies_stand_on_the_page_with_the_evidence_weakest_first(
     )
     gone = DuplicatePair(keys[0], "gone.png", "pixels")
     duplicates = (sure, mirrored, gone, DuplicatePair(keys[4], keys[5], "bytes"))
-    page = write_report([make_run(images)], images, tmp_path, duplicates=duplicates).read_text()
+    content = ReportContent(near_duplicates=duplicates)
+    page = write_report([make_run(images)], images, tmp_path, content=content).read_text()
     section = page[page.index('id="near-duplicates"') :]
     assert section.index("0.987") < section.index("0.999")
-    assert "mirrored, turned by 0°" in section
-    assert "2 pairs of images" in section
+    assert "mirrored, rotated by 0°" in section
+    assert "2 pairs of near-duplicates" in section
     assert "gone.png" not in page
 
 
 def test_each_image_is_held_once(pond, page):
     stored = [attrs["id"] for tag, attrs in page.tags if tag == "image"]
-    used = {attrs["href"][1:] for tag, attrs in page.tags if tag == "use"}
+    references = [attrs["href"][1:] for tag, attrs in page.tags if tag == "use"]
+    used = {name for name in references if re.fullmatch(r"p\d+", name)}
     assert len(stored) == len(set(stored)) <= len(pond[0])
     assert used == set(stored)
 
@@ -166,7 +185,7 @@ def test_a_vanished_image_gets_a_tile_that_says_so(make_images, make_run, tmp_pa
     page = read_page(write_report([run], images, tmp_path))
     assert "fish_025.png (can no longer be read)" in page.attributes("aria-label")
     assert "fish_020.png (can no longer be read)" in page.attributes("aria-label")
-    assert "#lost" in page.attributes("href")
+    assert "#unreadable" in page.attributes("href")
     assert "p25" not in page.ids
 
 
@@ -181,20 +200,26 @@ def test_unreadable_files_are_named_with_their_reasons(pond, tmp_path, read_page
     assert found == [expected | {"reason": "broken: image file is truncated"}]
 
 
-def test_unknown_groups_are_said(make_images, make_run, tmp_path, read_page):
+def test_unknown_groups_are_a_finding_at_the_top(make_images, make_run, tmp_path, read_page):
     images = make_images(groups_of=None)
     page = read_page(write_report([make_run(images, split="random")], images, tmp_path))
-    assert "No groups are known for these images" in page.text
-    assert "single images dealt to the folds at random" in page.text
-    found = json.loads((tmp_path / "report.json").read_text())
-    assert found["cautions"][0].startswith("No groups are known")
+    found = read_json(tmp_path)
+    assert found["findings"][0]["check"] == "no-groups"
+    assert found["findings"][0]["severity"] == "warning"
+    assert "--group-by" in found["findings"][0]["fix"]
     assert found["n_groups"] is None
+    message = found["findings"][0]["message"]
+    assert page.text.index(message) < page.text.index("Protocol.")
+    assert page.text.count(message) == 1
 
 
-def test_known_groups_that_the_runs_ignored_are_said(make_images, make_run, tmp_path, read_page):
+def test_groups_that_the_runs_ignored_are_an_error(make_images, make_run, tmp_path, read_page):
     images = make_images()
     page = read_page(write_report([make_run(images, split="random")], images, tmp_path))
-    assert "Groups are known (15), yet these runs were split at random" in page.text
+    found = read_json(tmp_path)["findings"][0]
+    assert (found["check"], found["severity"]) == ("random-split-with-groups", "error")
+    assert found["message"].startswith("15 groups")
+    assert page.text.index(found["message"]) < page.text.index("Protocol.")
 
 
 def test_report_json_holds_the_numbers_of_the_runs(pond, written):
@@ -209,11 +234,14 @@ def test_report_json_holds_the_numbers_of_the_runs(pond, written):
         assert plain["metrics"] == dict(run.metrics)
         assert plain["intervals"] == {k: list(v) for k, v in run.intervals.items()}
         assert plain["seconds"] == dict(run.seconds)
-        assert plain["folds"] == [dict(fold) for fold in run.folds]
+        for fold, original in zip(plain["folds"], run.folds, strict=True):
+            assert fold["params"] is None
+            metrics = fold.pop("metrics")
+            assert {**fold, **metrics} == {**original, "params": None}
         assert np.trace(plain["confusion"]) / 30 == pytest.approx(run.metrics["accuracy"])
         recall = [row["recall"] for row in plain["per_class"]]
         assert np.mean(recall) == pytest.approx(run.metrics["balanced_accuracy"])
-    assert found["leaderboard"][0]["leak"]["value"] == pytest.approx(1 / 30)
+    assert found["leaderboard"][0]["optimism"]["value"] == pytest.approx(1 / 30)
     assert found["leaderboard"][1]["random"] is None
     assert (found["dataset"], found["n_images"], found["n_classes"]) == ("pond", 30, 3)
     assert found["classes"][0] == {"name": "bream", "n_images": 10, "n_groups": 5}
@@ -230,18 +258,15 @@ def test_held_out_scores_stand_in_the_leaderboard(
     page = read_page(write_report([run], images, tmp_path))
     assert "Held-out test" in page.text
     assert "n = 6" in page.text
-    assert (
-        "6 further images, set apart as the test part of the data set, were scored once"
-        in page.text
-    )
-    assert (
-        "On 6 held-out images (3 groups), which had no part in choosing, svc names "
-        "100.0\N{NO-BREAK SPACE}% rightly."
-    ) in page.text
     tiles = page.text[: page.text.index("Protocol.")].split()
     assert tiles[-1] == "run1"
-    found = json.loads((tmp_path / "report.json").read_text())
+    found = read_json(tmp_path)
     assert found["runs"][0]["holdout"]["n_groups"] == 3
+    assert "6 further images (the test part of the data set)" in found["how_scored"]
+    assert (
+        "On 6 held-out images (3 groups), which did not influence the choice of the run, svc "
+        "classifies 100.0\N{NO-BREAK SPACE}% correctly"
+    ) in found["headline"]
 
 
 def test_the_classes_say_how_many_groups_the_folds_score(
@@ -257,12 +282,14 @@ def test_the_classes_say_how_many_groups_the_folds_score(
     assert "In brackets: how many" not in whole
 
 
-def test_the_tile_counts_the_runs_that_the_headline_counts(page):
+def test_the_tile_and_the_headline_count_the_same_runs(page):
     assert "the best of 2 runs" in page.text
     assert page.text[: page.text.index("Protocol.")].split()[-1] == "runs2"
 
 
-def test_what_the_search_chose_stands_with_the_run(make_images, make_run, tmp_path, read_page):
+def test_the_settings_that_a_search_chose_are_shown_with_the_run(
+    make_images, make_run, tmp_path, read_page
+):
     images = make_images()
     plain = make_run(images)
     chosen = ({"estimator__C": 0.3, "prepare": "PCA 128"}, {}, {"prepare": "PCA 128"})
@@ -272,7 +299,7 @@ def test_what_the_search_chose_stands_with_the_run(make_images, make_run, tmp_pa
         run = dataclasses.replace(plain, folds=folds)
         text = read_page(write_report([run], images, tmp_path / str(n))).text
         assert "Settings that the search chose" in text
-        assert "its usual settings in 1 of 3 folds" in text
+        assert "default settings in 1 of 3 folds" in text
         said = "C = 0.3, prepare = PCA 128 in 1 of 3 folds"
         assert (said in text) == (params is chosen)
         assert ("prepare = PCA 128 in 2 of 3 folds" in text) == (params is other)
@@ -281,7 +308,7 @@ def test_what_the_search_chose_stands_with_the_run(make_images, make_run, tmp_pa
 
 
 @pytest.mark.parametrize(("low", "leaks"), [(0.3, False), (0.4, True)])
-def test_the_score_on_shuffled_labels_stands_with_the_run(
+def test_the_score_on_shuffled_labels_is_shown_with_the_run(
     low, leaks, make_images, make_run, tmp_path, read_page
 ):
     images = make_images()
@@ -289,10 +316,9 @@ def test_the_score_on_shuffled_labels_stands_with_the_run(
     chance = {"chance": 1 / 3, "shuffled": [0.31, 0.45], "low": low}
     run = dataclasses.replace(run, config={**run.config, "chance": chance})
     text = read_page(write_report([run], images, tmp_path)).text
-    assert "svc on shuffled labels: balanced accuracy 0.310 to 0.450, guessing 0.333: " in text
-    assert ("ABOVE CHANCE: answers have leaked into training." in text) == leaks
-    assert ("this does not tell whether siblings stand on both sides" in text) != leaks
-    assert "no leak" not in text
+    assert "svc on shuffled labels: balanced accuracy 0.310 to 0.450; chance is 0.333" in text
+    assert ("above-chance-on-shuffled-labels" in checks_of(tmp_path)) == leaks
+    assert ("This is near chance" in text) != leaks
 
 
 def test_commands_in_sentences_are_code_and_nothing_else_is_markup(
@@ -306,65 +332,110 @@ def test_commands_in_sentences_are_code_and_nothing_else_is_markup(
     assert "` alone" in page.text
 
 
-def test_how_groups_were_found_stands_among_the_notes(make_images, make_run, tmp_path, read_page):
-    grouping = r"Images in whose paths `fish_(\d+)_` finds the same belong together."
+def test_how_groups_were_found_is_a_note(make_images, make_run, tmp_path, read_page):
+    grouping = r"Images in whose paths `fish_(\d+)_` matches the same text are one group."
     images = make_images(6, grouping=grouping)
     run = make_run(images, config={}, n_folds=2)
-    assert split_notes([Standing("svc", run, None)], images) == [grouping]
     page = read_page(write_report([run], images, tmp_path))
-    assert r"Images in whose paths fish_(\d+)_ finds the same" in page.text
+    assert page.text.count(r"Images in whose paths fish_(\d+)_ matches") == 1
 
 
-def test_a_classifier_that_knows_nothing_is_said_to(make_images, make_run, tmp_path, read_page):
+def test_notes_of_the_splits_are_findings_or_sentences(make_images, make_run, tmp_path, read_page):
     images = make_images()
+    finding = Finding("few-groups-in-class", "dab has 2 groups and 3 folds.", "Add images.")
+    config = {"splits": {"notes": [finding, "a sentence without a full stop"]}}
+    run = make_run(images, config=config)
+    standings = [Standing("svc", run, None)]
+    assert split_notes(standings) == [finding, "a sentence without a full stop."]
+    page = read_page(write_report([run], images, tmp_path))
+    assert checks_of(tmp_path)["few-groups-in-class"] == "dab has 2 groups and 3 folds."
+    text = page.text.rsplit("Reproducibility", 1)[0]  # there is the whole configuration
+    assert text.count("dab has 2 groups and 3 folds.") == 1
+    assert text.count("a sentence without a full stop.") == 1
 
-    def said(name, n_right):
-        run = make_run(images, wrong=range(n_right, 30))
-        return read_page(write_report([run], images, tmp_path / name)).text
 
-    naming = "Always naming the largest class, bream, would name 33.3\N{NO-BREAK SPACE}% rightly"
-    assert f"{naming}: svc is no better than that." in said("poor", 10)
-    assert "Always naming" not in said("good", 28)
-
-
-def test_the_unsure_are_for_a_person_only_where_they_are_worse(
+def test_findings_are_sorted_by_severity_and_shown_with_title_and_fix(
     make_images, make_run, tmp_path, read_page
 ):
+    images = make_images(90, groups_of=None, rejected=(Rejected("a.png", "broken", "cod"),))
+    images.digest[4] = images.digest[9]
+    y = images.y.copy()
+    y[4] = (y[9] + 1) % 3
+    images = dataclasses.replace(images, y=y)
+    run = make_run(images, split="random", wrong=range(0, 60, 2), margin=np.full(90, 0.9))
+    page = read_page(write_report([run, make_run(images, "rf", split="random")], images, tmp_path))
+    findings = read_json(tmp_path)["findings"]
+    checks = {finding["check"] for finding in findings}
+    assert {"no-groups", "unreadable-files", "contradicting-duplicates", "best-of-many"} <= checks
+    severities = [finding["severity"] for finding in findings]
+    assert severities == sorted(severities, key=["error", "warning", "info"].index)
+    for finding in findings:
+        assert finding["message"] in page.text
+        assert finding["fix"].replace("`", "") in page.text
+
+
+def collect_checks(runs, images):
+    """Check -> message of the findings of some runs, without writing a page."""
+    standings = rank_runs(runs)
+    views = [RunView(label, label, run, images) for label, run, _ in standings]
+    evidence = compare_with_best(standings, images)
+    findings = collect_findings(views, standings, evidence, find_data_issues(views))
+    return {finding.check: finding.message for finding in findings}
+
+
+def test_a_classifier_that_knows_nothing_is_found(make_images, make_run):
+    images = make_images()
+    poor = collect_checks([make_run(images, wrong=range(10, 30))], images)
+    assert "bream" in poor["not-better-than-majority"]
+    assert "33.3\N{NO-BREAK SPACE}%" in poor["not-better-than-majority"]
+    good = collect_checks([make_run(images, wrong=range(28, 30))], images)
+    assert "not-better-than-majority" not in good
+
+
+def test_uncertain_images_are_found_only_where_they_are_less_accurate(make_images, make_run):
     images = make_images(80)
-    first, last = range(0, 12), range(68, 80)  # margins rise from the first to the last
-
-    def said(wrong, name):
-        run = make_run(images, wrong=wrong)
-        return read_page(write_report([run], images, tmp_path / name)).text
-
-    assert "worth the eyes of a person" in said(first, "unsure")
-    assert "worth the eyes of a person" not in said(last, "sure")
-    assert "worth the eyes of a person" not in said([2, 40], "chance")
+    # Margins rise from the first image to the last.
+    for wrong, is_found in ((range(0, 12), True), (range(68, 80), False), ([2, 40], False)):
+        checks = collect_checks([make_run(images, wrong=wrong)], images)
+        assert ("uncertain-images" in checks) == is_found
 
 
-def test_one_suspect_is_one_and_its_two_numbers_are_named(
+def test_low_recall_and_few_groups_name_the_classes(make_images, make_run):
+    images = make_images(60)
+    wrong = np.flatnonzero(images.y == 1)[:10]
+    checks = collect_checks([make_run(images, wrong=wrong)], images)
+    assert checks["low-recall"] == "cod (10 of 20 images) has low recall."
+    assert "few-groups" not in checks
+    few = make_images(12)
+    message = collect_checks([make_run(few)], few)["few-groups"]
+    assert message == "bream (2 groups), cod (2 groups) and dab (2 groups) have few groups."
+
+
+def test_one_label_issue_is_singular_and_shows_two_probabilities(
     make_images, make_run, tmp_path, read_page
 ):
     images = make_images(60)
     runs = [make_run(images, n, wrong=[7], margin=np.full(60, 0.9)) for n in ("svc", "rf")]
     text = read_page(write_report(runs, images, tmp_path)).text
     gap = "\N{NO-BREAK SPACE}"
-    assert "gives 1 image another class than the given one" in text
-    assert f"probability: given 3.3{gap}%, seems 93.3{gap}%; other runs that agree: 1 of 1" in text
-    assert "for the 1 comparison made" in text
+    assert "gives 1 image another class" in text
+    probabilities = f"probability: given 3.3{gap}%, predicted 93.3{gap}%"
+    assert f"{probabilities}; other runs that agree: 1 of 1" in text
     assert not re.search(r"\b1 (images|comparisons|files|pairs|sets|groups|folds)\b", text)
 
 
-def test_the_merge_file_is_said_to_lie_beside_the_page(make_images, make_run, tmp_path, read_page):
+def test_the_merge_command_says_that_its_path_is_to_be_given(
+    make_images, make_run, tmp_path, read_page
+):
     images = make_images(90, groups_of=1)
     wrong = np.flatnonzero(images.y == 0)[:10]
     run = make_run(images, wrong=wrong, margin=np.full(90, 0.9))
     text = read_page(write_report([run], images, tmp_path)).text
-    assert "--merge PATH, with the path of merges.csv, which lies beside this page" in text
+    assert "fishfeat extract --merge PATH" in text
     assert "--merge merges.csv" not in text
 
 
-def test_the_list_of_near_copies_is_linked_where_it_lies(
+def test_the_list_of_near_duplicates_is_linked_where_it_exists(
     make_images, make_run, tmp_path, read_page
 ):
     images = make_images()
@@ -373,23 +444,43 @@ def test_the_list_of_near_copies_is_linked_where_it_lies(
         DuplicatePair(keys[a], keys[b], "pixels", 9, 7, 0.5, 0.99) for a, b in ((0, 1), (1, 2))
     ]
     run, folder = make_run(images), tmp_path / "report"
-    page = read_page(write_report([run], images, folder, duplicates=pairs))
+    content = ReportContent(near_duplicates=pairs)
+    page = read_page(write_report([run], images, folder, content=content))
     assert "../near_duplicates.csv" not in page.attributes("href")
-    assert "2 pairs of images, in 1 set:" in page.text
-    assert "1 set joins images of several classes" in page.text
+    assert "2 pairs of near-duplicates in 1 set." in page.text
+    assert checks_of(folder)["near-duplicates-across-classes"].startswith("1 set")
     (tmp_path / "near_duplicates.csv").write_text("path\n")
-    page = read_page(write_report([run], images, folder, duplicates=pairs[:1]))
+    content = ReportContent(near_duplicates=pairs[:1])
+    page = read_page(write_report([run], images, folder, content=content))
     assert "../near_duplicates.csv" in page.attributes("href")
-    assert "1 pair of images, in 1 set:" in page.text
-    assert "No set joins images of several classes" in page.text
+    assert "1 pair of near-duplicates in 1 set." in page.text
+    assert "near-duplicates-across-classes" not in checks_of(folder)
 
 
-def test_many_classes_show_the_matrix_as_a_image(make_images, make_run, tmp_path, read_page):
-    images = make_images(70, class_names=[f"species {i:02}" for i in range(35)])
-    page = read_page(write_report([make_run(images, wrong=[1, 2])], images, tmp_path))
-    matrix = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert [attrs["src"][:22] for attrs in matrix] == ["data:image/png;base64,"]
-    assert "35 classes" in matrix[0]["alt"]
+def test_a_matrix_of_many_classes_is_a_small_closed_table(make_images, make_run, tmp_path):
+    names = [f"species {i:02}" for i in range(35)]
+    images = make_images(70, class_names=names)
+    path = write_report([make_run(images, wrong=[1, 2])], images, tmp_path)
+    html = path.read_text()
+    assert "<img" not in html
+    matrix = html[html.index('<details class="more matrix">') :]
+    matrix = matrix[matrix.index("<tbody>") : matrix.index("</tbody>")]
+    assert matrix.count("data-column") == 37
+    for row in matrix.split("</tr>")[:-1]:
+        n_empty = sum(map(int, re.findall(r'colspan="(\d+)"', row)))
+        assert n_empty + row.count("data-column") == 35
+
+
+def test_charts_are_text_without_clipping_and_follow_the_page(written, page):
+    html = written.read_text()
+    charts = re.findall(r'<svg class="chart .*?</svg>', html, flags=re.S)
+    assert len(charts) == 1 + 3  # the leaderboard, and the reliability of each run
+    for chart in charts:
+        assert "<text" in chart
+        assert "var(--accent)" in chart
+        assert not re.search(r"#[0-9a-f]{6}|clip-path|<style|<metadata", chart)
+        assert len(chart) < 20_000
+    assert "svc: 93.3 %" in html
 
 
 def test_sparse_records_are_enough(make_images, make_run, tmp_path):
@@ -424,9 +515,7 @@ def test_runs_whose_splits_differ_are_refused_and_nothing_is_written(
     assert not (tmp_path / "report").exists()
 
 
-def test_what_an_earlier_report_left_is_taken_away_and_nothing_else(
-    make_images, make_run, tmp_path
-):
+def test_files_of_an_earlier_report_are_removed_and_no_others(make_images, make_run, tmp_path):
     images = make_images(60)
     write_report([make_run(images, wrong=[7], margin=np.full(60, 0.9))], images, tmp_path)
     (tmp_path / "mine.csv").write_text("keep")
@@ -438,7 +527,19 @@ def test_what_an_earlier_report_left_is_taken_away_and_nothing_else(
     assert {"mine.csv", "confusion-rf-grouped.png"} <= names
 
 
-def test_who_is_behind_is_marked_once_and_the_tests_stand_beside(make_images, make_run, tmp_path):
+def test_files_of_earlier_versions_are_removed(make_images, make_run, tmp_path):
+    names = ["suspects.csv", "identical.csv", "folds.csv", ".."]
+    for name in names[:3]:
+        (tmp_path / name).write_text("old")
+    (tmp_path / "report.json").write_text(json.dumps({"protocol": 1, "files": names}))
+    images = make_images()
+    write_report([make_run(images)], images, tmp_path)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert not {"suspects.csv", "identical.csv"} & files
+    assert (tmp_path / "folds.csv").read_text() != "old"
+
+
+def test_runs_that_are_not_significantly_worse_are_marked(make_images, make_run, tmp_path):
     images = make_images(120)
     runs = [
         make_run(images, "best"),
@@ -446,25 +547,24 @@ def test_who_is_behind_is_marked_once_and_the_tests_stand_beside(make_images, ma
         make_run(images, "far", wrong=range(0, 90)),
     ]
     page = write_report(runs, images, tmp_path)
-    found = {
-        s["run"]: s["behind"]
-        for s in json.loads((tmp_path / "report.json").read_text())["leaderboard"]
-    }
-    assert found["best"] is None
-    assert (found["near"]["may_be_chance"], found["far"]["may_be_chance"]) == (True, False)
-    html = page.read_text(encoding="utf-8")
-    assert html.count("<small>≈ best</small>") == 1
-    assert "near cannot be told apart from best" in html
+    found = read_json(tmp_path)
+    behind = {standing["run"]: standing["behind"] for standing in found["leaderboard"]}
+    assert behind["best"] is None
+    assert (behind["near"]["significant"], behind["far"]["significant"]) == (False, True)
+    assert page.read_text(encoding="utf-8").count("<small>≈ best</small>") == 1
+    assert checks_of(tmp_path)["not-significant"] == (
+        "near is not significantly different from best on these images."
+    )
 
 
-def test_the_page_says_what_the_score_means(pond, page, make_images, make_run, tmp_path, read_page):
-    assert "what to expect of images of new groups, such as a fish never seen before" in page.text
+def test_the_page_says_what_the_score_estimates(written, make_images, make_run, tmp_path):
+    assert "Report this figure." in read_json(written.parent)["meaning"]
     images = make_images(groups_of=None)
-    other = read_page(write_report([make_run(images, split="random")], images, tmp_path))
-    assert "of animals never seen before expect less" in other.text
+    write_report([make_run(images, split="random")], images, tmp_path)
+    assert "Expect a lower accuracy on new animals." in read_json(tmp_path)["meaning"]
 
 
-def test_many_folds_are_summed_up_on_the_page(make_images, make_run, tmp_path, read_page):
+def test_many_folds_are_summarized_on_the_page(make_images, make_run, tmp_path, read_page):
     images = make_images(60)
     for n_folds, rows in ((20, "Each fold of each repeat"), (21, "the largest of 21 folds")):
         run = make_run(images, split="random", n_folds=n_folds)
@@ -474,43 +574,50 @@ def test_many_folds_are_summed_up_on_the_page(make_images, make_run, tmp_path, r
     assert len(found["runs"][0]["folds"]) == 21
 
 
-def test_a_learning_curve_says_whether_more_images_would_help():
-    def verdict(gain, low, high):
-        points = tuple(CurvePoint(s, 60 * s, 20 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
-        return worth_more(
-            Curve("lda", False, 0, "grouped", "d", "nano", points, gain, low, high, 1.0)
-        )
+@pytest.mark.parametrize(
+    ("gain", "low", "high", "verdict"),
+    [
+        (0.03, 0.01, 0.05, "would probably help"),
+        (0.001, -0.004, 0.006, "would hardly help"),
+        (0.02, -0.02, 0.06, "do not show"),
+    ],
+)
+def test_a_learning_curve_says_whether_more_images_would_help(gain, low, high, verdict):
+    points = tuple(CurvePoint(s, 60 * s, 20 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
+    curve = Curve("lda", False, 0, "grouped", "d", "nano", points, gain, low, high, 1.0)
+    text = describe_curve(curve)
+    assert verdict in text
+    assert text.startswith("From 10 to 20 images per class (mean), the accuracy of lda changes by")
 
-    assert "would probably help" in verdict(0.03, 0.01, 0.05)
-    assert "would hardly help" in verdict(0.001, -0.004, 0.006)
-    assert "cannot be told" in verdict(0.02, -0.02, 0.06)
-    assert verdict(0.03, 0.01, 0.05).startswith(
-        "From 10 to 20 images a class, on average, lda gained"
-    )
 
-
-def strangers(*auroc):
-    rows = (LeftOutClass(f"fish {i}", 9, one, "cod") for i, one in enumerate(auroc))
-    known = [one for one in auroc if one is not None]
-    mean = np.mean(known) if known else None
+def make_novelty(*auroc):
+    rows = (LeftOutClass(f"fish {i}", 9, value, "cod") for i, value in enumerate(auroc))
+    measured = [value for value in auroc if value is not None]
+    mean = np.mean(measured) if measured else None
     return Novelty("lda", False, 0, "grouped", "d", "nano", tuple(rows), mean, 1.0)
 
 
-def test_it_is_said_whether_a_species_never_seen_would_be_noticed():
-    said = noticed(strangers(0.95, 0.99, 0.9))
-    assert said.startswith("A species that it never saw is mostly noticed by lda: ")
-    assert "in 95 of 100 pairs (chance: 50; mean over 3 species), least for fish 2 (90)" in said
-    assert " is not reliably noticed " in noticed(strangers(0.95, 0.5, 0.8))
-    assert " is hardly noticed " in noticed(strangers(0.5, 0.5, 0.6))
-    assert "mean over 2 species" in noticed(strangers(0.9, None, 0.9))
-    assert "cannot be told" in noticed(strangers(None, None, None))
+@pytest.mark.parametrize(
+    ("auroc", "facts"),
+    [
+        ((0.95, 0.99, 0.9), ("mostly detects", "95 of 100", "mean over 3", "90 for fish 2")),
+        ((0.95, 0.5, 0.8), ("does not reliably detect",)),
+        ((0.5, 0.5, 0.6), ("rarely detects",)),
+        ((0.9, None, 0.9), ("mean over 2 species",)),
+        ((None, None, None), ("do not show",)),
+    ],
+)
+def test_novelty_detection_is_described(auroc, facts):
+    text = describe_novelty(make_novelty(*auroc))
+    assert all(fact in text for fact in facts)
 
 
-def test_species_left_out_stand_in_a_table_of_their_own(make_images, make_run, tmp_path, read_page):
+def test_species_left_out_have_a_table(make_images, make_run, tmp_path, read_page):
     images = make_images()
-    found = strangers(0.9, None, 0.875)
-    text = read_page(write_report([make_run(images)], images, tmp_path, novelty=[found])).text
-    section = text[text.index("Would it notice a species that it never saw?") :]
-    assert noticed(found) in section
-    assert "fish 2987.5" in section.replace("\n", "")
-    assert "fish 19–cod" in section.replace("\n", "")
+    novelty = make_novelty(0.9, None, 0.875)
+    content = ReportContent(novelty=[novelty])
+    text = read_page(write_report([make_run(images)], images, tmp_path, content=content)).text
+    section = text[text.index("Would it detect an unknown species?") :].replace("\n", "")
+    assert describe_novelty(novelty) in section
+    assert "fish 2987.5" in section
+    assert "fish 19–cod" in section

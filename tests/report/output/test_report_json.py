@@ -4,6 +4,7 @@ import copy
 import json
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,8 +12,10 @@ from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
 from fishfeat.classify.validation.novelty import LeftOutClass, Novelty
 from fishfeat.records import Rejected
+from fishfeat.report.content.contents import ReportContent
 from fishfeat.report.output.page import write_report
-from fishfeat.report.output.report_json import SCHEMA
+from fishfeat.report.output.report_records import PROTOCOL, ReportRecord
+from fishfeat.report.output.schema import SCHEMA, format_schema
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def full(make_images, make_run, hold_out, tmp_path_factory):
     points = tuple(CurvePoint(s, 30 * s, 10 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
     curve = Curve("svc", False, 0, "grouped", "d", "nano", points, 0.0, -0.1, 0.1, 1.5)
     classes = tuple(LeftOutClass(n, 20, a, "cod") for n, a in (("bream", 0.9), ("dab", None)))
-    strangers = Novelty("svc", False, 0, "grouped", "d", "nano", (*classes, *classes), 0.9, 2.5)
+    novelty = Novelty("svc", False, 0, "grouped", "d", "nano", (*classes, *classes), 0.9, 2.5)
     xy = np.random.default_rng(0).normal(size=(66, 2))
     laid_out = FeatureMap(images.keys, xy, "pca", 0.4, "nano")
     folder = tmp_path_factory.mktemp("full")
@@ -49,9 +52,7 @@ def full(make_images, make_run, hold_out, tmp_path_factory):
         runs,
         images,
         folder,
-        feature_map=laid_out,
-        curves=[curve],
-        novelty=[strangers],
+        content=ReportContent(feature_map=laid_out, curves=[curve], novelty=[novelty]),
         group_matrix=True,
     )
     return folder
@@ -60,12 +61,19 @@ def full(make_images, make_run, hold_out, tmp_path_factory):
 def test_a_full_report_follows_the_schema(validator, full):
     found = json.loads((full / "report.json").read_text())
     validator.validate(found)
-    for name in ("label_issues", "identical", "learning_curves", "unknown", "map", "rejected"):
+    for name in (
+        "label_issues",
+        "exact_duplicates",
+        "learning_curves",
+        "novelty",
+        "map",
+        "rejected",
+    ):
         assert found[name], name
     assert found["merges"]["steps"]
     assert found["comparisons"]
-    (held,) = (one for one in found["runs"] if one["holdout_folds"])
-    assert held["holdout"] == held["holdout_folds"]
+    (run,) = (run for run in found["runs"] if run["holdout_folds"])
+    assert run["holdout"] == run["holdout_folds"]
     assert found["leaderboard"][1]["behind"]["p_holm"] <= 1
     assert {path.name for path in full.iterdir()} == {"index.html", "report.json", *found["files"]}
 
@@ -77,7 +85,7 @@ def test_a_bare_report_follows_the_schema(validator, make_images, make_run, tmp_
     found = json.loads((tmp_path / "report.json").read_text())
     validator.validate(found)
     assert found["map"] is None
-    assert found["learning_curves"] == found["unknown"] == []
+    assert found["learning_curves"] == found["novelty"] == []
 
 
 def test_the_schema_refuses_what_is_missing_mistyped_or_unknown(validator, full):
@@ -88,14 +96,19 @@ def test_the_schema_refuses_what_is_missing_mistyped_or_unknown(validator, full)
         lambda d: d["leaderboard"][0].update(accuracy="93"),
         lambda d: d["runs"][0]["confusion"][0].append(0.5),
         lambda d: d["runs"][0]["per_class"][0].pop("recall"),
-        lambda d: d["label_issues"]["found"][0].update(p_given=1.5),
+        lambda d: d["label_issues"]["issues"][0].update(p_given=1.5),
     ):
         spoilt = copy.deepcopy(found)
         spoil(spoilt)
         assert not validator.is_valid(spoilt)
 
 
-def test_how_it_was_scored_is_a_sentence_and_the_protocol_a_number(full):
-    found = json.loads((full / "report.json").read_text())
-    assert found["how_scored"].startswith("Each of 60 images was scored only by")
-    assert found["protocol"] == 1
+def test_the_schema_in_the_package_is_the_one_of_the_records():
+    assert SCHEMA.read_text() == format_schema(), "python -m fishfeat.report.output.schema"
+
+
+def test_the_records_read_what_was_written(full):
+    record = msgspec.json.decode((full / "report.json").read_bytes(), type=ReportRecord)
+    assert record.protocol == PROTOCOL == 2
+    assert record.how_scored.startswith("Each of 60 images is scored only by classifiers trained")
+    assert record.files

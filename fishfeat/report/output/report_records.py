@@ -1,0 +1,409 @@
+"""The records of report.json. `report.schema.json` is generated from them.
+
+python -m fishfeat.report.output.schema
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+PROTOCOL: Literal[2] = 2
+
+Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+PValue = Annotated[float, Meta(ge=0, le=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Interval = tuple[float, float]
+Metrics = dict[str, float | None]
+Intervals = dict[str, tuple[float | None, float | None]]
+Split = Literal["grouped", "random"]
+
+
+class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A record of report.json; it has exactly these fields."""
+
+
+class ClassRecord(Record):
+    """A class of the data set."""
+
+    name: str
+    n_images: Count
+    n_groups: Count | None
+
+
+class RejectedRecord(Record):
+    """A file that cannot be used."""
+
+    path: str
+    label: str
+    reason: str
+
+
+class FindingRecord(Record):
+    """A check that is not passed; `fishfeat checks` explains each check."""
+
+    check: str
+    severity: Literal["error", "warning", "info"]
+    message: str
+    fix: str
+
+
+class SplitsRecord(Record):
+    """The splits of the ranked runs."""
+
+    strategy: Split
+    digest: str
+    seed: int | None
+    n_folds: Count
+    n_repeats: Count
+    n_groups: Count | None
+    n_test: Count
+    holdout_origin: str
+    grouping: str
+    notes: list[str]
+
+
+class ClassFoldsRecord(Record):
+    """The images of one class in each fold of each repeat."""
+
+    name: str
+    n_images: Count
+    n_groups: Count | None
+    is_rare: bool
+    images: list[list[Count]]
+    groups: list[list[Count]] | None
+
+
+class SplitFoldsRecord(Record):
+    """The folds of one kind of split."""
+
+    split: Split
+    n_folds: Count
+    n_repeats: Count
+    classes: list[ClassFoldsRecord]
+
+
+class DifferenceRecord(Record):
+    """A difference of two accuracies with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    significant: bool
+
+
+class EvidenceRecord(Record):
+    """How much better one run is than another, with the tests of the difference.
+
+    `p_groups` is by resampling, `p_holm` the same with Holm's correction; `significant` goes by it.
+    `p_folds` is the corrected t test over folds, `p_images` McNemar's test.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_groups: PValue
+    p_holm: PValue
+    p_folds: PValue | None
+    p_images: PValue
+    only_first: Count
+    only_other: Count
+    significant: bool
+
+
+class StandingRecord(Record):
+    """One row of the leaderboard; `behind` is the evidence that the best run is better."""
+
+    run: str
+    accuracy: Share
+    interval: Interval | None
+    random: Share | None
+    optimism: DifferenceRecord | None
+    behind: EvidenceRecord | None
+
+
+class ComparisonRecord(EvidenceRecord):
+    """Evidence that run `better` is better than run `worse`."""
+
+    better: str
+    worse: str
+
+
+class FoldRecord(Record):
+    """One fold of one repeat, both counted from 0."""
+
+    repeat: Count
+    fold: Count
+    n_train: Count | None
+    n_test: Count | None
+    n_classes_train: Count | None
+    seconds_fit: Seconds | None
+    seconds_predict: Seconds | None
+    metrics: Metrics
+    params: dict[str, Any] | None
+
+
+class HoldoutRecord(Record):
+    """Scores on the held-out images."""
+
+    n_images: Count
+    n_groups: Count | None
+    metrics: Metrics
+    intervals: Intervals
+
+
+class ReliabilityBinRecord(Record):
+    """Images with a similar probability of their predicted class."""
+
+    low: Share
+    high: Share
+    n_images: Count
+    confidence: Share
+    accuracy: Share
+
+
+class ReliabilityRecord(Record):
+    """Expected calibration error, and the bins with images."""
+
+    expected_error: Share
+    bins: list[ReliabilityBinRecord]
+
+
+class ClassScoreRecord(Record):
+    """How well one class is recognized."""
+
+    label: str
+    n_images: Count
+    recall: Share
+    precision: Share
+    f1: Share
+
+
+class GalleryImageRecord(Record):
+    """An image of a gallery."""
+
+    path: str
+    true_label: str
+    predicted_label: str
+    margin: Share
+
+
+class GalleryRecord(Record):
+    """A gallery: number of images, and those that are shown."""
+
+    n_images: Count
+    shown: list[GalleryImageRecord]
+
+
+class GalleriesRecord(Record):
+    """The galleries of a run; the last two are null where no other run has the same folds."""
+
+    confident_incorrect: GalleryRecord
+    uncertain: GalleryRecord
+    confident_correct: GalleryRecord
+    only_correct: GalleryRecord | None = None
+    only_incorrect: GalleryRecord | None = None
+
+
+class RunRecord(Record):
+    """A run."""
+
+    label: str
+    name: str
+    kind: Literal["classical", "finetune"]
+    split: Split
+    n_images: Count
+    class_names: list[str]
+    metrics: Metrics
+    intervals: Intervals
+    std: Metrics
+    holdout: HoldoutRecord | None
+    holdout_folds: HoldoutRecord | None
+    folds: list[FoldRecord]
+    confusion: list[list[Count]]
+    reliability: ReliabilityRecord | None
+    per_class: list[ClassScoreRecord]
+    galleries: GalleriesRecord
+    seconds: dict[str, Seconds]
+    splits_digest: str
+    config: dict[str, Any]
+    versions: dict[str, str]
+
+
+class LabelIssueRecord(Record):
+    """An image whose given label is improbable."""
+
+    path: str
+    given_label: str
+    predicted_label: str
+    p_given: Share
+    p_predicted: Share
+    agreeing_runs: Count
+    group: str
+
+
+class LabelIssuesRecord(Record):
+    """The label issues by one run, the least probable label first."""
+
+    run: str
+    n_other_runs: Count
+    issues: list[LabelIssueRecord]
+
+
+class ExactDuplicatesRecord(Record):
+    """Files with the same bytes."""
+
+    paths: list[str]
+    labels: list[str]
+    n_groups: Count
+
+
+class LargeGroupRecord(Record):
+    """A large group."""
+
+    name: str
+    label: str
+    n_images: Count
+    share_of_class: Share
+    accuracy: Share
+
+
+class MergeStepRecord(Record):
+    """A suggested merge of classes; scores after it and all earlier steps."""
+
+    members: list[str]
+    name: str
+    n_confused: Count
+    share: Share
+    n_classes: Count
+    accuracy: Share
+    balanced_accuracy: Share
+    majority_share: Share
+
+
+class MergesRecord(Record):
+    """Suggested merges, and the table of merges.csv."""
+
+    accuracy_before: Share
+    majority_share: Share
+    steps: list[MergeStepRecord]
+    table: dict[str, str]
+
+
+class CurvePointRecord(Record):
+    """A point of a learning curve; image counts are means over folds."""
+
+    share: Share
+    n_train: float
+    per_class: float
+    accuracy: Share
+    low: float
+    high: float
+    balanced_accuracy: Share
+
+
+class CurveRecord(Record):
+    """A learning curve; `gain` is the gain in accuracy by the last doubling."""
+
+    clf: str
+    balanced: bool
+    seed: int
+    split: Split
+    splits_digest: str
+    features: str
+    points: list[CurvePointRecord]
+    gain: float
+    gain_low: float
+    gain_high: float
+    seconds: Seconds
+
+
+class LeftOutClassRecord(Record):
+    """How well a class that was left out of training is detected as unknown."""
+
+    name: str
+    n: Count
+    auroc: Share | None
+    taken_for: str
+
+
+class NoveltyRecord(Record):
+    """Novelty detection; `auroc` is the mean over the classes."""
+
+    clf: str
+    balanced: bool
+    seed: int
+    split: Split
+    splits_digest: str
+    features: str
+    classes: list[LeftOutClassRecord]
+    auroc: Share | None
+    seconds: Seconds
+
+
+class MapRecord(Record):
+    """How the map was made; `explained` is the share of variance of its axes."""
+
+    method: str
+    explained: Share | None
+    features: str
+    n_images: Count
+
+
+class FeatureCostRecord(Record):
+    """The compute cost of one set of features."""
+
+    features: str
+    fingerprint: str
+    dim: Count | None
+    n_parameters: Count | None
+    embed_seconds: Seconds | None
+    n_embedded: Count | None
+    device: str
+    input_size: list[Count]
+
+
+class CostRecord(Record):
+    """The compute cost of everything, in seconds."""
+
+    features: list[FeatureCostRecord]
+    embed_seconds: Seconds
+    fit_seconds: Seconds
+    predict_seconds: Seconds
+
+
+class ReportRecord(Record):
+    """Everything that the page of `fishfeat report` shows, for programs."""
+
+    protocol: Literal[2]
+    fishfeat: str
+    dataset: str
+    headline: str
+    how_scored: str
+    meaning: str
+    findings: list[FindingRecord]
+    n_images: Count
+    n_unlabelled: Count
+    n_classes: Count
+    n_groups: Count | None
+    classes: list[ClassRecord]
+    notes: list[str]
+    rejected: list[RejectedRecord]
+    splits: SplitsRecord
+    folds: list[SplitFoldsRecord]
+    ranked_by: str
+    leaderboard: list[StandingRecord]
+    comparisons: list[ComparisonRecord]
+    runs: list[RunRecord]
+    label_issues: LabelIssuesRecord | None
+    exact_duplicates: list[ExactDuplicatesRecord]
+    large_groups: list[LargeGroupRecord]
+    merges: MergesRecord
+    learning_curves: list[CurveRecord]
+    novelty: list[NoveltyRecord]
+    map: MapRecord | None
+    cost: CostRecord
+    files: list[str]
