@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from fishfeat.files import version
 from fishfeat.options import ExtractOptions, FitOptions, ReportOptions, ScanOptions
 
 from . import options as opt
@@ -26,6 +25,8 @@ app = typer.Typer(
 
 def _print_version(value: bool) -> None:
     if value:
+        from fishfeat.files import version
+
         typer.echo(f"fishfeat {version()}")
         raise typer.Exit
 

@@ -27,7 +27,7 @@ FLOORS = {
 }
 STRANGERS = {("features", "classify"), ("classify", "features")}
 HEAVY = ["torch", "torchvision", "timm", "sklearn", "xgboost", "matplotlib", "h5py", "jinja2"]
-HEAVY += ["cv2", "scipy.stats"]
+HEAVY += ["cv2", "scipy", "numpy"]
 
 
 def modules() -> dict[str, Path]:

@@ -20,7 +20,7 @@ from fishfeat.files import safe_name
 from fishfeat_cli import main as cli
 
 TINY = ["--backbone", "random:test_resnet", "--img-size", "32"]
-PAIRS = r"fish_(\d+)_"
+PAIRS = r"pattern:fish_(\d+)_"
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def run(tmp_path, monkeypatch):
 
     def call(*args: object, code: int = 0):
         result = runner.invoke(cli.app, [str(a) for a in args], catch_exceptions=True)
-        error = result.exception
-        if isinstance(error, FishfeatError):
-            assert code == 1, error
-            return str(error)
-        assert result.exit_code == code, result.output
+        unexpected = not isinstance(result.exception, SystemExit | None)
+        assert result.exit_code == code, (result.output, result.exception)
+        assert not unexpected, result.exception
+        if code == 1 and result.stderr.rstrip().count("Error: "):
+            return result.stderr.rpartition("Error: ")[2].strip()
         return json.loads(result.stdout) if "--json" in args else result.stdout
 
     return call
@@ -47,7 +47,7 @@ def fish(tmp_path, draw_folder) -> Path:
 
 
 def test_the_three_commands_lead_from_a_folder_to_a_page(run, fish, tmp_path):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     table = run("fit", "--clf", "centroid", "--cv", 3)
     assert "grouped accuracy" in table
     assert "random accuracy" in table
@@ -57,7 +57,7 @@ def test_the_three_commands_lead_from_a_folder_to_a_page(run, fish, tmp_path):
 
 
 def test_groups_that_cannot_be_split_are_not_remembered(run, fish):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     before = run("--json", "fit", "--clf", "centroid", "--cv", 3)
     told = run("fit", "--clf", "centroid", "--group-by", "folder:1", code=1)
     assert "no class has two groups" in told
@@ -68,7 +68,7 @@ def test_groups_that_cannot_be_split_are_not_remembered(run, fish):
 
 
 def test_a_page_does_not_mix_runs_of_other_groups(run, fish, said):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     run("fit", "--clf", "centroid", "--clf", "knn", "--cv", 3)
     run("fit", "--clf", "centroid", "--cv", 3, "--group-by", "none")
     assert "as they are of other groups: 1 of 2 runs" in said("report")
@@ -102,7 +102,7 @@ def test_quiet_silences_no_warning(run, fish, said):
 
 
 def test_fit_prints_one_json_document(run, fish):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     document = run("--json", "fit", "--clf", "svc", "--clf", "dummy", "--cv", 3)
     assert document["dataset"] == "fish"
     assert [(r["clf"], r["split"]) for r in document["runs"]] == [
@@ -136,7 +136,7 @@ def test_every_command_prints_json_when_asked(run, fish, command, keys):
 
 
 def test_a_second_extract_needs_no_words_and_embeds_nothing(run, fish):
-    first = run("--json", "extract", fish, *TINY, "--group-pattern", PAIRS)
+    first = run("--json", "extract", fish, *TINY, "--group-by", PAIRS)
     second = run("--json", "extract")
     assert (first["n_embedded"], second["n_embedded"]) == (24, 0)
     assert second["n_groups"] == first["n_groups"] == 12
@@ -144,7 +144,7 @@ def test_a_second_extract_needs_no_words_and_embeds_nothing(run, fish):
 
 
 def test_an_empty_option_forgets_the_last_one(run, fish):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS, "--drop", "bream")
+    run("extract", fish, *TINY, "--group-by", PAIRS, "--drop", "bream")
     assert run("--json", "inspect")["classes"][0]["n_groups"] == 6
     document = run("--json", "inspect", "--group-pattern", "", "--drop", "")
     assert document["n_groups"] is None
@@ -161,7 +161,7 @@ def test_labels_change_without_embedding_anything_again(run, fish, tmp_path):
 def test_fit_takes_a_group_pattern_of_its_own_and_keeps_it(run, fish):
     run("extract", fish, *TINY)
     assert {r["split"] for r in run("--json", "fit", "--clf", "dummy")["runs"]} == {"random"}
-    document = run("--json", "fit", "--clf", "dummy", "--cv", 3, "--group-pattern", PAIRS)
+    document = run("--json", "fit", "--clf", "dummy", "--cv", 3, "--group-by", PAIRS)
     assert {r["split"] for r in document["runs"]} == {"grouped", "random"}
     assert run("--json", "extract")["n_groups"] == 12
 
@@ -505,7 +505,7 @@ def test_a_balanced_model_stands_beside_the_plain_one(run, fish):
 
 
 def test_fit_searches_votes_and_shuffles_when_asked(run, fish):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     more = ["--search", "2", "--vote", "--permute", 2]
     document = run("--json", "fit", "--clf", "knn", "--clf", "lda", "--cv", 3, *more)
     names = ["knn-search", "knn-search", "lda-search", "lda-search", "vote", "vote"]
@@ -524,7 +524,7 @@ def test_fit_searches_votes_and_shuffles_when_asked(run, fish):
 
 
 def test_held_out_scores_stand_in_a_table_and_a_sentence_of_their_own(run, fish):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     table = run("fit", "--clf", "centroid", "--clf", "dummy", "--cv", 3, "--test", "0.25")
     assert "Held out: 6 images in 3 groups, scored once" in table
     said = r"On 6 held-out images \(3 groups\), which had no part in choosing, centroid names \d"
@@ -557,7 +557,7 @@ def test_wrong_budgets_and_lonely_votes_are_refused_before_anything_is_fitted(ru
 
 
 def test_report_writes_the_map_that_fit_laid_out_and_matrices_on_request(run, fish, tmp_path):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     run("fit", "--clf", "centroid", "--cv", 3)
     folder = tmp_path / "cache" / "fish"
     laid_out = (folder / "maps" / "pca.npz").read_bytes()
@@ -598,7 +598,7 @@ def test_a_page_without_features_has_no_map_and_is_written_all_the_same(run, fis
 
 
 def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish, tmp_path):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     run("fit", "--clf", "centroid", "--cv", 3, "--learning-curve")
     run("report")
     folder = tmp_path / "cache" / "fish" / "report"
@@ -611,7 +611,7 @@ def test_a_learning_curve_is_drawn_on_request_and_belongs_to_its_folds(run, fish
 
 
 def test_a_learning_curve_stands_in_the_json_of_fit_as_in_that_of_the_report(run, fish, tmp_path):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--learning-curve")
     (curve,) = document["curves"]
     assert curve["points"][-1].keys() >= {"share", "n_train", "per_class", "accuracy"}
@@ -626,7 +626,7 @@ def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
 ):
     fish = draw_folder(tmp_path / "data" / "fish", n=12)
     shutil.copytree(fish / "bass", fish / "cod")
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     told = said("fit", "--clf", "centroid", "--cv", 3, "--novelty")
     assert "noticed by centroid: of one image" in told
     document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--novelty")
@@ -644,7 +644,7 @@ def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
 
 
 def test_each_group_is_left_out_in_turn_beside_ten_random_folds(run, fish, said, monkeypatch):
-    run("extract", fish, *TINY, "--group-pattern", PAIRS)
+    run("extract", fish, *TINY, "--group-by", PAIRS)
     assert "± groups" in run("fit", "--clf", "centroid", "--cv", "logo")
     told = said("fit", "--clf", "centroid", "--cv", "logo")
     assert "Each of 12 groups is left out in turn: 12 fits of each classifier." in told

@@ -1,0 +1,107 @@
+"""Every option of the command line is the field of a record, with its default and choices."""
+
+import dataclasses
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fishfeat.options import ExtractOptions, FitOptions, ReportOptions, ScanOptions
+from fishfeat_cli import main
+
+RECORDS = {
+    "inspect": ScanOptions,
+    "extract": ExtractOptions,
+    "fit": FitOptions,
+    "report": ReportOptions,
+}
+# Parameters that are not options of the library: what to work on, and what to do with the result.
+OWN = {"ctx", "data", "open_page", "help"}
+FIELDS = [
+    (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
+]
+
+
+def parameters(command: str) -> dict:
+    group = typer.main.get_command(main.app)
+    return {parameter.name: parameter for parameter in group.commands[command].params}
+
+
+@pytest.mark.parametrize("command", RECORDS)
+def test_a_command_has_the_options_of_its_record_and_no_others(command):
+    names = {field.name for field in dataclasses.fields(RECORDS[command])}
+    assert set(parameters(command)) - OWN == names
+
+
+@pytest.mark.parametrize(("command", "field"), FIELDS, ids=lambda x: getattr(x, "name", x))
+def test_an_option_has_the_default_of_its_field(command, field):
+    # An option that is repeated has no default on the command line where the record is empty.
+    expected = None if field.default == () else field.default
+    assert parameters(command)[field.name].default == expected
+
+
+def choices(hint: object) -> list[object]:
+    """The values of a `Literal`, also inside a union; empty where any value may be given."""
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is Literal:
+            return list(get_args(part))
+    return []
+
+
+@pytest.mark.parametrize(("command", "field"), FIELDS, ids=lambda x: getattr(x, "name", x))
+def test_an_option_offers_the_choices_of_its_field(command, field):
+    in_record = get_type_hints(RECORDS[command])[field.name]
+    on_command_line = get_type_hints(getattr(main, command))[field.name]
+    assert choices(on_command_line) == choices(in_record)
+
+
+@pytest.mark.parametrize("flag", ["--resize", "--pool", "--precision", "--runtime"])
+def test_a_wrong_choice_is_a_usage_error(flag):
+    result = CliRunner().invoke(main.app, ["extract", "data", flag, "wrong"])
+    assert result.exit_code == 2
+    assert "wrong" in result.stderr
+
+
+@pytest.mark.parametrize(("command", "field"), FIELDS, ids=lambda x: getattr(x, "name", x))
+def test_every_field_is_documented_where_it_is_declared(command, field):
+    owner = next(
+        record
+        for record in RECORDS[command].__mro__
+        if field.name in vars(record).get("__annotations__", {})
+    )
+    attributes = owner.__doc__.split("Attributes")[1]
+    names = [
+        name.strip()
+        for line in attributes.splitlines()
+        if line.startswith("    ") and not line.startswith("     ")
+        for name in line.split(",")
+    ]
+    assert field.name in names
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (["--views", "flip"], "--tta"),
+        (["--views=flip"], "--tta"),
+        (["--compute", "eager"], "--runtime"),
+        (["--group-pattern", "x"], "--group-by"),
+        (["--group-pattern=x"], "--group-by"),
+    ],
+)
+def test_an_option_of_version_0_1_0_still_works_and_says_its_new_name(old, new, capsys):
+    from fishfeat_cli.commands import Session, _replace_renamed
+
+    args = _replace_renamed([*old, "data"], Session())
+    assert args[0].partition("=")[0] == new
+    assert args[-1] == "data"
+    assert new in capsys.readouterr().err
+    if "pattern" in old[0]:
+        assert args[1] == "pattern:x"
+
+
+def test_an_empty_group_pattern_still_forgets_the_groups():
+    from fishfeat_cli.commands import Session, _replace_renamed
+
+    assert _replace_renamed(["--group-pattern", ""], Session()) == ["--group-by", ""]
