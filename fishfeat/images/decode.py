@@ -1,6 +1,6 @@
 """Decode image files to upright RGB; a file that cannot be decoded gives a reason.
 
-A reason is a short text for people. It stands in `images.csv` beside the rejected file.
+A reason is a short text for people. It is written to `images.csv` beside the rejected file.
 """
 
 from __future__ import annotations

@@ -185,29 +185,15 @@ def _describe_special_file(mode: int) -> str:
 
 
 def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
-    usable: list[tuple[Entry, FileFacts]] = []
-    rejected: list[Rejected] = []
-    for entry, file in zip(listing.entries, facts, strict=True):
-        if file.reason:
-            rejected.append(
-                Rejected(
-                    key=entry.key,
-                    reason=file.reason,
-                    label=entry.label,
-                    n_bytes=file.n_bytes,
-                    mtime_ns=file.mtime_ns,
-                    digest=file.digest,
-                )
-            )
-        else:
-            usable.append((entry, file))
-    if not usable:
+    pairs = list(zip(listing.entries, facts, strict=True))
+    rejected = tuple(_reject(entry, file) for entry, file in pairs if file.reason)
+    entries = [entry for entry, file in pairs if not file.reason]
+    files = [file for file in facts if not file.reason]
+    if not files:
         reasons = [f"{file.key}: {file.reason}" for file in rejected]
         raise DataError(
             f"None of {len(facts)} files below {listing.root} can be used: {shortened(reasons)}."
         )
-    entries = [entry for entry, _ in usable]
-    files = [file for _, file in usable]
     class_names = sorted({entry.label for entry in entries} - {""})
     class_index = {name: i for i, name in enumerate(class_names)} | {"": UNLABELLED}
     part = None
@@ -225,7 +211,18 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
         width=np.array([file.width for file in files], np.int64),
         height=np.array([file.height for file in files], np.int64),
         part=part,
-        rejected=tuple(rejected),
+        rejected=rejected,
         notes=tuple(listing.notes),
     )
     return group_by_column(images, [entry.group for entry in entries])
+
+
+def _reject(entry: Entry, file: FileFacts) -> Rejected:
+    return Rejected(
+        key=entry.key,
+        reason=file.reason,
+        label=entry.label,
+        n_bytes=file.n_bytes,
+        mtime_ns=file.mtime_ns,
+        digest=file.digest,
+    )

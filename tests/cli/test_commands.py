@@ -532,9 +532,9 @@ def test_held_out_scores_stand_in_a_table_and_a_sentence_of_their_own(run, fish)
     assert "eld out" not in run("fit", "--clf", "dummy", "--cv", 3)
 
 
-def test_the_signs_of_groups_are_named_in_json(run, fish):
+def test_the_grouping_hints_are_named_in_json(run, fish):
     (hint,) = run("--json", "extract", fish, *TINY)["hints"]
-    assert hint.keys() == {"rule", "n_groups", "n_looked_at", "leak"}
+    assert hint.keys() == {"rule", "n_groups", "n_images", "related_share"}
     assert hint["rule"] == r"pattern:fish_(\d+)_"
     assert run("--json", "fit", "--clf", "dummy", "--cv", 3)["hints"][0] == hint
 

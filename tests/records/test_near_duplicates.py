@@ -1,13 +1,15 @@
-"""The evidence of copies survives the file that keeps it."""
+"""Near-duplicates and their evidence are the same after writing and reading."""
 
 from __future__ import annotations
 
+import csv
 import math
+from pathlib import Path
 
 import pytest
 
 from fishfeat.errors import CacheError
-from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates
+from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates, read_pairs
 from fishfeat.workspace import Workspace
 
 PAIRS = (
@@ -32,15 +34,27 @@ def test_what_was_written_is_read(folder):
     assert noted == {"n_images": 9, "n_compared": 30, "n_pairs": 2, "key": "k"}
 
 
-def test_a_cosine_that_is_not_known_stays_so(folder):
+def test_a_missing_cosine_is_read_as_missing(folder):
     folder.save_near_duplicates(NearDuplicates(2, 1, (PAIRS[1]._replace(cosine=math.nan),)))
     assert math.isnan(folder.load_near_duplicates().pairs[0].cosine)
 
 
-def test_copies_whose_file_was_deleted_were_never_looked_for(folder):
+def test_without_the_file_there_are_no_near_duplicates(folder):
     folder.save_near_duplicates(NearDuplicates(9, 30, PAIRS))
     folder.near_duplicates_csv.unlink()
     assert folder.load_near_duplicates() is None
+
+
+def test_the_file_of_version_0_1_0_is_read():
+    file = Path(__file__).parents[1] / "data" / "cache-0.1.0" / "cache" / "fish" / "copies.csv"
+    with open(file, newline="") as text:
+        rows = list(csv.DictReader(text))
+    pairs = read_pairs(file)
+    assert len(pairs) == len(rows) > 0
+    assert [(pair.key, pair.other, pair.how) for pair in pairs] == [
+        (row["path"], row["other"], row["how"]) for row in rows
+    ]
+    assert {len(pair.transform) for pair in pairs} == {6}
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,7 @@ def find_near_duplicates(
     from scipy.cluster.hierarchy import DisjointSet
 
     sets = DisjointSet(range(len(images)))
-    row_of = {key: row for row, key in enumerate(images.keys.tolist())}
-    pairs = _find_exact_duplicates(images)
-    for pair in pairs:
-        sets.merge(row_of[pair.key], row_of[pair.other])
-
+    pairs = _find_exact_duplicates(images, sets)
     _, rows = np.unique(images.digest, return_index=True)
     rows.sort()
     cache = GreyImageCache(images)
@@ -102,20 +98,10 @@ def find_near_duplicates(
     candidates = _find_candidates(rows, spaces, n_neighbours)
     n_compared = 0
     for _ in range(_MAX_ROUNDS):
-        n_before = len(pairs)
-        for start in range(0, len(candidates.pairs), _CHUNK):
-            # Pairs that are connected by now need no comparison.
-            chunk = candidates.select(slice(start, start + _CHUNK))
-            is_open = [not sets.connected(i, j) for i, j in chunk.pairs.tolist()]
-            chunk = chunk.select(np.array(is_open, bool))
-            for pair in _verify(cache, chunk.pairs, chunk.cosine):
-                sets.merge(row_of[pair.key], row_of[pair.other])
-                pairs.append(pair)
-            n_compared += len(chunk.pairs)
-            if on_progress is not None:
-                n_done = min(start + _CHUNK, len(candidates.pairs))
-                on_progress(n_done, len(candidates.pairs))
-        if len(pairs) == n_before:
+        new_pairs, n_new = _verify_candidates(cache, candidates, sets, on_progress)
+        pairs += new_pairs
+        n_compared += n_new
+        if not new_pairs:
             break
         candidates = _find_more_candidates(rows, spaces, sets, n_neighbours, candidates.seen)
     if cache.n_unreadable:
@@ -160,35 +146,65 @@ def near_duplicate_groups(images: ImageSet, duplicates: NearDuplicates) -> list[
     return names
 
 
-def _find_exact_duplicates(images: ImageSet) -> list[DuplicatePair]:
-    """Pair each file with the first file that has the same bytes."""
+def _find_exact_duplicates(images: ImageSet, sets: DisjointSet) -> list[DuplicatePair]:
+    """Pair each file with the first file that has the same bytes, and connect both in `sets`."""
     pairs = []
-    first_key: dict[str, str] = {}
-    for key, digest in zip(images.keys.tolist(), images.digest.tolist(), strict=True):
-        original = first_key.setdefault(digest, key)
-        if original != key:
-            pairs.append(DuplicatePair(original, key, how="bytes"))
+    first_row: dict[str, int] = {}
+    for row, digest in enumerate(images.digest.tolist()):
+        original = first_row.setdefault(digest, row)
+        if original != row:
+            sets.merge(original, row)
+            keys = images.keys
+            pairs.append(DuplicatePair(str(keys[original]), str(keys[row]), how="bytes"))
     return pairs
+
+
+def _verify_candidates(
+    cache: GreyImageCache,
+    candidates: _Candidates,
+    sets: DisjointSet,
+    on_progress: OnProgress | None,
+) -> tuple[list[DuplicatePair], int]:
+    """Verify pairs and connect the near-duplicates in `sets`.
+
+    Pairs that are connected by then are not compared. Returned are the near-duplicates and the
+    number of pairs that were compared.
+    """
+    row_of = {key: row for row, key in enumerate(cache.images.keys.tolist())}
+    near_duplicates: list[DuplicatePair] = []
+    n_compared, n_pairs = 0, len(candidates.pairs)
+    for start in range(0, n_pairs, _CHUNK):
+        pairs = candidates.pairs[start : start + _CHUNK]
+        cosine = candidates.cosine[start : start + _CHUNK]
+        is_open = np.array([not sets.connected(i, j) for i, j in pairs.tolist()], bool)
+        for pair in _verify(cache, pairs[is_open], cosine[is_open]):
+            sets.merge(row_of[pair.key], row_of[pair.other])
+            near_duplicates.append(pair)
+        n_compared += int(is_open.sum())
+        if on_progress is not None:
+            on_progress(min(start + _CHUNK, n_pairs), n_pairs)
+    return near_duplicates, n_compared
 
 
 def _verify(cache: GreyImageCache, pairs: Int, cosine: Float32) -> Iterator[DuplicatePair]:
     scores = cache.compare(pairs)
     keys = cache.images.keys
-    for (i, j), score, near in zip(pairs, scores, cosine.tolist(), strict=True):
-        if score is not None and score.is_duplicate:
-            yield DuplicatePair(
-                key=str(keys[i]),
-                other=str(keys[j]),
-                how="pixels",
-                n_matches=score.n_matches,
-                n_inliers=score.n_inliers,
-                overlap=score.overlap,
-                correlation=score.correlation,
-                differing=score.differing,
-                agreeing=score.agreeing,
-                cosine=near,
-                transform=tuple(score.transform.ravel().tolist()),
-            )
+    for (i, j), score, pair_cosine in zip(pairs, scores, cosine.tolist(), strict=True):
+        if score is None or not score.is_duplicate:
+            continue
+        yield DuplicatePair(
+            key=str(keys[i]),
+            other=str(keys[j]),
+            how="pixels",
+            n_matches=score.n_matches,
+            n_inliers=score.n_inliers,
+            overlap=score.overlap,
+            correlation=score.correlation,
+            differing=score.differing,
+            agreeing=score.agreeing,
+            cosine=pair_cosine,
+            transform=tuple(score.transform.ravel().tolist()),
+        )
 
 
 # --- grey images in memory ------------------------------------------------------------------
@@ -405,10 +421,6 @@ class _Candidates(NamedTuple):
     pairs: Int
     cosine: Float32
     seen: Int
-
-    def select(self, which: slice | NDArray[np.bool_]) -> _Candidates:
-        """Some of the pairs; `seen` stays."""
-        return _Candidates(self.pairs[which], self.cosine[which], self.seen)
 
 
 def _find_candidates(rows: Int, spaces: Sequence[Float32], k: int) -> _Candidates:

@@ -61,7 +61,7 @@ def _find_columns(file: Path, names: dict[str, int], group_column: str) -> dict[
     if path is None or "label" not in names:
         raise DataError(
             f"{file}: a CSV needs the columns path (or file_name) and label, and may have group "
-            f"and part; found {', '.join(map(repr, names)) or 'nothing'}."
+            f"and part; got {', '.join(map(repr, names)) or 'nothing'}."
         )
     if group_column and group_column.lower() not in names:
         hint = did_you_mean(group_column, names)

@@ -1,4 +1,4 @@
-"""Which images there are and what folders or a CSV say of each."""
+"""A data set lists its images with what folders or a CSV say of each."""
 
 from __future__ import annotations
 
@@ -418,19 +418,20 @@ def test_a_name_with_a_rare_line_separator_stays_one_row_without_quotes(tmp_path
     assert by_key(file) == {"a\u2028b.jpg": ("cod", ""), "c\x85d\x0ce.jpg": ("dab", "")}
 
 
-def test_a_missing_label_column_is_named_with_what_was_found(tmp_path):
+def test_a_missing_label_column_is_named_with_the_columns_there_are(tmp_path):
     file = table(tmp_path, "path,lable\n1.jpg,cod\n")
     assert error(file) == (
         f"{file}: a CSV needs the columns path (or file_name) and label, and may have group and "
-        "part; found 'path', 'lable'."
+        "part; got 'path', 'lable'."
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "found"), [("image,label\n", "'image', 'label'"), ("", "nothing"), ("\n\n", "nothing")]
+    ("text", "columns"),
+    [("image,label\n", "'image', 'label'"), ("", "nothing"), ("\n\n", "nothing")],
 )
-def test_a_missing_path_column_is_named_with_what_was_found(tmp_path, text, found):
-    assert error(table(tmp_path, text)).endswith(f"and may have group and part; found {found}.")
+def test_a_missing_path_column_is_named_with_the_columns_there_are(tmp_path, text, columns):
+    assert error(table(tmp_path, text)).endswith(f"and may have group and part; got {columns}.")
 
 
 def test_a_csv_with_nothing_but_its_header_holds_no_images(tmp_path):
