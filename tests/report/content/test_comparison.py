@@ -78,17 +78,17 @@ def test_a_run_is_close_to_the_best_where_their_difference_may_be_chance(make_im
         make_run(images, "far", wrong=[*hard, *range(60, 90)]),
     ]
     found = behind(leaderboard(runs), images)
-    assert {label: d.may_be_chance for label, d in found.items()} == {"near": True, "far": False}
+    assert {label: d.is_significant for label, d in found.items()} == {"near": False, "far": True}
     assert found["far"].value == pytest.approx(0.25)
 
 
 def test_a_difference_made_by_one_group_alone_may_be_chance(make_images, make_run):
     images = make_images(120, groups_of=30)
     runs = [make_run(images, "best"), make_run(images, "one group", wrong=range(30))]
-    assert behind(leaderboard(runs), images)["one group"].may_be_chance
+    assert not behind(leaderboard(runs), images)["one group"].is_significant
     alone = make_images(120, groups_of=None)
     runs = [make_run(alone, "best"), make_run(alone, "one group", wrong=range(30))]
-    assert not behind(leaderboard(runs), alone)["one group"].may_be_chance
+    assert behind(leaderboard(runs), alone)["one group"].is_significant
 
 
 def test_labels_grow_only_until_the_runs_differ(make_images, make_run):
