@@ -1,24 +1,25 @@
-"""Vectors laid out on a plane, so that a person can see which images a network finds alike."""
+"""A map of the images: features projected to two dimensions."""
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from fishfeat.errors import DataError, MissingExtraError, did_you_mean
+from fishfeat.options import MapMethod
 from fishfeat.records import Features, Float, Str
 
-Method = Literal["pca", "umap"]
+MIN_IMAGES = 3
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """Where each image lies.
+    """The position of each image.
 
     Attributes
     ----------
@@ -29,9 +30,9 @@ class FeatureMap:
     method
         'pca' or 'umap'.
     explained
-        Share of the variance that the two axes hold; None where axes mean nothing.
+        Share of the variance along the two axes; None for a method whose axes have no meaning.
     features
-        What made the vectors, in words.
+        Description of the features.
     """
 
     keys: Str
@@ -42,52 +43,65 @@ class FeatureMap:
 
 
 def check_method(method: str) -> None:
-    """Raise a `DataError` for a method that is not known, before anything is computed."""
-    if method not in (allowed := get_args(Method)):
-        hint = did_you_mean(method, allowed)
-        raise DataError(f"--map must be one of {', '.join(allowed)}; got {method!r}.{hint}")
-
-
-def feature_map(features: Features, *, method: str = "pca", seed: int = 0) -> FeatureMap:
-    """Lay the vectors out on a plane; labels are not looked at.
-
-    Parameters
-    ----------
-    features
-        What is to be laid out; at least three images.
-    method
-        'pca' (the two directions of largest variance) or 'umap' (McInnes et al. 2018: near
-        neighbours stay near, distances between clusters mean nothing).
-    seed
-        Seed of whatever is random in it.
+    """Check the name of the method before anything is computed.
 
     Raises
     ------
     DataError
-        The method is not known, or there are fewer than three images.
+        The method does not exist.
+    """
+    methods = get_args(MapMethod)
+    if method not in methods:
+        raise DataError(
+            f"map_method must be one of {', '.join(methods)}; got {method!r}."
+            f"{did_you_mean(method, methods)}"
+        )
+
+
+def feature_map(features: Features, *, method: str = "pca", seed: int = 0) -> FeatureMap:
+    """Project features to two dimensions. Labels are not used.
+
+    Parameters
+    ----------
+    features
+        Features of at least three images.
+    method
+        'pca' (the two directions of largest variance) or 'umap' (McInnes et al. 2018: neighbours
+        stay close, distances between clusters have no meaning).
+    seed
+        Seed of the projection.
+
+    Raises
+    ------
+    DataError
+        The method does not exist, or there are fewer than three images.
     MissingExtraError
-        UMAP is not installed.
+        umap-learn is not installed.
     """
     check_method(method)
-    if len(features) < 3:
-        raise DataError(f"A map needs at least three images; there are {len(features)}.")
-    lay_out = _pca if method == "pca" else _umap
-    xy, explained = lay_out(features.X, seed)
+    if len(features) < MIN_IMAGES:
+        raise DataError(
+            f"A map needs at least {MIN_IMAGES} images; there are {len(features)}. Add images."
+        )
+    project = _project_pca if method == "pca" else _project_umap
+    xy, explained = project(features.X, seed)
     return FeatureMap(features.keys, xy, method, explained, features.spec.describe())
 
 
-def _pca(X: NDArray[np.float32], seed: int) -> tuple[Float, float | None]:
-    if not np.ptp(X, axis=0).any():  # all alike: there are no directions
-        return np.zeros((len(X), 2)), 0.0
-    model = PCA(min(2, X.shape[1]), random_state=seed)
+def _project_pca(X: NDArray[np.float32], seed: int) -> tuple[Float, float | None]:
     xy = np.zeros((len(X), 2))
+    if not np.ptp(X, axis=0).any():
+        # All rows are equal: there is no direction of largest variance.
+        return xy, 0.0
+    model = PCA(min(2, X.shape[1]), random_state=seed)
     xy[:, : model.n_components] = model.fit_transform(X)
     return xy, float(model.explained_variance_ratio_.sum())
 
 
-def _umap(X: NDArray[np.float32], seed: int) -> tuple[Float, float | None]:
+def _project_umap(X: NDArray[np.float32], seed: int) -> tuple[Float, float | None]:
     with warnings.catch_warnings():
-        # It warns of tensorflow, which it lacks, and of scikit-learn's coming changes.
+        # umap-learn warns about tensorflow, which it does not need, and about future versions of
+        # scikit-learn.
         warnings.simplefilter("ignore")
         umap = _import_umap()
         model = umap.UMAP(n_neighbors=min(15, len(X) - 1), random_state=seed, n_jobs=1)
@@ -99,7 +113,7 @@ def _import_umap() -> Any:
         import umap
     except ImportError as error:
         raise MissingExtraError(
-            "--map umap needs umap-learn, which is not installed. Install fishfeat's extra with "
-            "`pip install 'fishfeat[umap]'`, or take --map pca."
+            "map_method='umap' needs umap-learn, which is not installed. Install it with "
+            "`pip install 'fishfeat[umap]'`, or use map_method='pca'."
         ) from error
     return umap

@@ -1,8 +1,9 @@
 """Temperature scaling: inner folds tell how confident a classifier may be.
 
-scikit-learn's `CalibratedClassifierCV(method="temperature")` does not replace this module. It can
-push the temperature of perfect scores to certainty because it has no prior like Platt's, it cannot
-score only some of the inner folds, and it gives no access to a kernel that folds could share.
+scikit-learn's `CalibratedClassifierCV(method="temperature")` does not replace this module, because
+the log loss would change in its third digit and separable classes would get a probability of 1 (it
+has no prior like Platt's). It also cannot score only some of the inner folds, and its folds cannot
+share a kernel.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def compute_gamma(X: NDArray[np.float32], gamma: str | float) -> float:
     """Compute scikit-learn's gamma: 'scale' is 1 / (number of columns * variance of X)."""
     if gamma == "scale":
         variance = float(X.var(dtype=np.float64)) or 1.0
-        return 1 / (X.shape[1] * variance)
+        return float(1 / (X.shape[1] * variance))
     return float(gamma)
 
 

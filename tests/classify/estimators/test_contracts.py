@@ -63,7 +63,8 @@ def _limit_threads() -> Iterator[None]:
         yield
 
 
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expect_failures)
+# Rounding decides some of the expected failures: they may pass on another processor.
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expect_failures, xfail_strict=False)
 def test_scikit_learns_checks_hold(estimator: Any, check: Any) -> None:
     check(estimator)
 
