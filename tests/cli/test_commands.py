@@ -521,15 +521,14 @@ def test_fit_searches_votes_and_shuffles_when_asked(run, fish):
     told = run("fit", "--clf", "knn", "--cv", 3, "--permute", 2, "--search", "2")
     assert "knn-search on shuffled labels: balanced accuracy" in told
     assert "no leak" not in told
-    assert told.count("Settings that the search chose for knn-search, with how many of 3") == 1
+    assert told.count("Settings that the search chose for knn-search") == 1
 
 
 def test_held_out_scores_stand_in_a_table_and_a_sentence_of_their_own(run, fish):
     run("extract", fish, *TINY, "--group-pattern", PAIRS)
     table = run("fit", "--clf", "centroid", "--clf", "dummy", "--cv", 3, "--test", "0.25")
     assert "Held out: 6 images in 3 groups, scored once" in table
-    said = r"On 6 held-out images \(3 groups\), which had no part in choosing, centroid names \d"
-    assert re.search(said, table)
+    assert re.search(r"On 6 held-out images \(3 groups\).*centroid classifies \d", table)
     assert "eld out" not in run("fit", "--clf", "dummy", "--cv", 3)
 
 
