@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fishfeat.files import plain
-from fishfeat.report.text import shown
+from fishfeat.report.text import escape_invisible
 
 WIDE = 160  # columns of text, where what is printed is no terminal
 OnProgress = Callable[[int, int], None]
@@ -147,7 +147,7 @@ class _LogHandler(logging.Handler):
 
 def printable(text: str) -> str:
     """Text that any terminal takes: undecodable bytes and control characters as escapes."""
-    return "\n".join(shown(line) for line in text.split("\n"))
+    return "\n".join(escape_invisible(line) for line in text.split("\n"))
 
 
 # --- tables that fit ------------------------------------------------------------------------

@@ -628,17 +628,17 @@ def test_unknown_species_are_looked_for_on_request_and_belong_to_their_folds(
     shutil.copytree(fish / "bass", fish / "cod")
     run("extract", fish, *TINY, "--group-pattern", PAIRS)
     told = said("fit", "--clf", "centroid", "--cv", 3, "--novelty")
-    assert "noticed by centroid: of one image" in told
+    assert "unknown species" in told
     document = run("--json", "fit", "--clf", "centroid", "--cv", 3, "--novelty")
-    (found,) = document["unknown"]
+    (found,) = document["novelty"]
     assert [one["name"] for one in found["classes"]] == ["bass", "bream", "cod"]
     run("report")
     folder = tmp_path / "cache" / "fish" / "report"
-    assert json.loads((folder / "report.json").read_text())["unknown"] == [found]
-    assert "noticed by centroid: of one image" in (folder / "index.html").read_text()
+    assert json.loads((folder / "report.json").read_text())["novelty"] == [found]
+    assert "unknown species" in (folder / "index.html").read_text()
     run("fit", "--clf", "centroid", "--cv", 2)
     run("report")
-    assert json.loads((folder / "report.json").read_text())["unknown"] == []
+    assert json.loads((folder / "report.json").read_text())["novelty"] == []
     run("extract", "--drop", "cod")
     assert "wants at least three; there are 2" in run("fit", "--novelty", code=1)
 

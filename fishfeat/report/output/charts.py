@@ -23,12 +23,12 @@ from fishfeat.classify.validation.learning_curve import Curve
 from fishfeat.records import ImageSet, Int
 from fishfeat.report.content.comparison import Standing
 from fishfeat.report.content.reliability import ReliabilityDiagram
-from fishfeat.report.text import count, shown
+from fishfeat.report.text import count, escape_invisible
 
 ACCENT, SECOND, INK, FAINT = "#0b6e8f", "#c8641e", "#1d2730", "#8a96a0"
 _CSS_COLOURS = {
     ACCENT: "var(--accent)",
-    SECOND: "var(--wrong)",
+    SECOND: "var(--incorrect)",
     INK: "var(--soft)",
     FAINT: "var(--line)",
 }
@@ -207,7 +207,7 @@ def _name_rows(axes: Any, names: Sequence[str]) -> None:
 
 
 def _shorten(name: str) -> str:
-    text = str(shown(str(name)))
+    text = escape_invisible(str(name))
     return text if len(text) <= MAX_NAME else text[: MAX_NAME - 1] + "…"
 
 
@@ -228,7 +228,7 @@ def _save_png(figure: Figure) -> bytes:
 
 
 def _save_svg(figure: Figure, name: str, *, label: str, titles: Mapping[str, str]) -> Markup:
-    """The figure as an `<svg>` element that can stand in a page beside others.
+    """The figure as an `<svg>` element for a page with other charts.
 
     Parameters
     ----------
@@ -251,7 +251,9 @@ def _save_svg(figure: Figure, name: str, *, label: str, titles: Mapping[str, str
         figure.savefig(file, format="svg", transparent=True, metadata=metadata)
     text = file.getvalue()
     for artist_id, title in titles.items():
-        text = text.replace(f'<g id="{artist_id}">', f"<g><title>{escape(shown(title))}</title>")
+        text = text.replace(
+            f'<g id="{artist_id}">', f"<g><title>{escape(escape_invisible(title))}</title>"
+        )
     for pattern, replacement in (*_prefix_ids(name), *_CLEAN_UP):
         text = re.sub(pattern, replacement, text, flags=re.DOTALL)
     text = re.sub(r' (?:d|x|y|transform)="[^"]*"', _round_numbers, text)
@@ -260,7 +262,7 @@ def _save_svg(figure: Figure, name: str, *, label: str, titles: Mapping[str, str
     width, height = (72 * inches for inches in figure.get_size_inches())
     head = (
         f'<svg class="chart {name.split("-")[0]}" role="img" viewBox="0 0 {width:g} {height:g}" '
-        f'aria-label="{escape(shown(label))}">'
+        f'aria-label="{escape(escape_invisible(label))}">'
     )
     body = text[text.index(">", text.index("<svg")) + 1 :]
     return Markup(head + body.strip())
