@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from fishfeat.report.text import shown
+from fishfeat.report.text import escape_invisible
 
 if TYPE_CHECKING:  # rich is loaded when something is printed
     from rich.console import Console as RichConsole
@@ -197,7 +197,7 @@ class _LogHandler(logging.Handler):
 
 def printable(text: str) -> str:
     """Text that every terminal can show: undecodable bytes and control characters as escapes."""
-    return "\n".join(shown(line) for line in text.split("\n"))
+    return "\n".join(escape_invisible(line) for line in text.split("\n"))
 
 
 # --- tables that fit ------------------------------------------------------------------------

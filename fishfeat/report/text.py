@@ -1,34 +1,35 @@
-"""Numbers and names as a person reads them; every string on the page passes through here."""
+"""Numbers and names as text for people."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 # Controls, bidirectional overrides, lone surrogates, unassigned, line and paragraph separators.
-_UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _GAP = "\N{NO-BREAK SPACE}"
 
 
-def shown(value: Any) -> Any:
-    """Text with everything that has no shape of its own escaped; other values as they are.
+def escape_invisible(text: str) -> str:
+    """Text with every invisible character escaped.
 
-    File names may hold line breaks, direction marks and bytes that are no UTF-8.
+    File names may hold line breaks, direction marks and bytes that are not UTF-8.
     """
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    return "".join(_escaped(c) if unicodedata.category(c) in _UNSEEN else c for c in value)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape_character(character) for character in text)
 
 
-def _escaped(character: str) -> str:
+def _escape_character(character: str) -> str:
+    if unicodedata.category(character) not in _INVISIBLE:
+        return character
     if "\udc80" <= character <= "\udcff":  # a byte that Python could not decode
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")
 
 
 def percent(share: float | None) -> str:
-    """'86.5' for 0.865, '–' for what is not known; the unit stands in the heading."""
+    """'86.5' for 0.865, '–' for None; the unit is in the heading."""
     return "–" if share is None else f"{100 * share:.1f}"
 
 
@@ -53,7 +54,7 @@ def metric(name: str, value: float) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """'0.034', '< 0.001', '–' for what is not known."""
+    """'0.034', '< 0.001', '–' for None."""
     if p is None:
         return "–"
     return f"<{_GAP}0.001" if p < 0.001 else f"{p:.3f}"
@@ -70,7 +71,7 @@ def count(number: int, noun: str, *, plural: str = "") -> str:
 
 
 def span(low: float, high: float) -> str:
-    """'31 to 351', '300' where both are the same."""
+    """'31 to 351', '300' where both are equal."""
     return integer(low) if integer(low) == integer(high) else f"{integer(low)} to {integer(high)}"
 
 
@@ -93,13 +94,13 @@ def bytes_size(n_bytes: float) -> str:
     return f"{n_bytes:.0f}{_GAP}B" if unit == "B" else f"{n_bytes:.1f}{_GAP}{unit}"
 
 
-def listed(items: Iterable[str]) -> str:
+def join_items(items: Iterable[str]) -> str:
     """'a', 'a and b', 'a, b and c'."""
     *head, last = items
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def sentence(text: str) -> str:
+def end_sentence(text: str) -> str:
     """The text with a full stop at its end."""
     text = text.strip()
     return text if text.endswith((".", "!", "?")) else text + "."

@@ -2,6 +2,7 @@ import pytest
 from markupsafe import Markup
 
 from fishfeat.report import text
+from fishfeat.report.output.html import finalize_value
 
 
 @pytest.mark.parametrize(
@@ -14,14 +15,14 @@ from fishfeat.report import text
         ("a\u202eb\u2028", "a\\u202eb\\u2028"),
     ],
 )
-def test_what_has_no_shape_is_escaped_and_the_rest_is_left(given, expected):
-    assert text.shown(given) == expected
-    assert text.shown(given).encode()
+def test_only_invisible_characters_are_escaped(given, expected):
+    assert text.escape_invisible(given) == expected
+    assert text.escape_invisible(given).encode()
 
 
 def test_markup_and_numbers_pass_through():
-    assert text.shown(Markup("a\nb")) == "a\nb"
-    assert text.shown(3) == 3
+    assert finalize_value(Markup("a\nb")) == "a\nb"
+    assert finalize_value(3) == 3
 
 
 def test_numbers_read_well():
@@ -35,5 +36,5 @@ def test_numbers_read_well():
     assert text.bytes_size(9211) == f"9.2{gap}kB"
     assert text.count(1, "class", plural="classes") == "1 class"
     assert text.count(1002, "image") == "1,002 images"
-    assert text.listed(["a", "b", "c"]) == "a, b and c"
+    assert text.join_items(["a", "b", "c"]) == "a, b and c"
     assert text.metric("log_loss", 0.31051) == "0.311"

@@ -16,7 +16,7 @@ from fishfeat.report.content.run_sentences import describe_chance
 from fishfeat.report.content.sentences import count_groups
 from fishfeat.report.findings.data_issues import DataIssues
 from fishfeat.report.run_view import Mask, RunView
-from fishfeat.report.text import count, integer, listed, percent_sign, sentence
+from fishfeat.report.text import count, end_sentence, integer, join_items, percent_sign
 
 FEW_GROUPS = 10
 LOW_RECALL = 0.7
@@ -63,7 +63,7 @@ def collect_findings(
 def split_notes(standings: Sequence[Standing]) -> list[Finding | str]:
     """What the splits of the best run say about themselves, as findings or as sentences."""
     notes = run_facts.splits(standings[0].run).notes
-    return [note if isinstance(note, Finding) else sentence(note) for note in notes]
+    return [note if isinstance(note, Finding) else end_sentence(note) for note in notes]
 
 
 def describe_grouping(standings: Sequence[Standing], images: ImageSet) -> str:
@@ -71,7 +71,7 @@ def describe_grouping(standings: Sequence[Standing], images: ImageSet) -> str:
     if images.groups is None:
         return ""
     grouping = run_facts.splits(standings[0].run).grouping or images.grouping
-    return sentence(grouping) if grouping else ""
+    return end_sentence(grouping) if grouping else ""
 
 
 # --- scores -------------------------------------------------------------------------------------
@@ -132,14 +132,11 @@ def _check_significance(
     similar = [label for label, result in evidence.items() if not result.is_significant]
     if not similar:
         return []
-    verb = "is" if len(similar) == 1 else "are"
-    return [
-        Finding(
-            "not-significant",
-            f"{listed(similar)} {verb} not significantly different from {standings[0].label} on "
-            "these images.",
-        )
-    ]
+    message = (
+        f"{join_items(similar)} {_are(len(similar))} not significantly different from "
+        f"{standings[0].label} on these images."
+    )
+    return [Finding("not-significant", message)]
 
 
 def _check_selection(standings: Sequence[Standing]) -> list[Finding]:
@@ -200,8 +197,8 @@ def _check_recall(view: RunView) -> list[Finding]:
             classes.append(f"{run.class_names[c]} ({n_correct})")
     if not classes:
         return []
-    verb = "has" if len(classes) == 1 else "have"
-    return [Finding("low-recall", f"{_list_first(classes)} {verb} low recall.")]
+    message = f"{_list_first(classes)} {_have(len(classes))} low recall."
+    return [Finding("low-recall", message)]
 
 
 def _check_few_groups(view: RunView) -> list[Finding]:
@@ -215,15 +212,15 @@ def _check_few_groups(view: RunView) -> list[Finding]:
             classes.append(f"{run.class_names[c]} ({count(n_groups, 'group')})")
     if not classes:
         return []
-    verb = "has" if len(classes) == 1 else "have"
-    return [Finding("few-groups", f"{_list_first(classes)} {verb} few groups.")]
+    message = f"{_list_first(classes)} {_have(len(classes))} few groups."
+    return [Finding("few-groups", message)]
 
 
 def _list_first(items: Sequence[str]) -> str:
     """'a, b and c', or 'a, b, c, d, e and 7 more'."""
     if len(items) <= MAX_LISTED:
-        return listed(items)
-    return listed([*items[:MAX_LISTED], f"{len(items) - MAX_LISTED} more"])
+        return join_items(items)
+    return join_items([*items[:MAX_LISTED], f"{len(items) - MAX_LISTED} more"])
 
 
 # --- data ---------------------------------------------------------------------------------------
@@ -231,16 +228,14 @@ def _list_first(items: Sequence[str]) -> str:
 
 def _check_data(images: ImageSet, issues: DataIssues) -> list[Finding]:
     findings = []
-    if images.rejected:
-        files = count(len(images.rejected), "file")
-        message = (
-            f"{files} cannot be read and {'is' if len(images.rejected) == 1 else 'are'} left out."
-        )
-        findings.append(Finding("unreadable-files", message, "See Unreadable files below."))
+    n_rejected = len(images.rejected)
+    if n_rejected:
+        message = f"{count(n_rejected, 'file')} cannot be read and {_are(n_rejected)} left out."
+        fix = "The section Images lists them with the reasons."
+        findings.append(Finding("unreadable-files", message, fix))
     n_unlabelled = int((images.y < 0).sum())
     if n_unlabelled:
-        verb = "has" if n_unlabelled == 1 else "have"
-        message = f"{count(n_unlabelled, 'image')} {verb} no label."
+        message = f"{count(n_unlabelled, 'image')} {_have(n_unlabelled)} no label."
         findings.append(Finding("unlabelled-images", message))
     exact = issues.exact_duplicates
     if exact.n_contradicting:

@@ -69,7 +69,7 @@ class Contents:
         The checks that are not passed, the most severe first.
     issues
         The data issues.
-    content
+    optional
         The optional parts.
     """
 
@@ -82,7 +82,7 @@ class Contents:
     pair_evidence: Mapping[tuple[str, str], Evidence]
     findings: Sequence[Finding]
     issues: DataIssues
-    content: ReportContent
+    optional: ReportContent
 
     @property
     def ranked(self) -> Sequence[RunView]:

@@ -38,8 +38,8 @@ def describe_holdout(run: Run, label: str, n_groups: int | None) -> str:
 def describe_settings(params: Mapping[str, object]) -> str:
     """'C = 0.3, prepare = PCA 128': parameters that a search chose."""
     # 'estimator__C' is the C of the classifier inside a calibration.
-    named = sorted((name.rpartition("__")[2], value) for name, value in params.items())
-    return ", ".join(f"{name} = {value}" for name, value in named) or DEFAULT_SETTINGS
+    settings = sorted((name.rpartition("__")[2], value) for name, value in params.items())
+    return ", ".join(f"{name} = {value}" for name, value in settings) or DEFAULT_SETTINGS
 
 
 class ChosenSettings(NamedTuple):

@@ -13,7 +13,7 @@ from fishfeat.report.content import run_facts
 from fishfeat.report.content.run_facts import EmbeddingFacts
 from fishfeat.report.content.run_sentences import describe_settings
 from fishfeat.report.run_view import RunView
-from fishfeat.report.text import listed
+from fishfeat.report.text import join_items
 
 # Up to here a table of all classes is open when the page opens.
 MAX_OPEN_CLASSES = 30
@@ -300,4 +300,4 @@ def list_versions(runs: Sequence[Run]) -> list[tuple[str, str]]:
     for run in runs:
         for package, version in [*run_facts.embedding(run).versions.items(), *run.versions.items()]:
             versions.setdefault(str(package), set()).add(str(version))
-    return [(package, listed(sorted(versions[package]))) for package in sorted(versions)]
+    return [(package, join_items(sorted(versions[package]))) for package in sorted(versions)]

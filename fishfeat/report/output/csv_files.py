@@ -13,7 +13,7 @@ from fishfeat.report.content.tables import count_confusion
 from fishfeat.report.findings.exact_duplicates import ExactDuplicates
 from fishfeat.report.findings.label_issues import LabelIssues
 from fishfeat.report.run_view import RunView, name_group
-from fishfeat.report.text import shown
+from fishfeat.report.text import escape_invisible
 
 # In place of a fold, for images that no fold holds.
 HELD_OUT = "held out"
@@ -42,7 +42,7 @@ def _escape_surrogates(cell: object) -> object:
     try:
         str(cell).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return shown(str(cell))
+        return escape_invisible(str(cell))
     return cell
 
 

@@ -37,7 +37,7 @@ from fishfeat.report.run_view import RunView
 N_GROUP_IMAGES = 5
 # Mistakes that are listed where the matrix has many classes.
 N_MANY_MISTAKES = 12
-# A finding of this check makes all scores too high, so it stands at the top as an error does.
+# A finding of this check makes all scores too high, so it is shown at the top, like an error.
 TOP_CHECKS = {"no-groups"}
 
 
@@ -82,7 +82,7 @@ def render_page(
     environment = _make_environment()
     script = environment.get_template("script.js").render()
     page_data = build_page_data(
-        contents.views, contents.images, thumbnails.small, contents.content.feature_map
+        contents.views, contents.images, thumbnails.small, contents.optional.feature_map
     )
     n_held = len(thumbnails.small.encoded)
     return environment.get_template("index.html.j2").render(
@@ -120,13 +120,13 @@ def list_shown_rows(contents: Contents) -> frozenset[int]:
 
 def _describe(contents: Contents) -> dict[str, Any]:
     """The sentences of the page."""
-    standings, images, content = contents.standings, contents.images, contents.content
+    standings, images, optional = contents.standings, contents.images, contents.optional
     best = standings[0].run
     top = [f for f in contents.findings if f.severity == "error" or f.check in TOP_CHECKS]
     notes = [describe_grouping(standings, images), *images.notes]
     notes += [note for note in split_notes(standings) if not isinstance(note, Finding)]
     curves = []
-    for k, curve in enumerate(content.curves):
+    for k, curve in enumerate(optional.curves):
         curves.append((curve, sentences.describe_curve(curve), draw_curve(curve, f"curve-{k}")))
     return {
         "headline": sentences.describe_score(standings, images),
@@ -137,7 +137,7 @@ def _describe(contents: Contents) -> dict[str, Any]:
         "findings": [finding for finding in contents.findings if finding not in top],
         "notes": [str(note) for note in notes if note],
         "curves": curves,
-        "novelty": [(result, sentences.describe_novelty(result)) for result in content.novelty],
+        "novelty": [(result, sentences.describe_novelty(result)) for result in optional.novelty],
     }
 
 
@@ -160,7 +160,7 @@ def _tabulate(contents: Contents) -> dict[str, Any]:
         "folds": contents.folds,
         "scored_classes": _index_scored_classes(contents),
         "issues": contents.issues,
-        "feature_map": contents.content.feature_map,
+        "feature_map": contents.optional.feature_map,
         "run_sections": [_build_run_section(view, contents.galleries[view.slug]) for view in views],
         "n_ranked": len(standings),
         "embeddings": tables.list_embeddings(runs),
@@ -220,12 +220,12 @@ def _make_environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("fishfeat.report"),
         autoescape=True,
-        finalize=text.shown,
+        finalize=finalize_value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = "percent percent_sign interval points integer duration bytes_size listed"
+    names = "percent percent_sign interval points integer duration bytes_size"
     environment.filters |= {name: getattr(text, name) for name in names.split()}
     environment.filters |= {
         "counted": text.count,
@@ -246,9 +246,16 @@ def _make_environment() -> Environment:
     return environment
 
 
+def finalize_value(value: object) -> object:
+    """A value as the page shows it: invisible characters of plain text are escaped."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return text.escape_invisible(value)
+    return value
+
+
 def format_code(sentence: str) -> Markup:
     """The sentence, escaped; what is between backticks becomes code."""
-    safe = str(escape(text.shown(sentence)))
+    safe = str(escape(text.escape_invisible(sentence)))
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", safe))
 
 

@@ -48,7 +48,7 @@ def write_report(
     ----------
     runs
         Runs on the same folds: one set of folds for each strategy ('grouped', 'random'). Random
-        runs stand beside the grouped ones as a comparison where both are given.
+        runs are shown beside the grouped runs for comparison.
     images
         The images that the runs scored, and the files that could not be used.
     folder
@@ -143,7 +143,7 @@ def collect_contents(runs: Sequence[Run], images: ImageSet, content: ReportConte
         pair_evidence=compare_pairs(standings, images),
         findings=collect_findings(views, standings, evidence, issues),
         issues=issues,
-        content=content,
+        optional=content,
     )
 
 

@@ -16,7 +16,7 @@ from fishfeat.records import ImageSet, Int, Str
 from fishfeat.report.content.tables import count_confusion
 from fishfeat.report.output.thumbnails import SmallThumbnails
 from fishfeat.report.run_view import RunView
-from fishfeat.report.text import shown
+from fishfeat.report.text import escape_invisible
 
 # The map's coordinates are whole numbers from 0 to this.
 MAP_SIDE = 4096
@@ -64,8 +64,8 @@ def build_page_data(
     """The data of the script."""
     classes = np.unique(np.concatenate([images.class_names, views[0].run.class_names]))
     return {
-        "paths": [str(shown(str(key))) for key in images.keys],
-        "classes": [str(shown(str(name))) for name in classes],
+        "paths": [escape_invisible(str(key)) for key in images.keys],
+        "classes": [escape_invisible(str(name)) for name in classes],
         "labels": _list_labels(views[0], images, classes),
         "groups": _list_groups(images),
         "runs": [_build_run(view, images, classes) for view in views],
@@ -95,7 +95,7 @@ def _list_groups(images: ImageSet) -> list[str] | None:
         return None
     if images.group_name is None:
         return [f"#{group}" for group in images.groups]
-    return [str(shown(str(name))) for name in images.group_name]
+    return [escape_invisible(str(name)) for name in images.group_name]
 
 
 def _build_run(view: RunView, images: ImageSet, classes: Str) -> RunData:
@@ -105,7 +105,7 @@ def _build_run(view: RunView, images: ImageSet, classes: Str) -> RunData:
     margin[view.rows] = view.margin
     return {
         "slug": view.slug,
-        "label": str(shown(view.label)),
+        "label": escape_invisible(view.label),
         "classes": np.searchsorted(classes, view.run.class_names).tolist(),
         "predicted": predicted.tolist(),
         "margin": np.round(margin, 3).tolist(),
@@ -128,7 +128,7 @@ def _build_map(feature_map: FeatureMap, images: ImageSet) -> MapData:
 
 
 def format_script_json(content: Mapping[str, object]) -> Markup:
-    """JSON that cannot end the element it stands in."""
+    """JSON that cannot end the script element around it."""
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return Markup(text.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&"}))
 

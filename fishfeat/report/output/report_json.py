@@ -71,7 +71,7 @@ def read_file_names(path: Path) -> list[str]:
 def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportRecord:
     """Everything on the page as typed records."""
     images, standings, views = contents.images, contents.standings, contents.views
-    issues, content = contents.issues, contents.content
+    issues, optional = contents.issues, contents.optional
     best = standings[0].run
     runs = [view.run for view in views]
     return records.ReportRecord(
@@ -125,12 +125,12 @@ def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportR
             for group in issues.large_groups
         ],
         merges=_build_merges(issues.class_merging),
-        learning_curves=[build_curve(curve) for curve in content.curves],
+        learning_curves=[build_curve(curve) for curve in optional.curves],
         novelty=[
             msgspec.convert(msgspec.to_builtins(novelty), records.NoveltyRecord)
-            for novelty in content.novelty
+            for novelty in optional.novelty
         ],
-        map=_build_map(content.feature_map),
+        map=_build_map(optional.feature_map),
         cost=_build_cost(runs),
         files=list(files),
     )

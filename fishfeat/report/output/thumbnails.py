@@ -1,7 +1,7 @@
 """Thumbnails of two sizes, both from one decoding of each image.
 
-A larger JPEG stands in the page where an image is shown at once. A small thumbnail of as many
-images as fit is for the page's script.
+Images that the page shows at once have a large thumbnail. The page's script has a small thumbnail
+of each image, as far as the budget allows.
 """
 
 from __future__ import annotations

@@ -324,7 +324,8 @@ return [...document.querySelectorAll(arguments[0])].map((e) => {
 def test_text_stands_out_from_what_is_behind_it(page, scheme):
     media = [{"name": "prefers-color-scheme", "value": scheme}]
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    kinds = "p, th, td:not(.zero), .is-incorrect, .is-correct, .soft, .confusion button, .plain-button, a"
+    kinds = "p, th, td:not(.zero), .is-incorrect, .is-correct, .soft, .confusion button, "
+    kinds += ".plain-button, a"
     assert min(page.execute_script(CONTRAST, kinds)) >= 4.5
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
