@@ -6,14 +6,24 @@ import hashlib
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fishfeat.classify.statistics.metrics import evaluate
-from fishfeat.records import Holdout, ImageSet, Run
+from fishfeat.records import (
+    BackboneSpec,
+    FeaturesInfo,
+    FoldScore,
+    Holdout,
+    ImageSet,
+    Run,
+    RunConfig,
+    SplitsInfo,
+)
+from fishfeat.records.provenance import Provenance, RuntimeConfig, RuntimeRecord
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 CLASS_NAMES = ("bream", "cod", "dab")
@@ -123,7 +133,7 @@ def make_run() -> Callable[..., Run]:
         scores[np.arange(n), predicted] += sure
         unit = images.groups if images.groups is not None and split == "grouped" else np.arange(n)
         fold = np.unique(unit, return_inverse=True)[1] % n_folds
-        metrics = evaluate(images.y, scores, "proba")
+        metrics = evaluate(images.y, scores)
         given: dict[str, Any] = {
             "name": name,
             "kind": "classical",
@@ -132,7 +142,6 @@ def make_run() -> Callable[..., Run]:
             "y": images.y,
             "class_names": images.class_names,
             "scores": scores[None],
-            "score_kind": "proba",
             "fold": fold[None].astype(np.int64),
             "metrics": metrics,
             "intervals": {"balanced_accuracy": (metrics["balanced_accuracy"] - 0.02, 1.0)},
@@ -154,7 +163,7 @@ def hold_out() -> Callable[[ImageSet, Sequence[int]], Holdout]:
     def make(images: ImageSet, rows: Sequence[int]) -> Holdout:
         y = images.y[list(rows)]
         scores = np.eye(len(images.class_names))[y]
-        metrics = evaluate(y, scores, "proba")
+        metrics = evaluate(y, scores)
         return Holdout(images.keys[list(rows)], y, scores, metrics, {"balanced_accuracy": (0.8, 1)})
 
     return make
@@ -164,31 +173,37 @@ def _digest(fold: np.ndarray[Any, Any], split: str) -> str:
     return hashlib.sha256(split.encode() + fold.tobytes()).hexdigest()
 
 
-def _fold(images: ImageSet, scores: Any, fold: Any, k: int) -> dict[str, Any]:
+def _fold(images: ImageSet, scores: Any, fold: Any, k: int) -> FoldScore:
     test = fold == k
-    counts = {"n_train": int((~test).sum()), "n_test": int(test.sum()), "n_classes_train": 3}
-    seconds = {"seconds_fit": 0.4, "seconds_predict": 0.1}
-    measured = evaluate(images.y[test], scores[test], "proba")
-    return {"repeat": 0, "fold": k, **counts, **seconds, **measured}
+    return FoldScore(
+        repeat=0,
+        fold=k,
+        n_train=int((~test).sum()),
+        n_test=int(test.sum()),
+        n_classes_train=3,
+        seconds_fit=0.4,
+        seconds_predict=0.1,
+        metrics=evaluate(images.y[test], scores[test]),
+    )
 
 
-def _config(name: str, split: str) -> dict[str, Any]:
-    return {
-        "clf": name,
-        "balanced": False,
-        "params": {"C": 10},
-        "seed": 0,
-        "features": {
-            "description": "timm:tiny, 64 px, squash",
-            "fingerprint": "ab" * 32,
-            "dim": 8,
-            "provenance": {
-                "n_parameters": 1234,
-                "embed_seconds": 2.0,
-                "n_embedded": 30,
-                "device": "cpu",
-                "ways": [{"runtime": "compile", "precision": "bf16", "batch_size": 8}],
-            },
-        },
-        "splits": {"strategy": split, "seed": 0, "n_folds": 3, "n_repeats": 1, "notes": []},
-    }
+def _config(name: str, split: Literal["grouped", "random"]) -> RunConfig:
+    provenance = Provenance(
+        n_parameters=1234,
+        embed_seconds=2.0,
+        n_embedded=30,
+        device="cpu",
+        runtimes=(RuntimeRecord(RuntimeConfig("compile", "bf16", 8)),),
+    )
+    return RunConfig(
+        clf=name,
+        params={"C": 10},
+        features=FeaturesInfo(
+            dataset="pond",
+            backbone=BackboneSpec("timm", "tiny", img_size=64),
+            fingerprint="ab" * 32,
+            dim=8,
+            provenance=provenance,
+        ),
+        splits=SplitsInfo(strategy=split, seed=0, n_folds=3),
+    )

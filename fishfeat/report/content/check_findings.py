@@ -56,14 +56,8 @@ def collect_findings(
         *_check_few_groups(best),
         *_check_data(images, issues),
     ]
-    findings += [note for note in split_notes(standings) if isinstance(note, Finding)]
+    findings += run_facts.splits(standings[0].run).notes
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
-
-
-def split_notes(standings: Sequence[Standing]) -> list[Finding | str]:
-    """What the splits of the best run say about themselves, as findings or as sentences."""
-    notes = run_facts.splits(standings[0].run).notes
-    return [note if isinstance(note, Finding) else end_sentence(note) for note in notes]
 
 
 def describe_grouping(standings: Sequence[Standing], images: ImageSet) -> str:

@@ -13,12 +13,12 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from fishfeat.checks import CHECKS, Finding
+from fishfeat.checks import CHECKS
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.files import plain, version
 from fishfeat.report import text
 from fishfeat.report.content import run_facts, run_sentences, sentences, tables
-from fishfeat.report.content.check_findings import describe_grouping, split_notes
+from fishfeat.report.content.check_findings import describe_grouping
 from fishfeat.report.content.comparison import measure_optimism, score_majority_class
 from fishfeat.report.content.contents import Contents
 from fishfeat.report.content.folds import ClassFolds
@@ -124,7 +124,6 @@ def _describe(contents: Contents) -> dict[str, Any]:
     best = standings[0].run
     top = [f for f in contents.findings if f.severity == "error" or f.check in TOP_CHECKS]
     notes = [describe_grouping(standings, images), *images.notes]
-    notes += [note for note in split_notes(standings) if not isinstance(note, Finding)]
     curves = []
     for k, curve in enumerate(optional.curves):
         curves.append((curve, sentences.describe_curve(curve), draw_curve(curve, f"curve-{k}")))

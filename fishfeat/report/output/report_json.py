@@ -18,7 +18,6 @@ from fishfeat.classify.validation.learning_curve import Curve
 from fishfeat.files import plain, version, write_text
 from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.report.content import run_facts
-from fishfeat.report.content.check_findings import split_notes
 from fishfeat.report.content.comparison import Standing, measure_optimism
 from fishfeat.report.content.contents import Contents
 from fishfeat.report.content.folds import SplitFolds
@@ -169,7 +168,7 @@ def _build_splits(standings: Sequence[Standing], images: ImageSet) -> records.Sp
         n_test=splits.n_test,
         holdout_origin=splits.holdout_origin,
         grouping=splits.grouping,
-        notes=[str(note) for note in split_notes(standings)],
+        notes=[str(finding) for finding in splits.notes],
     )
 
 

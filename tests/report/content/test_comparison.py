@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fishfeat.errors import DataError, SplitError
+from fishfeat.records import BackboneSpec, FeaturesInfo, RunConfig
 from fishfeat.report.content.comparison import (
     check_comparable,
     compare_with_best,
@@ -85,16 +86,16 @@ def test_a_run_is_close_to_the_best_where_their_difference_may_be_chance(make_im
 def test_a_difference_made_by_one_group_alone_may_be_chance(make_images, make_run):
     images = make_images(120, groups_of=30)
     runs = [make_run(images, "best"), make_run(images, "one group", wrong=range(30))]
-    assert compare_with_best(rank_runs(runs), images)["one group"].may_be_chance
+    assert compare_with_best(rank_runs(runs), images)["one group"].is_significant is False
     alone = make_images(120, groups_of=None)
     runs = [make_run(alone, "best"), make_run(alone, "one group", wrong=range(30))]
-    assert not compare_with_best(rank_runs(runs), alone)["one group"].may_be_chance
+    assert compare_with_best(rank_runs(runs), alone)["one group"].is_significant
 
 
 def test_labels_grow_only_until_the_runs_differ(make_images, make_run):
     images = make_images()
     run = make_run(images)
-    other = dict(run.config) | {"balanced": True}
+    other = dataclasses.replace(run.config, balanced=True)
     assert label_runs([run, make_run(images, "rf")]) == ["svc", "rf"]
     assert label_runs([run, dataclasses.replace(run, config=other)]) == [
         "svc",
@@ -105,8 +106,11 @@ def test_labels_grow_only_until_the_runs_differ(make_images, make_run):
 
 def test_labels_name_the_backbone_where_there_are_several(make_images, make_run):
     images = make_images()
-    names = ("timm:one, 64 px, squash", "timm:one, 96 px, squash", "timm:two, 64 px, squash")
-    runs = [make_run(images, config={"features": {"description": name}}) for name in names]
+    runs = []
+    for name, size in (("one", 64), ("one", 96), ("two", 64)):
+        backbone = BackboneSpec("timm", name, img_size=size)
+        features = FeaturesInfo(dataset="pond", backbone=backbone, fingerprint=name, dim=8)
+        runs.append(make_run(images, config=RunConfig("svc", features=features)))
     assert label_runs(runs[1:]) == ["svc on one", "svc on two"]
     assert label_runs(runs)[0] == "svc on timm:one, 64 px, squash"
 
@@ -119,7 +123,7 @@ def test_the_baseline_predicts_the_most_frequent_class(make_images, make_run):
 
 def test_counterparts_are_found_among_runs_of_one_name(make_images, make_run):
     images = make_images()
-    configs = [{"clf": "svc", "params": {"C": c}, "splits": {}} for c in (1, 10)]
+    configs = [RunConfig("svc", params={"C": c}) for c in (1, 10)]
     grouped = [make_run(images, config=c, wrong=range(i)) for i, c in enumerate(configs)]
     random = [make_run(images, config=c, split="random") for c in configs]
     assert [s.random for s in rank_runs([*random[::-1], *grouped])] == random
@@ -129,6 +133,6 @@ def test_a_search_that_ends_elsewhere_on_random_folds_is_still_the_same_classifi
     make_images, make_run
 ):
     images = make_images()
-    grouped = make_run(images, config={"params": {"C": 1}})
-    random = make_run(images, config={"params": {"C": 9}}, split="random")
+    grouped = make_run(images, config=RunConfig("svc", params={"C": 1}))
+    random = make_run(images, config=RunConfig("svc", params={"C": 9}), split="random")
     assert rank_runs([grouped, random])[0].random is random

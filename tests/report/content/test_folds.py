@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from fishfeat.records import RunConfig, SplitsInfo
 from fishfeat.report.content.folds import MAX_TABLE_FOLDS, count_folds, select_one_per_split
 from fishfeat.report.output.page import write_report
 from fishfeat.report.run_view import RunView
@@ -58,7 +59,7 @@ def test_of_groups_left_out_in_turn_only_single_ones_are_rare(make_images, make_
     images = make_images(24)
     alone = np.where(images.groups == 11, 2, np.where(images.y == 2, 0, images.y))
     images = make_images(24, y=alone)
-    config = {"splits": {"n_groups": 12}}
+    config = RunConfig("svc", splits=SplitsInfo("grouped", 0, n_folds=12, n_groups=12))
     run = make_run(images, n_folds=12, config=config)
     assert run.leaves_groups_out
     assert [row.is_rare for row in count_folds(view(run, images)).classes] == [False, False, True]

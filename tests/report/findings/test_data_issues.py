@@ -48,13 +48,14 @@ def test_one_label_issue_of_a_group_is_shown_and_all_are_exported(make_images, m
     assert {row[0] for row in table[1:]} == {f"fish_{i:03}.png" for i in (6, 7, 8, 30)}
 
 
-def test_the_best_run_with_probabilities_decides(make_images, make_run):
+def test_the_best_run_decides(make_images, make_run):
     images = make_images(60)
-    decision = make_run(images, "a", score_kind="decision")
-    proba = make_run(images, "b", wrong=[7], margin=np.full(60, 0.9))
-    views = [view_of(decision, images), view_of(proba, images)]
-    assert find_label_issues(views).run_label == "b"
-    assert find_label_issues(views[:1]) is None
+    best = make_run(images, "a", wrong=[7], margin=np.full(60, 0.9))
+    views = [view_of(best, images), view_of(make_run(images, "b"), images)]
+    issues = find_label_issues(views)
+    assert issues.run_label == "a"
+    assert [issue.row for issue in issues.shown] == [7]
+    assert find_label_issues([]) is None
 
 
 # --- exact duplicates and large groups -----------------------------------------------------------

@@ -10,10 +10,10 @@ from fishfeat.checks import Finding
 from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
 from fishfeat.classify.validation.novelty import LeftOutClass, Novelty
 from fishfeat.errors import DataError, SplitError
-from fishfeat.records import Rejected
+from fishfeat.records import Chance, Rejected, RunConfig, SplitsInfo
 from fishfeat.records.near_duplicates import DuplicatePair
-from fishfeat.report.content.check_findings import collect_findings, split_notes
-from fishfeat.report.content.comparison import Standing, compare_with_best, rank_runs
+from fishfeat.report.content.check_findings import collect_findings
+from fishfeat.report.content.comparison import compare_with_best, rank_runs
 from fishfeat.report.content.contents import ReportContent
 from fishfeat.report.content.sentences import describe_curve, describe_novelty
 from fishfeat.report.findings.data_issues import find_data_issues
@@ -295,7 +295,9 @@ def test_the_settings_that_a_search_chose_are_shown_with_the_run(
     chosen = ({"estimator__C": 0.3, "prepare": "PCA 128"}, {}, {"prepare": "PCA 128"})
     other = ({"prepare": "PCA 128"}, {}, {"prepare": "PCA 128"})
     for n, params in enumerate((chosen, other)):
-        folds = tuple(dict(f) | {"params": p} for f, p in zip(plain.folds, params, strict=True))
+        folds = tuple(
+            dataclasses.replace(fold, params=p) for fold, p in zip(plain.folds, params, strict=True)
+        )
         run = dataclasses.replace(plain, folds=folds)
         text = read_page(write_report([run], images, tmp_path / str(n))).text
         assert "Settings that the search chose" in text
@@ -313,8 +315,8 @@ def test_the_score_on_shuffled_labels_is_shown_with_the_run(
 ):
     images = make_images()
     run = make_run(images)
-    chance = {"chance": 1 / 3, "shuffled": [0.31, 0.45], "low": low}
-    run = dataclasses.replace(run, config={**run.config, "chance": chance})
+    chance = Chance(1 / 3, (0.31, 0.45), low)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, chance=chance))
     text = read_page(write_report([run], images, tmp_path)).text
     assert "svc on shuffled labels: balanced accuracy 0.310 to 0.450; chance is 0.333" in text
     assert ("above-chance-on-shuffled-labels" in checks_of(tmp_path)) == leaks
@@ -335,23 +337,20 @@ def test_commands_in_sentences_are_code_and_nothing_else_is_markup(
 def test_how_groups_were_found_is_a_note(make_images, make_run, tmp_path, read_page):
     grouping = r"Images in whose paths `fish_(\d+)_` matches the same text are one group."
     images = make_images(6, grouping=grouping)
-    run = make_run(images, config={}, n_folds=2)
+    run = make_run(images, config=RunConfig("svc"), n_folds=2)
     page = read_page(write_report([run], images, tmp_path))
     assert page.text.count(r"Images in whose paths fish_(\d+)_ matches") == 1
 
 
-def test_notes_of_the_splits_are_findings_or_sentences(make_images, make_run, tmp_path, read_page):
+def test_notes_of_the_splits_are_findings(make_images, make_run, tmp_path, read_page):
     images = make_images()
     finding = Finding("few-groups-in-class", "dab has 2 groups and 3 folds.", "Add images.")
-    config = {"splits": {"notes": [finding, "a sentence without a full stop"]}}
-    run = make_run(images, config=config)
-    standings = [Standing("svc", run, None)]
-    assert split_notes(standings) == [finding, "a sentence without a full stop."]
+    splits = SplitsInfo("grouped", 0, n_folds=3, notes=(finding,))
+    run = make_run(images, config=RunConfig("svc", splits=splits))
     page = read_page(write_report([run], images, tmp_path))
     assert checks_of(tmp_path)["few-groups-in-class"] == "dab has 2 groups and 3 folds."
     text = page.text.rsplit("Reproducibility", 1)[0]  # there is the whole configuration
     assert text.count("dab has 2 groups and 3 folds.") == 1
-    assert text.count("a sentence without a full stop.") == 1
 
 
 def test_findings_are_sorted_by_severity_and_shown_with_title_and_fix(
@@ -485,7 +484,9 @@ def test_charts_are_text_without_clipping_and_follow_the_page(written, page):
 
 def test_sparse_records_are_enough(make_images, make_run, tmp_path):
     images = make_images(6)
-    bare = make_run(images, config={}, intervals={}, folds=(), seconds={}, versions={})
+    bare = make_run(
+        images, config=RunConfig("svc"), intervals={}, folds=(), seconds={}, versions={}
+    )
     assert write_report([bare], images, tmp_path).is_file()
 
 

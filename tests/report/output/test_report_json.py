@@ -11,7 +11,7 @@ import pytest
 from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
 from fishfeat.classify.validation.novelty import LeftOutClass, Novelty
-from fishfeat.records import Rejected
+from fishfeat.records import Rejected, RunConfig
 from fishfeat.report.content.contents import ReportContent
 from fishfeat.report.output.page import write_report
 from fishfeat.report.output.report_records import PROTOCOL, ReportRecord
@@ -38,7 +38,7 @@ def full(make_images, make_run, hold_out, tmp_path_factory):
     runs = [
         make_run(rest, "svc", wrong=range(0, 40, 3), margin=sure, holdout=held, holdout_folds=held),
         make_run(rest, "rf", wrong=range(0, 50, 2), margin=sure),
-        make_run(rest, "knn", wrong=range(0, 50, 4), score_kind="decision"),
+        make_run(rest, "knn", wrong=range(0, 50, 4)),
         make_run(rest, "svc", wrong=[3], split="random"),
     ]
     points = tuple(CurvePoint(s, 30 * s, 10 * s, 0.7, 0.6, 0.8, 0.7) for s in (0.5, 1.0))
@@ -80,7 +80,9 @@ def test_a_full_report_follows_the_schema(validator, full):
 
 def test_a_bare_report_follows_the_schema(validator, make_images, make_run, tmp_path):
     images = make_images(6, groups_of=None)
-    bare = make_run(images, config={}, intervals={}, folds=(), seconds={}, versions={})
+    bare = make_run(
+        images, config=RunConfig("svc"), intervals={}, folds=(), seconds={}, versions={}
+    )
     write_report([bare], images, tmp_path)
     found = json.loads((tmp_path / "report.json").read_text())
     validator.validate(found)
