@@ -16,7 +16,13 @@ from typer.testing import CliRunner
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
-from fishfeat.images.decode import TRUNCATED_AND_EMPTY, TRUNCATED, TruncatedImage, UnreadableImage, decode
+from fishfeat.images.decode import (
+    TRUNCATED,
+    TRUNCATED_AND_EMPTY,
+    TruncatedImage,
+    UnreadableImage,
+    decode,
+)
 from fishfeat.images.scan import scan
 from fishfeat.stages.extract import load_features
 from fishfeat.workspace import Workspace
