@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,8 +50,17 @@ class Command(TyperCommand):
         except FishfeatError as error:
             if session.debug:
                 raise
-            session.console.error(str(error))
+            session.console.error(_name_flag(str(error), ctx.command.params))
             raise typer.Exit(1) from error
+
+
+def _name_flag(message: str, parameters: Sequence[Any]) -> str:
+    """The message with the flag in place of the parameter that it begins with."""
+    word = message.partition(" ")[0].rstrip(":,")
+    for parameter in parameters:
+        if parameter.name == word and parameter.opts[0].startswith("--"):
+            return parameter.opts[0] + message[len(word) :]
+    return message
 
 
 def _replace_renamed(args: list[str], session: Session) -> list[str]:

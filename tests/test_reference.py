@@ -9,7 +9,7 @@ from fishfeat.features.backbones import load_backbone
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
-from fishfeat.options import SplitOptions
+from fishfeat.options import ScanOptions, SplitOptions
 
 
 @pytest.fixture(scope="module")

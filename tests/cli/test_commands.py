@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fishfeat.errors import DataError, FishfeatError
+from fishfeat.errors import DataError
 from fishfeat.files import safe_name
 from fishfeat_cli import main as cli
 

@@ -1,5 +1,3 @@
-from fishfeat.options import ScanOptions
-
 """Faults of feature files are reported with their fix; unused rows can be pruned."""
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.features.verify import check_file, prune_file
 from fishfeat.images.scan import scan
+from fishfeat.options import ScanOptions
 from fishfeat.workspace import Workspace
 
 

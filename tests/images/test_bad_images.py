@@ -1,5 +1,3 @@
-from fishfeat.options import ScanOptions
-
 """Every odd or broken image is embedded, upright and in its colours, or rejected by name."""
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from fishfeat.features.specs import make_spec
 from fishfeat.images import decode as decode_module
 from fishfeat.images.decode import decode, read_image
 from fishfeat.images.scan import scan
-from fishfeat.options import EngineOptions
+from fishfeat.options import EngineOptions, ScanOptions
 from fishfeat.workspace import Workspace
 from fishfeat_cli import main as cli
 
