@@ -59,7 +59,7 @@ def _name_flag(message: str, parameters: Sequence[Any]) -> str:
     word = message.partition(" ")[0].rstrip(":,")
     for parameter in parameters:
         if parameter.name == word and parameter.opts[0].startswith("--"):
-            return parameter.opts[0] + message[len(word) :]
+            return f"{parameter.opts[0]}{message[len(word) :]}"
     return message
 
 
