@@ -53,7 +53,7 @@ def cut(photo: Image.Image, recipe: CropRecipe, rng: np.random.Generator) -> Ima
 
 
 def turn(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Mirror half of the crops and rotate one in five by 90 degrees: fish swim in every direction."""
+    """Mirror half of the crops and rotate one in five by 90 degrees."""
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.2:
