@@ -5,18 +5,18 @@ One command, run from the project's root, makes ``config.json`` and ``model.safe
     python tools/distill_nano.py --teacher ../shared/backbones/mobilenetv2_100.tf2_in1k \
         --photos ../shared/data/unlabelled-144 --out fishfeat/weights/nano
 
-Three steps, no label anywhere:
+It has three steps and uses no labels:
 
-1. *Crops*: random crops of every photograph, strongly squashed, recoloured and coarsened; each is
-   stored small for the student, and the teacher's features of it at 224 px beside it.
-2. *Prune*: a network of half the teacher's width takes its first weights from the teacher, layer
-   by layer: the principal components of each stage, the hidden channels that matter most, and
-   least squares for every 1 x 1 convolution.
-3. *Distil*: the student learns to give the teacher's features for the same crops.
+1. *Crops*: random crops of every photograph are strongly squashed, recoloured and coarsened. Each
+   crop is stored small for the student, together with the teacher's features of it at 224 px.
+2. *Pruning*: a network of half the teacher's width gets its initial weights from the teacher, layer
+   by layer: the principal components of each stage, the most important hidden channels, and least
+   squares for every 1 x 1 convolution.
+3. *Distillation*: the student learns to give the teacher's features for the same crops.
 
-The seed stands in ``CropRecipe`` and ``TrainRecipe``; a run repeats up to the order in which
-threads add numbers. Two processor cores need about an hour and a half; CUDA is used where there is
-one. An interrupted run goes on from its last epoch.
+``CropRecipe`` and ``TrainRecipe`` hold the seed. Two runs differ only by the order in which threads
+add numbers. Two processor cores need about an hour and a half. CUDA is used if it is available. An
+interrupted run continues after its last epoch.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ log = logging.getLogger("distill_nano")
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """Everything that decides how the student learns."""
+    """Every setting of the training."""
 
     seed: int = 20261120
-    # Most epochs on small images at a constant rate, as they cost less; the last ones at the
-    # final size, while the rate falls to 0.
+    # Most epochs use small images at a constant rate, because they cost less. The last epochs use
+    # the final size, and the rate falls to 0.
     steady_epochs: int = 5
     steady_size: int = 112
     final_epochs: int = 3
     final_size: int = 144
-    # Small batches: their maps stay in a processor's cache, a third faster than batches of 64.
+    # The maps of small batches stay in a processor's cache: a third faster than batches of 64.
     batch: int = 32
     lr: float = 1e-3
     weight_decay: float = 0.02
@@ -105,37 +105,37 @@ class Cache:
 
 
 class Distance(nn.Module):
-    """How far the student's features are from the teacher's, alone and through its classifier."""
+    """Distance of the student's features to the teacher's: as they are, and as class scores."""
 
     def __init__(self, features: Tensor, classifier: nn.Module, recipe: TrainRecipe) -> None:
         super().__init__()
         self.classifier, self.recipe = classifier, recipe
         std, mean = torch.std_mean(features, dim=0)
         self.register_buffer("mean", mean)
-        # A feature that is almost always 0 must not outweigh the others.
+        # A feature that is almost always 0 must not get a large weight.
         self.register_buffer("std", std.clamp(min=0.2 * float(std.median())))
 
     def parts(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean squared error of standardised features, and the logits' divergence."""
         error = ((student - teacher) / self.std).square().mean()
         t = self.recipe.temperature
-        wanted = F.log_softmax(self.classifier(teacher) / t, dim=1)
-        given = F.log_softmax(self.classifier(student) / t, dim=1)
-        return error, t * t * F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+        targets = F.log_softmax(self.classifier(teacher) / t, dim=1)
+        outputs = F.log_softmax(self.classifier(student) / t, dim=1)
+        return error, t * t * F.kl_div(outputs, targets, reduction="batchmean", log_target=True)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         error, divergence = self.parts(student, teacher)
         return error + self.recipe.logit_weight * divergence
 
 
-def mirrored(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mirror half the images: the teacher's features hardly change, the student sees more."""
+def mirror_half(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Mirror half of the images; the teacher's features hardly change, so the data are varied."""
     flip = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
     return torch.where(flip[:, None, None, None], images.flip(3), images)
 
 
 def parameter_groups(student: nn.Module, recipe: TrainRecipe) -> list[dict[str, object]]:
-    """Decay the convolutions only: a batch norm's scale is not a size to keep small."""
+    """Decay the convolutions only: the scale of a batch norm need not be small."""
     parameters = list(student.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -144,7 +144,7 @@ def parameter_groups(student: nn.Module, recipe: TrainRecipe) -> list[dict[str, 
 
 
 class Training:
-    """The student, the moving average of its weights, which does better, and the optimizer."""
+    """The student, the moving average of its weights (the result), and the optimizer."""
 
     def __init__(self, student: nn.Module, distance: Distance, recipe: TrainRecipe) -> None:
         self.student, self.distance, self.recipe = student, distance, recipe
@@ -155,26 +155,26 @@ class Training:
         self.epoch = 0
 
     def run_epoch(self, cache: Cache) -> None:
-        """See every training crop once, in an order of the epoch's own."""
+        """Train on every training crop once, in a random order for each epoch."""
         rng = np.random.default_rng((self.recipe.seed, self.epoch))
         batch, size = self.recipe.batch, self.recipe.size(self.epoch)
         order = rng.permutation(cache.train_rows)
         steps, losses, began = len(order) // batch, [], time.monotonic()
         self.student.train()
         for step in range(steps):
-            # Sorted rows read the disk in one direction.
-            chosen = np.sort(order[step * batch : (step + 1) * batch])
-            images, wanted = cache.batch(chosen, size, self.distance.mean.device)
+            # With sorted rows the disk is read in one direction.
+            rows = np.sort(order[step * batch : (step + 1) * batch])
+            images, targets = cache.batch(rows, size, self.distance.mean.device)
             rate = self.recipe.rate(self.epoch * steps + step, steps)
-            losses.append(self.step(mirrored(images, rng), wanted, rate))
+            losses.append(self.step(mirror_half(images, rng), targets, rate))
             if step % 200 == 199:
                 loss, spent = torch.stack(losses[-200:]).mean(), time.monotonic() - began
                 log.info("epoch %d, %d of %d: %.4f, %.0f s", self.epoch, step, steps, loss, spent)
         self.epoch += 1
 
-    def step(self, images: Tensor, wanted: Tensor, rate: float) -> Tensor:
-        """Learn from one batch; return its loss."""
-        loss = self.distance(self.student(images), wanted)
+    def step(self, images: Tensor, targets: Tensor, rate: float) -> Tensor:
+        """Train on one batch; return its loss."""
+        loss = self.distance(self.student(images), targets)
         loss.backward()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -184,28 +184,28 @@ class Training:
         return loss.detach()
 
     def parts(self) -> dict[str, Any]:
-        """Return what a checkpoint holds beside the epoch."""
+        """Return the parts of a checkpoint, without the epoch."""
         return {"student": self.student, "average": self.average, "optimizer": self.optimizer}
 
     def save(self, path: Path) -> None:
         state = {name: part.state_dict() for name, part in self.parts().items()}
-        part = path.with_suffix(".part")
-        torch.save(state | {"epoch": self.epoch, "recipe": asdict(self.recipe)}, part)
-        # Renamed when whole: an interruption leaves the checkpoint before.
-        part.replace(path)
+        partial_path = path.with_suffix(".part")
+        torch.save(state | {"epoch": self.epoch, "recipe": asdict(self.recipe)}, partial_path)
+        # Renamed when it is complete: an interruption leaves the earlier checkpoint.
+        partial_path.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint of an interrupted run, if it is of the same recipe."""
+        """Continue from the checkpoint of an interrupted run, if its recipe is the same."""
         if not path.is_file():
             return
         state = torch.load(path)
         if state["recipe"] != asdict(self.recipe):
-            log.info("%s is of another recipe: starting anew", path)
+            log.info("%s has another recipe: starting again", path)
             return
         for name, part in self.parts().items():
             part.load_state_dict(state[name])
         self.epoch = state["epoch"]
-        log.info("going on after epoch %d of %s", self.epoch, path)
+        log.info("continuing after epoch %d of %s", self.epoch, path)
 
 
 def distil(student: nn.Module, distance: Distance, cache: Cache, recipe: TrainRecipe) -> nn.Module:
@@ -221,12 +221,12 @@ def distil(student: nn.Module, distance: Distance, cache: Cache, recipe: TrainRe
 
 @torch.inference_mode()
 def log_held_out(network: nn.Module, distance: Distance, cache: Cache, size: int) -> None:
-    """Log how well the teacher is met on photographs that were not trained on."""
+    """Log the distance to the teacher on the held-out photographs."""
     network.eval()
     parts = []
     for rows in np.array_split(cache.held_out_rows, len(cache.held_out_rows) // 64):
-        images, wanted = cache.batch(rows, size, distance.mean.device)
-        parts.append(torch.stack(distance.parts(network(images), wanted)))
+        images, targets = cache.batch(rows, size, distance.mean.device)
+        parts.append(torch.stack(distance.parts(network(images), targets)))
     error, divergence = torch.stack(parts).mean(0)
     log.info("held out, %d px: feature error %.4f, divergence %.4f", size, error, divergence)
 
@@ -235,7 +235,7 @@ ARCHITECTURE = "mobilenetv2_050"
 MODEL_ARGS = {"pad_type": "same"}
 
 
-def new_student(seed: int) -> nn.Module:
+def make_student(seed: int) -> nn.Module:
     """Return timm's network of half the teacher's width, without a classifier."""
     torch.manual_seed(seed)
     return timm.create_model(ARCHITECTURE, num_classes=0, **MODEL_ARGS)
@@ -250,10 +250,10 @@ def save(student: nn.Module, size: int, out: Path) -> None:
     }
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
-    (out / "config.json").write_text(json.dumps(config(student.num_features, size), indent=1))
+    (out / "config.json").write_text(json.dumps(make_config(student.num_features, size), indent=1))
 
 
-def config(num_features: int, size: int) -> dict[str, object]:
+def make_config(num_features: int, size: int) -> dict[str, object]:
     """Return timm's description of the network and of its images."""
     pretrained_cfg = {
         "input_size": [3, size, size],
@@ -276,12 +276,12 @@ def config(num_features: int, size: int) -> dict[str, object]:
     }
 
 
-def first_student(teacher: nn.Module, cache: Cache, recipe: TrainRecipe) -> nn.Module:
-    """Return the student as pruned from the teacher."""
+def prune_student(teacher: nn.Module, cache: Cache, recipe: TrainRecipe) -> nn.Module:
+    """Return the student with the weights pruned from the teacher."""
     device = next(teacher.parameters()).device
     rng = np.random.default_rng(recipe.seed)
     rows = np.sort(rng.choice(cache.train_rows, recipe.prune_images, replace=False))
-    student = new_student(recipe.seed).to(device)
+    student = make_student(recipe.seed).to(device)
     prune(teacher, student, cache.batch(rows, recipe.final_size, device)[0])
     return student.to(memory_format=torch.channels_last)
 
@@ -295,7 +295,7 @@ def make_nano(teacher_folder: Path, photos: Path, cache_folder: Path, out: Path)
     make_cache(teacher_folder, teacher.num_features, paths, crop_recipe, cache_folder)
     cache = Cache(cache_folder, len(paths), recipe.held_out_every)
 
-    student = first_student(teacher, cache, recipe)
+    student = prune_student(teacher, cache, recipe)
     features = torch.from_numpy(np.array(cache.features[: len(paths)])).float()
     distance = Distance(features, teacher.classifier, recipe).to(best_device())
     log_held_out(student, distance, cache, recipe.final_size)

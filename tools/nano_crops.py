@@ -20,14 +20,14 @@ from torch import Tensor, nn
 
 log = logging.getLogger("distill_nano")
 
-# Crops handled at once: so few that the teacher's maps stay in a processor's cache.
+# Crops in one block: the teacher's maps of a small block stay in a processor's cache.
 BLOCK = 8
 CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
 class CropRecipe:
-    """Everything that decides which crops are made; a cache made by another recipe is not used."""
+    """Every setting of the crops; a cache of another recipe is not used."""
 
     seed: int = 20261120
     rounds: int = 5
@@ -46,14 +46,14 @@ def cut(photo: Image.Image, recipe: CropRecipe, rng: np.random.Generator) -> Ima
     w = min(width, math.sqrt(area * ratio))
     h = min(height, math.sqrt(area / ratio))
     left, top = rng.uniform(0, width - w), rng.uniform(0, height - h)
-    # Half the crops are coarse: a fish in a video frame has 30 to 200 px.
+    # Half of the crops are coarse, because a fish in a video frame has 30 to 200 px.
     side = recipe.student_size if rng.random() < 0.5 else int(rng.integers(*recipe.coarse_side))
     box = (left, top, left + w, top + h)
     return photo.resize((side, side), Image.Resampling.BILINEAR, box=box)
 
 
 def turn(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Mirror half the crops; lay one in five on its side, as a fish may hang in the water."""
+    """Mirror half of the crops and rotate one in five by 90 degrees."""
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.2:
@@ -76,7 +76,7 @@ def recolour(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def submerge(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Put blue-green haze over one crop in five, and camera noise over one in eight."""
+    """Add blue-green haze to one crop in five, and camera noise to one in eight."""
     if rng.random() < 0.2:
         water = np.array([rng.uniform(0, 0.4), rng.uniform(0.2, 0.8), rng.uniform(0.3, 0.9)])
         haze = rng.uniform(0.1, 0.6)
@@ -87,7 +87,7 @@ def submerge(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def make_crop(photo: Image.Image, recipe: CropRecipe, rng: np.random.Generator) -> Image.Image:
-    """Return one square crop; its side is how much detail it holds, not its final size."""
+    """Return one square crop; its side sets how much detail it holds, not its final size."""
     crop = turn(cut(photo, recipe, rng), rng)
     pixels = np.asarray(crop, dtype=np.float32) / 255
     pixels = submerge(recolour(pixels, rng), rng)
@@ -95,7 +95,7 @@ def make_crop(photo: Image.Image, recipe: CropRecipe, rng: np.random.Generator) 
 
 
 def nth_crop(paths: list[Path], recipe: CropRecipe, index: int) -> Image.Image:
-    """Return crop ``round * n_photos + i``: it is of photograph i, whoever makes it and when."""
+    """Return crop ``round * n_photos + i``, of photograph i; it depends on nothing else."""
     rng = np.random.default_rng((recipe.seed, index))
     with Image.open(paths[index % len(paths)]) as photo:
         return make_crop(photo.convert("RGB"), recipe, rng)
@@ -124,7 +124,7 @@ def load_teacher(folder: Path, device: torch.device) -> nn.Module:
 
 
 def fold_norm(network: nn.Module) -> nn.Module:
-    """Fold each batch norm into the convolution before it: the same vectors, in less time."""
+    """Fold each batch norm into its convolution: the same vectors in less time."""
     pairs = {"conv_stem": "bn1", "conv_head": "bn2", "conv_dw": "bn2", "conv_pwl": "bn3"}
     for module in network.modules():
         separable = isinstance(module, DepthwiseSeparableConv)
@@ -143,11 +143,11 @@ def fold_pair(module: nn.Module, conv_name: str, norm_name: str) -> None:
     setattr(module, norm_name, norm.act)
 
 
-class Filler:
-    """Fills rows of a cache; each process that helps has its own, with its own teacher."""
+class CacheFiller:
+    """Fills rows of a cache; each process has its own filler with its own teacher."""
 
     def __init__(self, teacher: Path, paths: list[Path], recipe: CropRecipe, folder: Path) -> None:
-        # One thread each: processes that share no work never wait for one another.
+        # One thread for each process: the processes share no work and do not wait.
         torch.set_num_threads(1)
         self.device = best_device()
         self.teacher = fold_norm(load_teacher(teacher, self.device))
@@ -169,12 +169,12 @@ class Filler:
 
 
 # One for each process of the pool.
-filler: Filler
+filler: CacheFiller
 
 
 def start_filler(*args: Any) -> None:
     global filler
-    filler = Filler(*args)
+    filler = CacheFiller(*args)
 
 
 def fill_block(first: int) -> int:
@@ -200,21 +200,21 @@ def create_cache(folder: Path, n: int, size: int, dim: int) -> None:
 def make_cache(teacher: Path, dim: int, paths: list[Path], recipe: CropRecipe, to: Path) -> None:
     """Write crops and teacher features, unless the folder holds them already."""
     stamp = json.dumps({"recipe": asdict(recipe), "photos": [p.name for p in paths]})
-    done, n = to / "done.json", recipe.rounds * len(paths)
-    if done.is_file() and done.read_text() == stamp:
-        log.info("crops found in %s", to)
+    stamp_file, n = to / "done.json", recipe.rounds * len(paths)
+    if stamp_file.is_file() and stamp_file.read_text() == stamp:
+        log.info("%s holds the crops already", to)
         return
-    # What was learned from other crops must not be gone on with.
-    for stale in (done, to / CHECKPOINT):
+    # Training on other crops must not continue with these.
+    for stale in (stamp_file, to / CHECKPOINT):
         stale.unlink(missing_ok=True)
     create_cache(to, n, recipe.student_size, dim)
-    began, at = time.monotonic(), 0
+    began, n_done = time.monotonic(), 0
     # Spawned, not forked: a forked process must not touch CUDA.
     context = torch.multiprocessing.get_context("spawn")
     with context.Pool(os.cpu_count(), start_filler, (teacher, paths, recipe, to)) as pool:
         for count in pool.imap_unordered(fill_block, range(0, n, BLOCK)):
-            at += count
-            if at % (200 * BLOCK) == 0 or at == n:
-                log.info("crops %d of %d, %.0f s", at, n, time.monotonic() - began)
-    # Written last: an interrupted cache counts as none.
-    done.write_text(stamp)
+            n_done += count
+            if n_done % (200 * BLOCK) == 0 or n_done == n:
+                log.info("crops %d of %d, %.0f s", n_done, n, time.monotonic() - began)
+    # Written last: without it a cache does not count.
+    stamp_file.write_text(stamp)

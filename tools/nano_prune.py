@@ -1,4 +1,4 @@
-"""Step 2 of ``distill_nano.py``: the student's first weights, from the teacher's."""
+"""Step 2 of ``distill_nano.py``: the initial weights of the student, pruned from the teacher."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Prefix:
-    """What teacher and student give for the same images, up to the block now being pruned."""
+    """Outputs of teacher and student for the same images, before the block to prune."""
 
     teacher: Tensor
     student: Tensor
@@ -46,33 +46,37 @@ def install(conv: nn.Module, norm: nn.Module, weight: Tensor, bias: Tensor, x: T
     return norm(raw)
 
 
-def principal(outputs: list[Tensor], dim: int) -> tuple[Tensor, Tensor]:
+def find_principal_directions(outputs: list[Tensor], dim: int) -> tuple[Tensor, Tensor]:
     """Return mean ``(c,)`` and first principal directions ``(dim, c)`` of a stage's outputs."""
-    x = torch.cat([rows(each) for each in outputs])
+    x = torch.cat([rows(output) for output in outputs])
     mean = x.mean(0)
     _, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
     return mean, vectors.flip(1).T[:dim]
 
 
-def weightiest(hidden: Tensor, out_weight: Tensor, n: int) -> Tensor:
-    """Return the n hidden channels that move the block's output most, in order."""
-    moved = rows(hidden).var(0) * out_weight.square().sum(0)
-    return moved.topk(n).indices.sort().values
+def select_channels(hidden: Tensor, out_weight: Tensor, n: int) -> Tensor:
+    """Return the n hidden channels that change the block's output most, in ascending order."""
+    effect = rows(hidden).var(0) * out_weight.square().sum(0)
+    return effect.topk(n).indices.sort().values
 
 
 def prune_block(
-    source: nn.Module, block: nn.Module, at: Prefix, target: Tensor, turn_to: Tensor
+    source: nn.Module, block: nn.Module, prefix: Prefix, target: Tensor, directions: Tensor
 ) -> Tensor:
-    """Set one inverted residual; return what it now gives. ``target`` is wanted of it."""
-    wide = source.conv_pw(at.teacher)
+    """Set one inverted residual to give ``target``; return the output that it gives."""
+    wide = source.conv_pw(prefix.teacher)
     deep = source.bn2(source.conv_dw(source.bn1(wide)))
-    keep = weightiest(deep, turn_to @ source.conv_pwl.weight.flatten(1), block.conv_dw.in_channels)
-    x = install(block.conv_pw, block.bn1, *fit_linear(at.student, wide[:, keep]), at.student)
+    keep = select_channels(
+        deep, directions @ source.conv_pwl.weight.flatten(1), block.conv_dw.in_channels
+    )
+    x = install(
+        block.conv_pw, block.bn1, *fit_linear(prefix.student, wide[:, keep]), prefix.student
+    )
     del wide, deep
     x = install(block.conv_dw, block.bn2, source.conv_dw.weight[keep], source.conv_dw.bias[keep], x)
-    rest = target - at.student if block.has_skip else target
+    rest = target - prefix.student if block.has_skip else target
     x = install(block.conv_pwl, block.bn3, *fit_linear(x, rest), x)
-    return x + at.student if block.has_skip else x
+    return x + prefix.student if block.has_skip else x
 
 
 def prune_stem(source: nn.Module, student: nn.Module, images: Tensor) -> Prefix:
@@ -80,38 +84,40 @@ def prune_stem(source: nn.Module, student: nn.Module, images: Tensor) -> Prefix:
     first, block = source.blocks[0][0], student.blocks[0][0]
     deep = first.bn1(first.conv_dw(source.bn1(source.conv_stem(images))))
     output = first.conv_pw(deep)
-    mean, directions = principal([output], block.conv_pw.out_channels)
-    keep = weightiest(deep, directions @ first.conv_pw.weight.flatten(1), block.conv_dw.in_channels)
+    mean, directions = find_principal_directions([output], block.conv_pw.out_channels)
+    keep = select_channels(
+        deep, directions @ first.conv_pw.weight.flatten(1), block.conv_dw.in_channels
+    )
     stem = source.conv_stem
     x = install(student.conv_stem, student.bn1, stem.weight[keep], stem.bias[keep], images)
     x = install(block.conv_dw, block.bn1, first.conv_dw.weight[keep], first.conv_dw.bias[keep], x)
-    target = turned(output, mean, directions)
+    target = project(output, mean, directions)
     return Prefix(output, install(block.conv_pw, block.bn2, *fit_linear(x, target), x))
 
 
-def turned(maps: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
-    """Return maps ``(n, c, h, w)`` in principal directions: ``(n, dim, h, w)``."""
+def project(maps: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
+    """Project maps ``(n, c, h, w)`` on principal directions: ``(n, dim, h, w)``."""
     return torch.einsum("kc,nchw->nkhw", directions, maps - mean[:, None, None])
 
 
-def prune_stage(source: nn.Module, stage: nn.Module, at: Prefix) -> Prefix:
+def prune_stage(source: nn.Module, stage: nn.Module, prefix: Prefix) -> Prefix:
     """Set all blocks of a stage, whose outputs add up and so share their directions."""
     outputs: list[Tensor] = []
     for block in source:
-        outputs.append(block(outputs[-1] if outputs else at.teacher))
-    mean, directions = principal(outputs, stage[0].conv_pwl.out_channels)
+        outputs.append(block(outputs[-1] if outputs else prefix.teacher))
+    mean, directions = find_principal_directions(outputs, stage[0].conv_pwl.out_channels)
     for old, new, output in zip(source, stage, outputs, strict=True):
-        target = turned(output, mean, directions)
-        at = Prefix(output, prune_block(old, new, at, target, directions))
-    return at
+        target = project(output, mean, directions)
+        prefix = Prefix(output, prune_block(old, new, prefix, target, directions))
+    return prefix
 
 
 @torch.no_grad()
 def prune(teacher: nn.Module, student: nn.Module, images: Tensor) -> None:
     """Give the student, same blocks at half the width, the weights that mimic the teacher best."""
     source = fold_norm(copy.deepcopy(teacher))
-    at = prune_stem(source, student.eval(), images)
+    prefix = prune_stem(source, student.eval(), images)
     for old, new in zip(source.blocks[1:], student.blocks[1:], strict=True):
-        at = prune_stage(old, new, at)
-    head = fit_linear(at.student, source.conv_head(at.teacher))
-    install(student.conv_head, student.bn2, *head, at.student)
+        prefix = prune_stage(old, new, prefix)
+    head = fit_linear(prefix.student, source.conv_head(prefix.teacher))
+    install(student.conv_head, student.bn2, *head, prefix.student)
