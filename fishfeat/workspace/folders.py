@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fishfeat.errors import DataError
+from fishfeat.errors import CacheError, DataError
 from fishfeat.files import (
     read_json,
     safe_name,
@@ -146,6 +146,8 @@ class DatasetFolder:
         """
         lock_file = self.folder.with_name(f".{self.name}.lock")
         with hold_lock(self.folder, lock_file=lock_file, seconds=_LOCK_SECONDS):
+            # Killed processes leave temporary files.
+            sweep([*self.folder.parent.glob(".*.tmp"), *self.folder.rglob(".*.tmp")])
             self._finish_commit()
             yield
 
@@ -197,9 +199,18 @@ class DatasetFolder:
         content = read_json(path) if path.is_file() else {}
         state = DatasetState.from_json(path, content)
         if self._journal.is_file():
-            noted = read_json(self._journal)["truncated"]
-            state = dataclasses.replace(state, truncated={**state.truncated, **noted})
+            truncated = {**state.truncated, **self._read_journal()}
+            state = dataclasses.replace(state, truncated=truncated)
         return state
+
+    def _read_journal(self) -> dict[str, str]:
+        truncated = read_json(self._journal).get("truncated")
+        if not isinstance(truncated, dict):
+            raise CacheError(
+                f"{self._journal} cannot be read (no entry 'truncated'). Delete it and run "
+                "`fishfeat extract DATA` again."
+            )
+        return truncated
 
     def commit(
         self,
@@ -249,6 +260,7 @@ class DatasetFolder:
     def _prepare_commit(self) -> Iterator[Path]:
         """A temporary folder that becomes `.commit` at the end of the block, or is removed."""
         folder = temporary_name(self._pending)
+        shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same number
         try:
             with writing_to(self.folder / _STATE):
                 folder.mkdir(parents=True)
@@ -347,8 +359,7 @@ class Workspace:
         return self.dataset(name)
 
     def use(self, dataset: DatasetFolder) -> None:
-        """Remember `dataset` as the one last used; remove what killed processes left in it."""
-        sweep([*self.folder.glob(".*.tmp"), *dataset.folder.rglob(".*.tmp")])
+        """Remember `dataset` as the one last used."""
         if self.current != dataset:
             write_text(self.folder / _CURRENT, dataset.name + "\n")
 
