@@ -1,4 +1,4 @@
-"""Writing files so that a kill leaves no half one, and what every file says of its origin."""
+"""Atomic files, JSON with a protocol number, CSV tables, and versions."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _DAY = 86_400.0
 
 
 def open_text(path: Path, mode: str = "r") -> IO[str]:
-    """Open as UTF-8, keeping bytes that are not: file names need not be valid text.
+    """Open as UTF-8; bytes that are not UTF-8 are kept, as file names may hold them.
 
-    A byte order mark, which spreadsheets put first, is passed over.
+    A byte order mark, which spreadsheets write first, is skipped.
     """
     encoding = "utf-8-sig" if mode == "r" else "utf-8"
     return open(path, mode, encoding=encoding, errors="surrogateescape", newline="")
@@ -46,7 +46,8 @@ def open_text(path: Path, mode: str = "r") -> IO[str]:
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     """The rows of a CSV file that are not blank, each with the line that it starts in.
 
-    Separated by comma, semicolon or tab, whichever the first line has most of; cells are stripped.
+    The separator is the comma, semicolon or tab: the one that the first line has most of. Spaces
+    around a cell are removed.
 
     Raises
     ------
@@ -69,7 +70,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
             rows.append((line, [cell.strip() for cell in row]))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {line}: {error}. Mend the quotes there.") from error
+        raise DataError(f"{path}, line {line}: {error}. Correct the quotes there.") from error
     return [(n, row) for n, row in rows if any(row)]
 
 
@@ -80,11 +81,11 @@ def atomic(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
     Raises
     ------
     CacheError
-        The disk is full or nothing may be written there; what lay there before still does.
+        The disk is full or the place is read-only. An earlier file under `path` is untouched.
     """
     with (
         writing_to(path),
-        renamed_at_last(path) as temporary,
+        replace_at_end(path) as temporary,
         open(temporary, "wb") if binary else open_text(temporary, "w") as file,
     ):
         yield file
@@ -93,8 +94,8 @@ def atomic(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
 
 
 @contextlib.contextmanager
-def renamed_at_last(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that becomes `path`, or vanishes where something fails."""
+def replace_at_end(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`: its file replaces `path`, or is removed after an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:
@@ -112,29 +113,30 @@ def temporary_name(path: Path) -> Path:
 
 def find_owner(temporary: Path) -> str:
     """'process 123 on host' for a temporary name whose process lives; else ''."""
-    found = _TEMPORARY.fullmatch(temporary.name)
-    if not found or _is_abandoned(temporary):
+    match = _TEMPORARY.fullmatch(temporary.name)
+    if not match or _is_abandoned(temporary):
         return ""
-    return f"process {found['pid']} on {found['host']}"
+    return f"process {match['pid']} on {match['host']}"
 
 
 @contextlib.contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Turn a full disk and a read-only place into a `CacheError` that says what to do."""
+    """Turn the errors of a full disk and of a read-only place into a `CacheError` with a fix."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise CacheError(
                 f"{path} cannot be written: {error.strerror} ({megabytes(free_bytes(path))} free). "
-                "What was there before is untouched. Make room, or choose another place with "
-                "--cache DIR."
+                "Files that were there before are untouched. Free some space, or choose another "
+                "folder with --cache DIR."
             ) from error
         if error.errno in _READ_ONLY:
-            place = path if path.exists() and not _may_write(path) else path.parent
+            is_cause = path.exists() and not _may_write(path)
+            place = path if is_cause else _find_folder(path)
             raise CacheError(
                 f"{place} cannot be written to ({os.strerror(error.errno)}). Make it writable, or "
-                "choose another place with --cache DIR."
+                "choose another folder with --cache DIR."
             ) from error
         raise
 
@@ -145,12 +147,16 @@ def _may_write(path: Path) -> bool:
 
 def free_bytes(path: Path) -> int:
     """Free space where `path` lies or would lie."""
-    there = next(folder for folder in path.absolute().parents if folder.is_dir())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(_find_folder(path)).free
+
+
+def _find_folder(path: Path) -> Path:
+    """The nearest folder above `path` that exists."""
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
 
 
 def megabytes(n_bytes: float) -> str:
-    """A number of bytes for people: '12.3 MB'."""
+    """A number of bytes as text: '12.3 MB'."""
     return f"{n_bytes / 1e6:,.1f} MB"
 
 
@@ -168,11 +174,11 @@ def _is_abandoned(path: Path) -> bool:
 
     The processes of another machine cannot be seen from here: its files are left for a day.
     """
-    found = _TEMPORARY.fullmatch(path.name)
-    if not found:
+    match = _TEMPORARY.fullmatch(path.name)
+    if not match:
         return False
-    if found["host"] == safe_name(socket.gethostname()):
-        return not _is_running(int(found["pid"]))
+    if match["host"] == safe_name(socket.gethostname()):
+        return not _is_running(int(match["pid"]))
     with contextlib.suppress(OSError):
         return time.time() - path.stat().st_mtime > _DAY
     return False
@@ -233,7 +239,10 @@ def check_protocol(path: Path, protocol: int) -> None:
 
 
 def plain(value: Any) -> Any:
-    """`value` with numpy scalars and arrays, paths, tuples and records as JSON knows them."""
+    """`value` with numpy scalars and arrays, paths, tuples and records as types of JSON.
+
+    Numbers that are not finite become None.
+    """
     import numpy as np
 
     if isinstance(value, Mapping):
@@ -250,7 +259,7 @@ def plain(value: Any) -> Any:
 
 
 def safe_name(name: str) -> str:
-    """`name` with what a file system may refuse replaced by '-'; never empty or hidden."""
+    """`name` with '-' for characters that a file system may refuse; never empty or hidden."""
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
 
 
@@ -266,8 +275,8 @@ def version() -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """Installed version of each package, without importing it; missing ones are left out."""
-    found = {}
+    installed = {}
     for package in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
+            installed[package] = importlib.metadata.version(package)
+    return installed

@@ -16,7 +16,7 @@ from fishfeat.errors import DataError, FishfeatError, shortened
 from fishfeat.features.cache import FeatureCache, create_file, open_for_append
 from fishfeat.features.specs import make_extract_command
 from fishfeat.features.storage import open_hdf5
-from fishfeat.files import renamed_at_last, writing_to
+from fishfeat.files import replace_at_end, writing_to
 from fishfeat.records import ImageSet
 from fishfeat.workspace import DatasetFolder, hold_lock
 
@@ -167,7 +167,7 @@ def prune_file(path: Path, images: ImageSet) -> Pruned:
         is_vanished, n_bytes = find_vanished(cache, images), path.stat().st_size
         if not is_vanished.any():
             return Pruned(path.name, 0, 0)
-        with renamed_at_last(path) as temporary:
+        with replace_at_end(path) as temporary:
             _copy_rows(cache, temporary, ~is_vanished)
         return Pruned(path.name, int(is_vanished.sum()), n_bytes - path.stat().st_size)
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fishfeat.errors import DataError
 from fishfeat.features.specs import make_spec
+from fishfeat.images.sources.listing import check_exists
 from fishfeat.options import ScanOptions
 from fishfeat.records import PathLike
 from fishfeat.workspace import Dataset, DatasetState, Workspace
@@ -72,9 +73,29 @@ def open_data(data: PathLike | None, cache: PathLike) -> Iterator[OpenDataset]:
     """The data set of a folder or table, locked until the block ends.
 
     Without `data` it is the data set last used, else the demo images.
+
+    Raises
+    ------
+    DataError
+        `data` does not exist.
+    CacheError
+        Another command changes the data set, or the cache is read-only or damaged.
     """
     workspace = Workspace(cache)
-    path = _find_data(data, workspace)
+    current = workspace.current
+    if data is None and current is not None:
+        with current.lock():
+            dataset = current.read()
+            path = Path(dataset.state.data or dataset.state.root)
+            log.info("Data set: %s, the one last used (%s).", dataset.name, path)
+            yield OpenDataset(workspace, dataset, path)
+        return
+    if data is None:
+        log.info("Data set: the demo images, as no other was named.")
+        path = draw_demo_images(workspace.folder)
+    else:
+        path = Path(os.path.abspath(data))
+        check_exists(data)  # before anything is written
     # A folder is a data set of its name; a table one of its name without suffix, in its folder.
     is_folder = path.is_dir()
     name, root = (path.name, path) if is_folder else (path.stem, path.parent)
@@ -82,18 +103,6 @@ def open_data(data: PathLike | None, cache: PathLike) -> Iterator[OpenDataset]:
         if not dataset.state.root and path == _demo_folder(workspace):
             dataset = dataclasses.replace(dataset, state=_demo_state())
         yield OpenDataset(workspace, dataset, path)
-
-
-def _find_data(data: PathLike | None, workspace: Workspace) -> Path:
-    if data is not None:
-        return Path(os.path.abspath(data))
-    current = workspace.current
-    if current is None:
-        log.info("Data set: the demo images, as no other was named.")
-        return draw_demo_images(workspace.folder)
-    path = Path(current.read_state().data)
-    log.info("Data set: %s, the one last used (%s).", current.name, path)
-    return path
 
 
 def draw_demo_images(cache: PathLike) -> Path:

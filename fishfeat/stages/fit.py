@@ -29,7 +29,7 @@ from fishfeat.stages.dataset import open_current
 from fishfeat.stages.extract import load_features
 from fishfeat.stages.grouping import Grouped, apply_groups, are_applied, parse_group_by, regroup
 from fishfeat.stages.saved_results import find_map, save_result
-from fishfeat.workspace import Dataset, DatasetFolder
+from fishfeat.workspace import Dataset
 
 log = logging.getLogger("fishfeat")
 # Called with (classifier, split) before each run; gives its progress callback.
@@ -344,10 +344,6 @@ def _save(
         save_result(folder, curve)
     for novelty in fit.novelty:
         save_result(folder, novelty)
-    _commit(folder, before, grouped, job)
-
-
-def _commit(folder: DatasetFolder, before: Dataset, grouped: Grouped, job: _Job) -> None:
     digests = tuple(splits.digest for splits in job.all_splits)
     folder.commit(
         before,

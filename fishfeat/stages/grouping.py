@@ -126,14 +126,14 @@ def apply_groups(
         if near_duplicates is None:
             new_table = _search_near_duplicates(dataset, images, features, on_compare)
             near_duplicates = new_table
-            search_made = NearDuplicateSearch(
+            new_search = NearDuplicateSearch(
                 n_images=new_table.n_images,
                 n_compared=new_table.n_compared,
                 n_pairs=len(new_table.pairs),
                 key=_search_key(images, features),
                 features=features.spec.to_json(),
             )
-            state = dataclasses.replace(state, near_duplicates=search_made)
+            state = dataclasses.replace(state, near_duplicates=new_search)
     if rules:
         images = group_images(images, rules, duplicates=near_duplicates)
     rows = np.searchsorted(images.keys, features.keys)

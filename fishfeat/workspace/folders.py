@@ -1,4 +1,9 @@
-"""The cache folder, and one subfolder of it for each data set."""
+"""The cache folder, and one subfolder of it for each data set.
+
+A commit writes its files into a temporary folder and renames that folder to `.commit`. From this
+rename on the new state counts: readers prefer the files in `.commit`. Then the files are moved to
+their places one by one. The next command that takes the lock finishes moves that a kill stopped.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +12,23 @@ import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from fishfeat.errors import DataError
-from fishfeat.files import read_json, safe_name, sweep, temporary_name, write_json, write_text
+from fishfeat.errors import CacheError, DataError
+from fishfeat.files import (
+    read_json,
+    safe_name,
+    sweep,
+    temporary_name,
+    write_json,
+    write_text,
+    writing_to,
+)
 from fishfeat.records import BackboneSpec, ImageSet, Run
 from fishfeat.records.near_duplicates import NearDuplicates, read_pairs, write_near_duplicates
 from fishfeat.workspace.images_table import format_images, read_images
@@ -25,8 +39,11 @@ from fishfeat.workspace.state import DatasetState
 # The file that names the data set last used, so no data set can have this name.
 _CURRENT = "current"
 _STATE = "dataset.json"
-_TABLES = ("images.csv", "near_duplicates.csv")
+_IMAGES = "images.csv"
+_NEAR_DUPLICATES = "near_duplicates.csv"
+# A command waits so long for another one on the same data set.
 _LOCK_SECONDS = 5.0
+_Content = TypeVar("_Content")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +79,8 @@ class Dataset:
 
     def load_near_duplicates(self) -> NearDuplicates | None:
         """The near-duplicates that were verified; None where they were not searched for."""
-        search, path = self.state.near_duplicates, self.folder.near_duplicates_csv
+        search = self.state.near_duplicates
+        path = self.folder.near_duplicates_csv
         if search is None or not path.is_file():
             return None
         return NearDuplicates(search.n_images, search.n_compared, read_pairs(path))
@@ -82,12 +100,12 @@ class DatasetFolder:
     @property
     def images_csv(self) -> Path:
         """The table of the images."""
-        return self._find("images.csv")
+        return self._find(_IMAGES)
 
     @property
     def near_duplicates_csv(self) -> Path:
         """The table of the verified near-duplicates. Version 0.1.0 called it copies.csv."""
-        path = self._find("near_duplicates.csv")
+        path = self._find(_NEAR_DUPLICATES)
         earlier = self.folder / "copies.csv"
         return earlier if earlier.is_file() and not path.is_file() else path
 
@@ -117,26 +135,58 @@ class DatasetFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other commands from changing the state; they wait, then say who holds it."""
-        with hold_lock(self.folder / "dataset", seconds=_LOCK_SECONDS):
+        """Keep other commands from changing the data set until the block ends.
+
+        The lock file lies beside the folder, so that nothing is in the folder before a commit.
+
+        Raises
+        ------
+        CacheError
+            Another command holds the lock for several seconds, or the cache is read-only.
+        """
+        lock_file = self.folder.with_name(f".{self.name}.lock")
+        with hold_lock(self.folder, lock_file=lock_file, seconds=_LOCK_SECONDS):
+            # Killed processes leave temporary files.
+            sweep([*self.folder.parent.glob(".*.tmp"), *self.folder.rglob(".*.tmp")])
             self._finish_commit()
             yield
-        if not self.exists():  # nothing was committed: leave nothing behind
-            with contextlib.suppress(OSError):
-                (self.folder / "dataset.lock").unlink(missing_ok=True)
-                self.folder.rmdir()
 
     def read(self) -> Dataset:
-        """The state and the images, as one commit left them."""
-        while True:
-            moment = self._moment()
-            with contextlib.suppress(FileNotFoundError):
-                dataset = self._read()
-                if self._moment() == moment:
-                    return dataset
+        """The state and the images, as one commit left them.
 
-    def _read(self) -> Dataset:
-        state = self.read_state()
+        Raises
+        ------
+        CacheError
+            A file is damaged, or a newer fishfeat wrote it.
+        """
+        return self._read_whole(self._read_dataset)
+
+    def read_state(self) -> DatasetState:
+        """The state alone; an empty one where nothing is remembered."""
+        return self._read_whole(self._read_state)
+
+    def _read_whole(self, read_files: Callable[[], _Content]) -> _Content:
+        """Read files again until no commit happens between the first and the last of them."""
+        while True:
+            stamp = self._stamp()
+            try:
+                content = read_files()
+            except FileNotFoundError:  # a commit moves it
+                continue
+            if self._stamp() == stamp:
+                return content
+
+    def _stamp(self) -> tuple[int, int, bool]:
+        """Values that change with every commit."""
+        is_pending = self._pending.is_dir()
+        try:
+            status = os.stat(self._find(_STATE))
+        except FileNotFoundError:
+            return 0, 0, is_pending
+        return status.st_ino, status.st_mtime_ns, is_pending
+
+    def _read_dataset(self) -> Dataset:
+        state = self._read_state()
         path = self.images_csv
         if not path.is_file():
             return Dataset(self, state)
@@ -144,25 +194,23 @@ class DatasetFolder:
         images = dataclasses.replace(images, grouping=state.grouping, notes=state.notes)
         return Dataset(self, state, images)
 
-    def read_state(self) -> DatasetState:
-        """The state alone; an empty one where nothing is remembered."""
+    def _read_state(self) -> DatasetState:
         path = self._find(_STATE)
         content = read_json(path) if path.is_file() else {}
         state = DatasetState.from_json(path, content)
-        extra = self._journal()
-        if extra.is_file():
-            truncated = {**state.truncated, **read_json(extra)["truncated"]}
+        if self._journal.is_file():
+            truncated = {**state.truncated, **self._read_journal()}
             state = dataclasses.replace(state, truncated=truncated)
         return state
 
-    def _moment(self) -> tuple[int, int, bool]:
-        """Changes with every commit."""
-        pending = self._pending().is_dir()
-        try:
-            status = os.stat(self._find(_STATE))
-        except FileNotFoundError:
-            return 0, 0, pending
-        return status.st_ino, status.st_mtime_ns, pending
+    def _read_journal(self) -> dict[str, str]:
+        truncated = read_json(self._journal).get("truncated")
+        if not isinstance(truncated, dict):
+            raise CacheError(
+                f"{self._journal} cannot be read (no entry 'truncated'). Delete it and run "
+                "`fishfeat extract DATA` again."
+            )
+        return truncated
 
     def commit(
         self,
@@ -175,60 +223,84 @@ class DatasetFolder:
         """Replace the state and the tables that are given, all or nothing.
 
         What has not changed since `before` is not written. The caller holds the lock.
+
+        Raises
+        ------
+        CacheError
+            The disk is full or the cache is read-only. Everything is as it was.
         """
-        if images is not None:
+        if images is None:
+            images = before.images
+        else:
             state = dataclasses.replace(
                 state, root=str(images.root), grouping=images.grouping, notes=images.notes
             )
-        is_new = images is not None and (
-            before.images is None
+        # A killed extraction noted truncated images that no file of the state names yet.
+        has_journal = self._journal.is_file()
+        is_new_table = images is not None and (
+            has_journal
+            or before.images is None
             or state.truncated != before.state.truncated
             or not _are_equal(images, before.images)
         )
-        if is_new or near_duplicates is not None:
-            pending = temporary_name(self._pending())
-            shutil.rmtree(pending, ignore_errors=True)
-            if is_new and images is not None:
-                write_text(pending / "images.csv", format_images(images, state.truncated))
-            if near_duplicates is not None:
-                write_near_duplicates(pending / "near_duplicates.csv", near_duplicates)
-            write_json(pending / _STATE, state.to_json())
-            os.rename(pending, self._pending())  # from here on the new state counts
+        if is_new_table or near_duplicates is not None:
+            with self._prepare_commit() as folder:
+                if is_new_table and images is not None:
+                    write_text(folder / _IMAGES, format_images(images, state.truncated))
+                if near_duplicates is not None:
+                    write_near_duplicates(folder / _NEAR_DUPLICATES, near_duplicates)
+                write_json(folder / _STATE, state.to_json())
             self._finish_commit()
-        elif state != before.state:
+        elif has_journal or state != before.state:
             write_json(self.folder / _STATE, state.to_json())
-        self._journal().unlink(missing_ok=True)
-        return Dataset(self, state, before.images if images is None else images)
+        self._journal.unlink(missing_ok=True)
+        return Dataset(self, state, images)
 
+    @contextlib.contextmanager
+    def _prepare_commit(self) -> Iterator[Path]:
+        """A temporary folder that becomes `.commit` at the end of the block, or is removed."""
+        folder = temporary_name(self._pending)
+        shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same number
+        try:
+            with writing_to(self.folder / _STATE):
+                folder.mkdir(parents=True)
+            yield folder
+            os.rename(folder, self._pending)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _finish_commit(self) -> None:
+        """Move the files of a commit to their places; the state last."""
+        if not self._pending.is_dir():
+            return
+        with writing_to(self.folder / _STATE):
+            for name in (_IMAGES, _NEAR_DUPLICATES, _STATE):
+                if (self._pending / name).is_file():
+                    os.replace(self._pending / name, self.folder / name)
+        shutil.rmtree(self._pending, ignore_errors=True)
+
+    @property
     def _pending(self) -> Path:
         """Folder of a commit whose files are not yet at their places."""
         return self.folder / ".commit"
 
     def _find(self, name: str) -> Path:
-        """Where a file is: a commit that a kill interrupted counts."""
-        pending = self._pending() / name
-        return pending if pending.is_file() else self.folder / name
+        """Where a file is: a commit that a kill stopped counts."""
+        path = self._pending / name
+        return path if path.is_file() else self.folder / name
 
-    def _finish_commit(self) -> None:
-        """Move the files of a commit to their places; the state last."""
-        pending = self._pending()
-        if not pending.is_dir():
-            return
-        for name in (*_TABLES, _STATE):
-            if (pending / name).is_file():
-                os.replace(pending / name, self.folder / name)
-        shutil.rmtree(pending, ignore_errors=True)
-
+    @property
     def _journal(self) -> Path:
+        """File that holds what an extraction must not lose before its commit."""
         return self.folder / "truncated.json"
 
     def note_truncated(self, truncated: Mapping[str, str]) -> None:
         """Remember images whose files end too early, before their features are written.
 
-        `truncated` is digest -> reason of all that are known. A killed extraction leaves this file;
-        the next commit moves it into the state.
+        `truncated` is digest -> reason of every such image. The next commit moves it into the
+        state, also after a kill.
         """
-        write_json(self._journal(), {"truncated": dict(truncated)})
+        write_json(self._journal, {"truncated": dict(truncated)})
 
     # --- runs ---------------------------------------------------------------------------------
 
@@ -246,10 +318,11 @@ def _are_equal(a: ImageSet, b: ImageSet) -> bool:
     if a.root != b.root or a.rejected != b.rejected:
         return False
     for column in ("keys", "labels", "groups", "group_name", "part", "digest", "mtime_ns"):
-        first, second = getattr(a, column), getattr(b, column)
-        if (first is None) != (second is None):
-            return False
-        if first is not None and not np.array_equal(first, second):
+        values, others = getattr(a, column), getattr(b, column)
+        if values is None or others is None:
+            if values is not others:
+                return False
+        elif not np.array_equal(values, others):
             return False
     return True
 
@@ -278,14 +351,15 @@ class Workspace:
     def current(self) -> DatasetFolder | None:
         """The data set last used, or None."""
         note = self.folder / _CURRENT
-        name = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
+        if not note.is_file():
+            return None
+        name = note.read_text(encoding="utf-8").strip()
         if not name or not self.dataset(name).exists():
             return None
         return self.dataset(name)
 
     def use(self, dataset: DatasetFolder) -> None:
-        """Remember `dataset` as the one last used; remove what killed processes left in it."""
-        sweep([*self.folder.glob(".*.tmp"), *dataset.folder.rglob(".*.tmp")])
+        """Remember `dataset` as the one last used."""
         if self.current != dataset:
             write_text(self.folder / _CURRENT, dataset.name + "\n")
 
@@ -293,19 +367,25 @@ class Workspace:
     def open(self, name: str, root: Path) -> Iterator[Dataset]:
         """The data set of the images in `root`, locked until the block ends.
 
-        Where two roots have one name, the second gets a name with a number. A data set whose root
-        does not exist was moved: its folder is used, so that nothing is embedded again.
+        If another folder of images has the name already, a number is added to it. A data set whose
+        images are no longer where they were is taken as moved, so that nothing is embedded again.
+
+        Raises
+        ------
+        CacheError
+            As `DatasetFolder.lock` and `DatasetFolder.read`.
         """
         name = safe_name(name)
         if name.lower() == _CURRENT:
             name += "-images"
         suffix = hashlib.sha256(os.fsencode(root)).hexdigest()[:6]
-        first, second = self.dataset(name), self.dataset(f"{name}-{suffix}")
-        with first.lock():
-            dataset = first.read()
+        folder = self.dataset(name)
+        with folder.lock():
+            dataset = folder.read()
             is_free = dataset.state.root in ("", str(root))
             if is_free or not os.path.exists(dataset.state.root):
                 yield dataset
                 return
-        with second.lock():
-            yield second.read()
+        folder = self.dataset(f"{name}-{suffix}")
+        with folder.lock():
+            yield folder.read()

@@ -59,10 +59,26 @@ def format_images(images: ImageSet, truncated: Mapping[str, str]) -> str:
         blank if images.group_name is None else images.group_name.tolist(),
     )
     writer.writerows(zip(*columns, strict=True))
-    for file_ in images.rejected:
-        size = (file_.n_bytes, file_.mtime_ns, file_.digest, "", "")
-        writer.writerow((file_.key, file_.label, "", "", *size, "rejected", file_.reason, ""))
+    for rejected in images.rejected:
+        writer.writerow(_to_row(rejected))
     return file.getvalue()
+
+
+def _to_row(rejected: Rejected) -> list[str | int]:
+    return [
+        rejected.key,
+        rejected.label,
+        "",
+        "",
+        rejected.n_bytes,
+        rejected.mtime_ns,
+        rejected.digest,
+        "",
+        "",
+        "rejected",
+        rejected.reason,
+        "",
+    ]
 
 
 def read_images(path: Path, *, name: str, root: Path) -> ImageSet:
@@ -89,24 +105,28 @@ def _make_image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageS
     if len(used) + len(rejected) < len(rows):
         raise ValueError(f"status must be ok, {TRUNCATED} or rejected")
     class_names, y = encode_labels(np.array([row["label"] for row in used], str))
-    text = {column: np.array([row[column] for row in used], str) for column in _TEXTS}
-    number = {column: np.array([row[column] for row in used], np.int64) for column in _NUMBERS}
-    has_groups = len(used) > 0 and all(text["group"])
+    texts = {}
+    for column in _TEXTS:
+        texts[column] = np.array([row[column] for row in used], str)
+    numbers = {}
+    for column in _NUMBERS:
+        numbers[column] = np.array([row[column] for row in used], np.int64)
+    has_groups = len(used) > 0 and all(texts["group"])
     return ImageSet(
         name=name,
         root=root,
-        keys=text["path"],
+        keys=texts["path"],
         y=y,
         class_names=class_names,
-        digest=text["digest"],
-        n_bytes=number["bytes"],
-        mtime_ns=number["mtime_ns"],
-        width=number["width"],
-        height=number["height"],
-        groups=text["group"].astype(np.int64) if has_groups else None,
-        group_name=text["group_name"] if any(text["group_name"]) else None,
-        part=text["part"] if any(text["part"]) else None,
-        rejected=tuple(map(_make_rejected, rejected)),
+        digest=texts["digest"],
+        n_bytes=numbers["bytes"],
+        mtime_ns=numbers["mtime_ns"],
+        width=numbers["width"],
+        height=numbers["height"],
+        groups=texts["group"].astype(np.int64) if has_groups else None,
+        group_name=texts["group_name"] if any(texts["group_name"]) else None,
+        part=texts["part"] if any(texts["part"]) else None,
+        rejected=tuple(_make_rejected(row) for row in rejected),
     )
 
 
@@ -124,7 +144,7 @@ def _make_rejected(row: Mapping[str, str]) -> Rejected:
 def apply_truncated(
     images: ImageSet, truncated: Mapping[str, str], *, allow_truncated: bool
 ) -> ImageSet:
-    """`images` with the truncated ones counted in a note, or rejected where not allowed."""
+    """`images` with a note that counts the truncated ones; rejected where they are not allowed."""
     if not allow_truncated:
         return images.reject(truncated)
     n = int(np.isin(images.digest, list(truncated)).sum())

@@ -160,19 +160,20 @@ def _load_holdout(
 
 
 def run_identity(run: Run) -> str:
-    """Digest of what makes two runs the same, whatever parameters a search found.
+    """Digest of classifier, weights, seed, features and folds.
 
-    Written as version 0.1.0 wrote it, so that a run replaces an earlier one of that version.
+    It is that of version 0.1.0, so that a run replaces an earlier one of that version. The
+    parameters that a search selects do not matter.
     """
     config, features = run.config, run.config.features
     classifier = [config.clf, config.balanced, config.seed]
-    made_from: list[Any] = [None, None]
+    weights: list[Any] = [None, None]
     if features is not None:
-        made_from = [_spec_of_0_1(features.backbone), features.fingerprint]
-    return json_digest([run.name, run.kind, run.split, run.splits_digest, classifier, made_from])
+        weights = [_format_spec_of_0_1(features.backbone), features.fingerprint]
+    return json_digest([run.name, run.kind, run.split, run.splits_digest, classifier, weights])
 
 
-def _spec_of_0_1(spec: BackboneSpec) -> dict[str, Parameter]:
+def _format_spec_of_0_1(spec: BackboneSpec) -> dict[str, Parameter]:
     values = dataclasses.asdict(spec)
     values["views"] = values.pop("tta")
     if spec.source == "bundled":
@@ -198,8 +199,7 @@ def _upgrade_fold(i: int, fold: Mapping[str, Any]) -> dict[str, Any]:
     values["fold"] = fold.get("fold", i)
     values |= {name: fold.get(name, 0.0) for name in _FOLD_SECONDS}
     values["params"] = fold.get("params")
-    others = fold.keys() - values.keys()
-    values["metrics"] = {name: fold[name] for name in fold if name in others}
+    values["metrics"] = {name: fold[name] for name in fold if name not in values}
     return values
 
 
@@ -232,8 +232,10 @@ def _upgrade_notes(notes: Any) -> list[dict[str, str]]:
         "Only in": "class-only-held-out",
     }
     findings = []
-    for note in notes:
-        found = [check for start, check in checks.items() if str(note).startswith(start)]
-        check = found[0] if found else "approximate-kernel"
-        findings.append({"check": check, "message": str(note)})
+    for note in map(str, notes):
+        check = "approximate-kernel"
+        for start, name in checks.items():
+            if note.startswith(start):
+                check = name
+        findings.append({"check": check, "message": note})
     return findings

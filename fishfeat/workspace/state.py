@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fishfeat.errors import CacheError
 from fishfeat.options import ScanOptions
 from fishfeat.records import BackboneSpec
@@ -122,27 +124,40 @@ class DatasetState:
         if values.get("protocol", 1) < 2:
             values = _upgrade_from_1(values)
         try:
-            spec, search, hints = (
-                values.get(name) for name in ("spec", "near_duplicates", "hints")
-            )
+            saved = msgspec.convert(values, _SavedState)
             return cls(
-                root=values.get("root", ""),
-                data=values.get("data", ""),
-                grouping=values.get("grouping", ""),
-                notes=tuple(values.get("notes", ())),
-                options=_options_from_json(values.get("options", {})),
-                spec=BackboneSpec.from_json(spec) if spec else None,
-                features=values.get("features") or "",
-                truncated=values.get("truncated", {}),
-                splits=tuple(values.get("splits", ())),
-                near_duplicates=NearDuplicateSearch(**search) if search else None,
-                hints=_hints_from_json(hints) if hints else None,
+                root=saved.root,
+                data=saved.data,
+                grouping=saved.grouping,
+                notes=saved.notes,
+                options=_options_from_json(saved.options),
+                spec=BackboneSpec.from_json(saved.spec) if saved.spec else None,
+                features=saved.features or "",
+                truncated=saved.truncated,
+                splits=saved.splits,
+                near_duplicates=saved.near_duplicates,
+                hints=saved.hints,
             )
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise CacheError(
-                f"{path} cannot be read ({error!r}). Delete it and run `fishfeat extract DATA` "
-                "again."
+                f"{path} cannot be read ({error}). Delete it and run `fishfeat extract DATA` again."
             ) from error
+
+
+class _SavedState(msgspec.Struct):
+    """`dataset.json`; files of earlier versions lack some entries."""
+
+    root: str = ""
+    data: str = ""
+    grouping: str = ""
+    notes: tuple[str, ...] = ()
+    options: dict[str, Any] = {}
+    spec: str | None = None
+    features: str | None = None
+    truncated: dict[str, str] = {}
+    splits: tuple[str, ...] = ()
+    near_duplicates: NearDuplicateSearch | None = None
+    hints: HintSearch | None = None
 
 
 def _options_to_json(options: ScanOptions) -> dict[str, Any]:
@@ -162,16 +177,13 @@ def _options_to_json(options: ScanOptions) -> dict[str, Any]:
 
 
 def _options_from_json(values: Mapping[str, Any]) -> ScanOptions:
+    """The options; those of another version that do not exist here are left out."""
     names = {option.name for option in dataclasses.fields(ScanOptions)}
     given: dict[str, Any] = {}
     for name, value in values.items():
         if name in names:
             given[name] = tuple(value) if isinstance(value, list) else value
     return ScanOptions(**given)
-
-
-def _hints_from_json(values: Mapping[str, Any]) -> HintSearch:
-    return HintSearch(values["key"], tuple(SavedHint(**hint) for hint in values["hints"]))
 
 
 def _upgrade_from_1(values: Mapping[str, Any]) -> dict[str, Any]:

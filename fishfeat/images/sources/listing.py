@@ -36,18 +36,25 @@ def list_data(
     DataError
         `data` does not exist, is neither a folder nor a CSV, or holds no images.
     """
+    check_exists(data)
     path = Path(os.path.abspath(data))
     if path.is_dir():
         listing = list_class_folders(path, include=include, exclude=exclude)
-    elif path.is_file():
-        listing = list_table(path, include=include, exclude=exclude, group_column=group_column)
     else:
-        neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, neighbours)
-        raise DataError(f"{data}: no such folder or CSV file.{hint}")
+        listing = list_table(path, include=include, exclude=exclude, group_column=group_column)
     if not listing.entries:
         raise DataError(_describe_nothing(data, listing, include, exclude))
     return listing
+
+
+def check_exists(data: PathLike) -> None:
+    """Raise a `DataError` with similar names if `data` is neither a folder nor a file."""
+    path = Path(os.path.abspath(data))
+    if path.is_dir() or path.is_file():
+        return
+    neighbours = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, neighbours)
+    raise DataError(f"{data}: no such folder or CSV file.{hint}")
 
 
 def _describe_nothing(
