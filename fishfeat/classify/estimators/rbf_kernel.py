@@ -17,7 +17,8 @@ def compute_gamma(X: NDArray[np.float32], gamma: str | float) -> float:
     """Compute scikit-learn's gamma: 'scale' is 1 / (number of columns * variance of X)."""
     if gamma == "scale":
         variance = float(X.var(dtype=np.float64)) or 1.0
-        return 1 / (X.shape[1] * variance)
+        n_columns: int = X.shape[1]
+        return 1 / (n_columns * variance)
     return float(gamma)
 
 
