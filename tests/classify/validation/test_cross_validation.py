@@ -475,7 +475,7 @@ def test_scores_of_a_wrong_shape_are_refused(
         "more classes": make_scores(splits, n_classes=4),
         "no repeats": scores[0],
     }[change]
-    with pytest.raises(DataError, match="scores .* shape") as caught:
+    with pytest.raises(DataError, match=r"scores .* shape") as caught:
         run_from_scores(features, splits, wrong, RunConfig("net"), fits=make_fits(splits))
     assert str(scores.shape) in str(caught.value)
     assert str(wrong.shape) in str(caught.value)
@@ -487,7 +487,7 @@ def test_scores_that_are_not_finite_are_refused(
 ) -> None:
     scores = make_scores(splits)
     scores[1, 3, 2] = value
-    with pytest.raises(DataError, match="scores of 'net' .*finite"):
+    with pytest.raises(DataError, match=r"scores of 'net' .*finite"):
         run_from_scores(features, splits, scores, RunConfig("net"), fits=make_fits(splits))
 
 
@@ -497,7 +497,7 @@ def test_scores_whose_rows_do_not_sum_to_1_are_refused(
 ) -> None:
     scores = make_scores(splits)
     scores[1, 3, 2] += error
-    with pytest.raises(DataError, match="scores of 'net' .*sum to 1"):
+    with pytest.raises(DataError, match=r"scores of 'net' .*sum to 1"):
         run_from_scores(features, splits, scores, RunConfig("net"), fits=make_fits(splits))
 
 
