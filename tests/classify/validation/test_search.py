@@ -165,7 +165,7 @@ def test_too_few_images_for_inner_folds_use_the_defaults() -> None:
 def test_a_wrong_name_or_device_is_refused_with_a_search_too() -> None:
     with pytest.raises(DataError, match="'svm' is not a classifier"):
         make_model("svm", ClassifierOptions(search="2"))
-    with pytest.raises(DataError, match="device .*'gpu'"):
+    with pytest.raises(DataError, match=r"device .*'gpu'"):
         make_model("xgb", ClassifierOptions(search="2", device="gpu"))
 
 
