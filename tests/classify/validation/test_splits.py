@@ -303,7 +303,7 @@ def test_values_that_are_not_allowed_are_refused(
 
 
 def test_a_strategy_that_does_not_exist_is_refused(leaky: Features) -> None:
-    with pytest.raises(SplitError, match="strategy must be .*auto, grouped, random; got 'group'"):
+    with pytest.raises(SplitError, match=r"strategy must be .*auto, grouped, random; got 'group'"):
         make_splits(leaky, strategy="group")  # type: ignore[arg-type]
 
 
@@ -355,13 +355,13 @@ def test_logo_leaves_out_no_held_out_group(make_features: MakeFeatures) -> None:
 
 def test_logo_without_groups_is_refused(make_features: MakeFeatures) -> None:
     features = dataclasses.replace(make_features((3, 3)), groups=None)
-    with pytest.raises(SplitError, match="--cv logo .*No groups are known"):
+    with pytest.raises(SplitError, match=r"--cv logo .*No groups are known"):
         make_splits(features, SplitOptions(cv="logo"))
 
 
 def test_logo_with_a_single_group_is_refused(make_features: MakeFeatures) -> None:
     features = dataclasses.replace(make_features((3, 3)), groups=np.zeros(24, np.int64))
-    with pytest.raises(SplitError, match="--cv logo.* no class has two groups"):
+    with pytest.raises(SplitError, match=r"--cv logo.* no class has two groups"):
         make_splits(features, SplitOptions(cv="logo"))
 
 
@@ -370,12 +370,12 @@ def test_logo_where_a_fold_trains_on_a_single_class_is_refused(
 ) -> None:
     features = make_features((3, 3))
     groups = np.where(features.y == 0, 0, features.groups)
-    with pytest.raises(SplitError, match="--cv logo.* a single class"):
+    with pytest.raises(SplitError, match=r"--cv logo.* a single class"):
         make_splits(dataclasses.replace(features, groups=groups), SplitOptions(cv="logo"))
 
 
 def test_logo_with_repeats_is_refused(make_features: MakeFeatures) -> None:
-    with pytest.raises(SplitError, match="--cv logo .*2 repeats"):
+    with pytest.raises(SplitError, match=r"--cv logo .*2 repeats"):
         make_splits(make_features((3, 3)), SplitOptions(cv="logo", repeats=2))
 
 
@@ -391,7 +391,7 @@ def test_a_number_of_folds_may_be_text(leaky: Features) -> None:
 
 
 def test_any_other_text_is_refused(leaky: Features) -> None:
-    with pytest.raises(SplitError, match="--cv must be .*logo.*; got 'loo'"):
+    with pytest.raises(SplitError, match=r"--cv must be .*logo.*; got 'loo'"):
         make_splits(leaky, SplitOptions(cv="loo"))
 
 
