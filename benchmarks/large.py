@@ -24,7 +24,7 @@ import numpy as np
 
 import fishfeat as ff
 from fishfeat.classify.validation.cross_validation import validate_and_fit
-from fishfeat.models import model_of
+from fishfeat.models import wrap_pipeline
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import BackboneSpec, Features, ImageSet, Run, Splits
 from fishfeat.workspace import DatasetFolder
@@ -94,7 +94,7 @@ def fit_classifier(
     """Cross-validate, fit and save one classifier, as the fit stage does."""
     options = ClassifierOptions()
     runs, pipeline = validate_and_fit(features, clf, all_splits, options, jobs=jobs)
-    model = model_of(pipeline, features, clf, all_splits[0].rows, options)
+    model = wrap_pipeline(pipeline, features, clf, all_splits[0].rows, options)
     model.save(folder / "models" / model.name)
     for run in runs:
         DatasetFolder(folder).save_run(run)

@@ -17,7 +17,7 @@ from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
-from fishfeat.models import Model, ensemble_model, fit_model, load_model, model_name
+from fishfeat.models import Model, combine_models, fit_model, load_model, name_model
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features
 
@@ -114,7 +114,7 @@ def test_a_model_records_how_it_was_fitted(features: Features) -> None:
 
 
 def test_a_saved_ensemble_predicts_the_same(features: Features, tmp_path: Path) -> None:
-    model = ensemble_model([fit_model(features, clf) for clf in ("lda", "centroid")])
+    model = combine_models([fit_model(features, clf) for clf in ("lda", "centroid")])
     loaded = load_model(model.save(tmp_path))
     assert (loaded.clf, loaded.config.members) == ("ensemble", ("lda", "centroid"))
     assert loaded.config == model.config
@@ -237,10 +237,10 @@ def test_a_changed_bit_or_a_missing_pipeline_is_refused(model: Model, tmp_path: 
     content = bytearray((folder / "pipeline.joblib").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "pipeline.joblib").write_bytes(content)
-    with pytest.raises(ModelError, match="Fit again"):
+    with pytest.raises(ModelError, match="fishfeat fit"):
         load_model(folder)
     (folder / "pipeline.joblib").unlink()
-    with pytest.raises(ModelError, match="Fit again"):
+    with pytest.raises(ModelError, match="fishfeat fit"):
         load_model(folder)
 
 
@@ -263,7 +263,7 @@ def test_a_model_file_of_another_version_is_refused(model: Model, tmp_path: Path
 def test_models_of_other_classes_make_no_ensemble(model: Model) -> None:
     other = dataclasses.replace(model, class_names=np.array(["a", "b", "c"]))
     with pytest.raises(ModelError, match="same features and classes"):
-        ensemble_model([model, other])
+        combine_models([model, other])
 
 
 def test_a_folder_without_a_model_is_refused_with_a_fix(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_folder_without_a_model_is_refused_with_a_fix(tmp_path: Path) -> None:
 def test_classifiers_weights_and_specifications_have_different_names(model: Model) -> None:
     wider = dataclasses.replace(model.spec, img_size=96)
     names = {
-        model_name(clf, spec, balanced=balanced)
+        name_model(clf, spec, balanced=balanced)
         for clf in ("svc", "rf")
         for spec in (model.spec, wider)
         for balanced in (False, True)

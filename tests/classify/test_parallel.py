@@ -102,7 +102,7 @@ def test_results_are_counted() -> None:
 
 def test_a_wrong_backend_is_refused() -> None:
     with (
-        pytest.raises(DataError, match=r"--backend must be dask, ray.*got 'dusk'.*mean dask"),
+        pytest.raises(DataError, match=r"backend must be dask, ray.*got 'dusk'.*mean dask"),
         use_backend("dusk"),
     ):
         pass

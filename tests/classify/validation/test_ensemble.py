@@ -17,7 +17,7 @@ from fishfeat.classify.validation.cross_validation import cross_validate
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError, ModelError, SplitError
-from fishfeat.models import ensemble_model, fit_model
+from fishfeat.models import combine_models, fit_model
 from fishfeat.options import SplitOptions
 from fishfeat.records import Chance, Features, Run, Splits
 
@@ -95,7 +95,7 @@ def test_each_fold_has_the_metrics_of_its_rows_and_the_seconds_of_all_members(
 
 def test_the_model_gives_the_mean_of_its_members_probabilities(features: Features) -> None:
     models = [fit_model(features, clf) for clf in MEMBERS]
-    ensemble = ensemble_model(models)
+    ensemble = combine_models(models)
     expected = np.mean([model.pipeline.predict_proba(features.X) for model in models], axis=0)
     np.testing.assert_allclose(ensemble.pipeline.predict_proba(features.X), expected)
     assert ensemble.clf == "ensemble"
@@ -121,7 +121,7 @@ def test_an_ensemble_survives_joblib(features: Features, tmp_path: Path) -> None
 
 
 def test_a_single_run_is_refused(features: Features, runs: list[Run], splits: Splits) -> None:
-    with pytest.raises(DataError, match="--ensemble needs at least two"):
+    with pytest.raises(DataError, match="at least two runs; got 1"):
         average_runs(features, runs[:1], splits)
 
 
@@ -136,4 +136,4 @@ def test_runs_on_other_folds_are_refused(
 def test_models_of_other_features_are_refused(features: Features) -> None:
     models = [fit_model(features, "lda"), fit_model(features, "centroid")]
     with pytest.raises(ModelError, match="same features"):
-        ensemble_model([models[0], dataclasses.replace(models[1], fingerprint="0" * 64)])
+        combine_models([models[0], dataclasses.replace(models[1], fingerprint="0" * 64)])

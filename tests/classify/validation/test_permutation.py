@@ -113,5 +113,5 @@ def test_scores_are_above_chance_where_the_mean_lower_end_is() -> None:
 
 
 def test_fewer_than_one_shuffling_is_refused(leaky: Features) -> None:
-    with pytest.raises(DataError, match=r"--permute .*at least 1; got 0"):
+    with pytest.raises(DataError, match="n_shuffles must be at least 1; got 0"):
         score_shuffled_labels(leaky, "lda", make_splits(leaky), n_shuffles=0)

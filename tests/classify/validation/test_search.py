@@ -40,7 +40,7 @@ def test_a_budget_is_trials_or_seconds(text: str, budget: Budget) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "0s", "5m", "-3", "many"])
 def test_any_other_budget_is_refused(text: str) -> None:
-    with pytest.raises(DataError, match=rf"--search .*got {text!r}"):
+    with pytest.raises(DataError, match=rf"search must be .*got {text!r}"):
         parse_budget(text)
 
 

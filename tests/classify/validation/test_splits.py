@@ -256,14 +256,14 @@ def test_one_class_outside_the_test_part_is_refused() -> None:
 
 
 def test_more_folds_than_images_are_refused() -> None:
-    with pytest.raises(SplitError, match=r"--cv 5 .* 3 images .* 2 to 3"):
+    with pytest.raises(SplitError, match=r"cv=5 .* 3 images .* 2 to 3"):
         make_splits(label_features(np.array([0, 0, 0, 1, 1, 1])))
 
 
 def test_more_folds_than_groups_are_refused(make_features: MakeFeatures) -> None:
-    with pytest.raises(SplitError, match=r"--cv 5 .* 4 groups .* 2 to 4\. .*--cv 4 or --cv logo"):
+    with pytest.raises(SplitError, match=r"cv=5 .* 4 groups .* 2 to 4\. .*--cv 4 or --cv logo"):
         make_splits(make_features((4, 3)))
-    with pytest.raises(SplitError, match=r"--test 0\.1 .* 10 folds.* 6 groups .* 0\.17"):
+    with pytest.raises(SplitError, match=r"test=0\.1 .* 10 folds.* 6 groups .* 0\.17"):
         make_splits(make_features((6, 6)), SplitOptions(test=0.1))
 
 
@@ -274,7 +274,7 @@ def test_classes_of_one_group_each_are_refused(make_features: MakeFeatures) -> N
 
 @pytest.mark.parametrize("cv", [-1, 0, 1])
 def test_fewer_than_two_folds_are_refused(cv: int, leaky: Features) -> None:
-    with pytest.raises(SplitError, match=f"--cv {cv}: at least 2 folds"):
+    with pytest.raises(SplitError, match=f"cv={cv}: at least 2 folds"):
         make_splits(leaky, SplitOptions(cv=cv))
 
 
@@ -289,10 +289,10 @@ def test_the_numbers_of_the_groups_do_not_change_the_digest() -> None:
 @pytest.mark.parametrize(
     ("options", "fact"),
     [
-        (SplitOptions(test=0.6), "--test must be .*0.02 to 0.5; got 0.6"),
-        (SplitOptions(test=-0.1), "--test must be"),
-        (SplitOptions(test=float("nan")), "--test must be"),
-        (SplitOptions(repeats=0), "--repeats must be at least 1; got 0"),
+        (SplitOptions(test=0.6), "test must be .*0.02 to 0.5; got 0.6"),
+        (SplitOptions(test=-0.1), "test must be"),
+        (SplitOptions(test=float("nan")), "test must be"),
+        (SplitOptions(repeats=0), "repeats must be at least 1; got 0"),
     ],
 )
 def test_values_that_are_not_allowed_are_refused(
@@ -355,13 +355,13 @@ def test_logo_leaves_out_no_held_out_group(make_features: MakeFeatures) -> None:
 
 def test_logo_without_groups_is_refused(make_features: MakeFeatures) -> None:
     features = dataclasses.replace(make_features((3, 3)), groups=None)
-    with pytest.raises(SplitError, match=r"--cv logo .*No groups are known"):
+    with pytest.raises(SplitError, match=r"cv=logo .*No groups are known"):
         make_splits(features, SplitOptions(cv="logo"))
 
 
 def test_logo_with_a_single_group_is_refused(make_features: MakeFeatures) -> None:
     features = dataclasses.replace(make_features((3, 3)), groups=np.zeros(24, np.int64))
-    with pytest.raises(SplitError, match=r"--cv logo.* no class has two groups"):
+    with pytest.raises(SplitError, match=r"cv=logo.* no class has two groups"):
         make_splits(features, SplitOptions(cv="logo"))
 
 
@@ -370,17 +370,17 @@ def test_logo_where_a_fold_trains_on_a_single_class_is_refused(
 ) -> None:
     features = make_features((3, 3))
     groups = np.where(features.y == 0, 0, features.groups)
-    with pytest.raises(SplitError, match=r"--cv logo.* a single class"):
+    with pytest.raises(SplitError, match=r"cv=logo.* a single class"):
         make_splits(dataclasses.replace(features, groups=groups), SplitOptions(cv="logo"))
 
 
 def test_logo_with_repeats_is_refused(make_features: MakeFeatures) -> None:
-    with pytest.raises(SplitError, match=r"--cv logo .*2 repeats"):
+    with pytest.raises(SplitError, match=r"cv=logo .*2 repeats"):
         make_splits(make_features((3, 3)), SplitOptions(cv="logo", repeats=2))
 
 
 def test_logo_with_random_folds_is_refused(make_features: MakeFeatures) -> None:
-    with pytest.raises(SplitError, match="--cv logo leaves groups out"):
+    with pytest.raises(SplitError, match="cv=logo leaves groups out"):
         make_splits(make_features((3, 3)), SplitOptions(cv="logo"), strategy="random")
 
 
@@ -391,7 +391,7 @@ def test_a_number_of_folds_may_be_text(leaky: Features) -> None:
 
 
 def test_any_other_text_is_refused(leaky: Features) -> None:
-    with pytest.raises(SplitError, match=r"--cv must be .*logo.*; got 'loo'"):
+    with pytest.raises(SplitError, match=r"cv must be .*logo.*; got 'loo'"):
         make_splits(leaky, SplitOptions(cv="loo"))
 
 
