@@ -1,12 +1,12 @@
-"""How fast the default `fit` is beside the plain way, and whether speed costs accuracy.
+"""Compare the speed and accuracy of fishfeat's `fit` with a plain script.
 
     python benchmarks/fit.py --shared ../shared --vectors fit-vectors
-    python benchmarks/fit.py --accuracy ...        the grouped accuracy of both ways, several seeds
+    python benchmarks/fit.py --accuracy ...        compare the grouped accuracy over several seeds
 
-The plain way is scikit-learn's `cross_validate` with SVC(C=10) on standardised columns,
-RandomForestClassifier(300) and XGBClassifier as it comes, on the same grouped and random folds with
-as many jobs, and one more fit for the model that is kept. fishfeat's time holds besides the
-calibration of the probabilities, every metric and the bootstrap intervals.
+The plain script calls scikit-learn's `cross_validate` with SVC(C=10) on standardised columns,
+RandomForestClassifier(300) and XGBClassifier with its defaults. It uses the same grouped and random
+folds and the same number of jobs, and fits once more for the saved model. fishfeat's time also
+includes the calibration of probabilities, all metrics and the bootstrap intervals.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ BACKBONE = "mobilenetv2_100.tf2_in1k"
 SETS = {"fish4knowledge-mini": r"fish_(\d+)_", "flowers-augmented": r"image_(\d+)-"}
 
 
-def altered(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A crop of 80 to 100 %, mirrored half the time, brighter or darker."""
+def alter(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Crop to 80 to 100 % of each side, mirror every second time, and change the brightness."""
     width, height = image.size
     share = rng.uniform(0.8, 1.0)
     w, h = max(8, round(width * share)), max(8, round(height * share))
@@ -49,38 +49,38 @@ def altered(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return ImageEnhance.Brightness(image).enhance(rng.uniform(0.75, 1.25))
 
 
-def draw_copies(source: Path, to: Path, copies: int) -> None:
-    """Each image and some altered ones, under names that keep the trajectory."""
+def draw_copies(source: Path, target: Path, n_copies: int) -> None:
+    """Save each image and altered copies of it under names that contain its trajectory."""
     rng = np.random.default_rng(0)
     for path in sorted(source.rglob("*.png")):
-        folder = to / path.parent.name
+        folder = target / path.parent.name
         folder.mkdir(parents=True, exist_ok=True)
         with Image.open(path) as opened:
             image = opened.convert("RGB")
         image.save(folder / f"{path.stem}_0.png")
-        for copy in range(1, copies + 1):
-            altered(image, rng).save(folder / f"{path.stem}_{copy}.png")
+        for copy in range(1, n_copies + 1):
+            alter(image, rng).save(folder / f"{path.stem}_{copy}.png")
 
 
-def many_vectors(shared: Path, work: Path, copies: int) -> Features:
-    """Real vectors of 237 fish: with 5 copies 6,012 of them.
+def extract_many(shared: Path, work: Path, n_copies: int) -> Features:
+    """Extract features of 237 fish and of copies: with 5 copies there are 6,012 images.
 
-    NearDuplicates belong to the trajectory of their image, so that the groups are true.
+    Copies have the trajectory of their image as group.
     """
-    drawn = work / f"fish-and-{copies}-copies"
-    if not drawn.is_dir():
-        draw_copies(shared / "data" / "fish4knowledge-mini", drawn, copies)
-    images = ff.scan(drawn, ScanOptions(group_by=(r"pattern:fish_(\d+)_",)))
-    return ff.extract(images, backbone(shared), cache=work)
+    folder = work / f"fish-and-{n_copies}-copies"
+    if not folder.is_dir():
+        draw_copies(shared / "data" / "fish4knowledge-mini", folder, n_copies)
+    images = ff.scan(folder, ScanOptions(group_by=(r"pattern:fish_(\d+)_",)))
+    return ff.extract(images, name_backbone(shared), cache=work)
 
 
-def backbone(shared: Path) -> str:
-    """The name of the real network."""
+def name_backbone(shared: Path) -> str:
+    """Name of the pretrained network in the shared folder."""
     return f"local-dir:{shared / 'backbones' / BACKBONE}"
 
 
-def plain(clf: str, seed: int = 0) -> Any:
-    """The classifier as a first script would have it."""
+def make_plain_classifier(clf: str, seed: int = 0) -> Any:
+    """The classifier as a short script would make it."""
     if clf == "svc":
         return make_pipeline(StandardScaler(), SVC(C=10))
     if clf == "rf":
@@ -88,75 +88,80 @@ def plain(clf: str, seed: int = 0) -> Any:
     return XGBClassifier(n_jobs=1, random_state=seed)
 
 
-def plain_way(features: Features, clf: str, both: list[Splits], jobs: int) -> float:
-    """Cross-validate on both kinds of folds and fit on everything; grouped accuracy."""
+def fit_plainly(features: Features, clf: str, all_splits: list[Splits], jobs: int) -> float:
+    """Cross-validate on each of the splits and fit on all images; grouped accuracy."""
     with threadpool_limits(1, "blas"):
-        found = [plain_accuracy(features, clf, splits, jobs) for splits in both]
-    plain(clf).fit(features.X, features.y)
-    return found[0]
+        accuracies = [score_plainly(features, clf, splits, jobs) for splits in all_splits]
+    make_plain_classifier(clf).fit(features.X, features.y)
+    return accuracies[0]
 
 
-def plain_accuracy(features: Features, clf: str, splits: Splits, jobs: int, seed: int = 0) -> float:
-    """Share of all images that is named rightly out of fold."""
-    X, y, folds = features.X, features.y, splits.repeats[0]
-    with parallel_config("threading"):  # which fishfeat uses too, so that one clock sees all work
-        scores = cross_validate(plain(clf, seed), X, y, cv=folds, jobs=jobs)["test_score"]
-    return float(np.average(scores, weights=[len(fold.test) for fold in folds]))
+def score_plainly(features: Features, clf: str, splits: Splits, jobs: int, seed: int = 0) -> float:
+    """Share of the images that are classified correctly out of fold."""
+    folds = splits.repeats[0]
+    model = make_plain_classifier(clf, seed)
+    with parallel_config("threading"):  # as in fishfeat: the process clock counts all work
+        results = cross_validate(model, features.X, features.y, cv=folds, n_jobs=jobs)
+    weights = [len(fold.test) for fold in folds]
+    return float(np.average(results["test_score"], weights=weights))
 
 
-def our_way(features: Features, clf: str, both: list[Splits], jobs: int) -> float:
-    """The same with fishfeat."""
-    return validate_and_fit(features, clf, both, n_jobs=jobs).runs[0].metrics["accuracy"]
+def fit_with_fishfeat(features: Features, clf: str, all_splits: list[Splits], jobs: int) -> float:
+    """Do the same with fishfeat."""
+    validated = validate_and_fit(features, clf, all_splits, ClassifierOptions(), jobs=jobs)
+    return validated.runs[0].metrics["accuracy"]
 
 
-def speed(features: Features, names: list[str], jobs: int) -> None:
-    """Print seconds and accuracy of both ways."""
-    both = [ff.make_splits(features, strategy=s) for s in ("grouped", "random")]
+def compare_speed(features: Features, names: list[str], jobs: int) -> None:
+    """Print seconds and accuracy of the plain script and of fishfeat."""
+    all_splits = [ff.make_splits(features, strategy=s) for s in ("grouped", "random")]
     print(f"{len(features)} images, {features.dim} columns, {jobs} jobs\n")
     print("| classifier | plain s | fishfeat s | times | CPU times | plain accuracy | fishfeat |")
     print("|---|---|---|---|---|---|---|")
     total = np.zeros((2, 2))
     for clf in names:
         seconds, accuracy = np.zeros((2, 2)), []
-        for i, way in enumerate((plain_way, our_way)):
+        for i, fit in enumerate((fit_plainly, fit_with_fishfeat)):
             wall, cpu = time.perf_counter(), time.process_time()
-            accuracy.append(way(features, clf, both, jobs))
+            accuracy.append(fit(features, clf, all_splits, jobs))
             seconds[i] = time.perf_counter() - wall, time.process_time() - cpu
         total += seconds
-        print(row(clf, seconds) + f" {accuracy[0]:.3f} | {accuracy[1]:.3f} |", flush=True)
-    print(row("together", total) + " | |")
+        print(format_times(clf, seconds) + f" {accuracy[0]:.3f} | {accuracy[1]:.3f} |", flush=True)
+    print(format_times("together", total) + " | |")
 
 
-def row(name: str, seconds: np.ndarray) -> str:
-    """The beginning of a row of the table: wall seconds and both ratios.
+def format_times(name: str, seconds: np.ndarray) -> str:
+    """First cells of a row of the table: wall-clock seconds and the two ratios.
 
-    Where other programs run, the ratio of processor seconds is the one to go by.
+    Where other programs run, the ratio of processor seconds is more reliable.
     """
-    (slow, slow_cpu), (fast, fast_cpu) = seconds
-    return f"| {name} | {slow:.1f} | {fast:.1f} | {slow / fast:.1f} | {slow_cpu / fast_cpu:.1f} |"
+    (plain, plain_cpu), (ours, ours_cpu) = seconds
+    return (
+        f"| {name} | {plain:.1f} | {ours:.1f} | {plain / ours:.1f} | {plain_cpu / ours_cpu:.1f} |"
+    )
 
 
-def accuracies(shared: Path, names: list[str], jobs: int, seeds: int) -> None:
-    """Print the grouped accuracy of both ways, mean over seeds of folds and classifiers."""
+def compare_accuracy(shared: Path, names: list[str], jobs: int, n_seeds: int) -> None:
+    """Print the grouped accuracy of both, mean over seeds of folds and classifiers."""
     print("| images | classifier | plain | fishfeat | difference of each seed |")
     print("|---|---|---|---|---|")
     for name, pattern in SETS.items():
         options = ScanOptions(group_by=(f"pattern:{pattern}",))
         images = ff.scan(shared / "data" / name, options)
         with tempfile.TemporaryDirectory() as cache:
-            features = ff.extract(images, backbone(shared), cache=cache)
+            features = ff.extract(images, name_backbone(shared), cache=cache)
         for clf in names:
-            found = np.array([both_accuracies(features, clf, jobs, s) for s in range(seeds)])
-            means = " | ".join(f"{value:.3f}" for value in found.mean(axis=0))
-            steps = " ".join(f"{ours - theirs:+.3f}" for theirs, ours in found)
-            print(f"| {name} | {clf} | {means} | {steps} |", flush=True)
+            accuracies = [score_both(features, clf, jobs, seed) for seed in range(n_seeds)]
+            plain, ours = np.mean(accuracies, axis=0)
+            differences = " ".join(f"{b - a:+.3f}" for a, b in accuracies)
+            print(f"| {name} | {clf} | {plain:.3f} | {ours:.3f} | {differences} |", flush=True)
 
 
-def both_accuracies(features: Features, clf: str, jobs: int, seed: int) -> tuple[float, float]:
-    """Plain and ours on the folds of one seed."""
+def score_both(features: Features, clf: str, jobs: int, seed: int) -> tuple[float, float]:
+    """Accuracy of the plain script and of fishfeat on the folds of one seed."""
     splits = ff.make_splits(features, SplitOptions(seed=seed))
-    ours = ff.cross_validate(features, clf, splits, ClassifierOptions(seed=seed), jobs=jobs)
-    return plain_accuracy(features, clf, splits, jobs, seed), ours.metrics["accuracy"]
+    run = ff.cross_validate(features, clf, splits, ClassifierOptions(seed=seed), jobs=jobs)
+    return score_plainly(features, clf, splits, jobs, seed), run.metrics["accuracy"]
 
 
 def main() -> None:
@@ -169,12 +174,13 @@ def main() -> None:
     parser.add_argument("--clf", nargs="+", default=["svc", "rf", "xgb"])
     parser.add_argument("--accuracy", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
-    asked = parser.parse_args()
-    if asked.accuracy:
-        accuracies(asked.shared, asked.clf, asked.jobs, asked.seeds)
+    args = parser.parse_args()
+    if args.accuracy:
+        compare_accuracy(args.shared, args.clf, args.jobs, args.seeds)
     else:
-        asked.vectors.mkdir(parents=True, exist_ok=True)
-        speed(many_vectors(asked.shared, asked.vectors, asked.copies), asked.clf, asked.jobs)
+        args.vectors.mkdir(parents=True, exist_ok=True)
+        features = extract_many(args.shared, args.vectors, args.copies)
+        compare_speed(features, args.clf, args.jobs)
 
 
 if __name__ == "__main__":

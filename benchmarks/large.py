@@ -1,12 +1,13 @@
-"""Fit and report at the size and imbalance of the whole of Fish4Knowledge: seconds and memory.
+"""Measure `fit` and `report` on data of the size and imbalance of Fish4Knowledge.
 
     python benchmarks/large.py [--clf svc rf xgb] [--jobs 2]
 
-The vectors are drawn (27,370 of 1,280 columns; 23 species of 16 to 12,112 images, as published;
-8,725 trajectories): a latent vector of the species, one of the trajectory and noise, mapped to
-columns that are rarely negative, like those of a pooled network. Their accuracy means nothing.
-Everything that `fishfeat fit` and `report` do is done: grouped and random folds, intervals, the
-kept models, the files. There are no images, so the page has empty thumbnails.
+The features are random: 27,370 rows of 1,280 columns, 23 species of 16 to 12,112 images (as
+published) and 8,725 trajectories. A row is the sum of a vector of its species, one of its
+trajectory, and noise, mapped to columns that are rarely negative, like those of a pooled network.
+The accuracy has no meaning. The script does all that `fishfeat fit` and `report` do: grouped and
+random folds, intervals, saved models, files. There are no images, so the page has empty
+thumbnails. The table gives seconds and the peak memory of the process.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ import numpy as np
 
 import fishfeat as ff
 from fishfeat.classify.validation.cross_validation import validate_and_fit
-from fishfeat.models import model_of
+from fishfeat.models import wrap_pipeline
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import BackboneSpec, Features, ImageSet, Run, Splits
 from fishfeat.workspace import DatasetFolder
 
@@ -33,11 +35,11 @@ N_TRAJECTORIES = 8725
 DIM, LATENT = 1280, 96
 
 
-def draw(seed: int = 0) -> Features:
-    """The vectors with their species and trajectories."""
+def draw_features(seed: int = 0) -> Features:
+    """Draw features with their species and trajectories."""
     rng = np.random.default_rng(seed)
     y = np.repeat(np.arange(len(COUNTS)), COUNTS)
-    groups = trajectories(rng)
+    groups = draw_trajectories(rng)
     latent = 0.55 * rng.normal(size=(len(COUNTS), LATENT))[y]
     latent += rng.normal(size=(groups.max() + 1, LATENT))[groups]
     latent += 0.7 * rng.normal(size=latent.shape)
@@ -56,20 +58,20 @@ def draw(seed: int = 0) -> Features:
     )
 
 
-def trajectories(rng: np.random.Generator) -> np.ndarray:
-    """int64 (n,): each species has its share of trajectories, of very different lengths."""
+def draw_trajectories(rng: np.random.Generator) -> np.ndarray:
+    """int64 (n,): each species has its share of the trajectories, of very different lengths."""
     share = np.maximum(2, np.round(np.array(COUNTS) * N_TRAJECTORIES / sum(COUNTS))).astype(int)
     share[0] += N_TRAJECTORIES - share.sum()
-    found, first = [], 0
+    trajectories, first = [], 0
     for n, n_groups in zip(COUNTS, share, strict=True):
         lengths = 1 + rng.multinomial(n - n_groups, rng.dirichlet(np.full(n_groups, 0.5)))
-        found.append(np.repeat(np.arange(first, first + n_groups), lengths))
+        trajectories.append(np.repeat(np.arange(first, first + n_groups), lengths))
         first += n_groups
-    return np.concatenate(found)
+    return np.concatenate(trajectories)
 
 
-def images_of(features: Features, root: Path) -> ImageSet:
-    """An image set whose files are not there."""
+def describe_images(features: Features, root: Path) -> ImageSet:
+    """An image set whose files do not exist."""
     n = len(features)
     return ImageSet(
         name="large",
@@ -86,24 +88,27 @@ def images_of(features: Features, root: Path) -> ImageSet:
     )
 
 
-def fit(features: Features, clf: str, both: list[Splits], jobs: int, to: Path) -> list[Run]:
-    """What the fit stage does for one classifier."""
-    runs, pipeline = validate_and_fit(features, clf, both, n_jobs=jobs)
-    model = model_of(pipeline, features, clf, both[0].rows)
-    model.save(to / "models" / model.name)
+def fit_classifier(
+    features: Features, clf: str, all_splits: list[Splits], jobs: int, folder: Path
+) -> list[Run]:
+    """Cross-validate, fit and save one classifier, as the fit stage does."""
+    options = ClassifierOptions()
+    runs, pipeline = validate_and_fit(features, clf, all_splits, options, jobs=jobs)
+    model = wrap_pipeline(pipeline, features, clf, all_splits[0].rows, options)
+    model.save(folder / "models" / model.name)
     for run in runs:
-        DatasetFolder(to).save_run(run)
+        DatasetFolder(folder).save_run(run)
     return runs
 
 
 @contextmanager
-def timed(what: str) -> Iterator[None]:
-    """Print a row: seconds, those of the processor, and the most memory that was ever held."""
+def print_cost(step: str) -> Iterator[None]:
+    """Print a row: wall-clock seconds, processor seconds, and the peak memory until now."""
     start, cpu = time.perf_counter(), time.process_time()
     yield
     gigabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     spent = f"{time.perf_counter() - start:.1f} | {time.process_time() - cpu:.1f}"
-    print(f"| {what} | {spent} | {gigabytes:.2f} |", flush=True)
+    print(f"| {step} | {spent} | {gigabytes:.2f} |", flush=True)
 
 
 def main() -> None:
@@ -111,21 +116,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clf", nargs="+", default=["svc", "rf", "xgb"])
     parser.add_argument("--jobs", type=int, default=2)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     print("| step | seconds | CPU seconds | peak GB |\n|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as work, timed("everything"):
-        to, runs = Path(work), []
-        with timed("draw the vectors"):
-            features = draw()
-        with timed("splits"):
-            both = [ff.make_splits(features, strategy=s) for s in ("grouped", "random")]
-        for clf in asked.clf:
-            with timed(f"fit {clf}"):
-                runs += fit(features, clf, both, asked.jobs, to)
-        with timed("report"):
-            ff.write_report(runs, images_of(features, to), to / "report")
+    with tempfile.TemporaryDirectory() as work, print_cost("everything"):
+        folder, runs = Path(work), []
+        with print_cost("draw the features"):
+            features = draw_features()
+        with print_cost("splits"):
+            all_splits = [ff.make_splits(features, strategy=s) for s in ("grouped", "random")]
+        for clf in args.clf:
+            with print_cost(f"fit {clf}"):
+                runs += fit_classifier(features, clf, all_splits, args.jobs, folder)
+        with print_cost("report"):
+            ff.write_report(runs, describe_images(features, folder), folder / "report")
     for run in runs:
-        print(run.name, run.split, f"{run.metrics['accuracy']:.3f}", *run.config["notes"])
+        print(run.name, run.split, f"{run.metrics['accuracy']:.3f}", *run.config.notes)
 
 
 if __name__ == "__main__":

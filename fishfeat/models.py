@@ -1,4 +1,4 @@
-"""Fitted models: fit on all images, save, load, classify new images, refuse another backbone."""
+"""Fitted models: fit on all images, save, load, classify new images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.statistics.metrics import margin
 from fishfeat.classify.validation.cross_validation import describe_features, fit_rows, score_rows
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
-from fishfeat.classify.validation.search import make_model, run_name
+from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
 from fishfeat.options import ClassifierOptions, EngineOptions
@@ -126,10 +126,10 @@ class Model:
     @property
     def name(self) -> str:
         """Name of the folder it is saved in."""
-        return model_name(self.clf, self.spec, balanced=self.config.balanced)
+        return name_model(self.clf, self.spec, balanced=self.config.balanced)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `pipeline.joblib`, then `model.json`, so that a model is never half written."""
+        """Write `pipeline.joblib`, then `model.json`: a model is complete or cannot be loaded."""
         folder = Path(folder)
         buffer = io.BytesIO()
         joblib.dump(self.pipeline, buffer, compress=3)
@@ -182,12 +182,13 @@ class Model:
         return [predictions[name] for name in names]
 
     def check_backbone(self, fingerprint: str) -> None:
-        """Raise a `ModelError` where `fingerprint` is not that of the model's own backbone."""
+        """Raise a `ModelError` where the fingerprint is not that of the model's backbone."""
         if fingerprint != self.fingerprint:
             raise ModelError(
                 f"This model was fitted on features of {self.spec.describe()} with the "
-                f"fingerprint {self.fingerprint[:12]}; this backbone has {fingerprint[:12]}. Its "
-                "predictions would mean nothing. Bring back the weights, or extract and fit again."
+                f"fingerprint {self.fingerprint[:12]}; this backbone has {fingerprint[:12]}. The "
+                "predictions would have no meaning. Restore the weights, or run `fishfeat extract` "
+                "and `fishfeat fit` again."
             )
 
     def _predict_rows(self, paths: list[str], X: NDArray[np.float32]) -> dict[str, Prediction]:
@@ -219,18 +220,19 @@ def fit_model(
 ) -> Model:
     """Fit a classifier on all labelled images, or on `rows` int64 (n_rows,) of the features."""
     options = options or ClassifierOptions()
-    rows = np.flatnonzero(features.y >= 0) if rows is None else rows
+    if rows is None:
+        rows = np.flatnonzero(features.y >= 0)
     with one_blas_thread():
         pipeline = fit_rows(make_model(clf, options), features, rows)
-    return model_of(pipeline, features, clf, rows, options)
+    return wrap_pipeline(pipeline, features, clf, rows, options)
 
 
-def model_of(
+def wrap_pipeline(
     pipeline: Pipeline, features: Features, clf: str, rows: Int, options: ClassifierOptions
 ) -> Model:
-    """The model of a pipeline that was fitted on `rows` int64 (n_rows,) of the features."""
+    """Make the model of a pipeline that was fitted on `rows` int64 (n_rows,) of the features."""
     return Model(
-        clf=run_name(clf, options),
+        clf=name_run(clf, options),
         pipeline=pipeline,
         class_names=features.class_names,
         spec=features.spec,
@@ -246,8 +248,8 @@ def model_of(
     )
 
 
-def ensemble_model(models: Sequence[Model]) -> Model:
-    """The soft-voting ensemble of models that were fitted on the same features.
+def combine_models(models: Sequence[Model]) -> Model:
+    """Make the soft-voting ensemble of models that were fitted on the same features.
 
     Raises
     ------
@@ -263,8 +265,8 @@ def ensemble_model(models: Sequence[Model]) -> Model:
     return replace(models[0], clf=ENSEMBLE, pipeline=pipeline, config=config)
 
 
-def model_name(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:
-    """Name of the model of a classifier on some features: 'svc[-balanced]-on-NAME-KEY'."""
+def name_model(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:
+    """Name the model of a classifier on some features: 'svc[-balanced]-on-NAME-KEY'."""
     weights = "-balanced" if balanced else ""
     return f"{clf}{weights}-on-{safe_name(spec.label)}-{spec.key[:8]}"
 
@@ -284,18 +286,21 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     if not (folder / "model.json").is_file():
         raise ModelError(f"{folder} holds no model. `fishfeat fit` saves one for each classifier.")
     content = read_json(folder / "model.json")
-    data = (folder / _FILE).read_bytes() if (folder / _FILE).is_file() else b""
+    data = b""
+    if (folder / _FILE).is_file():
+        data = (folder / _FILE).read_bytes()
     if hashlib.sha256(data).hexdigest() != content.get("sha256"):
         raise ModelError(
-            f"{folder / _FILE} is not the file that model.json was written with. Fit again."
+            f"{folder / _FILE} is not the file that model.json was written with. Run "
+            "`fishfeat fit` again."
         )
     try:
         saved = msgspec.convert(content, _SavedModel)
         pipeline: Any = joblib.load(io.BytesIO(data))
     except (msgspec.ValidationError, ImportError, AttributeError) as error:
-        wrote = content.get("fishfeat", "another version")
+        writer = content.get("fishfeat", "another version")
         raise ModelError(
-            f"{folder} was written by fishfeat {wrote} and cannot be loaded ({error}). Run "
+            f"{folder} was written by fishfeat {writer} and cannot be loaded ({error}). Run "
             "`fishfeat fit` again."
         ) from error
     return Model(

@@ -1,8 +1,9 @@
-"""Models: what is saved predicts the same, and what does not belong together is refused."""
+"""A saved model predicts the same, and files that do not belong together are refused."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import joblib
@@ -16,7 +17,7 @@ from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
-from fishfeat.models import Model, fit_model, load_model, model_name
+from fishfeat.models import Model, combine_models, fit_model, load_model, name_model
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features
 
@@ -30,7 +31,7 @@ def backbone() -> Backbone:
 
 @pytest.fixture(scope="module")
 def pond(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six images of each class, told apart by their hue."""
+    """Six images of each class, and each class has its own hue."""
     root = tmp_path_factory.mktemp("pond")
     rng = np.random.default_rng(0)
     for c, name in enumerate(CLASSES):
@@ -59,23 +60,29 @@ def broken(tmp_path: Path) -> Path:
     return path
 
 
-def test_images_get_the_names_of_their_classes(
+def test_predicted_labels_are_the_classes_of_the_images(
     model: Model, backbone: Backbone, pond: Path
 ) -> None:
     paths = [pond / name / f"{i}.png" for i in (4, 1) for name in CLASSES]
-    found = model.predict(paths, backbone=backbone)
-    assert [p.label for p in found] == [*CLASSES, *CLASSES]
-    assert [p.path for p in found] == [str(path) for path in paths]
-    assert all(0 < p.margin <= 1 and not p.reason for p in found)
+    predictions = model.predict(paths, backbone=backbone)
+    assert [p.label for p in predictions] == [*CLASSES, *CLASSES]
+    assert [p.path for p in predictions] == [str(path) for path in paths]
+    for prediction in predictions:
+        assert prediction.margin is not None
+        assert 0 < prediction.margin <= 1
+        assert prediction.reason == ""
 
 
-def test_scores_and_confidence_are_those_of_the_pipeline(
+def test_scores_and_margins_are_those_of_the_pipeline(
     model: Model, backbone: Backbone, features: Features, pond: Path
 ) -> None:
-    found = model.predict([pond / key for key in features.keys.tolist()], backbone=backbone)
-    scores = np.stack([p.scores for p in found])
+    paths = [pond / key for key in features.keys.tolist()]
+    predictions = model.predict(paths, backbone=backbone)
+    scores = np.stack([p.scores for p in predictions])
+    assert scores.dtype == np.float64
+    np.testing.assert_allclose(scores.sum(axis=1), 1, rtol=0, atol=1e-12)
     np.testing.assert_allclose(scores, model.pipeline.predict_proba(features.X), atol=1e-4)
-    np.testing.assert_allclose([p.margin for p in found], margin(scores))
+    np.testing.assert_allclose([p.margin for p in predictions], margin(scores))
 
 
 @pytest.mark.parametrize("clf", ["svc", "xgb", "lda", "centroid"])
@@ -83,52 +90,68 @@ def test_a_saved_model_predicts_the_same(
     clf: str, features: Features, backbone: Backbone, pond: Path, tmp_path: Path
 ) -> None:
     model = fit_model(features, clf, ClassifierOptions(balanced=True, seed=3))
-    loaded = load_model(model.save(tmp_path / "kept"))
+    loaded = load_model(model.save(tmp_path / "model"))
     paths = [pond / name / "0.png" for name in CLASSES]
-    before, after = (m.predict(paths, backbone=backbone) for m in (model, loaded))
+    before = model.predict(paths, backbone=backbone)
+    after = loaded.predict(paths, backbone=backbone)
     assert [(p.label, p.margin) for p in before] == [(p.label, p.margin) for p in after]
     np.testing.assert_array_equal([p.scores for p in before], [p.scores for p in after])
 
 
-def test_a_saved_model_keeps_what_it_was_made_of(model: Model, tmp_path: Path) -> None:
+def test_a_loaded_model_equals_the_saved_one(model: Model, tmp_path: Path) -> None:
     loaded = load_model(model.save(tmp_path))
     np.testing.assert_array_equal(loaded.class_names, model.class_names)
-    for name in ("clf", "spec", "fingerprint", "score_kind", "name"):
+    for name in ("clf", "spec", "fingerprint", "config", "name"):
         assert getattr(loaded, name) == getattr(model, name)
-    assert loaded.config["n_images"] == 18
-    assert (loaded.config["balanced"], loaded.config["seed"]) == (False, 0)
 
 
-def test_the_backbone_is_loaded_by_the_models_own_specification(
+def test_a_model_records_how_it_was_fitted(features: Features) -> None:
+    options = ClassifierOptions(balanced=True, seed=3)
+    config = fit_model(features, "centroid", options).config
+    assert (config.balanced, config.seed, config.search) == (True, 3, "")
+    assert (config.n_images, config.members, config.params) == (18, (), {})
+    assert (config.features.backbone, config.features.dim) == (features.spec, features.dim)
+
+
+def test_a_saved_ensemble_predicts_the_same(features: Features, tmp_path: Path) -> None:
+    model = combine_models([fit_model(features, clf) for clf in ("lda", "centroid")])
+    loaded = load_model(model.save(tmp_path))
+    assert (loaded.clf, loaded.config.members) == ("ensemble", ("lda", "centroid"))
+    assert loaded.config == model.config
+    np.testing.assert_array_equal(
+        loaded.pipeline.predict_proba(features.X), model.pipeline.predict_proba(features.X)
+    )
+
+
+def test_the_backbone_is_loaded_by_the_specification_of_the_model(
     model: Model, backbone: Backbone, pond: Path
 ) -> None:
     path = pond / "cod" / "0.png"
-    own, given = model.predict([path])[0], model.predict([path], backbone=backbone)[0]
-    assert own.label == given.label
-    np.testing.assert_allclose(own.scores, given.scores, atol=1e-5)
+    (loaded,) = model.predict([path])
+    (given,) = model.predict([path], backbone=backbone)
+    assert loaded.label == given.label
+    np.testing.assert_allclose(loaded.scores, given.scores, atol=1e-5)
 
 
-def test_classes_that_were_not_learned_are_never_the_answer(
+def test_a_class_that_was_not_in_training_is_never_predicted(
     features: Features, backbone: Backbone, pond: Path
 ) -> None:
-    rows = np.flatnonzero(features.y != 1)
-    found = fit_model(features, "svc", rows=rows).predict(
-        [pond / "bream" / "0.png"], backbone=backbone
-    )
-    assert found[0].label in ("bass", "cod")
-    assert found[0].scores.shape == (3,)
-    assert found[0].scores.argmin() == 1
+    model = fit_model(features, "svc", rows=np.flatnonzero(features.y != 1))
+    (prediction,) = model.predict([pond / "bream" / "0.png"], backbone=backbone)
+    assert prediction.label in ("bass", "cod")
+    assert prediction.scores.shape == (3,)
+    assert prediction.scores[1] == 0
 
 
-def test_images_without_a_label_are_not_learned(features: Features) -> None:
+def test_images_without_a_label_are_not_in_training(features: Features) -> None:
     y = features.y.copy()
     y[:2] = -1
     model = fit_model(dataclasses.replace(features, y=y), "logreg")
-    assert model.config["n_images"] == 16
+    assert model.config.n_images == 16
     assert model.pipeline.classes_.tolist() == [0, 1, 2]
 
 
-def test_nothing_to_learn_from_is_an_error_that_says_so(features: Features) -> None:
+def test_too_few_images_or_classes_are_an_error_with_their_numbers(features: Features) -> None:
     with pytest.raises(DataError, match="cannot learn from 0 images of 0 classes"):
         fit_model(features, "svc", rows=np.empty(0, np.int64))
     with pytest.raises(DataError, match="cannot learn from 6 images of 1 class:"):
@@ -138,31 +161,30 @@ def test_nothing_to_learn_from_is_an_error_that_says_so(features: Features) -> N
 # --- unreadable images ----------------------------------------------------------------------
 
 
-def test_an_unreadable_image_gets_its_reason_and_shifts_nothing(
+def test_an_unreadable_image_has_a_reason_and_does_not_shift_the_others(
     model: Model, backbone: Backbone, pond: Path, broken: Path
 ) -> None:
-    good = [pond / name / "2.png" for name in CLASSES]
-    alone = model.predict(good, backbone=backbone)
-    mixed = model.predict(
-        [good[0], broken, good[1], broken.with_name("absent.png"), good[2]], backbone=backbone
-    )
+    bass, bream, cod = (pond / name / "2.png" for name in CLASSES)
+    absent = broken.with_name("absent.png")
+    readable = model.predict([bass, bream, cod], backbone=backbone)
+    mixed = model.predict([bass, broken, bream, absent, cod], backbone=backbone)
     assert [p.label for p in mixed] == ["bass", "", "bream", "", "cod"]
-    for before, after in zip(alone, mixed[::2], strict=True):
+    for before, after in zip(readable, mixed[::2], strict=True):
         np.testing.assert_allclose(before.scores, after.scores, atol=1e-4)
     for failed in mixed[1::2]:
         assert failed.reason
-        assert failed.margin is None
-    assert (mixed[1].path, mixed[3].path) == (str(broken), str(broken.with_name("absent.png")))
+        assert (failed.margin, failed.scores) == (None, None)
+    assert (mixed[1].path, mixed[3].path) == (str(broken), str(absent))
 
 
-def test_nothing_but_unreadable_images_is_answered_too(
+def test_unreadable_images_alone_have_a_reason_each(
     model: Model, backbone: Backbone, broken: Path
 ) -> None:
-    found = model.predict([broken, broken], backbone=backbone)
-    assert [bool(p.reason) for p in found] == [True, True]
+    predictions = model.predict([broken, broken], backbone=backbone)
+    assert [bool(p.reason) for p in predictions] == [True, True]
 
 
-def test_a_image_named_twice_is_answered_twice_and_none_not_at_all(
+def test_each_path_has_a_prediction_also_where_a_path_is_given_twice(
     model: Model, backbone: Backbone, pond: Path
 ) -> None:
     path = pond / "cod" / "0.png"
@@ -183,14 +205,12 @@ def test_a_backbone_of_other_weights_is_refused(
     features: Features, backbone: Backbone, pond: Path
 ) -> None:
     model = fit_model(dataclasses.replace(features, fingerprint="0" * 64), "centroid")
-    with pytest.raises(
-        ModelError, match=f"fingerprint 000000000000; .*{backbone.fingerprint[:12]}"
-    ):
+    with pytest.raises(ModelError, match=rf"000000000000.*{backbone.fingerprint[:12]}"):
         model.predict([pond / "cod" / "0.png"])
 
 
 class Trap:
-    """Leaves a trace when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -202,7 +222,7 @@ class Trap:
 def test_a_tampered_pipeline_is_refused_before_it_is_unpickled(
     model: Model, tmp_path: Path
 ) -> None:
-    folder = model.save(tmp_path / "kept")
+    folder = model.save(tmp_path / "model")
     trace = tmp_path / "ran"
     joblib.dump(Trap(trace), folder / "pipeline.joblib")
     with pytest.raises(ModelError, match=r"pipeline\.joblib is not the file that model\.json"):
@@ -212,34 +232,49 @@ def test_a_tampered_pipeline_is_refused_before_it_is_unpickled(
     assert trace.exists()
 
 
-def test_one_changed_bit_and_a_missing_pipeline_are_refused(model: Model, tmp_path: Path) -> None:
+def test_a_changed_bit_or_a_missing_pipeline_is_refused(model: Model, tmp_path: Path) -> None:
     folder = model.save(tmp_path)
     content = bytearray((folder / "pipeline.joblib").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "pipeline.joblib").write_bytes(content)
-    with pytest.raises(ModelError, match="Fit again"):
+    with pytest.raises(ModelError, match="fishfeat fit"):
         load_model(folder)
     (folder / "pipeline.joblib").unlink()
-    with pytest.raises(ModelError, match="Fit again"):
+    with pytest.raises(ModelError, match="fishfeat fit"):
         load_model(folder)
 
 
-def test_a_model_saved_over_another_replaces_it(features: Features, tmp_path: Path) -> None:
+def test_saving_replaces_an_earlier_model(features: Features, tmp_path: Path) -> None:
     for clf in ("centroid", "logreg"):
         fit_model(features, clf).save(tmp_path)
     assert load_model(tmp_path).clf == "logreg"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "pipeline.joblib"]
 
 
-def test_a_folder_without_a_model_is_refused_with_a_cure(tmp_path: Path) -> None:
+def test_a_model_file_of_another_version_is_refused(model: Model, tmp_path: Path) -> None:
+    folder = model.save(tmp_path)
+    content = json.loads((folder / "model.json").read_text())
+    del content["config"]
+    (folder / "model.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"config.*fishfeat fit"):
+        load_model(folder)
+
+
+def test_models_of_other_classes_make_no_ensemble(model: Model) -> None:
+    other = dataclasses.replace(model, class_names=np.array(["a", "b", "c"]))
+    with pytest.raises(ModelError, match="same features and classes"):
+        combine_models([model, other])
+
+
+def test_a_folder_without_a_model_is_refused_with_a_fix(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"holds no model.*fishfeat fit"):
         load_model(tmp_path)
 
 
-def test_the_name_tells_classifiers_and_specifications_apart(model: Model) -> None:
+def test_classifiers_weights_and_specifications_have_different_names(model: Model) -> None:
     wider = dataclasses.replace(model.spec, img_size=96)
     names = {
-        model_name(clf, spec, balanced=balanced)
+        name_model(clf, spec, balanced=balanced)
         for clf in ("svc", "rf")
         for spec in (model.spec, wider)
         for balanced in (False, True)

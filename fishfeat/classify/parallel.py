@@ -27,7 +27,7 @@ _pool: ContextVar[Parallel | None] = ContextVar("pool", default=None)
 def n_workers() -> int:
     """Number of worker processes; 0 outside `use_backend`, and on a worker."""
     pool = _pool.get()
-    return pool.n_jobs if pool else 0
+    return 0 if pool is None else pool.n_jobs
 
 
 def run_jobs(
@@ -37,12 +37,14 @@ def run_jobs(
 
     A search sends its candidates to the workers itself: there are more of them than folds.
     """
-    if n_workers():
-        yield from run_in_turn(jobs) if is_search else run_on_workers(jobs)
-        return
-    with one_blas_thread():
-        # Threads are enough: the heavy parts release the interpreter lock, and nothing is copied.
-        yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
+    if n_workers() and is_search:
+        yield from run_in_turn(jobs)
+    elif n_workers():
+        yield from run_on_workers(jobs)
+    else:
+        with one_blas_thread():
+            # Threads are enough: the heavy parts release the interpreter lock and copy nothing.
+            yield from Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(jobs)
 
 
 def count_results(results: Iterator[T], total: int, on_progress: OnProgress | None) -> Iterator[T]:
@@ -58,7 +60,7 @@ def run_on_workers(jobs: Sequence[Any]) -> list[Any]:
     pool = _pool.get()
     if pool is None:
         return list(run_in_turn(jobs))
-    results: list[Any] = pool(delayed(_run_alone)(*job) for job in jobs)
+    results: list[Any] = pool(delayed(_run_with_one_thread)(*job) for job in jobs)
     return results
 
 
@@ -68,8 +70,8 @@ def run_in_turn(jobs: Sequence[Any]) -> Iterator[Any]:
         yield function(*args, **kwargs)
 
 
-def _run_alone(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A call on a worker, which does not have the limits of this process."""
+def _run_with_one_thread(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function on a worker, which does not have the limits of this process."""
     with one_blas_thread():
         return function(*args, **kwargs)
 
@@ -77,7 +79,7 @@ def _run_alone(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 def one_blas_thread() -> AbstractContextManager[Any]:
     """Limit linear algebra to one thread: the folds already use all cores.
 
-    Threads of folds times threads of BLAS made logistic regression twenty times slower.
+    With several BLAS threads in each fold, logistic regression was twenty times slower.
     """
     limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
     return limits
@@ -85,7 +87,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 @contextlib.contextmanager
 def use_backend(backend: str | None) -> Iterator[None]:
-    """Within it each fold, or each candidate of a search, is sent to a worker.
+    """Send each fold, or each candidate of a search, to a worker while the context is open.
 
     Parameters
     ----------
@@ -120,13 +122,13 @@ def use_backend(backend: str | None) -> Iterator[None]:
 def _check_backend(name: str) -> None:
     if name not in BACKENDS:
         raise DataError(
-            f"--backend must be dask, ray, dask:ADDRESS or ray:ADDRESS; got {name!r}."
+            f"backend must be dask, ray, dask:ADDRESS or ray:ADDRESS; got {name!r}."
             f"{did_you_mean(name, BACKENDS)}"
         )
-    missing = [p for p in BACKENDS[name] if importlib.util.find_spec(p) is None]
+    missing = [package for package in BACKENDS[name] if importlib.util.find_spec(package) is None]
     if missing:
         raise MissingExtraError(
-            f"--backend {name} needs {' and '.join(missing)}: pip install 'fishfeat[{name}]'. "
+            f"backend {name!r} needs {' and '.join(missing)}: pip install 'fishfeat[{name}]'. "
             "Without --backend the folds run on the cores of this machine."
         )
 

@@ -61,21 +61,21 @@ class BackboneSpec:
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
             raise BackboneError(
-                f"The name of a backbone is a timm name, or starts with one of "
+                "backbone must be the name of a timm network, or start with one of "
                 f"{', '.join(SOURCES[1:])} and a colon; got {self.source}:{self.name}."
             )
         for option, allowed in _CHOICES.items():
             value = getattr(self, option)
             if value not in allowed:
-                hint = did_you_mean(value, allowed)
                 raise BackboneError(
-                    f"--{option} must be one of {', '.join(allowed)}; got {value!r}.{hint}"
+                    f"{option} must be one of {', '.join(allowed)}; got {value!r}."
+                    f"{did_you_mean(value, allowed)}"
                 )
         if self.img_size is not None and not 8 <= self.img_size <= 4096:
-            raise BackboneError(f"--img-size must be 8 to 4096 pixels; got {self.img_size}.")
+            raise BackboneError(f"img_size must be 8 to 4096 pixels; got {self.img_size}.")
         if self.tta not in TTAS[:3] and not _ROTATIONS.fullmatch(self.tta):
             raise BackboneError(
-                f"--tta must be one of {', '.join(TTAS)} with N from 2 to 99; got {self.tta!r}."
+                f"tta must be one of {', '.join(TTAS)} with N from 2 to 99; got {self.tta!r}."
                 f"{did_you_mean(self.tta, TTAS)}"
             )
 

@@ -46,13 +46,11 @@ class Features:
     provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
-        check_lengths(self, ("y", "X"))
-        for name in ("groups", "part"):
-            if getattr(self, name) is not None:
-                check_lengths(self, (name,))
+        present = [name for name in ("groups", "part") if getattr(self, name) is not None]
+        check_lengths(self, ("y", "X", *present))
         check_labels(self.y, self.class_names)
         if not (self.X.dtype == np.float32 and self.X.ndim == 2 and self.X.flags.c_contiguous):
-            raise DataError("Features must be a C-contiguous float32 array of two dimensions.")
+            raise DataError("X must be a C-contiguous float32 array of two dimensions.")
         is_finite = np.isfinite(self.X).all(axis=1)
         if not is_finite.all():
             faults = self.keys[~is_finite]

@@ -61,7 +61,8 @@ class SplitsInfo:
     n_groups
         Number of groups among the rows of the folds; None where groups are not known.
     groups
-        SHA-256 of which rows are in one group; '' where groups are not known.
+        SHA-256 of which rows share a group; '' where groups are not known; None for a run of
+        version 0.1.0 that does not say it.
     n_test
         Number of held-out rows.
     """
@@ -248,11 +249,17 @@ class Run:
         check_lengths(self, ("y",))
         check_labels(self.y, self.class_names)
         n_repeats = self.scores.shape[0]
-        expected = (n_repeats, len(self.keys), len(self.class_names))
-        if self.scores.shape != expected or self.fold.shape != expected[:2]:
-            raise DataError(f"The scores of a run must have the shape {expected}.")
+        shape = (n_repeats, len(self.keys), len(self.class_names))
+        if self.scores.shape != shape:
+            raise DataError(
+                f"scores of {self.name!r} must have the shape {shape}; got {self.scores.shape}."
+            )
+        if self.fold.shape != shape[:2]:
+            raise DataError(
+                f"fold of {self.name!r} must have the shape {shape[:2]}; got {self.fold.shape}."
+            )
         if not np.isfinite(self.scores).all():
-            raise DataError(f"Not all scores of {self.name!r} are finite.")
+            raise DataError(f"scores of {self.name!r} must be finite.")
 
     @property
     def n_folds(self) -> int:

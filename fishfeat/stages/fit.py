@@ -22,7 +22,7 @@ from fishfeat.classify.validation.search import make_model
 from fishfeat.classify.validation.splits import make_splits, parse_folds
 from fishfeat.errors import DataError
 from fishfeat.images.grouping.hints import GroupingHint
-from fishfeat.models import Model, ensemble_model, model_of
+from fishfeat.models import Model, combine_models, wrap_pipeline
 from fishfeat.options import FitOptions
 from fishfeat.records import Chance, Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.dataset import open_current
@@ -250,7 +250,7 @@ def _fit_classifier(job: _Job, clf: str, fit: Fit) -> _Fitted:
         fit.chance[runs[0].name] = chance
         config = dataclasses.replace(runs[0].config, chance=chance)
         runs[0] = dataclasses.replace(runs[0], config=config)
-    model = model_of(validated.pipeline, job.features, clf, job.splits.rows, job.options)
+    model = wrap_pipeline(validated.pipeline, job.features, clf, job.splits.rows, job.options)
     return _add_holdout(job, runs, model)
 
 
@@ -327,7 +327,7 @@ def _fit_ensemble(job: _Job, members: Sequence[_Fitted]) -> _Fitted:
     runs = []
     for i, splits in enumerate(job.all_splits):
         runs.append(average_runs(job.features, [member.runs[i] for member in members], splits))
-    return _add_holdout(job, runs, ensemble_model([member.model for member in members]))
+    return _add_holdout(job, runs, combine_models([member.model for member in members]))
 
 
 def _save(

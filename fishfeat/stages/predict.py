@@ -11,7 +11,7 @@ from fishfeat.checks import Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.errors import DataError, ModelError, did_you_mean, shortened
 from fishfeat.images.sources.class_folders import walk_images
-from fishfeat.models import Prediction, load_model, model_name
+from fishfeat.models import Prediction, load_model, name_model
 from fishfeat.records import PathLike, Run
 from fishfeat.stages.dataset import read_current
 from fishfeat.stages.report import select_runs
@@ -123,4 +123,4 @@ def _name_model(run: Run) -> str:
     features = run.config.features
     if features is None:
         return ""
-    return model_name(run.name, features.backbone, balanced=run.config.balanced)
+    return name_model(run.name, features.backbone, balanced=run.config.balanced)

@@ -1,31 +1,44 @@
-"""Folds and candidates on other machines' workers give what this machine gives."""
+"""Workers of a cluster give the scores of this machine."""
 
 from __future__ import annotations
 
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from joblib import delayed
 
-from fishfeat.classify.parallel import n_lent, use_backend
+from fishfeat.classify.parallel import (
+    BACKENDS,
+    count_results,
+    n_workers,
+    run_in_turn,
+    run_jobs,
+    run_on_workers,
+    use_backend,
+)
 from fishfeat.errors import DataError, MissingExtraError
 
-# In a process of its own, as a cluster leaves threads and sockets behind.
+# A program of its own, because a cluster leaves threads and sockets behind.
 PROGRAM = """
 import os
 import numpy as np
 from fishfeat.classify.parallel import use_backend
-from fishfeat.classify.validation import cross_validation as crossval
-from fishfeat.classify.validation.search import Budget, Searched
+from joblib import Parallel, delayed
+from fishfeat.classify.validation.cross_validation import cross_validate
+from fishfeat.classify.validation.search import Searched
 from fishfeat.classify.validation.splits import make_splits
+from fishfeat.options import ClassifierOptions, SplitOptions
 from fishfeat.records import BackboneSpec, Features
 
-HERE, scored = os.getpid(), Searched._scored
+DRIVER = os.getpid()
+original = Searched._score_candidate
 
-def _scored(self, *args):
-    assert os.getpid() != HERE, "a candidate was scored here"
-    return scored(self, *args)
+def score_on_worker(self, *args):
+    assert os.getpid() != DRIVER, "the driver scored a candidate"
+    return original(self, *args)
 
 if __name__ == "__main__":
     rng = np.random.default_rng(0)
@@ -37,51 +50,66 @@ if __name__ == "__main__":
     spec = BackboneSpec("random", "x")
     features = Features(X=X, keys=keys, y=y, class_names=names, spec=spec,
                         fingerprint="0" * 64, groups=groups)
-    splits = make_splits(features, n_splits=3)
-    here = crossval.cross_validate(features, "svc", splits)
-    budget = Budget(trials=6)
-    searched = crossval.cross_validate(features, "logreg", splits, search=budget)
+    splits = make_splits(features, SplitOptions(cv=3))
+    search = ClassifierOptions(search="6")
+    local = cross_validate(features, "svc", splits)
+    local_search = cross_validate(features, "logreg", splits, search)
     with use_backend({backend!r}):
-        there = crossval.cross_validate(features, "svc", splits)
-        Searched._scored = _scored
-        spread_out = crossval.cross_validate(features, "logreg", splits, search=budget)
-        from joblib import Parallel, delayed
+        remote = cross_validate(features, "svc", splits)
+        Searched._score_candidate = score_on_worker
+        remote_search = cross_validate(features, "logreg", splits, search)
         pids = set(Parallel()(delayed(os.getpid)() for _ in range(8)))
-    assert os.getpid() not in pids, "the work ran here"
-    assert np.allclose(here.scores, there.scores, atol=1e-8)
-    assert np.allclose(searched.scores, spread_out.scores, atol=1e-8)
-    chosen = [[fold["params"] for fold in run.folds] for run in (searched, spread_out)]
-    assert chosen[0] == chosen[1] and any(chosen[0]), chosen
-    print("the same from", len(pids), "workers")
+    assert DRIVER not in pids, "the driver did the work"
+    assert np.allclose(local.scores, remote.scores, atol=1e-8)
+    assert np.allclose(local_search.scores, remote_search.scores, atol=1e-8)
+    local_params = [fold.params for fold in local_search.folds]
+    remote_params = [fold.params for fold in remote_search.folds]
+    assert local_params == remote_params and any(local_params), (local_params, remote_params)
+    print("equal scores from", len(pids), "workers")
 """
 
 
 @pytest.mark.parametrize("backend", ["dask", "ray"])
-def test_workers_give_the_same_scores(backend: str, tmp_path) -> None:
-    pytest.importorskip({"dask": "distributed"}.get(backend, backend))
-    script = tmp_path / "spread.py"
+def test_workers_give_the_same_scores(backend: str, tmp_path: Path) -> None:
+    for package in BACKENDS[backend]:
+        pytest.importorskip(package)
+    script = tmp_path / "workers.py"
     script.write_text(PROGRAM.format(backend=backend))
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False
     )
-    assert "the same from" in done.stdout, done.stderr[-3000:]
+    assert "equal scores from" in process.stdout, process.stderr[-3000:]
 
 
-def test_without_a_backend_nothing_is_spread() -> None:
+def test_without_a_backend_there_are_no_workers() -> None:
     with use_backend(None):
-        assert n_lent() == 0
+        assert n_workers() == 0
 
 
-def test_an_unknown_backend_is_refused() -> None:
+def test_results_are_in_the_order_of_the_jobs() -> None:
+    jobs = [delayed(pow)(i, 2) for i in range(20)]
+    assert list(run_jobs(jobs, 2)) == [i * i for i in range(20)]
+    assert run_on_workers(jobs) == [i * i for i in range(20)]
+    assert list(run_in_turn(jobs)) == [i * i for i in range(20)]
+
+
+def test_results_are_counted() -> None:
+    calls: list[tuple[int, int]] = []
+    results = count_results(iter("ab"), 2, lambda done, total: calls.append((done, total)))
+    assert list(results) == ["a", "b"]
+    assert calls == [(1, 2), (2, 2)]
+
+
+def test_a_wrong_backend_is_refused() -> None:
     with (
-        pytest.raises(DataError, match=r"--backend takes dask, ray.*got 'dusk'.*mean dask"),
+        pytest.raises(DataError, match=r"backend must be dask, ray.*got 'dusk'.*mean dask"),
         use_backend("dusk"),
     ):
         pass
 
 
 @pytest.mark.parametrize("backend", ["dask:tcp://nowhere:1", "ray"])
-def test_a_missing_package_is_said_with_its_extra(
+def test_the_error_for_a_missing_package_names_its_extra(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -20,7 +20,7 @@ from fishfeat.classify.estimators.calibration import class_scores
 from fishfeat.classify.estimators.registry import fit_pipeline
 from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
-from fishfeat.classify.validation.search import make_model, run_name
+from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.classify.validation.splits import check_disjoint, partition_digest
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import versions
@@ -67,7 +67,7 @@ class FoldResult(NamedTuple):
     fit
         How it was fitted.
     note
-        What the classifier did in place of its usual way; '' mostly.
+        How the classifier deviated from its usual algorithm; '' where it did not.
     """
 
     scores: Float
@@ -152,7 +152,7 @@ def validate_and_fit(
     on_run
         Called with each of the splits before its folds; gives its progress callback.
     """
-    # The fit on all rows is the longest: it comes first, so that nothing waits for it at the end.
+    # The fit on all rows takes the longest time: it comes first, so that no core waits for it.
     fits = [delayed(_fit_all)(clf, options, features, all_splits[0].rows)]
     for splits in all_splits:
         fits += _make_fits(features, clf, splits, options)
@@ -205,7 +205,8 @@ def _fit_fold(
     is_grouped: bool,
 ) -> FoldResult:
     start = time.perf_counter()
-    # Made here: a fitted forest is large, and a job is in memory until all jobs are done.
+    # The model is made here: a fitted forest is large, and a job stays in memory until all jobs
+    # are done.
     model = fit_rows(make_model(clf, options), features, fold.train, grouped=is_grouped)
     fitted = time.perf_counter()
     scores = score_rows(model, features, fold.test)
@@ -223,14 +224,16 @@ def _fit_fold(
 def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = True) -> Pipeline:
     """Fit `model` on `rows` of the features; labels are codes into `class_names`.
 
-    A classifier that makes inner folds of its training rows keeps groups together where `grouped`.
+    With `grouped`, a classifier that makes inner folds of its training rows keeps groups together.
 
     Raises
     ------
     DataError
         The classifier cannot learn from these rows.
     """
-    groups = features.groups[rows] if grouped and features.groups is not None else None
+    groups = None
+    if grouped and features.groups is not None:
+        groups = features.groups[rows]
     try:
         return fit_pipeline(model, features.X[rows], features.y[rows], groups)
     except ValueError as error:
@@ -266,7 +269,7 @@ def _make_run(
     results: Iterator[FoldResult],
     on_progress: OnProgress | None,
 ) -> Run:
-    """The run of the next results, one for each fold of each repeat."""
+    """Make a run of the next results, one for each fold of each repeat."""
     n_fits = splits.n_folds * len(splits.repeats)
     shape = (len(splits.repeats), len(splits.rows), len(features.class_names))
     scores = np.full(shape, np.nan)
@@ -287,7 +290,7 @@ def _make_config(
     features: Features, clf: str, splits: Splits, options: ClassifierOptions, notes: list[str]
 ) -> RunConfig:
     findings = tuple(Finding("approximate-kernel", note) for note in notes[:1])
-    name = run_name(clf, options)
+    name = name_run(clf, options)
     for finding in findings:
         log.warning("%s: %s", name, finding)
     return RunConfig(
@@ -296,7 +299,7 @@ def _make_config(
         seed=options.seed,
         device=options.device,
         search=options.search or "",
-        params=plain_params(make_model(clf, options)),
+        params=select_params(make_model(clf, options)),
         features=describe_features(features),
         splits=describe_splits(features, splits),
         notes=findings,
@@ -313,7 +316,7 @@ def run_from_scores(
     kind: RunKind = "classical",
     holdout: Float | None = None,
 ) -> Run:
-    """The run of out-of-fold scores, with every metric and interval.
+    """Make a run from out-of-fold scores: compute every metric and interval.
 
     Parameters
     ----------
@@ -341,8 +344,10 @@ def run_from_scores(
     _check_scores(features, splits, scores, config.clf)
     y = features.y[splits.rows]
     groups = None if features.groups is None else features.groups[splits.rows]
-    per_repeat = [evaluate(y, repeat) for repeat in scores]
-    metrics = {name: float(np.mean([m[name] for m in per_repeat])) for name in per_repeat[0]}
+    repeats = [evaluate(y, repeat_scores) for repeat_scores in scores]
+    metrics = {}
+    for name in repeats[0]:
+        metrics[name] = float(np.mean([repeat[name] for repeat in repeats]))
     folds = _score_folds(features, splits, scores, fits)
     holdout_folds = None
     if holdout is not None and len(holdout):
@@ -419,12 +424,15 @@ def _score_folds(
 
 
 def score_holdout(model: Pipeline, features: Features, splits: Splits) -> Holdout:
-    """Scores of the held-out rows by a model that was fitted on `splits.rows`."""
+    """Score the held-out rows by a model that was fitted on `splits.rows`."""
     return evaluate_holdout(features, splits, score_rows(model, features, splits.holdout))
 
 
 def evaluate_holdout(features: Features, splits: Splits, scores: Float) -> Holdout:
-    """Metrics and intervals of probabilities float64 (n_held_out, n_classes) of held-out rows."""
+    """Compute metrics and intervals of the held-out rows.
+
+    `scores` are their probabilities, float64 (n_held_out, n_classes).
+    """
     rows = splits.holdout
     y = features.y[rows]
     groups = None if features.groups is None else features.groups[rows]
@@ -437,18 +445,17 @@ def evaluate_holdout(features: Features, splits: Splits, scores: Float) -> Holdo
     )
 
 
-def plain_params(model: Pipeline) -> dict[str, Parameter]:
-    """Every parameter of the pipeline's steps that JSON can hold."""
-    params = model.get_params().items()
-    return {
-        name: value
-        for name, value in params
-        if "__" in name and isinstance(value, str | int | float | bool | None)
-    }
+def select_params(model: Pipeline) -> dict[str, Parameter]:
+    """Select the parameters of the pipeline's steps that JSON can hold."""
+    params = {}
+    for name, value in model.get_params().items():
+        if "__" in name and isinstance(value, str | int | float | bool | None):
+            params[name] = value
+    return params
 
 
 def describe_features(features: Features) -> FeaturesInfo:
-    """Which features they are, as a run and a model save it."""
+    """Describe which features a run or a model used."""
     return FeaturesInfo(
         dataset=features.dataset,
         backbone=features.spec,
@@ -459,7 +466,7 @@ def describe_features(features: Features) -> FeaturesInfo:
 
 
 def describe_splits(features: Features, splits: Splits) -> SplitsInfo:
-    """Which splits they are, as a run saves it."""
+    """Describe which splits a run used."""
     groups = features.groups
     return SplitsInfo(
         strategy=splits.strategy,

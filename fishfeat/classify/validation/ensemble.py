@@ -33,7 +33,7 @@ def average_runs(features: Features, runs: Sequence[Run], splits: Splits) -> Run
     """
     if len(runs) < 2:
         raise DataError(
-            f"--ensemble needs at least two classifiers; got {len(runs)}. Add one with --clf."
+            f"An ensemble needs at least two runs; got {len(runs)}. Add a classifier with --clf."
         )
     if {run.splits_digest for run in runs} != {splits.digest}:
         raise SplitError("An ensemble needs runs on the same folds. Fit them together.")

@@ -16,7 +16,7 @@ from fishfeat.errors import SplitError
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Fold, OnProgress, Splits
 
-# One fold of five is not in training; of hundreds of small folds every fifth.
+# Every fifth fold is not in training: 1 of 5 folds, or 20 of 100.
 _EVERY = 5
 
 
@@ -102,9 +102,9 @@ def leave_one_class_out(
     fold = select_known_fold(features, splits)
     is_grouped = splits.strategy == "grouped"
     classes = np.unique(features.y[splits.rows])
-    fits = [
-        delayed(_leave_class_out)(features, clf, fold, int(c), options, is_grouped) for c in classes
-    ]
+    fits = []
+    for c in classes.tolist():
+        fits.append(delayed(_leave_class_out)(features, clf, fold, c, options, is_grouped))
     left_out = list(count_results(run_jobs(fits, jobs), len(fits), on_progress))
     values = [result.auroc for result in left_out if result.auroc is not None]
     return Novelty(
@@ -121,7 +121,7 @@ def leave_one_class_out(
 
 
 def select_known_fold(features: Features, splits: Splits) -> Fold:
-    """Rows to train on, and rows of known classes to score: whole folds, so no group is split.
+    """Select rows to train on and rows of known classes to score; no group is split.
 
     Raises
     ------
@@ -132,9 +132,7 @@ def select_known_fold(features: Features, splits: Splits) -> Fold:
     fold = Fold(np.setdiff1d(splits.rows, test), test)
     n_classes = len(np.unique(features.y[fold.train]))
     if n_classes < 3:
-        raise SplitError(
-            f"--novelty leaves each class out and needs at least three; there are {n_classes}."
-        )
+        raise SplitError(f"Novelty detection needs at least three classes; there are {n_classes}.")
     return fold
 
 

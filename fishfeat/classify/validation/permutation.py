@@ -42,7 +42,7 @@ def score_shuffled_labels(
         `n_shuffles` is less than 1.
     """
     if n_shuffles < 1:
-        raise DataError(f"--permute must be at least 1; got {n_shuffles}.")
+        raise DataError(f"n_shuffles must be at least 1; got {n_shuffles}.")
     options = options or ClassifierOptions()
     # Held-out rows are not needed.
     splits = dataclasses.replace(splits, holdout=splits.holdout[:0])
@@ -60,11 +60,11 @@ def score_shuffled_labels(
 
 
 def shuffle_labels(features: Features, rows: Int, rng: np.random.Generator) -> Int:
-    """Labels int64 (n_images,) with those of `rows` shuffled, the same for a whole group.
+    """Shuffle the labels of `rows`; gives int64 (n_images,).
 
-    Where groups are known and each has one class, the groups exchange their labels: related images
-    still have equal labels, so a score above chance comes from recognising them. Otherwise single
-    images exchange their labels.
+    Where groups are known and each has one class, the groups exchange their labels. Related images
+    still have equal labels, so a classifier that recognises them scores above chance. Otherwise
+    single images exchange their labels.
     """
     y = features.y.copy()
     units = np.arange(len(rows))

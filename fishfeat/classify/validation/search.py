@@ -45,7 +45,7 @@ def parse_budget(text: str) -> Budget:
     match = _BUDGET.fullmatch(text.strip())
     if not match or not int(match[1]):
         raise DataError(
-            f"--search must be a number of trials (20) or of seconds (60s); got {text!r}."
+            f"search must be a number of trials (20) or of seconds (60s); got {text!r}."
         )
     number = int(match[1])
     return Budget(seconds=number) if match[2] else Budget(trials=number)
@@ -75,8 +75,8 @@ def make_model(clf: str, options: ClassifierOptions) -> Pipeline:
     )
 
 
-def run_name(clf: str, options: ClassifierOptions) -> str:
-    """'svc', or 'svc-search' where its settings were searched for."""
+def name_run(clf: str, options: ClassifierOptions) -> str:
+    """Name a run: 'svc', or 'svc-search' where settings were searched for."""
     return f"{clf}-search" if options.search else clf
 
 
@@ -84,7 +84,7 @@ def run_name(clf: str, options: ClassifierOptions) -> str:
 
 
 def _signed_root(X: NDArray[Any]) -> NDArray[Any]:
-    """A power transform without parameters, for pooled features, which have long tails."""
+    """Transform pooled features, which have long tails, by a signed square root."""
     rooted: NDArray[Any] = np.sign(X) * np.sqrt(np.abs(X))
     return rooted
 
@@ -94,7 +94,7 @@ def _pca(n: int, X: NDArray[Any], seed: int) -> PCA:
     return PCA(max(1, min(n, min(X.shape) - 1)), svd_solver="randomized", random_state=seed)
 
 
-# Ways to prepare the columns: from training columns and a seed to the steps.
+# Preparations of the columns: from training rows and a seed to pipeline steps.
 PREPARATIONS: Mapping[str, Callable[[NDArray[Any], int], list[Any]]] = {
     "standardise": lambda X, seed: [StandardScaler()],
     "centre and L2": lambda X, seed: [StandardScaler(with_std=False), Normalizer()],
@@ -109,7 +109,7 @@ PREPARATIONS: Mapping[str, Callable[[NDArray[Any], int], list[Any]]] = {
 _ANY = tuple(PREPARATIONS)
 _TREES = ("as they are", "PCA 128")
 
-# For each classifier the settings to draw from; 'estimator__' where calibration wraps it.
+# For each classifier the values to draw from. 'estimator__' is a setting of a calibrated one.
 SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "svc": {"prepare": _ANY, "C": (1.0, 3.0, 10.0, 30.0, 100.0)},
     "rf": {
@@ -140,7 +140,7 @@ SPACES: Mapping[str, Mapping[str, Sequence[Any]]] = {
 
 
 def draw_candidates(clf: str, seed: int) -> Iterator[Params]:
-    """The classifier's own settings, then settings drawn at random, none of them twice."""
+    """Give the default settings (an empty dict), then random ones without repetition."""
     yield {}
     space = SPACES[clf]
     if not space:
@@ -149,15 +149,16 @@ def draw_candidates(clf: str, seed: int) -> Iterator[Params]:
     rng = np.random.default_rng(seed)
     for number in rng.permutation(int(np.prod(sizes))):
         indices = np.unravel_index(number, sizes)
-        yield {
-            name: values[int(i)] for (name, values), i in zip(space.items(), indices, strict=True)
-        }
+        params = {}
+        for (name, values), i in zip(space.items(), indices, strict=True):
+            params[name] = values[int(i)]
+        yield params
 
 
 def build_candidate(
     clf: str, params: Params, X: NDArray[Any], options: ClassifierOptions
 ) -> Pipeline:
-    """An unfitted pipeline with these settings; no settings are the classifier's own."""
+    """Make an unfitted pipeline with these settings; without any, those of the classifier."""
     classifier = make_classifier(clf, options)
     if not params:
         return classifier
@@ -172,7 +173,7 @@ def build_candidate(
 
 
 class Searched(ProbabilityClassifier):
-    """A classifier that chooses its settings and the preparation of its columns.
+    """A classifier that selects its settings and the preparation of its columns.
 
     Candidates are drawn at random (Bergstra and Bengio 2012) and compared by accuracy on inner
     folds of the training rows, which keep groups together. A candidate that can no longer be the
@@ -192,7 +193,7 @@ class Searched(ProbabilityClassifier):
     Attributes
     ----------
     params_
-        The chosen settings; empty for the classifier's own.
+        The selected settings; empty for the defaults of the classifier.
     trials_
         (settings, mean inner accuracy) of each candidate that was not dropped.
     """
@@ -217,14 +218,14 @@ class Searched(ProbabilityClassifier):
         self.n_folds = n_folds
 
     def fit(self, X: ArrayLike, y: ArrayLike, groups: Int | None = None) -> Searched:
-        """Choose settings and fit on X (n, dim) and labels y (n,); no group is split."""
+        """Select settings and fit on X (n, dim) and labels y (n,); no group is split."""
         checked, codes = self._check_training_data(X, y)
         labels = self.classes_[codes]
         self.trials_ = list(self._try_candidates(checked, labels, groups))
         self.params_: Params = {}
         best = -1.0
         for params, accuracy in self.trials_:
-            # The first of equals: the classifier's own settings, if they are among them.
+            # Of equal candidates the first is selected: the default settings, if they are there.
             if accuracy > best:
                 self.params_, best = params, accuracy
         self.model_ = self._fit_candidate(self.params_, checked, labels, groups)
@@ -235,11 +236,13 @@ class Searched(ProbabilityClassifier):
     ) -> Iterator[tuple[Params, float]]:
         codes = np.unique(y, return_inverse=True)[1]
         folds = inner_folds(codes, groups, self.n_folds, seed=self.random_state)
-        candidates = draw_candidates(self.clf, self.random_state) if folds else iter(())
+        if not folds:
+            return
+        candidates = draw_candidates(self.clf, self.random_state)
         start = time.monotonic()
         best, n_drawn = 0.0, 0
         while True:
-            # One after the other here; with workers, one for each of them.
+            # One candidate at a time in this process; with workers, one for each worker.
             n_next = self._count_next(n_drawn, time.monotonic() - start)
             batch = list(islice(candidates, n_next))
             if not batch:

@@ -57,12 +57,12 @@ def make_splits(
     rows = np.setdiff1d(labelled, holdout)
     _check_classes(features, rows)
     groups = features.groups if chosen == "grouped" else None
-    flag = f"--cv {options.cv}"
+    setting = f"cv={options.cv}"
     if options.test:
-        flag += f" with --test {options.test:g}"
+        setting += f" with test={options.test:g}"
     repeats = []
     for seed in range(options.seed, options.seed + options.repeats):
-        repeats.append(_draw_folds(features, groups, rows, n_folds, seed, flag=flag))
+        repeats.append(_draw_folds(features, groups, rows, n_folds, seed, setting=setting))
     splits = Splits(
         repeats=tuple(repeats),
         strategy=chosen,
@@ -93,7 +93,7 @@ def parse_folds(cv: int | str) -> int | None:
         return int(cv)
     except ValueError:
         raise SplitError(
-            f"--cv must be a number of folds (5) or {LOGO} (each group is left out in turn); got "
+            f"cv must be a number of folds (5) or {LOGO!r} (each group is left out in turn); got "
             f"{cv!r}."
         ) from None
 
@@ -115,7 +115,10 @@ def check_disjoint(splits: Splits, groups: Int, *, folds: bool = True) -> None:
 
 
 def partition_digest(groups: Int | None, rows: Int) -> str:
-    """SHA-256 of which of `rows` are in one group, whatever the groups are called; '' for None."""
+    """SHA-256 of which of `rows` share a group; '' for None.
+
+    The numbers of the groups do not change it.
+    """
     if groups is None:
         return ""
     _, first, codes = np.unique(groups[rows], return_index=True, return_inverse=True)
@@ -140,14 +143,16 @@ def _check_options(
     features: Features, strategy: SplitStrategy, n_folds: int | None, repeats: int
 ) -> None:
     if repeats < 1:
-        raise SplitError(f"--repeats must be at least 1; got {repeats}.")
+        raise SplitError(f"repeats must be at least 1; got {repeats}.")
     if n_folds is None and strategy == "random":
-        reason = _NO_GROUPS if features.groups is None else "Random folds need a number."
-        raise SplitError(f"--cv {LOGO} leaves groups out. {reason}")
+        reason = "Random folds need a number."
+        if features.groups is None:
+            reason = _NO_GROUPS
+        raise SplitError(f"cv={LOGO} leaves groups out. {reason}")
     if n_folds is None and repeats > 1:
         raise SplitError(
-            f"--cv {LOGO} draws nothing, so {repeats} repeats would be the same. Leave out "
-            "--repeats, or use a number of folds."
+            f"cv={LOGO} draws nothing, so {repeats} repeats would be the same. Leave out "
+            "--repeats, or use a number of folds (--cv 5)."
         )
 
 
@@ -163,7 +168,7 @@ def _check_classes(features: Features, rows: Int) -> None:
 
 
 def _check_counts(
-    features: Features, rows: Int, groups: Int | None, n_folds: int | None, *, flag: str
+    features: Features, rows: Int, groups: Int | None, n_folds: int | None, *, setting: str
 ) -> None:
     """Stratified folds need at least one class with as many groups (or images) as folds."""
     noun = "images" if groups is None else "groups"
@@ -171,16 +176,16 @@ def _check_counts(
     if largest < 2:
         hint = "" if groups is None else ", or check whether the groups are too wide (--group-by)"
         raise SplitError(
-            f"{flag}: no class has two {noun}, so none can be trained on and scored. Add images, "
-            f"merge classes ({_MERGE}){hint}.{_say_grouping(features, groups)}"
+            f"{setting}: no class has two {noun}, so none can be trained on and scored. Add "
+            f"images, merge classes ({_MERGE}){hint}.{_say_grouping(features, groups)}"
         )
     if n_folds is not None and n_folds < 2:
-        raise SplitError(f"{flag}: at least 2 folds are needed to train and to score.")
+        raise SplitError(f"{setting}: at least 2 folds are needed to train and to score.")
     if n_folds is not None and n_folds > largest:
         raise SplitError(
-            f"{flag} asks for {n_folds} folds; with at most {largest} {noun} in a class there can "
-            f"be 2 to {largest}. {_suggest_folds(flag, largest, groups)}, add images, or merge "
-            f"classes ({_MERGE}).{_say_grouping(features, groups)}"
+            f"{setting} asks for {n_folds} folds; with at most {largest} {noun} in a class there "
+            f"can be 2 to {largest}. {_suggest_folds(setting, largest, groups)}, add images, or "
+            f"merge classes ({_MERGE}).{_say_grouping(features, groups)}"
         )
 
 
@@ -190,9 +195,9 @@ def _say_grouping(features: Features, groups: Int | None) -> str:
     return f" The active groups: {features.grouping.rstrip('.')}."
 
 
-def _suggest_folds(flag: str, largest: int, groups: Int | None) -> str:
+def _suggest_folds(setting: str, largest: int, groups: Int | None) -> str:
     """What to use instead of an option that asks for too many folds."""
-    if flag.startswith("--test"):
+    if setting.startswith("test"):
         return f"Hold out a share of {np.ceil(100 / largest) / 100:g} or more"
     logo = "" if groups is None else f" or --cv {LOGO}"
     return f"Use --cv {min(largest, 5)}{logo}"
@@ -214,9 +219,9 @@ def _draw_folds(
     n_folds: int | None,
     seed: int,
     *,
-    flag: str,
+    setting: str,
 ) -> tuple[Fold, ...]:
-    _check_counts(features, rows, groups, n_folds, flag=flag)
+    _check_counts(features, rows, groups, n_folds, setting=setting)
     y = features.y
     row_groups = None if groups is None else groups[rows]
     folds = []
@@ -227,8 +232,8 @@ def _draw_folds(
             other = "" if n_folds is None else "use fewer folds or another --seed, "
             noun = "images" if groups is None else "groups"
             raise SplitError(
-                f"{flag}: one of {len(folds)} folds has a single class to train on, or nothing to "
-                f"score, because classes have too few {noun}: {other}add images, {_RARE_FIX}."
+                f"{setting}: one of {len(folds)} folds has a single class to train on, or nothing "
+                f"to score, because classes have too few {noun}: {other}add images, {_RARE_FIX}."
             )
     return tuple(folds)
 
@@ -299,12 +304,14 @@ def _choose_holdout(features: Features, labelled: Int, options: SplitOptions) ->
     """Held-out rows and their origin: '', 'parts' or 'drawn'."""
     nothing = np.empty(0, np.int64)
     test = options.test
+    if test is None and features.part is None:
+        return nothing, ""
     if test is None:
-        return (nothing, "") if features.part is None else _select_test_part(features, labelled)
+        return _select_test_part(features, labelled)
     if test == 0:
         return nothing, ""
     if not 0.02 <= test <= 0.5:
-        raise SplitError(f"--test must be 0 or a share from 0.02 to 0.5; got {test:g}.")
+        raise SplitError(f"test must be 0 or a share from 0.02 to 0.5; got {test:g}.")
     return _draw_holdout(features, labelled, options.seed, test), "drawn"
 
 
@@ -328,11 +335,11 @@ def _select_test_part(features: Features, labelled: Int) -> tuple[Int, str]:
 
 
 def _draw_holdout(features: Features, labelled: Int, seed: int, test: float) -> Int:
-    """Some of so many folds that they come nearest to the share: stratified and grouped."""
+    """Rows of some stratified and grouped folds, whose sizes are nearest to the share."""
     # At most 5 folds, or what one fold of the share needs: 0.15 is 1 of 7, 0.4 is 2 of 5.
     share = Fraction(test).limit_denominator(max(5, round(1 / test)))
     folds = _draw_folds(
-        features, features.groups, labelled, share.denominator, seed, flag=f"--test {test:g}"
+        features, features.groups, labelled, share.denominator, seed, setting=f"test={test:g}"
     )
     wanted = len(labelled) / share.denominator
     distances = [abs(len(fold.test) - wanted) for fold in folds]

@@ -11,7 +11,6 @@ import xgboost
 
 from fishfeat.classify.estimators.boosting import BoostedTrees
 from fishfeat.classify.estimators.registry import make_classifier
-from fishfeat.classify.parallel import on_device
 from fishfeat.classify.validation.cross_validation import cross_validate
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError
@@ -60,9 +59,9 @@ def test_a_missing_device_is_an_error(
         BoostedTrees(n_estimators=4, device="cuda").fit(features.X, features.y)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_the_device_reaches_the_threads_that_fit(
-    n_jobs: int, make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
+    jobs: int, make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices: list[str] = []
     train = xgboost.train
@@ -74,8 +73,9 @@ def test_the_device_reaches_the_threads_that_fit(
     monkeypatch.setattr(xgboost, "train", record_device)
     features = make_features()
     splits = make_splits(features, SplitOptions(cv=2))
-    with on_device("cuda:0"), pytest.raises(DataError, match="device='cuda:0'"):
-        cross_validate(features, "xgb", splits, jobs=n_jobs)
+    options = ClassifierOptions(device="cuda:0")
+    with pytest.raises(DataError, match="device='cuda:0'"):
+        cross_validate(features, "xgb", splits, options, jobs=jobs)
     assert set(devices) == {"cuda:0"}
 
 

@@ -91,7 +91,7 @@ def test_a_forest_without_calibration_is_underconfident(make_features: MakeFeatu
     plain = ExtraTreesClassifier(300, random_state=0).fit(features.X[train], features.y[train])
     before = calibration_error(features.y[test], plain.predict_proba(features.X[test]))
     model = fit_rows(make_classifier("rf"), features, train)
-    after = calibration_error(features.y[test], score_rows(model, features, test)[0])
+    after = calibration_error(features.y[test], score_rows(model, features, test))
     assert after < before / 2
 
 

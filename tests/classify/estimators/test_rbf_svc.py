@@ -77,11 +77,12 @@ def test_the_note_of_the_classifier_is_in_the_run(
 ) -> None:
     features = make_features((20, 20), class_effect=2)
     splits = make_splits(features)
-    assert cross_validate(features, "svc", splits).config["notes"] == []
+    assert cross_validate(features, "svc", splits).config.notes == ()
 
     def make_approximate(name: str, options: ClassifierOptions) -> Pipeline:
         return make_classifier(name, options).set_params(rbfsvc__max_exact=10)
 
     monkeypatch.setattr("fishfeat.classify.validation.search.make_classifier", make_approximate)
-    (note,) = cross_validate(features, "svc", splits).config["notes"]
-    assert "Nyström components" in note
+    (note,) = cross_validate(features, "svc", splits).config.notes
+    assert note.check == "approximate-kernel"
+    assert "Nyström components" in note.message

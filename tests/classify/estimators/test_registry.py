@@ -46,7 +46,7 @@ def split_rows(features: Features) -> tuple[np.ndarray[Any, Any], np.ndarray[Any
 def score_half(name: str, features: Features, **options: Any) -> np.ndarray[Any, Any]:
     """Scores of every second image by a classifier fitted on the others."""
     train, test = split_rows(features)
-    return score_rows(fit_rows(make_small(name, **options), features, train), features, test)[0]
+    return score_rows(fit_rows(make_small(name, **options), features, train), features, test)
 
 
 # --- the contract -----------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_predict_is_the_argmax_of_the_scores(
     features = make_features((6, 3, 4, 5, 3)[:n_classes], class_effect=0.4)
     train, test = split_rows(features)
     model = fit_rows(make_small(name, balanced=balanced), features, train)
-    scores, _ = score_rows(model, features, test)
+    scores = score_rows(model, features, test)
     np.testing.assert_array_equal(model.predict(features.X[test]), scores.argmax(axis=1))
 
 
@@ -95,7 +95,7 @@ def test_a_class_missing_from_training_has_probability_0(
     absent = 1
     train = np.flatnonzero(features.y != absent)
     model = fit_rows(make_small(name, balanced=balanced), features, train)
-    scores, _ = score_rows(model, features, np.arange(len(features)))
+    scores = score_rows(model, features, np.arange(len(features)))
     assert scores.shape == (64, 4)
     assert np.isfinite(scores).all()
     assert (scores[:, absent] == 0).all()
@@ -177,8 +177,8 @@ def test_scores_do_not_depend_on_the_other_rows(name: str, make_features: MakeFe
     features = make_features(class_effect=0.5)
     model = fit_rows(make_small(name), features, np.arange(0, 72, 2))
     rows = np.array([1, 7, 33])
-    together, _ = score_rows(model, features, rows)
-    alone = np.concatenate([score_rows(model, features, rows[i : i + 1])[0] for i in range(3)])
+    together = score_rows(model, features, rows)
+    alone = np.concatenate([score_rows(model, features, rows[i : i + 1]) for i in range(3)])
     np.testing.assert_allclose(together, alone, rtol=1e-6, atol=1e-9)
 
 

@@ -14,7 +14,7 @@ from fishfeat.classify.statistics.significance import (
     holm,
     mcnemar,
 )
-from fishfeat.records import Run
+from fishfeat.records import FoldScore, Run, RunConfig
 
 
 def make_run(correct: np.ndarray, name: str = "svc", *, n_folds: int = 5) -> Run:
@@ -24,13 +24,16 @@ def make_run(correct: np.ndarray, name: str = "svc", *, n_folds: int = 5) -> Run
     scores = np.eye(2)[np.where(correct, y, 1 - y)]
     fold = np.arange(n) * n_folds // n
     folds = tuple(
-        {
-            "repeat": 0,
-            "fold": k,
-            "n_train": int((fold != k).sum()),
-            "n_test": int((fold == k).sum()),
-            **evaluate(y[fold == k], scores[fold == k]),
-        }
+        FoldScore(
+            repeat=0,
+            fold=k,
+            n_train=int((fold != k).sum()),
+            n_test=int((fold == k).sum()),
+            n_classes_train=2,
+            seconds_fit=0.0,
+            seconds_predict=0.0,
+            metrics=evaluate(y[fold == k], scores[fold == k]),
+        )
         for k in range(n_folds)
     )
     return Run(
@@ -41,14 +44,13 @@ def make_run(correct: np.ndarray, name: str = "svc", *, n_folds: int = 5) -> Run
         y=y.astype(np.int64),
         class_names=np.array(["bass", "bream"]),
         scores=scores[None],
-        score_kind="proba",
         fold=fold[None].astype(np.int64),
         metrics=evaluate(y, scores),
         intervals={},
         folds=folds,
         seconds={},
         splits_digest="d",
-        config={},
+        config=RunConfig(name),
         versions={},
     )
 

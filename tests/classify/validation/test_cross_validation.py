@@ -1,11 +1,10 @@
-"""Cross-validation: what is scored was not seen, and the run says what was done."""
+"""Cross-validation scores images that were not in training, and the run records how."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import gc
-import json
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,29 +15,39 @@ import pytest
 from joblib import Parallel, parallel_config
 from sklearn.pipeline import Pipeline
 
-from fishfeat.classify import parallel as backends
+from fishfeat.classify import parallel
 from fishfeat.classify.estimators.registry import make_classifier
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.validation import cross_validation as module
 from fishfeat.classify.validation import search
 from fishfeat.classify.validation.cross_validation import (
+    FoldFit,
     cross_validate,
     fit_rows,
+    run_from_scores,
     score_holdout,
     score_rows,
     validate_and_fit,
 )
-from fishfeat.classify.validation.learning_curve import learning_curve
-from fishfeat.classify.validation.novelty import leave_one_class_out
+from fishfeat.classify.validation.learning_curve import Curve, learning_curve
+from fishfeat.classify.validation.novelty import Novelty, leave_one_class_out
 from fishfeat.classify.validation.splits import make_splits, partition_digest
 from fishfeat.errors import DataError, SplitError
-from fishfeat.files import plain
 from fishfeat.models import fit_model
 from fishfeat.options import ClassifierOptions, SplitOptions
-from fishfeat.records import Features, Holdout, Int, Run, Splits
+from fishfeat.records import (
+    Features,
+    Float,
+    Int,
+    OnProgress,
+    Run,
+    RunConfig,
+    Splits,
+    SplitsInfo,
+)
 
 MakeFeatures = Callable[..., Features]
-# The quick ones, of both kinds of scores.
+# Fast classifiers.
 QUICK = ("svc", "lda", "knn")
 
 
@@ -72,182 +81,198 @@ def test_rows_of_the_run_are_the_rows_of_the_splits(
 def test_each_row_is_scored_by_the_fold_that_did_not_train_on_it(
     features: Features, splits: Splits, run: Run
 ) -> None:
-    at = {key: i for i, key in enumerate(run.keys.tolist())}
-    for r, folds in enumerate(splits.repeats):
-        for f, (train, test) in enumerate(folds):
+    row_of_key = {key: i for i, key in enumerate(run.keys.tolist())}
+    for repeat, folds in enumerate(splits.repeats):
+        for number, (train, test) in enumerate(folds):
             model = make_classifier("logreg").fit(features.X[train], features.y[train])
-            rows = [at[key] for key in features.keys[test].tolist()]
-            np.testing.assert_allclose(
-                run.scores[r, rows], model.predict_proba(features.X[test]), atol=1e-6
-            )
-            assert (run.fold[r, rows] == f).all()
+            rows = [row_of_key[key] for key in features.keys[test].tolist()]
+            expected = model.predict_proba(features.X[test])
+            np.testing.assert_allclose(run.scores[repeat, rows], expected, atol=1e-6)
+            assert (run.fold[repeat, rows] == number).all()
 
 
-def test_the_label_of_a_row_has_no_part_in_its_score(features: Features, splits: Splits) -> None:
+def test_scores_are_float64_and_each_row_sums_to_1(run: Run) -> None:
+    assert run.scores.dtype == np.float64
+    np.testing.assert_allclose(run.scores.sum(axis=2), 1, rtol=0, atol=1e-12)
+
+
+def test_the_label_of_a_row_does_not_change_its_score(features: Features, splits: Splits) -> None:
     fold = splits.repeats[0][1]
     y = features.y.copy()
     y[fold.test] = (y[fold.test] + 1) % 3
-    poisoned = dataclasses.replace(features, y=y)
-    here = np.isin(splits.rows, fold.test)
-    before, after = (
-        cross_validate(data, "svc", splits, jobs=1).scores[0] for data in (features, poisoned)
-    )
-    np.testing.assert_array_equal(before[here], after[here])
-    assert (before[~here] != after[~here]).any()
+    changed = dataclasses.replace(features, y=y)
+    is_test = np.isin(splits.rows, fold.test)
+    before = cross_validate(features, "svc", splits, jobs=1).scores[0]
+    after = cross_validate(changed, "svc", splits, jobs=1).scores[0]
+    np.testing.assert_array_equal(before[is_test], after[is_test])
+    assert (before[~is_test] != after[~is_test]).any()
 
 
 def test_metrics_are_the_mean_over_repeats_of_those_of_the_scores(run: Run) -> None:
-    each = [evaluate(run.y, scores) for scores in run.scores]
-    assert each[0] != each[1]
-    expected = {name: (each[0][name] + each[1][name]) / 2 for name in each[0]}
+    first, second = (evaluate(run.y, scores) for scores in run.scores)
+    assert first != second
+    expected = {name: (first[name] + second[name]) / 2 for name in first}
     assert run.metrics == pytest.approx(expected)
 
 
-def test_intervals_are_drawn_by_group(features: Features, splits: Splits, run: Run) -> None:
+def test_intervals_resample_whole_groups(features: Features, splits: Splits, run: Run) -> None:
     assert features.groups is not None
     groups = features.groups[splits.rows]
-    draw = partial(bootstrap_intervals, run.y, run.scores, seed=splits.seed)
-    assert run.intervals == draw(groups=groups)
-    assert run.intervals != draw()
+    resample = partial(bootstrap_intervals, run.y, run.scores, seed=splits.seed)
+    assert run.intervals == resample(groups=groups)
+    assert run.intervals != resample()
 
 
 def test_the_metrics_of_each_fold_are_those_of_its_rows(splits: Splits, run: Run) -> None:
-    assert [(row["repeat"], row["fold"]) for row in run.folds] == [
-        (r, f) for r in range(2) for f in range(5)
-    ]
-    for row, (train, test) in zip(run.folds, (f for r in splits.repeats for f in r), strict=True):
-        own = run.fold[row["repeat"]] == row["fold"]
-        expected = evaluate(run.y[own], run.scores[row["repeat"], own])
-        assert {name: row[name] for name in expected} == pytest.approx(expected)
-        assert (row["n_train"], row["n_test"]) == (len(train), len(test))
-        assert row["n_classes_train"] == 3
+    assert len(run.folds) == 10
+    for i, score in enumerate(run.folds):
+        repeat, number = divmod(i, 5)
+        fold = splits.repeats[repeat][number]
+        is_scored = run.fold[repeat] == number
+        expected = evaluate(run.y[is_scored], run.scores[repeat, is_scored])
+        assert (score.repeat, score.fold) == (repeat, number)
+        assert score.metrics == pytest.approx(expected)
+        assert (score.n_train, score.n_test) == (len(fold.train), len(fold.test))
+        assert (score.n_classes_train, score.params) == (3, None)
 
 
 def test_seconds_are_the_sum_over_folds(run: Run) -> None:
-    for name in ("fit", "predict"):
-        total = sum(row[f"seconds_{name}"] for row in run.folds)
-        assert run.seconds[name] == pytest.approx(total)
-        assert total > 0
+    assert run.seconds["fit"] == pytest.approx(sum(fold.seconds_fit for fold in run.folds))
+    assert run.seconds["predict"] == pytest.approx(sum(fold.seconds_predict for fold in run.folds))
+    assert min(run.seconds.values()) > 0
 
 
-def test_the_run_says_what_was_done(features: Features, splits: Splits, run: Run) -> None:
+def test_the_run_records_how_it_was_made(features: Features, splits: Splits, run: Run) -> None:
     groups = features.groups
     assert groups is not None
-    config = json.loads(json.dumps(plain(run.config)))
     assert (run.name, run.kind, run.split) == ("logreg", "classical", "grouped")
     assert run.splits_digest == splits.digest
-    assert config["params"]["logisticregression__C"] == 0.1
-    assert config["features"]["backbone"]["name"] == "test_resnet"
-    assert config["splits"] | {"notes": []} == {
-        "strategy": "grouped",
-        "seed": 1,
-        "n_folds": 5,
-        "n_repeats": 2,
-        "n_groups": len(np.unique(groups[splits.rows])),
-        "groups": partition_digest(groups, splits.rows),
-        "n_test": len(splits.holdout),
-        "holdout_origin": "drawn",
-        "grouping": "by name",
-        "notes": [],
-    }
+    assert run.config.params["logisticregression__C"] == 0.1
+    assert run.config.features is not None
+    assert run.config.features.backbone == features.spec
+    assert (run.config.features.dataset, run.config.features.dim) == ("pond", 12)
+    assert run.config.splits == SplitsInfo(
+        strategy="grouped",
+        seed=1,
+        n_folds=5,
+        n_repeats=2,
+        n_groups=len(np.unique(groups[splits.rows])),
+        groups=partition_digest(groups, splits.rows),
+        n_test=len(splits.holdout),
+        holdout_origin="drawn",
+        grouping="by name",
+        notes=splits.notes,
+    )
     assert "scikit-learn" in run.versions
+
+
+def test_equal_runs_have_equal_configurations(features: Features, splits: Splits, run: Run) -> None:
+    again = cross_validate(features, "logreg", splits)
+    other_seed = cross_validate(features, "logreg", splits, ClassifierOptions(seed=1))
+    assert again.config == run.config
+    assert other_seed.config != run.config
 
 
 @pytest.mark.parametrize("clf", ["svc", "knn", "xgb"])
 def test_the_number_of_jobs_changes_nothing(clf: str, features: Features) -> None:
     splits = make_splits(features, SplitOptions(cv=3))
-    one, two = (cross_validate(features, clf, splits, jobs=n) for n in (1, 2))
-    np.testing.assert_array_equal(one.scores, two.scores)
-    assert (one.metrics, one.intervals) == (two.metrics, two.intervals)
+    in_turn, at_once = (cross_validate(features, clf, splits, jobs=n) for n in (1, 2))
+    np.testing.assert_array_equal(in_turn.scores, at_once.scores)
+    assert in_turn.metrics == at_once.metrics
+    assert in_turn.intervals == at_once.intervals
 
 
 def test_progress_counts_every_fold(features: Features, splits: Splits) -> None:
-    seen: list[tuple[int, int]] = []
+    calls: list[tuple[int, int]] = []
     cross_validate(
-        features, "centroid", splits, on_progress=lambda done, total: seen.append((done, total))
+        features, "centroid", splits, on_progress=lambda done, total: calls.append((done, total))
     )
-    assert seen == [(i, 10) for i in range(1, 11)]
+    assert calls == [(i, 10) for i in range(1, 11)]
 
 
-def test_several_splits_and_the_model_at_once_are_what_each_is_alone(
+def test_several_splits_and_the_model_in_one_queue_equal_separate_calls(
     features: Features, splits: Splits, run: Run
 ) -> None:
     random = make_splits(features, SplitOptions(test=0.2), strategy="random")
-    told: dict[str, list[int]] = {"grouped": [], "random": []}
-    fitted = validate_and_fit(
+    progress: dict[str, list[tuple[int, int]]] = {"grouped": [], "random": []}
+
+    def record_progress(run_splits: Splits) -> OnProgress:
+        calls = progress[run_splits.strategy]
+        return lambda done, total: calls.append((done, total))
+
+    validated = validate_and_fit(
         features,
         "logreg",
         [splits, random],
-        n_jobs=2,
-        on_run=lambda of: lambda done, total: told[of.strategy].append(done * 100 + total),
+        ClassifierOptions(),
+        jobs=2,
+        on_run=record_progress,
     )
-    alone = cross_validate(features, "logreg", random)
-    for found, expected in zip(fitted.runs, [run, alone], strict=True):
-        np.testing.assert_array_equal(found.scores, expected.scores)
-        assert (found.metrics, found.intervals) == (expected.metrics, expected.intervals)
-        assert found.splits_digest == expected.splits_digest
-        np.testing.assert_array_equal(found.holdout_folds.scores, expected.holdout_folds.scores)
+    separate = [run, cross_validate(features, "logreg", random)]
+    for queued, expected in zip(validated.runs, separate, strict=True):
+        np.testing.assert_array_equal(queued.scores, expected.scores)
+        assert queued.metrics == expected.metrics
+        assert queued.intervals == expected.intervals
+        assert queued.splits_digest == expected.splits_digest
+        assert queued.holdout_folds is not None
+        assert expected.holdout_folds is not None
+        np.testing.assert_array_equal(queued.holdout_folds.scores, expected.holdout_folds.scores)
     model = fit_model(features, "logreg", rows=splits.rows)
     np.testing.assert_array_equal(
-        fitted.pipeline.predict_proba(features.X), model.pipeline.predict_proba(features.X)
+        validated.pipeline.predict_proba(features.X), model.pipeline.predict_proba(features.X)
     )
-    assert told["grouped"] == [100 * i + 10 for i in range(1, 11)]
-    assert told["random"] == [100 * i + 5 for i in range(1, 6)]
+    assert progress["grouped"] == [(i, 10) for i in range(1, 11)]
+    assert progress["random"] == [(i, 5) for i in range(1, 6)]
 
 
-def test_the_model_of_a_fold_is_let_go_once_it_has_scored(
+def test_the_model_of_a_fold_is_released_after_scoring(
     features: Features, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[weakref.ref[Pipeline]] = []
-    alive: list[int] = []
+    models: list[weakref.ref[Pipeline]] = []
+    n_alive: list[int] = []
 
-    def make(*args: Any, **kwargs: Any) -> Pipeline:
-        model = search.make_model(*args, **kwargs)
-        made.append(weakref.ref(model))
+    def record_model(clf: str, options: ClassifierOptions) -> Pipeline:
+        model = search.make_model(clf, options)
+        models.append(weakref.ref(model))
         return model
 
-    def count(done: int, total: int) -> None:
+    def count_alive(done: int, total: int) -> None:
         gc.collect()
-        alive.append(sum(one() is not None for one in made))
+        n_alive.append(sum(model() is not None for model in models))
 
-    monkeypatch.setattr(module, "make_model", make)
-    cross_validate(features, "centroid", splits, jobs=1, on_progress=count)
-    assert len(made) >= len(alive) == 10
-    assert max(alive) <= 1
+    monkeypatch.setattr(module, "make_model", record_model)
+    cross_validate(features, "centroid", splits, jobs=1, on_progress=count_alive)
+    assert len(n_alive) == 10
+    assert len(models) >= 10
+    assert max(n_alive) <= 1
 
 
 def test_balanced_and_seed_reach_the_classifier(features: Features, splits: Splits) -> None:
     run = cross_validate(features, "logreg", splits, ClassifierOptions(balanced=True, seed=7))
-    assert run.config["params"]["logisticregression__class_weight"] == "balanced"
-    assert run.config["params"]["logisticregression__random_state"] == 7
-    assert (run.config["balanced"], run.config["seed"]) == (True, 7)
+    assert run.config.params["logisticregression__class_weight"] == "balanced"
+    assert run.config.params["logisticregression__random_state"] == 7
+    assert (run.config.balanced, run.config.seed) == (True, 7)
 
 
 # --- what the numbers must mean ---------------------------------------------------------------
 
 
-def accuracy(run: Run) -> float:
-    return run.metrics["accuracy"]
+@pytest.mark.parametrize("clf", QUICK)
+def test_random_splits_score_too_high_where_groups_differ(clf: str, leaky: Features) -> None:
+    grouped = cross_validate(leaky, clf, make_splits(leaky, strategy="grouped"))
+    random = cross_validate(leaky, clf, make_splits(leaky, strategy="random"))
+    assert random.metrics["accuracy"] > grouped.metrics["accuracy"] + 0.2
+    assert random.intervals["accuracy"][0] > grouped.intervals["accuracy"][1]
 
 
 @pytest.mark.parametrize("clf", QUICK)
-def test_random_splits_flatter_where_groups_differ(clf: str, leaky: Features) -> None:
-    honest, flattered = (
-        cross_validate(leaky, clf, make_splits(leaky, strategy=s)) for s in ("grouped", "random")
-    )
-    assert accuracy(flattered) > accuracy(honest) + 0.2
-    assert flattered.intervals["accuracy"][0] > honest.intervals["accuracy"][1]
-
-
-@pytest.mark.parametrize("clf", QUICK)
-def test_random_splits_flatter_nobody_where_groups_are_alike(
+def test_random_splits_score_as_grouped_ones_where_groups_are_alike(
     clf: str, make_features: MakeFeatures
 ) -> None:
-    alike = make_features((15,) * 4, class_effect=0.5)
-    honest, random = (
-        cross_validate(alike, clf, make_splits(alike, strategy=s)) for s in ("grouped", "random")
-    )
-    assert accuracy(random) == pytest.approx(accuracy(honest), abs=0.08)
+    features = make_features((15,) * 4, class_effect=0.5)
+    grouped = cross_validate(features, clf, make_splits(features, strategy="grouped"))
+    random = cross_validate(features, clf, make_splits(features, strategy="random"))
+    assert random.metrics["accuracy"] == pytest.approx(grouped.metrics["accuracy"], abs=0.08)
 
 
 @pytest.mark.parametrize("clf", QUICK)
@@ -255,8 +280,8 @@ def test_random_splits_flatter_nobody_where_groups_are_alike(
 def test_shuffled_labels_score_at_chance(clf: str, seed: int, leaky: Features) -> None:
     assert leaky.groups is not None
     rng = np.random.default_rng(seed)
-    of_group = rng.permutation(np.repeat(np.arange(4), 15))
-    shuffled = dataclasses.replace(leaky, y=of_group[leaky.groups])
+    group_labels = rng.permutation(np.repeat(np.arange(4), 15))
+    shuffled = dataclasses.replace(leaky, y=group_labels[leaky.groups])
     run = cross_validate(shuffled, clf, make_splits(shuffled))
     low, high = run.intervals["balanced_accuracy"]
     assert low < 0.25 < high
@@ -264,61 +289,61 @@ def test_shuffled_labels_score_at_chance(clf: str, seed: int, leaky: Features) -
 
 
 def test_shuffled_labels_score_far_above_chance_where_groups_leak(leaky: Features) -> None:
-    """What the grouped folds guard against: the same test on random folds fails."""
+    """Grouped folds prevent this: the same test on random folds fails."""
     assert leaky.groups is not None
-    of_group = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 15))
-    shuffled = dataclasses.replace(leaky, y=of_group[leaky.groups])
+    group_labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 15))
+    shuffled = dataclasses.replace(leaky, y=group_labels[leaky.groups])
     run = cross_validate(shuffled, "knn", make_splits(shuffled, strategy="random"))
     assert run.intervals["balanced_accuracy"][0] > 0.8
 
 
-def test_a_class_absent_from_a_fold_costs_its_images_and_nothing_else(
+def test_a_class_missing_from_a_fold_affects_only_its_own_images(
     make_features: MakeFeatures,
 ) -> None:
     features = make_features((8, 8, 1), class_effect=3)
     run = cross_validate(features, "svc", make_splits(features), jobs=1)
-    lonely = run.y == 2
-    assert (run.predicted[lonely] != 2).all()
-    assert (run.predicted[~lonely] == run.y[~lonely]).mean() > 0.9
-    assert 2 in {row["n_classes_train"] for row in run.folds}
+    is_rare = run.y == 2
+    assert (run.predicted[is_rare] != 2).all()
+    assert (run.predicted[~is_rare] == run.y[~is_rare]).mean() > 0.9
+    assert 2 in {fold.n_classes_train for fold in run.folds}
 
 
 # --- held out ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def memorised(make_features: MakeFeatures) -> tuple[Features, Splits]:
-    """Labels without any sense: what scores above chance has seen the answers."""
+def unlearnable(make_features: MakeFeatures) -> tuple[Features, Splits]:
+    """Features that do not depend on the class: a score above chance shows data leakage."""
     features = make_features((30, 30), class_effect=0)
     return features, make_splits(features, SplitOptions(test=0.2))
 
 
-def test_the_holdout_is_scored_by_a_model_that_never_saw_it(
-    memorised: tuple[Features, Splits],
+def test_the_holdout_is_scored_by_a_model_that_did_not_train_on_it(
+    unlearnable: tuple[Features, Splits],
 ) -> None:
-    features, splits = memorised
-    honest = fit_model(features, "knn", rows=splits.rows)
-    held = score_holdout(honest.pipeline, features, splits)
-    low, high = held.intervals["accuracy"]
+    features, splits = unlearnable
+    model = fit_model(features, "knn", rows=splits.rows)
+    low, high = score_holdout(model.pipeline, features, splits).intervals["accuracy"]
     assert low < 0.5 < high
-    cheat = fit_model(features, "knn")
-    assert score_holdout(cheat.pipeline, features, splits).metrics["accuracy"] == 1
+    leaking = fit_model(features, "knn")
+    assert score_holdout(leaking.pipeline, features, splits).metrics["accuracy"] == 1
 
 
-def test_the_holdout_aligns_with_its_keys(memorised: tuple[Features, Splits]) -> None:
-    features, splits = memorised
+def test_scores_of_the_holdout_are_in_the_order_of_its_keys(
+    unlearnable: tuple[Features, Splits],
+) -> None:
+    features, splits = unlearnable
     model = fit_model(features, "logreg", rows=splits.rows)
-    held = score_holdout(model.pipeline, features, splits)
-    np.testing.assert_array_equal(held.keys, features.keys[splits.holdout])
-    np.testing.assert_array_equal(held.y, features.y[splits.holdout])
-    np.testing.assert_allclose(
-        held.scores, model.pipeline.predict_proba(features.X[splits.holdout])
-    )
-    assert held.metrics == evaluate(held.y, held.scores)
+    holdout = score_holdout(model.pipeline, features, splits)
+    np.testing.assert_array_equal(holdout.keys, features.keys[splits.holdout])
+    np.testing.assert_array_equal(holdout.y, features.y[splits.holdout])
+    expected = model.pipeline.predict_proba(features.X[splits.holdout])
+    np.testing.assert_allclose(holdout.scores, expected)
+    assert holdout.metrics == evaluate(holdout.y, holdout.scores)
 
 
-def test_the_holdout_has_no_part_in_the_folds(memorised: tuple[Features, Splits]) -> None:
-    features, splits = memorised
+def test_the_holdout_does_not_change_the_folds(unlearnable: tuple[Features, Splits]) -> None:
+    features, splits = unlearnable
     X = features.X.copy()
     X[splits.holdout] = 1e6
     y = features.y.copy()
@@ -328,93 +353,196 @@ def test_the_holdout_has_no_part_in_the_folds(memorised: tuple[Features, Splits]
     np.testing.assert_array_equal(before.scores, after.scores)
 
 
-@pytest.mark.parametrize("n_splits", [3, "logo"])
-def test_the_mean_of_the_folds_models_is_that_computed_by_hand(
-    n_splits: int | str, make_features: MakeFeatures
+@pytest.mark.parametrize(("cv", "repeats"), [(3, 2), ("logo", 1)])
+def test_holdout_scores_of_the_folds_are_the_mean_over_their_models(
+    cv: int | str, repeats: int, make_features: MakeFeatures
 ) -> None:
-    """A class of one group, so that some folds' models have not seen it."""
+    """One class has a single group, so the models of some folds have not seen it."""
     features = make_features((10, 10, 1), class_effect=0.6)
-    repeats = 1 if n_splits == "logo" else 2
-    splits = make_splits(features, SplitOptions(cv=n_splits, repeats=repeats, test=0.2, seed=3))
-    held = cross_validate(features, "logreg", splits).holdout_folds
-    assert held is not None
-    by_hand, unseen = np.zeros((len(splits.holdout), 3)), 0
-    for train, _ in (fold for folds in splits.repeats for fold in folds):
-        model = make_classifier("logreg").fit(features.X[train], features.y[train])
-        by_hand[:, model.classes_] += model.predict_proba(features.X[splits.holdout])
-        unseen += len(model.classes_) < 3
-    by_hand /= repeats * splits.n_folds
-    assert unseen
-    np.testing.assert_allclose(held.scores, by_hand, atol=1e-6)
-    np.testing.assert_array_equal(held.keys, features.keys[splits.holdout])
-    assert held.metrics == evaluate(features.y[splits.holdout], held.scores)
+    splits = make_splits(features, SplitOptions(cv=cv, repeats=repeats, test=0.2, seed=3))
+    holdout = cross_validate(features, "logreg", splits).holdout_folds
+    assert holdout is not None
+    expected = np.zeros((len(splits.holdout), 3))
+    n_incomplete = 0
+    for folds in splits.repeats:
+        for fold in folds:
+            model = make_classifier("logreg").fit(features.X[fold.train], features.y[fold.train])
+            expected[:, model.classes_] += model.predict_proba(features.X[splits.holdout])
+            n_incomplete += len(model.classes_) < 3
+    expected /= repeats * splits.n_folds
+    assert n_incomplete
+    np.testing.assert_allclose(holdout.scores, expected, atol=1e-6)
+    np.testing.assert_array_equal(holdout.keys, features.keys[splits.holdout])
+    assert holdout.metrics == evaluate(features.y[splits.holdout], holdout.scores)
     assert features.groups is not None
-    groups = features.groups[splits.holdout]
-    assert held.intervals == bootstrap_intervals(
-        held.y, held.scores[None], groups=groups, seed=splits.seed
+    assert holdout.intervals == bootstrap_intervals(
+        holdout.y,
+        holdout.scores[None],
+        groups=features.groups[splits.holdout],
+        seed=splits.seed,
     )
 
 
-def test_no_fold_is_trained_on_what_is_held_out(
-    memorised: tuple[Features, Splits], monkeypatch: pytest.MonkeyPatch
+def test_no_fold_trains_on_held_out_rows(
+    unlearnable: tuple[Features, Splits], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    features, splits = memorised
-    trained: list[Int] = []
-    real = module.fit_rows
+    features, splits = unlearnable
+    trained_rows: list[Int] = []
+    original = module.fit_rows
 
-    def spy(model: Pipeline, features: Features, rows: Int, *, grouped: bool) -> Pipeline:
-        trained.append(rows)
-        return real(model, features, rows, grouped=grouped)
+    def record_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool) -> Pipeline:
+        trained_rows.append(rows)
+        return original(model, features, rows, grouped=grouped)
 
-    monkeypatch.setattr(module, "fit_rows", spy)
-    held = cross_validate(features, "knn", splits, jobs=1).holdout_folds
-    assert len(trained) == splits.n_folds
-    assert not set(np.concatenate(trained)) & set(splits.holdout)
-    assert held is not None
-    low, high = held.intervals["accuracy"]
+    monkeypatch.setattr(module, "fit_rows", record_rows)
+    holdout = cross_validate(features, "knn", splits, jobs=1).holdout_folds
+    assert len(trained_rows) == splits.n_folds
+    assert not set(np.concatenate(trained_rows)) & set(splits.holdout)
+    assert holdout is not None
+    low, high = holdout.intervals["accuracy"]
     assert low < 0.5 < high
 
 
-def test_where_nothing_is_held_out_the_folds_say_nothing_of_it(leaky: Features) -> None:
-    assert cross_validate(leaky, "centroid", make_splits(leaky)).holdout_folds is None
+def test_without_held_out_rows_the_run_has_no_holdout(leaky: Features) -> None:
+    run = cross_validate(leaky, "centroid", make_splits(leaky))
+    assert (run.holdout, run.holdout_folds) == (None, None)
+
+
+# --- runs from scores -------------------------------------------------------------------------
+
+
+def make_fits(splits: Splits) -> list[FoldFit]:
+    """One for each fold of each repeat, with times and parameters that a fine-tune could have."""
+    n_fits = len(splits.repeats) * splits.n_folds
+    return [
+        FoldFit(3, seconds_fit=i, seconds_predict=0.5, params={"epoch": i}) for i in range(n_fits)
+    ]
+
+
+def make_scores(splits: Splits, n_classes: int = 3) -> Float:
+    shape = (len(splits.repeats), len(splits.rows), n_classes)
+    return np.full(shape, 1 / n_classes)
+
+
+def test_a_run_from_the_scores_of_another_run_equals_it(
+    features: Features, splits: Splits, run: Run
+) -> None:
+    assert run.holdout_folds is not None
+    again = run_from_scores(
+        features,
+        splits,
+        run.scores,
+        RunConfig("logreg"),
+        fits=make_fits(splits),
+        holdout=run.holdout_folds.scores,
+    )
+    assert again.metrics == run.metrics
+    assert again.intervals == run.intervals
+    assert [fold.metrics for fold in again.folds] == [fold.metrics for fold in run.folds]
+    assert again.splits_digest == run.splits_digest
+    for name in ("keys", "y", "class_names", "scores", "fold"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(run, name))
+    assert again.holdout_folds is not None
+    assert again.holdout_folds.metrics == run.holdout_folds.metrics
+    assert again.holdout_folds.intervals == run.holdout_folds.intervals
+
+
+def test_a_run_from_scores_takes_name_kind_and_seconds_from_the_caller(
+    features: Features, splits: Splits, run: Run
+) -> None:
+    config = RunConfig("resnet18-finetune", seed=4, params={"epochs": 3})
+    fine_tune = run_from_scores(
+        features, splits, make_scores(splits), config, fits=make_fits(splits), kind="finetune"
+    )
+    assert (fine_tune.name, fine_tune.kind) == ("resnet18-finetune", "finetune")
+    assert fine_tune.seconds == {"fit": 45.0, "predict": 5.0}
+    assert [fold.params for fold in fine_tune.folds] == [{"epoch": i} for i in range(10)]
+    assert (fine_tune.config.seed, fine_tune.config.params) == (4, {"epochs": 3})
+    # Where the caller does not say what was scored, the run describes the features and splits.
+    assert fine_tune.config.features == run.config.features
+    assert fine_tune.config.splits == run.config.splits
+    assert fine_tune.holdout_folds is None
+
+
+@pytest.mark.parametrize("change", ["fewer repeats", "fewer rows", "more classes", "no repeats"])
+def test_scores_of_a_wrong_shape_are_refused(
+    change: str, features: Features, splits: Splits
+) -> None:
+    scores = make_scores(splits)
+    wrong = {
+        "fewer repeats": scores[:1],
+        "fewer rows": scores[:, :-1],
+        "more classes": make_scores(splits, n_classes=4),
+        "no repeats": scores[0],
+    }[change]
+    with pytest.raises(DataError, match=r"scores .* shape") as caught:
+        run_from_scores(features, splits, wrong, RunConfig("net"), fits=make_fits(splits))
+    assert str(scores.shape) in str(caught.value)
+    assert str(wrong.shape) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_refused(
+    value: float, features: Features, splits: Splits
+) -> None:
+    scores = make_scores(splits)
+    scores[1, 3, 2] = value
+    with pytest.raises(DataError, match=r"scores of 'net' .*finite"):
+        run_from_scores(features, splits, scores, RunConfig("net"), fits=make_fits(splits))
+
+
+@pytest.mark.parametrize("error", [0.1, -0.1, 1e-6])
+def test_scores_whose_rows_do_not_sum_to_1_are_refused(
+    error: float, features: Features, splits: Splits
+) -> None:
+    scores = make_scores(splits)
+    scores[1, 3, 2] += error
+    with pytest.raises(DataError, match=r"scores of 'net' .*sum to 1"):
+        run_from_scores(features, splits, scores, RunConfig("net"), fits=make_fits(splits))
+
+
+# --- other processes --------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def other_processes() -> Iterator[None]:
-    """As `spread` does it, with the processes that joblib itself has."""
+def use_processes() -> Iterator[None]:
+    """Lend two processes of joblib, as `use_backend` lends the workers of a cluster."""
     with parallel_config("loky", n_jobs=2), Parallel() as pool:
-        token = backends._lent.set(pool)
+        token = parallel._pool.set(pool)
         try:
             yield
         finally:
-            backends._lent.reset(token)
+            parallel._pool.reset(token)
 
 
-def test_what_other_processes_score_comes_back(make_features: MakeFeatures) -> None:
+def test_other_processes_give_the_same_results(make_features: MakeFeatures) -> None:
     features = make_features((8, 8, 8), class_effect=0.5)
     splits = make_splits(features, SplitOptions(cv=3, test=0.2))
 
-    def held() -> Holdout:
-        found = cross_validate(features, "lda", splits).holdout_folds
-        assert found is not None
-        return found
-
-    def rest() -> list[Any]:
+    def compute() -> tuple[Run, Curve, Novelty]:
+        run = cross_validate(features, "lda", splits)
         curve = learning_curve(features, "lda", splits)
-        unknown = leave_one_class_out(features, "lda", splits)
-        return [dataclasses.replace(one, seconds=0.0) for one in (curve, unknown)]
+        novelty = leave_one_class_out(features, "lda", splits)
+        return (
+            run,
+            dataclasses.replace(curve, seconds=0.0),
+            dataclasses.replace(novelty, seconds=0.0),
+        )
 
-    here, rest_here = held(), rest()
-    with other_processes():
-        there, rest_there = held(), rest()
-    np.testing.assert_allclose(here.scores, there.scores, atol=1e-12)
-    assert rest_here == rest_there
+    run, curve, novelty = compute()
+    with use_processes():
+        other_run, other_curve, other_novelty = compute()
+    np.testing.assert_allclose(run.scores, other_run.scores, atol=1e-12)
+    assert run.holdout_folds is not None
+    assert other_run.holdout_folds is not None
+    np.testing.assert_allclose(run.holdout_folds.scores, other_run.holdout_folds.scores, atol=1e-12)
+    assert (curve, novelty) == (other_curve, other_novelty)
 
 
 # --- refused ----------------------------------------------------------------------------------
 
 
-def test_a_leak_between_splits_and_features_is_refused(leaky: Features) -> None:
+def test_splits_that_put_a_group_on_both_sides_are_refused(leaky: Features) -> None:
     assert leaky.groups is not None
     splits = make_splits(leaky)
     groups = leaky.groups.copy()
@@ -424,15 +552,14 @@ def test_a_leak_between_splits_and_features_is_refused(leaky: Features) -> None:
         cross_validate(dataclasses.replace(leaky, groups=groups), "centroid", splits)
 
 
-@pytest.mark.parametrize("change", ["fewer images", "a label less"])
+@pytest.mark.parametrize("change", ["fewer images", "fewer labels"])
 def test_splits_of_other_features_are_refused(change: str, leaky: Features) -> None:
     splits = make_splits(leaky)
     fields: dict[str, Any] = {"y": leaky.y.copy()}
     fields["y"][splits.rows[0]] = -1
     if change == "fewer images":
-        per_row = ("X", "keys", "y", "groups")
-        fields = {name: getattr(leaky, name)[:-1] for name in per_row}
-    with pytest.raises(SplitError, match="made for other features"):
+        fields = {name: getattr(leaky, name)[:-1] for name in ("X", "keys", "y", "groups")}
+    with pytest.raises(SplitError, match="splits must be made for these features"):
         cross_validate(dataclasses.replace(leaky, **fields), "centroid", splits)
 
 
@@ -442,11 +569,12 @@ def test_a_fold_that_cannot_be_fitted_stops_the_run(make_features: MakeFeatures)
         cross_validate(tiny, "lda", make_splits(tiny, SplitOptions(cv=2)))
 
 
-def test_scores_stand_in_the_columns_of_all_classes(make_features: MakeFeatures) -> None:
+def test_scores_have_a_column_for_each_class_of_the_features(make_features: MakeFeatures) -> None:
     features = make_features((6, 6, 6), class_effect=3)
-    wider = dataclasses.replace(features, class_names=np.array(["ayu", "bass", "cod", "dab"]))
-    moved = dataclasses.replace(wider, y=features.y + 1)
-    train = np.arange(0, len(moved), 2)
-    scores, _ = score_rows(fit_rows(make_classifier("svc"), moved, train), moved, train)
+    class_names = np.array(["ayu", "bass", "cod", "dab"])
+    features = dataclasses.replace(features, y=features.y + 1, class_names=class_names)
+    train = np.arange(0, len(features), 2)
+    scores = score_rows(fit_rows(make_classifier("svc"), features, train), features, train)
     assert scores.shape == (len(train), 4)
-    assert (scores.argmax(axis=1) == moved.y[train]).all()
+    assert (scores[:, 0] == 0).all()
+    assert (scores.argmax(axis=1) == features.y[train]).all()

@@ -1,26 +1,28 @@
-"""A vote is the mean of what was said, and nothing else."""
+"""The soft-voting ensemble is the mean of its members' probabilities."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
 
+from fishfeat.checks import Finding
 from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.validation.cross_validation import cross_validate
-from fishfeat.classify.validation.ensemble import vote
+from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError, ModelError, SplitError
-from fishfeat.models import ensemble_model, fit_model
+from fishfeat.models import combine_models, fit_model
 from fishfeat.options import SplitOptions
-from fishfeat.records import Features, Run, Splits
+from fishfeat.records import Chance, Features, Run, Splits
 
 MakeFeatures = Callable[..., Features]
-VOTERS = ("svc", "lda", "centroid")
+MEMBERS = ("svc", "lda", "centroid")
 
 
 @pytest.fixture(scope="module")
@@ -35,81 +37,103 @@ def splits(features: Features) -> Splits:
 
 @pytest.fixture(scope="module")
 def runs(features: Features, splits: Splits) -> list[Run]:
-    return [cross_validate(features, clf, splits) for clf in VOTERS]
+    return [cross_validate(features, clf, splits) for clf in MEMBERS]
 
 
-def test_the_vote_is_the_mean_of_the_probabilities(
+def test_scores_are_the_mean_of_the_members_probabilities(
     features: Features, runs: list[Run], splits: Splits
 ) -> None:
     assert features.groups is not None
-    tested = dataclasses.replace(runs[0], config={**runs[0].config, "chance": {"leaks": False}})
-    run = vote(features, [tested, *runs[1:]], splits)
-    assert "chance" not in run.config  # it is that of one voter
-    np.testing.assert_allclose(run.scores, sum(r.scores for r in runs) / 3)
-    each = [evaluate(run.y, scores) for scores in run.scores]
-    assert run.metrics["accuracy"] == pytest.approx(np.mean([m["accuracy"] for m in each]))
+    run = average_runs(features, runs, splits)
+    assert (run.name, run.config.clf) == ("ensemble", "ensemble")
+    np.testing.assert_allclose(run.scores, sum(member.scores for member in runs) / 3)
+    per_repeat = [evaluate(run.y, scores)["accuracy"] for scores in run.scores]
+    assert run.metrics["accuracy"] == pytest.approx(np.mean(per_repeat))
     groups = features.groups[splits.rows]
     assert run.intervals == bootstrap_intervals(run.y, run.scores, groups=groups, seed=1)
-    assert run.config["voters"] == list(VOTERS)
+    assert run.config.members == MEMBERS
     assert run.splits_digest == runs[0].splits_digest
 
 
-def test_of_held_out_rows_the_vote_is_the_mean_of_what_the_voters_folds_say(
+def test_what_belongs_to_one_member_is_not_in_the_configuration(
     features: Features, runs: list[Run], splits: Splits
 ) -> None:
-    held = vote(features, runs, splits).holdout_folds
-    assert held is not None
-    said = [run.holdout_folds.scores for run in runs if run.holdout_folds is not None]
-    np.testing.assert_allclose(held.scores, sum(said) / 3)
-    np.testing.assert_array_equal(held.keys, features.keys[splits.holdout])
-    assert held.metrics == evaluate(held.y, held.scores)
+    note = Finding("approximate-kernel", "A note.")
+    config = dataclasses.replace(
+        runs[0].config, chance=Chance(0.3, (0.2,), 0.1), search="20", notes=(note,)
+    )
+    first = dataclasses.replace(runs[0], config=config)
+    ensemble = average_runs(features, [first, *runs[1:]], splits).config
+    assert (ensemble.chance, ensemble.search, ensemble.params) == (None, "", {})
+    assert ensemble.notes == ()
+    assert (ensemble.features, ensemble.splits) == (config.features, config.splits)
 
 
-def test_each_fold_of_the_vote_is_that_of_its_rows(
+def test_holdout_scores_are_the_mean_of_the_members_holdout_scores(
     features: Features, runs: list[Run], splits: Splits
 ) -> None:
-    run = vote(features, runs, splits)
+    holdout = average_runs(features, runs, splits).holdout_folds
+    assert holdout is not None
+    scores = [run.holdout_folds.scores for run in runs if run.holdout_folds is not None]
+    assert len(scores) == 3
+    np.testing.assert_allclose(holdout.scores, sum(scores) / 3)
+    np.testing.assert_array_equal(holdout.keys, features.keys[splits.holdout])
+    assert holdout.metrics == evaluate(holdout.y, holdout.scores)
+
+
+def test_each_fold_has_the_metrics_of_its_rows_and_the_seconds_of_all_members(
+    features: Features, runs: list[Run], splits: Splits
+) -> None:
+    run = average_runs(features, runs, splits)
     assert len(run.folds) == 6
-    for row in run.folds:
-        own = run.fold[row["repeat"]] == row["fold"]
-        expected = evaluate(run.y[own], run.scores[row["repeat"], own])
-        assert row["accuracy"] == expected["accuracy"]
-        assert row["n_test"] == own.sum()
+    for i, fold in enumerate(run.folds):
+        is_scored = run.fold[fold.repeat] == fold.fold
+        assert fold.metrics == evaluate(run.y[is_scored], run.scores[fold.repeat, is_scored])
+        assert fold.n_test == is_scored.sum()
+        assert fold.seconds_fit == pytest.approx(sum(r.folds[i].seconds_fit for r in runs))
 
 
-def test_the_model_says_what_the_vote_of_its_models_says(features: Features) -> None:
-    models = [fit_model(features, clf) for clf in VOTERS]
-    together = ensemble_model(models)
-    expected = np.mean([m.pipeline.predict_proba(features.X) for m in models], axis=0)
-    np.testing.assert_allclose(together.pipeline.predict_proba(features.X), expected)
-    assert (together.clf, together.score_kind) == ("vote", "proba")
-    assert together.config["voters"] == list(VOTERS)
+def test_the_model_gives_the_mean_of_its_members_probabilities(features: Features) -> None:
+    models = [fit_model(features, clf) for clf in MEMBERS]
+    ensemble = combine_models(models)
+    expected = np.mean([model.pipeline.predict_proba(features.X) for model in models], axis=0)
+    np.testing.assert_allclose(ensemble.pipeline.predict_proba(features.X), expected)
+    assert ensemble.clf == "ensemble"
+    assert ensemble.config.members == MEMBERS
 
 
-def test_a_class_that_one_voter_never_saw_gets_nothing_from_it(features: Features) -> None:
-    some = np.flatnonzero(features.y != 1)
-    models = [fit_model(features, "lda").pipeline, fit_model(features, "lda", rows=some).pipeline]
+def test_a_class_that_a_member_was_not_trained_on_gets_probability_0_from_it(
+    features: Features,
+) -> None:
+    rows = np.flatnonzero(features.y != 1)
+    models = [fit_model(features, "lda").pipeline, fit_model(features, "lda", rows=rows).pipeline]
     proba = SoftVotingEnsemble.from_fitted(models).predict_proba(features.X)
     np.testing.assert_allclose(proba[:, 1], models[0].predict_proba(features.X)[:, 1] / 2)
     np.testing.assert_allclose(proba.sum(axis=1), 1)
 
 
-def test_a_vote_survives_joblib(features: Features, tmp_path) -> None:
-    voters = [fit_model(features, clf).pipeline for clf in ("lda", "centroid")]
-    model = SoftVotingEnsemble.from_fitted(voters)
-    joblib.dump(model, tmp_path / "vote.joblib")
-    again = joblib.load(tmp_path / "vote.joblib")
+def test_an_ensemble_survives_joblib(features: Features, tmp_path: Path) -> None:
+    members = [fit_model(features, clf).pipeline for clf in ("lda", "centroid")]
+    model = SoftVotingEnsemble.from_fitted(members)
+    joblib.dump(model, tmp_path / "ensemble.joblib")
+    again = joblib.load(tmp_path / "ensemble.joblib")
     np.testing.assert_array_equal(model.predict(features.X), again.predict(features.X))
 
 
-def test_what_cannot_vote_is_refused(features: Features, runs: list[Run], splits: Splits) -> None:
-    with pytest.raises(DataError, match="at least two"):
-        vote(features, runs[:1], splits)
+def test_a_single_run_is_refused(features: Features, runs: list[Run], splits: Splits) -> None:
+    with pytest.raises(DataError, match="at least two runs; got 1"):
+        average_runs(features, runs[:1], splits)
+
+
+def test_runs_on_other_folds_are_refused(
+    features: Features, runs: list[Run], splits: Splits
+) -> None:
     other = dataclasses.replace(runs[1], splits_digest="0" * 64)
     with pytest.raises(SplitError, match="same folds"):
-        vote(features, [runs[0], other], splits)
-    with pytest.raises(DataError, match="lda give no probabilities"):
-        vote(features, [runs[0], dataclasses.replace(runs[1], score_kind="decision")], splits)
+        average_runs(features, [runs[0], other], splits)
+
+
+def test_models_of_other_features_are_refused(features: Features) -> None:
     models = [fit_model(features, "lda"), fit_model(features, "centroid")]
     with pytest.raises(ModelError, match="same features"):
-        ensemble_model([models[0], dataclasses.replace(models[1], fingerprint="0" * 64)])
+        combine_models([models[0], dataclasses.replace(models[1], fingerprint="0" * 64)])

@@ -1,4 +1,4 @@
-"""Shuffled labels score at chance, unless the answers have leaked."""
+"""Shuffled labels score at chance, except where there is data leakage."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fishfeat.classify.validation import cross_validation as crossval
-from fishfeat.classify.validation.permutation import Chance, permutation_check, shuffle_labels
-from fishfeat.classify.validation.search import Budget, Searched
+from fishfeat.classify.validation import cross_validation
+from fishfeat.classify.validation.permutation import score_shuffled_labels, shuffle_labels
+from fishfeat.classify.validation.search import Searched
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError
 from fishfeat.options import ClassifierOptions
-from fishfeat.records import Features
+from fishfeat.records import Chance, Features
 
 MakeFeatures = Callable[..., Features]
 QUICK = ("lda", "knn")
@@ -23,54 +23,63 @@ QUICK = ("lda", "knn")
 
 @pytest.mark.parametrize("clf", QUICK)
 def test_grouped_folds_score_shuffled_labels_at_chance(clf: str, leaky: Features) -> None:
-    found = permutation_check(leaky, clf, make_splits(leaky), n_shuffles=4)
-    assert found.chance == 0.25
-    assert len(set(found.shuffled)) == 4
-    assert not found.leaks
-    assert np.mean(found.shuffled) == pytest.approx(0.25, abs=0.1)
+    chance = score_shuffled_labels(leaky, clf, make_splits(leaky), n_shuffles=4)
+    assert chance.chance == 0.25
+    assert len(set(chance.shuffled)) == 4
+    assert not chance.is_above_chance
+    assert np.mean(chance.shuffled) == pytest.approx(0.25, abs=0.1)
 
 
-def test_a_search_is_done_anew_on_shuffled_labels(
-    leaky: Features, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[bytes] = []
-    fit = Searched.fit
+def test_every_shuffling_searches_again(leaky: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels: list[bytes] = []
+    original = Searched.fit
 
-    def look(self: Searched, X: Any, y: Any, groups: Any = None) -> Searched:
-        seen.append(np.asarray(y).tobytes())
-        return fit(self, X, y, groups)
+    def record_labels(self: Searched, X: Any, y: Any, groups: Any = None) -> Searched:
+        labels.append(np.asarray(y).tobytes())
+        return original(self, X, y, groups)
 
-    monkeypatch.setattr(Searched, "fit", look)
-    budget = Budget(trials=3)
-    found = permutation_check(
-        leaky, "knn", make_splits(leaky), ClassifierOptions(search=budget), n_shuffles=2
-    )
-    assert len(set(seen)) == len(seen) == 2 * 5
-    assert np.mean(found.shuffled) == pytest.approx(0.25, abs=0.12)
+    monkeypatch.setattr(Searched, "fit", record_labels)
+    options = ClassifierOptions(search="3")
+    chance = score_shuffled_labels(leaky, "knn", make_splits(leaky), options, n_shuffles=2)
+    assert len(labels) == 2 * 5
+    assert len(set(labels)) == 2 * 5
+    assert np.mean(chance.shuffled) == pytest.approx(0.25, abs=0.12)
 
 
 @pytest.mark.parametrize("clf", QUICK)
-def test_siblings_on_both_sides_are_caught(clf: str, leaky: Features) -> None:
+def test_related_images_on_both_sides_are_detected(clf: str, leaky: Features) -> None:
     random = make_splits(leaky, strategy="random")
-    assert permutation_check(leaky, clf, random, n_shuffles=3).leaks
+    assert score_shuffled_labels(leaky, clf, random, n_shuffles=3).is_above_chance
 
 
-def test_answers_that_slip_into_training_are_caught(
+def test_training_on_scored_rows_is_detected(
     make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = make_features((12, 12, 12), class_effect=0)
     splits = make_splits(features)
-    assert not permutation_check(features, "knn", splits, n_shuffles=3).leaks
-    honest = crossval.fit_rows
+    assert not score_shuffled_labels(features, "knn", splits, n_shuffles=3).is_above_chance
+    original = cross_validation.fit_rows
 
-    def cheating(model: Any, features: Features, rows: Any, **options: Any) -> Any:
-        return honest(model, features, np.arange(len(features)), **options)
+    def fit_all_rows(model: Any, features: Features, rows: Any, *, grouped: bool) -> Any:
+        return original(model, features, np.arange(len(features)), grouped=grouped)
 
-    monkeypatch.setattr(crossval, "fit_rows", cheating)
-    assert permutation_check(features, "knn", splits, n_shuffles=3).leaks
+    monkeypatch.setattr(cross_validation, "fit_rows", fit_all_rows)
+    assert score_shuffled_labels(features, "knn", splits, n_shuffles=3).is_above_chance
 
 
-def test_groups_exchange_their_labels_whole(leaky: Features) -> None:
+def test_progress_counts_the_shufflings(leaky: Features) -> None:
+    calls: list[tuple[int, int]] = []
+    score_shuffled_labels(
+        leaky,
+        "centroid",
+        make_splits(leaky),
+        n_shuffles=2,
+        on_progress=lambda done, total: calls.append((done, total)),
+    )
+    assert calls == [(1, 2), (2, 2)]
+
+
+def test_groups_of_one_class_exchange_their_labels(leaky: Features) -> None:
     rows = np.arange(0, 240)
     y = shuffle_labels(leaky, rows, np.random.default_rng(0))
     assert leaky.groups is not None
@@ -81,7 +90,7 @@ def test_groups_exchange_their_labels_whole(leaky: Features) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"groups": None}, {"groups": np.arange(240) % 7}])
-def test_images_exchange_their_labels_where_groups_have_none(
+def test_images_exchange_their_labels_where_no_group_has_one_class(
     fields: dict[str, Any], leaky: Features
 ) -> None:
     features = dataclasses.replace(leaky, **fields)
@@ -92,12 +101,17 @@ def test_images_exchange_their_labels_where_groups_have_none(
     assert (y[:100] != leaky.y[:100]).mean() > 0.5
 
 
-def test_the_p_value_counts_the_score_itself() -> None:
+def test_the_p_value_counts_the_run_itself() -> None:
     chance = Chance(0.25, (0.2, 0.3, 0.25), 0.15)
     assert chance.p_value(0.9) == 0.25
     assert chance.p_value(0.28) == 0.5
 
 
-def test_no_shuffling_at_all_is_refused(leaky: Features) -> None:
-    with pytest.raises(DataError, match="--permute must be at least 1; got 0"):
-        permutation_check(leaky, "lda", make_splits(leaky), n_shuffles=0)
+def test_scores_are_above_chance_where_the_mean_lower_end_is() -> None:
+    assert Chance(0.25, (0.5,), 0.26).is_above_chance
+    assert not Chance(0.25, (0.5,), 0.25).is_above_chance
+
+
+def test_fewer_than_one_shuffling_is_refused(leaky: Features) -> None:
+    with pytest.raises(DataError, match="n_shuffles must be at least 1; got 0"):
+        score_shuffled_labels(leaky, "lda", make_splits(leaky), n_shuffles=0)
