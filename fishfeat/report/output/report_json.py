@@ -37,6 +37,7 @@ from fishfeat.report.content.tables import (
 )
 from fishfeat.report.findings.class_merging import ClassMerging
 from fishfeat.report.findings.label_issues import LabelIssues
+from fishfeat.report.findings.large_groups import LargeGroup
 from fishfeat.report.output import report_records as records
 from fishfeat.report.run_view import RunView
 
@@ -113,16 +114,7 @@ def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportR
             )
             for group in issues.exact_duplicates.sets
         ],
-        large_groups=[
-            records.LargeGroupRecord(
-                name=group.name,
-                label=group.label,
-                n_images=group.n_images,
-                share_of_class=group.share_of_class,
-                accuracy=group.accuracy,
-            )
-            for group in issues.large_groups
-        ],
+        large_groups=[_build_large_group(group) for group in issues.large_groups],
         merges=_build_merges(issues.class_merging),
         learning_curves=[build_curve(curve) for curve in optional.curves],
         novelty=[
@@ -286,6 +278,16 @@ def _build_label_issues(label_issues: LabelIssues | None) -> records.LabelIssues
     ]
     return records.LabelIssuesRecord(
         run=label_issues.run_label, n_other_runs=label_issues.n_other_runs, issues=issues
+    )
+
+
+def _build_large_group(group: LargeGroup) -> records.LargeGroupRecord:
+    return records.LargeGroupRecord(
+        name=group.name,
+        label=group.label,
+        n_images=group.n_images,
+        share_of_class=group.share_of_class,
+        accuracy=group.accuracy,
     )
 
 
