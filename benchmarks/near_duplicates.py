@@ -31,8 +31,8 @@ from scipy.cluster.hierarchy import DisjointSet
 import fishfeat as ff
 from fishfeat.features.backbones import Backbone
 from fishfeat.images.decode import read_image
+from fishfeat.images.grouping.candidates import centre_features
 from fishfeat.images.grouping.near_duplicates import (
-    centre_features,
     find_near_duplicates,
     near_duplicate_groups,
 )

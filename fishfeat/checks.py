@@ -139,7 +139,7 @@ _ALL = (
         "near-duplicates-across-classes",
         "warning",
         "Near-duplicates with several classes",
-        "Copies of one photograph show the same animal. Either a label is wrong, or two different "
+        "Near-duplicates show the same animal. Either a label is wrong, or two different "
         "photographs were mistaken for copies.",
     ),
     Check(

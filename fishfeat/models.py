@@ -218,7 +218,19 @@ def fit_model(
     *,
     rows: Int | None = None,
 ) -> Model:
-    """Fit a classifier on all labelled images, or on `rows` int64 (n_rows,) of the features."""
+    """Fit a classifier on all labelled images, or on some of them.
+
+    Parameters
+    ----------
+    features
+        Features to fit on.
+    clf
+        Name of the classifier, as in `CLASSIFIERS`.
+    options
+        How it is fitted.
+    rows
+        int64 (n_rows,): which rows of the features; None is all that have a label.
+    """
     options = options or ClassifierOptions()
     if rows is None:
         rows = np.flatnonzero(features.y >= 0)
@@ -276,10 +288,15 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
 
     A joblib file runs code when it is loaded: load only models whose origin you know.
 
+    Parameters
+    ----------
+    folder
+        Folder with `model.json`, such as `cache/fish/models/svc-on-nano-3c6c6c79`.
+
     Raises
     ------
     ModelError
-        The folder holds no model, its two files do not belong together, or another version of
+        The folder holds no model, its two files are of two models, or another version of
         fishfeat wrote them.
     """
     folder = Path(folder)

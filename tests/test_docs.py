@@ -23,7 +23,6 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 COMMANDS = get_command(app).commands
 API_PAGES = ("functions", "records", "options", "errors")
-renamed = pytest.mark.xfail(strict=False, reason="options and signatures are being renamed")
 
 
 def read_blocks(page: Path, language: str) -> list[str]:
@@ -86,7 +85,6 @@ def test_the_python_of_the_guide_is_valid_and_uses_public_names(page, code):
             assert node.attr in fishfeat.__all__
 
 
-@renamed
 def test_the_python_example_runs(tmp_path, monkeypatch, draw_folder, capsys):
     draw_folder(tmp_path / "data" / "fish", n=12)
     monkeypatch.chdir(tmp_path)
@@ -176,27 +174,16 @@ def read_section(docstring: str, title: str) -> list[str]:
 FUNCTIONS = [name for name in fishfeat.__all__ if name.islower()]
 CLASSES = [name for name in fishfeat.__all__ if not name.islower() and name != "CHECKS"]
 RECORDS = [name for name in CLASSES if not name.endswith("Error") and name != "Backbone"]
-# Names whose docstring does not yet fit: to be emptied, and then removed.
-PENDING = {
-    *("fit_model", "group_images", "load_model", "make_spec", "write_report"),
-    *("BackboneSpec", "Curve", "Fold", "Holdout", "NearDuplicates", "Novelty"),
-    *("Prediction", "Rejected"),
-}
 
 
-def mark_pending(names):
-    """The names as parameters of a test; those that are pending may fail."""
-    return [pytest.param(name, marks=renamed if name in PENDING else ()) for name in names]
-
-
-@pytest.mark.parametrize("name", mark_pending(FUNCTIONS))
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_docstring_names_every_parameter_once(name):
     function = getattr(fishfeat, name)
     documented = read_section(inspect.getdoc(function), "Parameters")
     assert sorted(documented) == sorted(inspect.signature(function).parameters)
 
 
-@pytest.mark.parametrize("name", mark_pending(RECORDS))
+@pytest.mark.parametrize("name", RECORDS)
 def test_a_docstring_names_every_field_once(name):
     record = getattr(fishfeat, name)
     documented = read_section(inspect.getdoc(record), "Attributes")

@@ -220,7 +220,6 @@ def check_file(path: Path) -> list[Use]:
 # --- tests -------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=False, reason="the rooms are being cleaned")
 def test_no_retired_word_comes_back():
     uses = [use for path in list_files() for use in check_file(path)]
     assert not uses, f"{len(uses)} retired words:\n" + "\n".join(map(str, uses))

@@ -27,7 +27,7 @@ DEMO_GROUP_PATTERN = r"_(\d+)-"
 """Finds the number of the original in an image's path."""
 
 DRAWING_VERSION = 1
-"""To be raised when the same arguments give other images, so that old ones are drawn again."""
+"""To be raised when the same arguments give other images, so that old ones are replaced."""
 
 _MARKER = ".fishfeat-demo.json"
 _DRAWN_NAME = re.compile(r"[a-z-]+_\d{4,}-r\d{3}f?\.png(\.tmp)?")
@@ -170,7 +170,7 @@ def _choose_rotations(number: int, n_copies: int) -> list[Rotation]:
         if k % 2:
             rotation = Rotation(90 * ((number + k) % 4), number % 2 == 1)
         else:
-            # Multiples of the golden angle are spread evenly, for any number of them.
+            # Multiples of the golden angle lie evenly on the circle, for any number of them.
             rotation = Rotation(int((number * 53 + k * 137.508) % 360), k % 4 == 2)
         rotations.setdefault(rotation)
     return list(rotations)[:n_copies]

@@ -44,9 +44,9 @@ class BackboneSpec:
         'fp32', 'bf16' or 'fp16' arithmetic in the network; 'auto' is the fastest whose features
         match fp32 (the feature file says which it was).
     tta
-        Test-time augmentation. The features of an image are the mean over its views: 'none' (the
-        image only), 'flip' (with its mirror image), 'd4' (the eight rotations and mirror images of
-        a square) or 'rotate:N' (N rotations).
+        Test-time augmentation. The features of an image are the mean over transformed copies of
+        it: 'none' (the image only), 'flip' (with its mirror image), 'd4' (the eight rotations and
+        mirror images of a square) or 'rotate:N' (N rotations).
     """
 
     source: str
@@ -82,7 +82,7 @@ class BackboneSpec:
     def to_json(self) -> str:
         """Canonical JSON: the same specification always gives the same text.
 
-        The text names the feature file, so it keeps the words of version 0.1.0: 'views' for `tta`
+        The text names the feature file, so it keeps the words of version 0.1.0: `views` for `tta`
         (absent where it is 'none') and 'embedded' for the source 'bundled'.
         """
         values = dataclasses.asdict(self)

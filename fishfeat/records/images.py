@@ -18,7 +18,21 @@ PARTS = ("train", "val", "test")
 
 
 class Rejected(NamedTuple):
-    """A file that looks like an image and cannot be used, with the reason."""
+    """A file that looks like an image and cannot be used.
+
+    Attributes
+    ----------
+    key
+        Path of the file, relative to the image folder.
+    reason
+        What was found, in a sentence.
+    label
+        Class that its folder or the labels file gives it; '' where none is known.
+    n_bytes, mtime_ns
+        Size and time of the last change in ns; 0 where the file could not be opened.
+    digest
+        SHA-256 of its bytes; '' where it could not be read.
+    """
 
     key: str
     reason: str

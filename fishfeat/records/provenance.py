@@ -161,7 +161,7 @@ class Provenance:
     def from_dict(cls, values: Mapping[str, Any]) -> Provenance:
         """The record of `to_dict`, or of the values that an earlier version wrote.
 
-        fishfeat 0.1.0 wrote 'ways' for 'runtimes'.
+        fishfeat 0.1.0 wrote `ways` for `runtimes`.
         """
         preprocess, input_size = values.get("preprocess"), values.get("input_size")
         runtimes = values.get("runtimes", values.get("ways", ()))

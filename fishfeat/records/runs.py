@@ -178,7 +178,19 @@ class FoldScore:
 
 @dataclass(frozen=True, eq=False)
 class Holdout:
-    """Scores float64 (n_test, n_classes) of images that are in no fold; the rest as in `Run`."""
+    """Scores of images that are in no fold and did not influence any choice.
+
+    Attributes
+    ----------
+    keys
+        str (n_test,): paths of the images.
+    y
+        int64 (n_test,): true class of each, as a code into the names of the classes.
+    scores
+        float64 (n_test, n_classes): probability of each class.
+    metrics, intervals
+        As in `Run`, of these images alone.
+    """
 
     keys: Str
     y: Int

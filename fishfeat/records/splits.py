@@ -15,7 +15,15 @@ from fishfeat.records.arrays import Int
 
 
 class Fold(NamedTuple):
-    """Rows to train on and rows to score: int64 (n_train,), int64 (n_test,), disjoint."""
+    """Rows to train on and rows to score; no row is in both.
+
+    Attributes
+    ----------
+    train
+        int64 (n_train,).
+    test
+        int64 (n_test,).
+    """
 
     train: Int
     test: Int

@@ -88,7 +88,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DatasetFolder:
-    """The folder of one data set: its images, features, runs, models and report."""
+    """The folder of one data set: its images, features, runs, models and report.
+
+    Attributes
+    ----------
+    folder
+        Where it is; its name is the name of the data set.
+    """
 
     folder: Path
 
@@ -104,7 +110,7 @@ class DatasetFolder:
 
     @property
     def near_duplicates_csv(self) -> Path:
-        """The table of the verified near-duplicates. Version 0.1.0 called it copies.csv."""
+        """The table of the verified near-duplicates. Version 0.1.0 called it `copies.csv`."""
         path = self._find(_NEAR_DUPLICATES)
         earlier = self.folder / "copies.csv"
         return earlier if earlier.is_file() and not path.is_file() else path

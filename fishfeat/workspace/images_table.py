@@ -28,7 +28,7 @@ IMAGE_COLUMNS = (
     "reason",
     "group_name",
 )
-# Status of an image that is used though its file ends too early. Version 0.1.0 wrote 'half-read'.
+# Status of an image that is used though its file ends too early. Version 0.1.0 wrote `half-read`.
 TRUNCATED = "truncated"
 _USED = ("ok", TRUNCATED, "half-read")
 _NUMBERS = ("bytes", "mtime_ns", "width", "height")

@@ -4,11 +4,11 @@ import io
 import re
 
 import pytest
-from rich.console import Console
+from rich.console import Console as RichConsole
 
-from fishfeat_cli.console import Output, fitting
+from fishfeat_cli.console import Console, split_columns
 
-COLUMNS = ("classifier", "grouped accuracy", "95 %", "random accuracy", "leak", "balanced", "s")
+COLUMNS = ("classifier", "grouped accuracy", "95 %", "random accuracy", "gap", "balanced", "s")
 ROWS = [
     ("logreg", "0.955", "0.935–0.973", "0.983", "+0.028", "0.944", "12.1"),
     ("centroid-search", "0.844", "0.785–0.903", "0.899", "+0.055", "0.823", "0.9"),
@@ -16,13 +16,13 @@ ROWS = [
 
 
 def printed(width, columns=COLUMNS, rows=ROWS, terminal=True):
-    """What a terminal of that width is sent, or a file."""
-    out = Output()
+    """What a terminal of that width shows, or a file contains."""
+    console = Console()
     file = io.StringIO()
-    out.out = Console(
+    console.out = RichConsole(
         file=file, width=width, force_terminal=terminal, soft_wrap=True, color_system=None
     )
-    out.table("fish", columns, rows)
+    console.table("fish", columns, rows)
     return file.getvalue()
 
 
@@ -38,11 +38,11 @@ def test_no_number_is_cut_at_any_width(width):
 
 def test_one_table_where_it_fits_and_the_first_column_in_each_where_not():
     cells = [list(row) for row in ROWS]
-    assert fitting(COLUMNS, cells, width=120) == [[0, 1, 2, 3, 4, 5, 6]]
-    assert fitting(COLUMNS, cells, width=80) == [[0, 1, 2, 3, 4, 5], [0, 6]]
-    assert fitting(COLUMNS, cells, width=70) == [[0, 1, 2, 3, 4], [0, 5, 6]]
+    assert split_columns(COLUMNS, cells, width=120) == [[0, 1, 2, 3, 4, 5, 6]]
+    assert split_columns(COLUMNS, cells, width=80) == [[0, 1, 2, 3, 4, 5], [0, 6]]
+    assert split_columns(COLUMNS, cells, width=70) == [[0, 1, 2, 3, 4], [0, 5, 6]]
     for width in range(1, 120):
-        parts = fitting(COLUMNS, cells, width=width)
+        parts = split_columns(COLUMNS, cells, width=width)
         assert {part[0] for part in parts} == {0}
         assert sorted(i for part in parts for i in part[1:]) == [1, 2, 3, 4, 5, 6]
     assert printed(80).count("centroid-search") == 2

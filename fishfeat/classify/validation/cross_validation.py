@@ -47,7 +47,17 @@ _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")
 
 
 class FoldFit(NamedTuple):
-    """How one fold was fitted: classes in training, seconds, and settings that a search chose."""
+    """How one fold was fitted.
+
+    Attributes
+    ----------
+    n_classes_train
+        Number of classes with training images.
+    seconds_fit, seconds_predict
+        Wall-clock time.
+    params
+        Settings that a search chose; None without a search.
+    """
 
     n_classes_train: int
     seconds_fit: float

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.checks import Finding
+from fishfeat.images.grouping.candidates import centre_features, find_nearest
 from fishfeat.images.grouping.capture_time import name_bursts, read_captures
-from fishfeat.images.grouping.near_duplicates import centre_features, find_nearest, verify_pairs
+from fishfeat.images.grouping.near_duplicates import verify_pairs
 from fishfeat.images.grouping.rules import encode_groups
 from fishfeat.records import ImageSet, Int
 
@@ -90,7 +91,15 @@ class GroupingHint(NamedTuple):
 
 
 def find_hints(images: ImageSet, X: NDArray[np.float32] | None = None) -> list[GroupingHint]:
-    """Find all grouping hints; `X`, float32 (n_images, dim), are features, None goes without."""
+    """Find what in names, times and features suggests that images are related.
+
+    Parameters
+    ----------
+    images
+        Images to search.
+    X
+        float32 (n_images, dim): their features. None searches names and times only.
+    """
     hints = [find_name_hint(images), find_burst_hint(images)]
     if X is not None:
         hints.append(find_near_duplicate_hint(images, X))

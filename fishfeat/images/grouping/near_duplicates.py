@@ -16,13 +16,20 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fishfeat.images.decode import UnreadableImage
+from fishfeat.images.grouping.candidates import (
+    Candidates,
+    Float32,
+    centre_features,
+    find_candidates,
+    find_more_candidates,
+    normalise_rows,
+)
 from fishfeat.images.grouping.registration import (
     DESCRIPTOR_DIM,
     GreyImage,
@@ -41,18 +48,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fishfeat")
 
-Float32 = NDArray[np.float32]
-
 N_NEIGHBOURS = 10
 N_WORDS = 2048
 WORD_VECTOR_DIM = 512
-# A pair is a candidate where the cosine of its word vectors or of its features is at least this.
-MIN_WORD_COSINE, MIN_FEATURE_COSINE = 0.2, 0.7
 _VOCABULARY_IMAGES = 500
-_BLOCK = 1024  # rows of a block of the similarity matrix
-_COSINE_BLOCK = 8192  # pairs
 _MAX_ROUNDS = 5
-_N_OUTSIDE = 3  # neighbours of each image outside its set
 _CHUNK = 256  # images or pairs that the threads share
 _MAX_IN_MEMORY = 8_000  # grey images, about 80 kB each
 _SEED = 0
@@ -95,7 +95,7 @@ def find_near_duplicates(
     if X is not None:
         spaces.append(centre_features(X[rows]))
 
-    candidates = _find_candidates(rows, spaces, n_neighbours)
+    candidates = find_candidates(rows, spaces, n_neighbours)
     n_compared = 0
     for _ in range(_MAX_ROUNDS):
         new_pairs, n_new = _verify_candidates(cache, candidates, sets, on_progress)
@@ -103,7 +103,7 @@ def find_near_duplicates(
         n_compared += n_new
         if not new_pairs:
             break
-        candidates = _find_more_candidates(rows, spaces, sets, n_neighbours, candidates.seen)
+        candidates = find_more_candidates(rows, spaces, sets, n_neighbours, candidates.seen)
     if cache.n_unreadable:
         log.warning(
             "%d images could not be read again and were not compared with others.",
@@ -161,7 +161,7 @@ def _find_exact_duplicates(images: ImageSet, sets: DisjointSet) -> list[Duplicat
 
 def _verify_candidates(
     cache: GreyImageCache,
-    candidates: _Candidates,
+    candidates: Candidates,
     sets: DisjointSet,
     on_progress: OnProgress | None,
 ) -> tuple[list[DuplicatePair], int]:
@@ -320,7 +320,7 @@ def _compute_word_vectors(
             on_progress(n_done, len(rows))
     rarity = np.log1p(len(rows) / np.maximum(n_images_with_word, 1)).astype(np.float32)
     vectors = [(weights * rarity[words]) @ projection[words] for words, weights in histograms]
-    return _normalise(np.array(vectors, np.float32))
+    return normalise_rows(np.array(vectors, np.float32))
 
 
 def _draw_vocabulary(cache: GreyImageCache, rows: Int, rng: np.random.Generator) -> Float32:
@@ -344,170 +344,3 @@ def _count_words(features: LocalFeatures | None, vocabulary: Float32) -> tuple[I
     nearest_words = np.concatenate([plain, mirrored]).argmax(axis=1)
     words, counts = np.unique(nearest_words, return_counts=True)
     return words.astype(np.int64), np.sqrt(counts).astype(np.float32)
-
-
-# --- nearest neighbours ---------------------------------------------------------------------
-
-
-def find_nearest(
-    V: Float32, *, k: int, rows: Int | None = None, set_of: Int | None = None
-) -> tuple[Int, Float32]:
-    """Find the `k` nearest other rows by cosine.
-
-    The matrix of cosines is computed in blocks: 100,000 rows need 400 MB of it at a time.
-
-    Parameters
-    ----------
-    V
-        float32 (n, dim): rows of length 1.
-    k
-        Number of neighbours; n - 1 at most.
-    rows
-        int64 (n_rows,): the rows whose neighbours are wanted. None is all.
-    set_of
-        int64 (n,): set of each row. Rows of one set are no neighbours of one another. None puts
-        each row into a set of its own.
-
-    Returns
-    -------
-    index : int64 (n_rows, k)
-        The neighbours, nearest first.
-    cosine : float32 (n_rows, k)
-        Their cosines; -inf where there are too few rows outside the set.
-    """
-    rows = np.arange(len(V)) if rows is None else rows
-    set_of = np.arange(len(V)) if set_of is None else set_of
-    k = min(k, len(V) - 1)
-    index = np.empty((len(rows), k), np.int64)
-    cosine = np.empty((len(rows), k), np.float32)
-    for start in range(0, len(rows), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        cosines = V[rows[block]] @ V.T
-        cosines[set_of[rows[block]][:, None] == set_of] = -np.inf
-        nearest = np.argpartition(-cosines, max(k - 1, 0), axis=1)[:, :k]
-        values = np.take_along_axis(cosines, nearest, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        index[block] = np.take_along_axis(nearest, order, axis=1)
-        cosine[block] = np.take_along_axis(values, order, axis=1)
-    return index, cosine
-
-
-def centre_features(X: Float32) -> Float32:
-    """Subtract the mean and scale each row to length 1: float32 (n, dim)."""
-    return _normalise(X - X.mean(axis=0))
-
-
-def _normalise(V: Float32) -> Float32:
-    unit: Float32 = V / np.maximum(np.linalg.norm(V, axis=1, keepdims=True), 1e-9)
-    return unit
-
-
-# --- candidates -----------------------------------------------------------------------------
-
-
-class _Candidates(NamedTuple):
-    """Pairs to verify, the most promising first.
-
-    Attributes
-    ----------
-    pairs
-        int64 (n_pairs, 2): rows of the image set, the smaller first.
-    cosine
-        float32 (n_pairs,): cosine of the centred features; NaN without features.
-    seen
-        int64 (n_seen, 2): these pairs and all earlier candidates.
-    """
-
-    pairs: Int
-    cosine: Float32
-    seen: Int
-
-
-def _find_candidates(rows: Int, spaces: Sequence[Float32], k: int) -> _Candidates:
-    """The `k` nearest neighbours of each image in each space; nearest neighbours come first.
-
-    Parameters
-    ----------
-    rows
-        int64 (n,): the images to compare, as rows of the image set.
-    spaces
-        float32 (n, dim) each, rows of length 1: word vectors and, where known, centred features.
-    """
-    no_pairs = np.empty((0, 2), np.int64)
-    if len(rows) < 2:
-        return _Candidates(no_pairs, np.empty(0, np.float32), no_pairs)
-    pairs_of_space, rank_of_space = [], []
-    for V in spaces:
-        index, _ = find_nearest(V, k=k)
-        n, n_near = index.shape
-        pairs_of_space.append(_sort_pairs(np.repeat(np.arange(n), n_near), index.ravel()))
-        rank_of_space.append(np.tile(np.arange(n_near), n))
-    pairs, rank = np.concatenate(pairs_of_space), np.concatenate(rank_of_space)
-    return _select_candidates(rows, spaces, pairs, rank, no_pairs)
-
-
-def _find_more_candidates(
-    rows: Int, spaces: Sequence[Float32], sets: DisjointSet, k: int, seen: Int
-) -> _Candidates:
-    """For each set of near-duplicates, the `k` nearest pairs that lead out of it, in each space.
-
-    A photograph may have more copies than there are neighbours. Then all neighbours of a copy may
-    show the same corner of it, and copies of another corner were never compared with it.
-    """
-    set_of_image = np.empty(len(sets), np.int64)
-    for number, subset in enumerate(sets.subsets()):
-        set_of_image[list(subset)] = number
-    _, set_of, set_size = np.unique(set_of_image[rows], return_inverse=True, return_counts=True)
-    inside = np.flatnonzero(set_size[set_of] > 1)
-    pairs_of_space, rank_of_space = [], []
-    for V in spaces:
-        index, cosine = find_nearest(V, k=_N_OUTSIDE, rows=inside, set_of=set_of)
-        first, second = np.repeat(inside, index.shape[1]), index.ravel()
-        order = np.lexsort((-cosine.ravel(), set_of[first]))
-        order = order[np.isfinite(cosine.ravel()[order])]
-        # Number the pairs of each set from 0, the nearest first.
-        starts = np.flatnonzero(np.diff(set_of[first[order]], prepend=-1))
-        n_pairs_of_set = np.diff(np.append(starts, len(order)))
-        rank = np.arange(len(order)) - np.repeat(starts, n_pairs_of_set)
-        order, rank = order[rank < k], rank[rank < k]
-        pairs_of_space.append(_sort_pairs(first[order], second[order]))
-        rank_of_space.append(rank)
-    pairs, rank = np.concatenate(pairs_of_space), np.concatenate(rank_of_space)
-    return _select_candidates(rows, spaces, pairs, rank, seen)
-
-
-def _sort_pairs(first: Int, second: Int) -> Int:
-    """Pairs, int64 (n, 2), with the smaller row first."""
-    return np.sort(np.stack([first, second], axis=1), axis=1)
-
-
-def _select_candidates(
-    rows: Int, spaces: Sequence[Float32], pairs: Int, rank: Int, seen: Int
-) -> _Candidates:
-    """Order pairs by rank; leave out repeated pairs, pairs in `seen` and unlike images.
-
-    Here `pairs`, int64 (n_pairs, 2), are indices into `rows`.
-    """
-    pairs = pairs[np.argsort(rank, kind="stable")]
-    _, first = np.unique(pairs, axis=0, return_index=True)
-    pairs = pairs[np.sort(first)]
-    # One number for each pair.
-    code = np.array([rows[-1] + 1, 1])
-    pairs = pairs[~np.isin(rows[pairs] @ code, seen @ code)]
-    # The word vector of an image with few local features says little, so features help.
-    is_alike = _compute_cosines(spaces[0], pairs) >= MIN_WORD_COSINE
-    cosine = np.full(len(pairs), np.nan, np.float32)
-    if len(spaces) > 1:
-        cosine = _compute_cosines(spaces[1], pairs)
-        is_alike |= cosine >= MIN_FEATURE_COSINE
-    pairs, cosine = rows[pairs[is_alike]], cosine[is_alike]
-    return _Candidates(pairs, cosine, np.concatenate([seen, pairs]))
-
-
-def _compute_cosines(V: Float32, pairs: Int) -> Float32:
-    """Cosine of each pair of rows, float32 (n_pairs,), in blocks to save memory."""
-    cosines = [np.empty(0, np.float32)]
-    for start in range(0, len(pairs), _COSINE_BLOCK):
-        block = pairs[start : start + _COSINE_BLOCK]
-        cosines.append(np.einsum("ij,ij->i", V[block[:, 0]], V[block[:, 1]]))
-    return np.concatenate(cosines)

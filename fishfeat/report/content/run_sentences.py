@@ -16,7 +16,7 @@ DEFAULT_SETTINGS = "default settings"
 NEAR_CHANCE = (
     "This is near chance, as expected. The check does not detect related images on both sides."
 )
-ABOVE_CHANCE = "This is above chance: labels of test images have leaked into training."
+ABOVE_CHANCE = "This is above chance: there is data leakage from test images into training."
 
 
 def describe_holdout(run: Run, label: str, n_groups: int | None) -> str:

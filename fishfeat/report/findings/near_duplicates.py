@@ -21,7 +21,7 @@ class NearDuplicate(NamedTuple):
 
 
 class NearDuplicates(NamedTuple):
-    """The pairs, most doubtful first: those of two classes, then those of weak evidence.
+    """The pairs, in order of review: those of two classes, then those of weak evidence.
 
     Attributes
     ----------

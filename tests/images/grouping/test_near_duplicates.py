@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fishfeat.images.decode import read_image
+from fishfeat.images.grouping.candidates import centre_features, find_nearest
 from fishfeat.images.grouping.near_duplicates import (
-    centre_features,
     find_near_duplicates,
-    find_nearest,
     near_duplicate_groups,
 )
 from fishfeat.images.grouping.registration import (
