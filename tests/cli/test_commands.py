@@ -306,7 +306,7 @@ def test_the_test_part_of_the_data_is_held_out_and_scored_once(run, tmp_path, dr
     )
     page = Path(run("report").split("The page: ")[1].strip()).read_text()
     assert page.count('data-label="Test, mean of folds"') == 3
-    assert "trained on all others and by the mean of the folds" in page
+    assert "by the mean of the classifiers of the folds" in page
 
 
 def test_predict_names_images_and_gives_reasons(run, fish, tmp_path):
