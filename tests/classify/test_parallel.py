@@ -36,7 +36,8 @@ from fishfeat.records import BackboneSpec, Features
 DRIVER = os.getpid()
 original = Searched._score_candidate
 
-def score_on_worker(self, *args):
+# The name is that of the method: a worker looks it up.
+def _score_candidate(self, *args):
     assert os.getpid() != DRIVER, "the driver scored a candidate"
     return original(self, *args)
 
@@ -56,7 +57,7 @@ if __name__ == "__main__":
     local_search = cross_validate(features, "logreg", splits, search)
     with use_backend({backend!r}):
         remote = cross_validate(features, "svc", splits)
-        Searched._score_candidate = score_on_worker
+        Searched._score_candidate = _score_candidate
         remote_search = cross_validate(features, "logreg", splits, search)
         pids = set(Parallel()(delayed(os.getpid)() for _ in range(8)))
     assert DRIVER not in pids, "the driver did the work"
