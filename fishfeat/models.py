@@ -22,7 +22,7 @@ from fishfeat.classify.statistics.metrics import margin
 from fishfeat.classify.validation.cross_validation import describe_features, fit_rows, score_rows
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.search import make_model, run_name
-from fishfeat.errors import ModelError
+from fishfeat.errors import BackboneError, ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
 from fishfeat.options import ClassifierOptions, EngineOptions
 from fishfeat.records import BackboneSpec, Features, FeaturesInfo, Float, Int, Parameter, Str
@@ -257,9 +257,7 @@ def ensemble_model(models: Sequence[Model]) -> Model:
     kinds = {(model.fingerprint, tuple(model.class_names.tolist())) for model in models}
     if len(kinds) > 1:
         raise ModelError("An ensemble needs models of the same features and classes.")
-    pipeline = make_pipeline(
-        SoftVotingEnsemble.from_fitted([model.pipeline for model in models])
-    )
+    pipeline = make_pipeline(SoftVotingEnsemble.from_fitted([model.pipeline for model in models]))
     members = tuple(model.clf for model in models)
     config = replace(models[0].config, search="", params={}, members=members)
     return replace(models[0], clf=ENSEMBLE, pipeline=pipeline, config=config)
@@ -294,7 +292,7 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     try:
         saved = msgspec.convert(content, _SavedModel)
         pipeline: Any = joblib.load(io.BytesIO(data))
-    except (msgspec.ValidationError, ImportError, AttributeError) as error:
+    except (msgspec.ValidationError, BackboneError, ImportError, AttributeError) as error:
         wrote = content.get("fishfeat", "another version")
         raise ModelError(
             f"{folder} was written by fishfeat {wrote} and cannot be loaded ({error}). Run "
