@@ -2,10 +2,11 @@
 
     python benchmarks/state.py --kills 100
 
-Each run is the real command in its own process, forked after the heavy imports. The moment of the
-kill is uniform over the duration of an undisturbed run. After each kill, dataset.json, images.csv
+Each run is the real command in its own process, forked after the heavy imports. The moment of
+every second kill is uniform over the duration of a run, that of the others over the last fifth of
+it, where the command writes. After each kill, dataset.json, images.csv
 and near_duplicates.csv together must be those before the command or those after it. A long
-extraction also commits when it begins. The next run continues on the same cache. After five kills
+extraction also commits when it begins. The next run continues on the same cache. After ten kills
 a run is left alone: it must work, and give the state of the undisturbed run.
 """
 
@@ -41,7 +42,9 @@ HEAVY = (
     "fishfeat.images.scan",
     "fishfeat.report.content.sentences",
 )
-KILLS_IN_A_ROW = 5
+KILLS_IN_A_ROW = 10
+# Share of a run that is its end, where it writes.
+END_OF_RUN = 0.2
 FOLDERS_AS_GROUPS = ("folder:1",)
 NAMES_AND_DUPLICATES = ("pattern:fish_(\\d+)_", "duplicates")
 
@@ -224,7 +227,8 @@ def kill_command(command: Command, folder: Path, *, kills: int, seed: int = 0) -
         cache = folder / "cache"
         shutil.copytree(original, cache)
         for _ in range(min(KILLS_IN_A_ROW, kills - tally.kills)):
-            status = wait(start(command, data, cache), rng.uniform(0, duration))
+            first = 0.0 if tally.kills % 2 else (1 - END_OF_RUN) * duration
+            status = wait(start(command, data, cache), rng.uniform(first, duration))
             if status is not None:  # it was faster than the moment of the kill
                 tally.failed += status != 0
                 break

@@ -140,7 +140,7 @@ _ALL = (
         "warning",
         "Near-duplicates with several classes",
         "Near-duplicates show the same animal. Either a label is wrong, or two different "
-        "photographs were mistaken for copies.",
+        "photographs were mistaken for one.",
     ),
     Check(
         "label-issues",

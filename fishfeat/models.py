@@ -22,7 +22,7 @@ from fishfeat.classify.statistics.metrics import margin
 from fishfeat.classify.validation.cross_validation import describe_features, fit_rows, score_rows
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.search import make_model, name_run
-from fishfeat.errors import ModelError
+from fishfeat.errors import BackboneError, ModelError
 from fishfeat.files import atomic, read_json, safe_name, versions, write_json
 from fishfeat.options import ClassifierOptions, EngineOptions
 from fishfeat.records import BackboneSpec, Features, FeaturesInfo, Float, Int, Parameter, Str
@@ -314,7 +314,7 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     try:
         saved = msgspec.convert(content, _SavedModel)
         pipeline: Any = joblib.load(io.BytesIO(data))
-    except (msgspec.ValidationError, ImportError, AttributeError) as error:
+    except (msgspec.ValidationError, BackboneError, ImportError, AttributeError) as error:
         writer = content.get("fishfeat", "another version")
         raise ModelError(
             f"{folder} was written by fishfeat {writer} and cannot be loaded ({error}). Run "

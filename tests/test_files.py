@@ -53,7 +53,7 @@ def test_a_file_is_seen_only_when_it_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_a_write_that_fails_leaves_the_file_of_before_and_nothing_else(tmp_path, failure):
+def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(tmp_path, failure):
     path = tmp_path / "file.txt"
     write_text(path, "before")
 
@@ -76,7 +76,7 @@ def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
     assert steps == ["fsync", "replace"]
 
 
-def test_line_ends_and_bytes_that_are_no_text_are_kept(tmp_path):
+def test_line_ends_and_bytes_that_are_not_text_are_kept(tmp_path):
     raw = b"a\r\nb\rc\n\xff\xc3("
     (tmp_path / "in").write_bytes(raw)
     with open_text(tmp_path / "in") as file:
@@ -84,7 +84,7 @@ def test_line_ends_and_bytes_that_are_no_text_are_kept(tmp_path):
     assert (tmp_path / "out").read_bytes() == raw
 
 
-def test_a_byte_order_mark_is_passed_over_and_never_written(tmp_path):
+def test_a_byte_order_mark_is_skipped_and_never_written(tmp_path):
     (tmp_path / "in").write_bytes(b"\xef\xbb\xbfpath")
     with open_text(tmp_path / "in") as file:
         assert file.read() == "path"
@@ -107,20 +107,32 @@ def test_arrays_of_objects_are_refused_and_leave_no_file(tmp_path):
     assert contents(tmp_path) == {}
 
 
-def test_a_read_only_folder_and_a_read_only_disk_name_the_flag_that_mends_it(ours, monkeypatch):
+def test_a_read_only_folder_and_a_read_only_disk_name_the_place(ours, monkeypatch):
     write_text(ours / "file.txt", "before")
     ours.chmod(0o500)
     with pytest.raises(CacheError) as caught:
         write_text(ours / "file.txt", "after")
     assert str(caught.value) == (
         f"{ours} cannot be written to (Permission denied). Make it writable, or choose another "
-        "place with --cache DIR."
+        "folder with --cache DIR."
     )
+    assert contents(ours) == {"file.txt": b"before"}
+    with pytest.raises(CacheError) as caught:
+        write_text(ours / "new" / "deep" / "file.txt", "after")
+    assert str(caught.value).startswith(f"{ours} cannot be written to ")
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    ours.chmod(0o700)
+    monkeypatch.setattr(os, "replace", read_only)
+    with pytest.raises(CacheError, match=r"Read-only file system.*--cache DIR"):
+        write_text(ours / "file.txt", "after")
     assert contents(ours) == {"file.txt": b"before"}
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_leaves_the_file_of_before_and_says_so(tmp_path, monkeypatch, code):
+def test_a_full_disk_leaves_the_earlier_file_and_is_named(tmp_path, monkeypatch, code):
     path = tmp_path / "file.txt"
     write_text(path, "before")
 
@@ -133,7 +145,7 @@ def test_a_full_disk_leaves_the_file_of_before_and_says_so(tmp_path, monkeypatch
     assert contents(tmp_path) == {"file.txt": b"before"}
 
 
-def test_other_faults_of_the_system_stay_what_they_are(tmp_path, monkeypatch):
+def test_other_errors_of_the_system_are_not_translated(tmp_path, monkeypatch):
     def broken(_: int) -> None:
         raise OSError(errno.EIO, "disk on fire")
 
@@ -142,7 +154,7 @@ def test_other_faults_of_the_system_stay_what_they_are(tmp_path, monkeypatch):
         write_text(tmp_path / "file.txt", "text")
 
 
-def test_only_what_a_process_that_is_gone_left_is_swept(tmp_path):
+def test_only_temporary_files_of_processes_that_ended_are_removed(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     here, old = safe_name(socket.gethostname()), tmp_path / ".c.csv.1@elsewhere.tmp"
@@ -178,7 +190,7 @@ def test_json_comes_back_with_the_protocol_and_version_that_wrote_it(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "", "[1]", "\udcff"])
-def test_a_broken_json_file_is_named_with_the_cure(tmp_path, text):
+def test_a_broken_json_file_is_named_with_the_fix(tmp_path, text):
     write_text(tmp_path / "a.json", text)
     with pytest.raises(CacheError) as caught:
         read_json(tmp_path / "a.json")
@@ -225,13 +237,13 @@ class Point:
         (True, True),
     ],
 )
-def test_values_become_what_json_knows(value, expected):
-    found = plain(value)
-    assert (found, type(found)) == (expected, type(expected))
-    assert json.loads(json.dumps(found, allow_nan=False)) == expected
+def test_values_become_types_of_json(value, expected):
+    converted = plain(value)
+    assert (converted, type(converted)) == (expected, type(expected))
+    assert json.loads(json.dumps(converted, allow_nan=False)) == expected
 
 
-def test_equal_contents_have_one_digest_whatever_their_order_and_types():
+def test_equal_contents_have_one_digest_in_any_order_and_type():
     digest = json_digest({"a": (1, 2), "b": np.float64(0.5)})
     assert json_digest({"b": 0.5, "a": [1, 2]}) == digest
     assert json_digest({"b": 0.5, "a": [2, 1]}) != digest
@@ -253,7 +265,7 @@ def test_equal_contents_have_one_digest_whatever_their_order_and_types():
         ("last:2", "last-2"),
     ],
 )
-def test_names_become_what_a_file_system_takes(name, safe):
+def test_names_become_names_that_a_file_system_accepts(name, safe):
     assert safe_name(name) == safe
 
 
@@ -288,7 +300,7 @@ def test_rows_come_with_the_line_that_they_start_in(tmp_path):
 
 
 @pytest.mark.parametrize(("separator", "others"), [(",", ";"), (";", ","), ("\t", ",")])
-def test_the_separator_is_the_one_that_the_first_line_has_most_of(tmp_path, separator, others):
+def test_the_separator_is_the_most_frequent_one_of_the_first_line(tmp_path, separator, others):
     text = separator.join(["x", "y", f"z{others}z"]) + "\n"
     assert rows_of(tmp_path, text) == [(1, ["x", "y", f"z{others}z"])]
 
@@ -302,7 +314,7 @@ def test_an_empty_file_has_no_rows(tmp_path):
 
 
 @pytest.mark.parametrize("text", ['a,b\n"c,d\n', 'a,b\n"c"x,d\n', f'a,b\nc,"{"x" * 200_000}"\n'])
-def test_rows_that_cannot_be_told_apart_are_refused_where_they_start(tmp_path, text):
+def test_rows_that_cannot_be_separated_are_refused_with_their_line(tmp_path, text):
     with pytest.raises(DataError) as caught:
         rows_of(tmp_path, text)
     assert str(caught.value).startswith(f"{tmp_path / 'a.csv'}, line 2: ")
@@ -312,11 +324,11 @@ CELL = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 
 
 @given(st.lists(st.lists(CELL, min_size=1, max_size=4), max_size=4))
-def test_whatever_was_written_as_csv_comes_back_stripped_and_without_blank_rows(rows):
+def test_csv_comes_back_stripped_and_without_blank_rows(rows):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.csv")
         with atomic(path) as file:
             csv.writer(file).writerows([["a", "b", "c", "d"], *rows])
         stripped = [[cell.strip() for cell in row] for row in rows]
-        found = [row for _, row in read_rows(path)[1:]]
-        assert found == [row for row in stripped if any(row)]
+        rows_read = [row for _, row in read_rows(path)[1:]]
+        assert rows_read == [row for row in stripped if any(row)]

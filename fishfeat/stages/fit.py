@@ -150,11 +150,12 @@ def fit_data(
                 _add_extras(job, fit)
             if options.ensemble:
                 fitted.append(_fit_ensemble(job, fitted))
+            after = dataclasses.replace(before, images=grouped.images, state=grouped.state)
+            find_map(after, features)
         finally:
-            # On an error or Ctrl-C too: what is finished is not lost.
+            # Finished classifiers are also saved after an error or Ctrl-C.
             if fitted:
                 _save(before, grouped, job, fitted, fit)
-        find_map(dataclasses.replace(before, images=grouped.images, state=grouped.state), features)
         return fit
 
 
