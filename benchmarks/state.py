@@ -2,12 +2,12 @@
 
     python benchmarks/state.py --kills 100
 
-Each run is the real command in its own process, forked after the heavy imports. The moment of
-every second kill is uniform over the duration of a run, that of the others over the last fifth of
-it, where the command writes. After each kill, dataset.json, images.csv
-and near_duplicates.csv together must be those before the command or those after it. A long
-extraction also commits when it begins. The next run continues on the same cache. After ten kills
-a run is left alone: it must work, and give the state of the undisturbed run.
+Each run is the real command in its own process, forked after the heavy imports. The moment of every
+second kill is uniform over the duration of a run. The other kills are in the last fifth of it,
+where the command writes. After each kill, dataset.json, images.csv and near_duplicates.csv together
+must be those before the command or those after it. A long extraction also commits when it begins.
+The next run continues on the same cache. After ten kills a run is left alone: it must work, and
+give the state of the undisturbed run.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shutil
 import tempfile
@@ -64,6 +65,7 @@ def ours() -> Iterator[Path]:
     """A folder of a user whom permissions bind: root becomes nobody for the length of the test."""
     folder, root = Path(tempfile.mkdtemp()), os.geteuid() == 0
     if root:
+        codecs.lookup("utf-8-sig")  # nobody may not read the modules of root's Python
         os.chown(folder, 65534, -1)
         os.seteuid(65534)
     try:

@@ -472,7 +472,7 @@ def test_a_comma_without_quotes_is_refused_and_not_read_as_a_label(tmp_path):
 
 def test_a_quote_that_never_closes_is_refused_where_it_opens(tmp_path):
     file = table(tmp_path, 'path,label\n1.jpg,cod\n"2.jpg,cod\n3.jpg,cod\n')
-    assert error(file) == f"{file}, line 3: unexpected end of data. Mend the quotes there."
+    assert error(file) == f"{file}, line 3: unexpected end of data. Correct the quotes there."
 
 
 @pytest.mark.parametrize("data", [b"PK\x03\x04\x14\0\0\0", "path,label\n".encode("utf-16")])
