@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -55,12 +56,15 @@ class Command(TyperCommand):
 
 
 def _name_flag(message: str, parameters: Sequence[Any]) -> str:
-    """The message with the flag in place of the parameter that it begins with."""
-    word = message.partition(" ")[0].rstrip(":,")
-    for parameter in parameters:
-        if parameter.name == word and parameter.opts[0].startswith("--"):
-            return f"{parameter.opts[0]}{message[len(word) :]}"
-    return message
+    """The message with flags in place of parameters: '--cv 5: ...' for 'cv=5: ...'.
+
+    A parameter is the first word of the message, or stands before an equals sign.
+    """
+    flags = {p.name: p.opts[0] for p in parameters if p.opts[0].startswith("--")}
+    names = "|".join(flags)
+    message = re.sub(rf"^({names})\b(?!=)", lambda m: flags[m[1]], message)
+    assignment = rf"\b({names})=(['\"]?)([\w.:-]*\w)\2"
+    return re.sub(assignment, lambda m: f"{flags[m[1]]} {m[3]}", message)
 
 
 def _replace_renamed(args: list[str], session: Session) -> list[str]:

@@ -24,13 +24,14 @@ from fishfeat.images.decode import (
     decode,
 )
 from fishfeat.images.scan import scan
+from fishfeat.stages.dataset import read_current
 from fishfeat.stages.extract import load_features
 from fishfeat.workspace import Workspace
 from fishfeat_cli import main as cli
 
 SPEC = make_spec("random:test_resnet", img_size=32)
 TINY = ["--backbone", "random:test_resnet", "--img-size", "32"]
-NOTE = "half read: the file ends too soon (--allow-truncated)."
+NOTE = "truncated, used as far as decoded (--allow-truncated)."
 
 
 def textured(seed: int = 0, size=(60, 90)) -> np.ndarray:
@@ -165,7 +166,7 @@ def test_the_option_is_remembered_until_it_is_switched_off(run, data, tmp_path):
         assert rejected(document) == lost, args
         assert (document["n_images"], document["n_embedded"]) == (14 - len(lost), n_new)
         assert rejected(run("inspect")) == lost
-        assert len(load_features(folder)) == 14 - len(lost)
+        assert len(load_features(read_current(tmp_path / "cache"))) == 14 - len(lost)
     assert FeatureCache(folder.features_files()[0]).n_done == 13
 
 
@@ -173,10 +174,10 @@ def test_truncated_files_are_counted_and_marked(run, data, tmp_path):
     run("extract", data, *TINY, "--allow-truncated")
     assert run("inspect")["notes"] == [f"1 image is {NOTE}"]
     folder = Workspace(tmp_path / "cache").dataset("fish")
-    assert folder.load_images().notes == (f"1 image is {NOTE}",)
+    assert read_current(tmp_path / "cache").require_images().notes == (f"1 image is {NOTE}",)
     with open(folder.images_csv, newline="") as file:
         rows = {row["path"]: (row["status"], row["reason"]) for row in csv.DictReader(file)}
-    assert rows["bass/half.png"] == ("half-read", TRUNCATED)
+    assert rows["bass/half.png"] == ("truncated", TRUNCATED)
     assert rows["bream/header.png"][0] == "rejected"
     assert {rows[key] for key in rows if key not in BOTH} == {("ok", "")}
     run("extract", "--no-allow-truncated")
@@ -204,7 +205,7 @@ def test_truncated_files_stay_out_after_the_list_is_lost_a_file_copied_or_the_fo
     data.rename(tmp_path / "moved" / "fish")
     reasons = rejected(run("inspect", tmp_path / "moved" / "fish"))
     assert reasons.keys() >= {"bass/half.png", "bream/copy.png"}
-    assert len(load_features(Workspace(tmp_path / "cache").dataset("fish"))) == 12
+    assert len(load_features(read_current(tmp_path / "cache"))) == 12
 
 
 def test_a_stopped_run_leaves_no_truncated_file_that_counts_as_whole(data, tmp_path):

@@ -135,13 +135,21 @@ def extract(
             allow_truncated=allow_truncated,
             on_progress=on_progress,
         )
-        images = images.reject(embedding.failed)
-        images = apply_truncated(images, embedding.truncated, allow_truncated=allow_truncated)
+        images = reject_unusable(images, embedding, allow_truncated=allow_truncated)
         path = folder.features_file(plan.specs[-1])
         state = dataclasses.replace(state, features=path.name, truncated=embedding.truncated)
         folder.commit(dataset, state, images=images)
         workspace.use(folder)
         return select_features(images, path)
+
+
+def reject_unusable(images: ImageSet, embedding: Embedding, *, allow_truncated: bool) -> ImageSet:
+    """Reject the images that could not be embedded; log how many truncated ones are used."""
+    images = images.reject(embedding.failed)
+    usable = apply_truncated(images, embedding.truncated, allow_truncated=allow_truncated)
+    for note in set(usable.notes) - set(images.notes):
+        log.info("%s", note)
+    return usable
 
 
 def plan_extraction(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
-from fishfeat.features.extract import embed_missing, plan_extraction
+from fishfeat.features.extract import embed_missing, plan_extraction, reject_unusable
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
 from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.options import BackboneOptions, ExtractOptions
@@ -17,7 +17,7 @@ from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathL
 from fishfeat.stages.dataset import open_data
 from fishfeat.stages.grouping import apply_groups
 from fishfeat.stages.inspect import list_images
-from fishfeat.workspace import Dataset, apply_truncated
+from fishfeat.workspace import Dataset
 
 log = logging.getLogger("fishfeat")
 # Fields of a backbone specification that an option of the same name changes.
@@ -116,11 +116,7 @@ def extract_data(
             allow_truncated=allow_truncated,
             on_progress=progress.on_embed,
         )
-        images = images.reject(embedding.failed)
-        notes = images.notes
-        images = apply_truncated(images, embedding.truncated, allow_truncated=allow_truncated)
-        for note in set(images.notes) - set(notes):
-            log.info("%s", note)
+        images = reject_unusable(images, embedding, allow_truncated=allow_truncated)
         file = folder.features_file(plan.specs[-1])
         state = dataclasses.replace(state, features=file.name, truncated=embedding.truncated)
         grouped = apply_groups(
