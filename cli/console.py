@@ -59,7 +59,7 @@ class Console:
         logger.setLevel(logging.WARNING if self.quiet else logging.INFO)
         logger.propagate = False
 
-    def document(self, content: Mapping[str, Any]) -> None:
+    def document(self, content: Mapping[str, object]) -> None:
         """Print the JSON document, where it was asked for."""
         if not self.as_json:
             return

@@ -6,11 +6,11 @@ import contextlib
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fishfeat.checks import CHECKS, Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
-from fishfeat.files import megabytes
+from fishfeat.files import JsonObject, megabytes
 from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.report.content.run_sentences import describe_chance, describe_holdout, describe_search
 from fishfeat.report.text import count
@@ -160,7 +160,7 @@ def show_extraction(console: Console, extraction: Extraction) -> None:
 # --- scores -----------------------------------------------------------------------------------
 
 
-def describe_fit(fit: Fit) -> dict[str, Any]:
+def describe_fit(fit: Fit) -> JsonObject:
     """The document of one fit."""
     return {
         "dataset": fit.dataset,
@@ -195,7 +195,7 @@ def _describe_finding(finding: Finding) -> dict[str, str]:
     }
 
 
-def _describe_run(run: Run) -> dict[str, Any]:
+def _describe_run(run: Run) -> JsonObject:
     """Metrics by name, their intervals, folds, and those of the held-out images."""
     return {
         "clf": run.name,
@@ -211,7 +211,7 @@ def _describe_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _describe_holdout(holdout: Holdout | None) -> dict[str, Any] | None:
+def _describe_holdout(holdout: Holdout | None) -> JsonObject | None:
     if holdout is None:
         return None
     return {"n": len(holdout.keys), **holdout.metrics, "intervals": holdout.intervals}

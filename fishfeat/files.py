@@ -17,12 +17,15 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from fishfeat.errors import CacheError, DataError
 
 if TYPE_CHECKING:  # numpy is heavy, and `fishfeat --help` needs none
     import numpy as np
+
+JsonObject: TypeAlias = dict[str, Any]
+"""An object of a JSON document whose fields are not checked yet, or are ready to be written."""
 
 # Number of the format of JSON files, and of feature files: it rises where keys change.
 PROTOCOL = 2
@@ -211,13 +214,13 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write a JSON object atomically, with the protocol and version that wrote it."""
     stamped = dict(content) | {"protocol": PROTOCOL, "fishfeat": version()}
     write_text(path, json.dumps(plain(stamped), indent=1, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """Read what `write_json` wrote, refusing files of a newer protocol."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """The house: a module imports only from lower floors, and heavy things load only when used."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,3 +141,22 @@ def test_functions_and_modules_are_short():
                 long += [f"{name}.{node.name}: {n}"] if n > 60 else []
     assert sorted(lengths)[len(lengths) // 2] <= 10
     assert long == []
+
+
+def test_functions_take_at_most_eight_parameters():
+    """More than eight are options: a record. The command line declares one parameter an option."""
+    wide = []
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and not name.startswith("cli."):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                wide += [f"{name}.{node.name}"] if len(given) > 8 else []
+    assert wide == []
+
+
+def test_mappings_of_anything_are_rare():
+    """Facts travel in records; `JsonObject` is for what was read from a file or goes into one."""
+    texts = [path.read_text() for path in modules().values()]
+    n_lines = sum(text.count("\n") for text in texts)
+    n_untyped = sum(len(re.findall(r"\b(?:dict|Mapping)\[str, Any\]", text)) for text in texts)
+    assert n_untyped < n_lines / 1000

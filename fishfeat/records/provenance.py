@@ -10,7 +10,8 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from fishfeat.files import JsonObject
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Provenance:
     device: str | None = None
     runtimes: tuple[RuntimeRecord, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Plain values for JSON; values that are None or empty are left out."""
         values = {
             "embed_seconds": self.embed_seconds,
@@ -158,13 +159,13 @@ class Provenance:
         return json.dumps(self.to_dict())
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Provenance:
+    def from_dict(cls, values: JsonObject) -> Provenance:
         """The record of `to_dict`, or of the values that an earlier version wrote.
 
         fishfeat 0.1.0 wrote `ways` for `runtimes`.
         """
         preprocess, input_size = values.get("preprocess"), values.get("input_size")
-        runtimes = values.get("runtimes", values.get("ways", ()))
+        runtimes = values.get("runtimes") or values.get("ways") or ()
         return cls(
             embed_seconds=values.get("embed_seconds", 0.0),
             n_embedded=values.get("n_embedded", 0),
@@ -182,7 +183,7 @@ class Provenance:
         return cls.from_dict(json.loads(text))
 
 
-def _read_preprocess(values: Mapping[str, Any]) -> PreprocessParameters:
+def _read_preprocess(values: JsonObject) -> PreprocessParameters:
     height, width = values["size"]
     return PreprocessParameters(
         size=(height, width),
@@ -194,22 +195,23 @@ def _read_preprocess(values: Mapping[str, Any]) -> PreprocessParameters:
     )
 
 
-def _read_config(values: Mapping[str, Any]) -> RuntimeConfig:
+def _read_config(values: JsonObject) -> RuntimeConfig:
     """fishfeat 0.1.0 wrote 'compute' for 'runtime'."""
     runtime = values["runtime"] if "runtime" in values else values["compute"]
     return RuntimeConfig(runtime, values["precision"], values["batch_size"])
 
 
-def _read_runtime(values: Mapping[str, Any]) -> RuntimeRecord:
+def _read_runtime(values: JsonObject) -> RuntimeRecord:
     """fishfeat 0.1.0 wrote 'tried' for 'candidates'."""
+    entries = values.get("candidates") or values.get("tried") or ()
     candidates = [
         CandidateRecord(_read_config(entry), entry["images_per_second"], entry["cosine"])
-        for entry in values.get("candidates", values.get("tried", ()))
+        for entry in entries
     ]
     return RuntimeRecord(_read_config(values), tuple(candidates), values.get("from_row", 0))
 
 
-def _runtime_to_dict(record: RuntimeRecord) -> dict[str, Any]:
+def _runtime_to_dict(record: RuntimeRecord) -> JsonObject:
     candidates = []
     for candidate in record.candidates:
         measured = {"images_per_second": candidate.images_per_second, "cosine": candidate.cosine}

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from fishfeat.errors import CacheError
-from fishfeat.files import json_digest, read_json, safe_name, write_arrays, write_json
+from fishfeat.files import JsonObject, json_digest, read_json, safe_name, write_arrays, write_json
 from fishfeat.records import (
     BackboneSpec,
     FoldScore,
@@ -184,7 +184,7 @@ def _format_spec_of_0_1(spec: BackboneSpec) -> dict[str, Parameter]:
 # --- files of version 0.1.0 -------------------------------------------------------------------
 
 
-def _upgrade_from_1(content: Mapping[str, Any]) -> dict[str, Any]:
+def _upgrade_from_1(content: JsonObject) -> JsonObject:
     """`run.json` of version 0.1.0 with the names of today."""
     upgraded = dict(content)
     upgraded["folds"] = [_upgrade_fold(i, fold) for i, fold in enumerate(content["folds"])]
@@ -193,9 +193,9 @@ def _upgrade_from_1(content: Mapping[str, Any]) -> dict[str, Any]:
     return upgraded
 
 
-def _upgrade_fold(i: int, fold: Mapping[str, Any]) -> dict[str, Any]:
+def _upgrade_fold(i: int, fold: JsonObject) -> JsonObject:
     """Metrics were among the counts."""
-    values: dict[str, Any] = {name: fold.get(name, 0) for name in _FOLD_COUNTS}
+    values: JsonObject = {name: fold.get(name, 0) for name in _FOLD_COUNTS}
     values["fold"] = fold.get("fold", i)
     values |= {name: fold.get(name, 0.0) for name in _FOLD_SECONDS}
     values["params"] = fold.get("params")
@@ -203,7 +203,7 @@ def _upgrade_fold(i: int, fold: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _upgrade_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def _upgrade_config(config: JsonObject) -> JsonObject:
     upgraded = dict(config)
     upgraded["members"] = upgraded.pop("voters", [])
     upgraded["notes"] = _upgrade_notes(config.get("notes", ()))

@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from fishfeat.errors import CacheError
+from fishfeat.files import JsonObject
 from fishfeat.options import ScanOptions
 from fishfeat.records import BackboneSpec
 
@@ -93,7 +93,7 @@ class DatasetState:
     near_duplicates: NearDuplicateSearch | None = None
     hints: HintSearch | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Values that JSON can hold."""
         return {
             "root": self.root,
@@ -112,7 +112,7 @@ class DatasetState:
         }
 
     @classmethod
-    def from_json(cls, path: Path, content: Mapping[str, Any]) -> DatasetState:
+    def from_json(cls, path: Path, content: JsonObject) -> DatasetState:
         """The state that `to_json` gave; files of protocol 1 are read too.
 
         Raises
@@ -151,7 +151,7 @@ class _SavedState(msgspec.Struct):
     data: str = ""
     grouping: str = ""
     notes: tuple[str, ...] = ()
-    options: dict[str, Any] = {}
+    options: JsonObject = {}
     spec: str | None = None
     features: str | None = None
     truncated: dict[str, str] = {}
@@ -160,9 +160,9 @@ class _SavedState(msgspec.Struct):
     hints: HintSearch | None = None
 
 
-def _options_to_json(options: ScanOptions) -> dict[str, Any]:
+def _options_to_json(options: ScanOptions) -> JsonObject:
     """The options that were given."""
-    values: dict[str, Any] = {}
+    values: JsonObject = {}
     for option in dataclasses.fields(options):
         value = getattr(options, option.name)
         if isinstance(value, tuple):
@@ -176,17 +176,17 @@ def _options_to_json(options: ScanOptions) -> dict[str, Any]:
     return values
 
 
-def _options_from_json(values: Mapping[str, Any]) -> ScanOptions:
+def _options_from_json(values: JsonObject) -> ScanOptions:
     """The options; those of another version that do not exist here are left out."""
     names = {option.name for option in dataclasses.fields(ScanOptions)}
-    given: dict[str, Any] = {}
+    given: JsonObject = {}
     for name, value in values.items():
         if name in names:
             given[name] = tuple(value) if isinstance(value, list) else value
     return ScanOptions(**given)
 
 
-def _upgrade_from_1(values: Mapping[str, Any]) -> dict[str, Any]:
+def _upgrade_from_1(values: JsonObject) -> JsonObject:
     """Entries of version 0.1.0 under the names of today; hints are searched again."""
     upgraded = {name: value for name, value in values.items() if name != "signs"}
     for old, new in (("half_read", "truncated"), ("copies", "near_duplicates")):

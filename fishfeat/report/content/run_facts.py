@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fishfeat.checks import Finding
-from fishfeat.files import json_digest
+from fishfeat.files import JsonObject, json_digest
 from fishfeat.records import Run
 
 # --- classifier ---------------------------------------------------------------------------------
 
 
-def configuration(run: Run) -> Mapping[str, Any]:
+def configuration(run: Run) -> JsonObject:
     """The whole configuration by name, only to be shown."""
     return dataclasses.asdict(run.config)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,7 +14,7 @@ from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.files import plain, version, write_text
+from fishfeat.files import JsonObject, plain, version, write_text
 from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing, measure_optimism
@@ -127,9 +126,9 @@ def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportR
     )
 
 
-def curve_entry(curve: Curve) -> dict[str, Any]:
+def curve_entry(curve: Curve) -> JsonObject:
     """A learning curve as JSON knows it."""
-    entry: dict[str, Any] = msgspec.to_builtins(build_curve(curve))
+    entry: JsonObject = msgspec.to_builtins(build_curve(curve))
     return entry
 
 
@@ -196,7 +195,7 @@ def _build_standing(
     )
 
 
-def _evidence_fields(evidence: Evidence) -> Mapping[str, Any]:
+def _evidence_fields(evidence: Evidence) -> JsonObject:
     return {**evidence._asdict(), "significant": evidence.is_significant}
 
 
