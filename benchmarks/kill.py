@@ -32,9 +32,10 @@ from PIL import Image
 
 from fishfeat.features.cache import FeatureCache, FeatureWriter
 from fishfeat.records import Features
+from fishfeat.stages.dataset import read_current
 from fishfeat.stages.extract import load_features
-from fishfeat.stages.predict import verify_cache
-from fishfeat.workspace import DatasetFolder, Workspace
+from fishfeat.stages.info import verify_cache
+from fishfeat.workspace import DatasetFolder
 from fishfeat_cli.main import app
 
 # Imported before the first fork: torch, timm and the modules that commands import when they run.
@@ -173,14 +174,14 @@ def kill_runs(
     # autotune may select another runtime each time, and only one runtime gives the same bits.
     command += ["--runtime", "eager", "--precision", "fp32"]
     command += ["--batch-size", str(batch_size), "--workers", "2"]
-    command += ["--group-pattern", r"fish_(\w+)_"]
+    command += ["--group-by", r"pattern:fish_(\w+)_"]
     memo = Memo()
     for name in ("warm-up", "undisturbed"):  # the second run gives the duration
         started = time.monotonic()
         if _run_for(folder / name, command, memo, 300) != 0:
             raise RuntimeError("the undisturbed run failed")
     duration = time.monotonic() - started
-    undisturbed = load_features(Workspace(folder / "undisturbed").dataset("fish"))
+    undisturbed = load_features(read_current(folder / "undisturbed"))
     tally, n_kills_before, rng = Tally(network), 0, np.random.default_rng(seed)
     for n in itertools.count():
         cache = folder / f"cache-{n}"
@@ -218,7 +219,7 @@ def _check_cache(
             tally.progress[-1] = n_done / n_images
         if committed.n_done and not files:
             tally.lost_rows += committed.n_done
-        tally.unsound += not verify_cache(cache)["sound"]
+        tally.unsound += not verify_cache(cache).is_sound
     except Exception as error:
         print(f"{type(error).__name__}: {error}")
         tally.broken_files += 1
@@ -238,7 +239,7 @@ def _compare_rows(tally: Tally, path: Path, undisturbed: Features) -> int:
 def _compare_features(tally: Tally, cache: Path, undisturbed: Features) -> None:
     """Check that a resumed cache has the features of the undisturbed run and no temporary file."""
     tally.finished += 1
-    features = load_features(Workspace(cache).dataset("fish"))
+    features = load_features(read_current(cache))
     is_equal = (features.spec, features.fingerprint) == (undisturbed.spec, undisturbed.fingerprint)
     for name in ("X", "keys", "y", "class_names", "groups"):
         array, expected = getattr(features, name), getattr(undisturbed, name)

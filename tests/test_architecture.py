@@ -144,11 +144,16 @@ def test_functions_and_modules_are_short():
 
 
 def test_functions_take_at_most_eight_parameters():
-    """More than eight are options: a record. The command line declares one parameter an option."""
+    """More than eight are options: a record.
+
+    The command line has one parameter for each option, and so has an estimator of scikit-learn.
+    """
     wide = []
     for name, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and not name.startswith("cli."):
+            if name.startswith(("cli.", "fishfeat.classify.estimators.")):
+                continue
+            if isinstance(node, ast.FunctionDef):
                 given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
                 wide += [f"{name}.{node.name}"] if len(given) > 8 else []
     assert wide == []

@@ -118,7 +118,7 @@ def test_an_unreadable_image_is_listed_with_its_reason_and_changes_nothing_else(
     vectors = by_key(extract(scan(folder), backbone, cache=tmp_path / "bad"))
     assert vectors.keys() == good.keys()
     assert all(np.array_equal(vectors[key], good[key]) for key in good)
-    images = Workspace(tmp_path / "bad").dataset("fish").load_images()
+    images = Workspace(tmp_path / "bad").dataset("fish").read().require_images()
     reasons = {rejected.key: rejected.reason for rejected in images.rejected}
     assert "truncated" in reasons["bass/fish_00_00.png"]
     assert reasons["bass/empty.png"] == "empty file"
@@ -133,12 +133,12 @@ def test_a_rejected_image_is_not_read_again_until_it_changes(
     extract(scan(folder), backbone, cache=tmp_path)
     dataset = Workspace(tmp_path).dataset("fish")
     batch_sizes.clear()
-    extract(scan(folder, known=dataset.load_images()), backbone, cache=tmp_path)
+    extract(scan(folder, known=dataset.read().require_images()), backbone, cache=tmp_path)
     assert batch_sizes == []
     path.write_bytes(whole)
-    extract(scan(folder, known=dataset.load_images()), backbone, cache=tmp_path)
+    extract(scan(folder, known=dataset.read().require_images()), backbone, cache=tmp_path)
     assert batch_sizes == [1]
-    assert dataset.load_images().rejected == ()
+    assert dataset.read().require_images().rejected == ()
 
 
 def test_an_image_that_changes_during_the_run_is_not_stored_under_its_old_digest(
@@ -148,7 +148,7 @@ def test_an_image_that_changes_during_the_run_is_not_stored_under_its_old_digest
     Image.new("RGB", (9, 9), "red").save(folder / "bass" / "fish_00_0.png")
     features = extract(images, backbone, cache=tmp_path)
     assert "bass/fish_00_0.png" not in features.keys
-    images = Workspace(tmp_path).dataset("fish").load_images()
+    images = Workspace(tmp_path).dataset("fish").read().require_images()
     assert "changed while it was being read" in images.rejected[0].reason
 
 
@@ -200,9 +200,9 @@ def test_a_stopped_run_has_noted_its_backbone(folder, tmp_path, backbone):
 
     with pytest.raises(KeyboardInterrupt):
         extract(scan(folder), backbone, cache=tmp_path, on_progress=stop)
-    state = Workspace(tmp_path).dataset("fish").state()
-    assert state["spec"] == backbone.spec.to_json()
-    assert "features" not in state
+    state = Workspace(tmp_path).dataset("fish").read().state
+    assert state.spec == backbone.spec
+    assert state.features == ""
 
 
 def test_a_read_only_cache_is_an_error_with_its_fix_and_stays_readable(ours, draw_folder, backbone):

@@ -37,7 +37,7 @@ def dataset(folder, tmp_path, backbone):
 
 def check(dataset, images=None):
     (path,) = dataset.features_files()
-    return check_file(path, dataset, images or dataset.load_images())
+    return check_file(path, dataset, images or dataset.read().require_images())
 
 
 def set_features(file: h5py.File, row: int, value: float) -> None:
@@ -73,7 +73,7 @@ def test_a_sound_file_has_no_faults_and_counts_its_rows(dataset):
     ],
 )
 def test_each_fault_is_reported_with_its_fix(dataset, spoil, message):
-    images = dataset.load_images()
+    images = dataset.read().require_images()
     (path,) = dataset.features_files()
     with h5py.File(path, "r+") as file:
         spoil(file)
@@ -94,7 +94,7 @@ def test_a_file_with_the_name_of_another_backbone_is_reported_and_not_read(
 
 
 def test_a_truncated_file_is_damaged(dataset):
-    images = dataset.load_images()
+    images = dataset.read().require_images()
     (path,) = dataset.features_files()
     path.write_bytes(path.read_bytes()[:-2000])
     assert "is damaged" in check(dataset, images).faults[0]
@@ -123,7 +123,7 @@ def test_the_row_of_a_vanished_image_is_not_used_and_stays_until_pruned(
     (path,) = dataset.features_files()
     assert FeatureCache(path).n_done == 12
     before = FeatureCache(path)
-    assert prune_file(path, dataset.load_images()).n_rows == 1
+    assert prune_file(path, dataset.read().require_images()).n_rows == 1
     after = FeatureCache(path)
     assert after.n_done == 11
     assert after.provenance == before.provenance
@@ -145,7 +145,7 @@ def test_pruning_keeps_images_that_an_option_left_out(dataset, folder):
 
 def test_nothing_is_pruned_without_a_list_of_images(dataset, folder):
     (path,) = dataset.features_files()
-    images = dataset.load_images()
+    images = dataset.read().require_images()
     with pytest.raises(DataError, match="Nothing was pruned"):
         prune_file(path, images.select(np.zeros(12, bool)))
     shutil.rmtree(folder)  # a disk that is not mounted
@@ -172,7 +172,7 @@ def test_pruning_that_fails_leaves_the_old_file(dataset, folder, monkeypatch):
 
 def test_a_file_in_use_is_not_pruned(dataset, folder, backbone):
     (path,) = dataset.features_files()
-    images = dataset.load_images()
+    images = dataset.read().require_images()
     with (
         open_writer(path, backbone.spec, backbone.fingerprint, backbone.dim),
         pytest.raises(CacheError, match="being written by process"),
@@ -181,6 +181,8 @@ def test_a_file_in_use_is_not_pruned(dataset, folder, backbone):
 
 
 def test_the_command_quotes_the_data_folder(dataset, tmp_path):
-    dataset.update(data=str(Path("/data/my fish")))
+    before = dataset.read()
+    state = dataclasses.replace(before.state, data=str(Path("/data/my fish")))
+    dataset.commit(before, state, images=before.require_images())
     command = check(dataset).command
     assert command.startswith("fishfeat extract '/data/my fish' --backbone random:test_resnet")

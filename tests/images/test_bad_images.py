@@ -83,7 +83,7 @@ def test_each_is_embedded_as_itself_or_rejected_with_its_reason(
     )
     assert set(features.keys.tolist()) == clean.keys()
     assert_own_vectors(features, clean, zoo)
-    listed = Workspace(tmp_path).dataset("zoo").load_images()
+    listed = Workspace(tmp_path).dataset("zoo").read().require_images()
     reasons = {lost.key: lost.reason for lost in listed.rejected}
     expected = {k: one.expected for k, one in zoo.kinds.items() if isinstance(one.expected, str)}
     assert reasons.keys() == expected.keys()
@@ -147,7 +147,7 @@ def test_the_command_says_each_reason_and_nothing_else(zoo, tmp_path, capfd):
     cli.app(words, standalone_mode=False)
     out, err = capfd.readouterr()  # of the file descriptors, which C libraries write to
     lost = {key for key, one in zoo.kinds.items() if isinstance(one.expected, str)}
-    assert f"{len(lost)} files could not be used" in out
+    assert f"{len(lost)} files cannot be used" in out
     assert NOISE.search(out + err) is None
     assert all(re.match("Backbone: |[0-9]+ images to embed", said) for said in err.splitlines()), (
         err

@@ -97,7 +97,7 @@ def _check_split(standing: Standing, images: ImageSet) -> list[Finding]:
 def _check_shuffled_labels(views: Sequence[RunView]) -> list[Finding]:
     findings = []
     for view in views:
-        chance = view.run.config.chance
+        chance = run_facts.shuffled_labels(view.run)
         if chance is not None and chance.is_above_chance:
             message = describe_chance(view.label, chance)
             findings.append(Finding("above-chance-on-shuffled-labels", message))

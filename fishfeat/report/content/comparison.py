@@ -99,7 +99,7 @@ def label_runs(runs: Sequence[Run]) -> list[str]:
 
 def _label_run(run: Run, features: str, with_balanced: bool) -> str:
     label = run.name
-    if with_balanced and run.config.balanced:
+    if with_balanced and run_facts.is_balanced(run):
         label += ", balanced"
     description = run_facts.features_description(run)
     if features == "short":

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fishfeat.checks import Finding
 from fishfeat.files import JsonObject, json_digest
-from fishfeat.records import Run
+from fishfeat.records import Chance, Run
 
 # --- classifier ---------------------------------------------------------------------------------
 
@@ -17,6 +17,16 @@ from fishfeat.records import Run
 def configuration(run: Run) -> JsonObject:
     """The whole configuration by name, only to be shown."""
     return dataclasses.asdict(run.config)
+
+
+def is_balanced(run: Run) -> bool:
+    """Whether all classes had the same weight in training."""
+    return run.config.balanced
+
+
+def shuffled_labels(run: Run) -> Chance | None:
+    """Scores on shuffled labels; None where they were not made."""
+    return run.config.chance
 
 
 def classifier_digest(run: Run) -> str:

@@ -199,7 +199,7 @@ def _build_run_section(view: RunView, galleries: Sequence[Gallery]) -> RunSectio
     chart = Markup()
     if reliability is not None:
         chart = draw_reliability(reliability, f"reliability-{view.slug}", run_label=view.label)
-    chance = run.config.chance
+    chance = run_facts.shuffled_labels(run)
     return RunSection(
         view=view,
         confusion=tables.tabulate_confusion(matrix, run.class_names),

@@ -117,8 +117,7 @@ def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportR
         merges=_build_merges(issues.class_merging),
         learning_curves=[build_curve(curve) for curve in optional.curves],
         novelty=[
-            msgspec.convert(msgspec.to_builtins(novelty), records.NoveltyRecord)
-            for novelty in optional.novelty
+            msgspec.convert(plain(novelty), records.NoveltyRecord) for novelty in optional.novelty
         ],
         map=_build_map(optional.feature_map),
         cost=_build_cost(runs),

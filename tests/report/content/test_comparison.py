@@ -79,7 +79,7 @@ def test_a_run_is_close_to_the_best_where_their_difference_may_be_chance(make_im
         make_run(images, "far", wrong=[*hard, *range(60, 90)]),
     ]
     found = compare_with_best(rank_runs(runs), images)
-    assert {label: d.may_be_chance for label, d in found.items()} == {"near": True, "far": False}
+    assert {label: d.is_significant for label, d in found.items()} == {"near": False, "far": True}
     assert found["far"].value == pytest.approx(0.25)
 
 

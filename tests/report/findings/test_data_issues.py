@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fishfeat.classify.statistics.metrics import confusion
-from fishfeat.images.labels import merged, read_merge
+from fishfeat.images.labels import merge_names, read_merge_table
 from fishfeat.report.findings.class_merging import suggest_class_merging, tabulate_merges
 from fishfeat.report.findings.exact_duplicates import find_exact_duplicates
 from fishfeat.report.findings.label_issues import find_label_issues
@@ -109,7 +109,7 @@ def test_a_suggested_merge_is_a_file_that_merge_takes(confused, tmp_path):
     assert found.table == {"bream": "bream + cod", "cod": "bream + cod"}
     file = tmp_path / "merges.csv"
     file.write_text(csv_files.format_merges(found.table))
-    after = merged(["bream", "cod", "dab"], read_merge(file))
+    after = merge_names(["bream", "cod", "dab"], read_merge_table(file))
     assert after == found.table | {"dab": "dab"}
 
 
