@@ -17,6 +17,7 @@ app = typer.Typer(
     name="fishfeat",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help starts in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A folder of labelled images becomes a classifier and an estimate of how well it will do "
     "on animals it has never seen: extract, fit, report.",
@@ -54,7 +55,10 @@ def configure(
 
 @app.command(cls=Command)
 def demo(ctx: typer.Context) -> None:
-    """Extract, fit and report on images that fishfeat draws, without a network."""
+    """Run the three commands on drawn images.
+
+    No network is needed.
+    """
     from fishfeat.stages.demo import run_demo
 
     from . import render
@@ -81,7 +85,10 @@ def inspect(
     group_by: opt.GroupBy = None,
     allow_truncated: opt.AllowTruncated = None,
 ) -> None:
-    """List a data set: classes, sizes, groups, unreadable files, exact duplicates."""
+    """Describe the images of a data set.
+
+    Its classes, sizes, groups, exact duplicates and the files that cannot be used.
+    """
     options = take_options(ScanOptions, locals())
     from fishfeat.stages.inspect import inspect_data
 
@@ -117,7 +124,10 @@ def extract(
     batch_size: opt.BatchSize = None,
     workers: opt.Workers = None,
 ) -> None:
-    """Embed every image once; what is in the cache already is not embedded again."""
+    """Embed every image once.
+
+    What is in the cache already is not embedded again.
+    """
     options = take_options(ExtractOptions, locals())
     from fishfeat.stages.extract import extract_data
 
@@ -148,7 +158,10 @@ def fit(
     backend: opt.Backend = None,
     device: opt.TreesDevice = "cpu",
 ) -> None:
-    """Cross-validate classifiers on the cached features and save the fitted models."""
+    """Cross-validate classifiers and save them.
+
+    They are fitted on the cached features.
+    """
     clf = clf or []
     options = take_options(FitOptions, locals())
     from fishfeat.stages.fit import fit_data
@@ -171,7 +184,10 @@ def report(
     map_method: opt.MapMethod = None,
     group_matrix: opt.GroupMatrix = False,
 ) -> None:
-    """Write the page: data, splits, leaderboard, confusion matrices, images, costs."""
+    """Write the report page.
+
+    It shows data, splits, leaderboard, confusion matrices, images and costs.
+    """
     options = take_options(ReportOptions, locals())
     from fishfeat.stages.report import report_data
 
@@ -196,7 +212,10 @@ def predict(
         typer.Option(help="Name of a saved model. Default: the one with the best accuracy."),
     ] = None,
 ) -> None:
-    """Classify new images with a saved model: CSV on stdout, or JSON."""
+    """Classify new images with a saved model.
+
+    The result is CSV on stdout, or JSON.
+    """
     from fishfeat.stages.predict import predict_images
 
     from . import render
@@ -211,7 +230,10 @@ def checks(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="Id of one check, or a part of it.")] = "",
 ) -> None:
-    """List the checks: every warning that fishfeat gives, and what it means."""
+    """List the checks and what each means.
+
+    A check is a warning that fishfeat can give.
+    """
     from . import render
 
     session: Session = ctx.obj
@@ -246,7 +268,10 @@ def info(
         ),
     ] = False,
 ) -> None:
-    """What the cache folder holds: data sets, features, runs, models."""
+    """List what the cache folder holds.
+
+    Its data sets, feature files, runs and models.
+    """
     from fishfeat.stages.info import describe_cache, prune_data, verify_cache
 
     from . import render
