@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -22,6 +25,7 @@ SECTIONS = {
     "classify": "Scores",
     "report": "Report",
     "models": "Models",
+    "workspace": "The cache",
     "checks": "Checks",
     "options": "",
     "errors": "",
@@ -50,14 +54,23 @@ def write_checks_page() -> str:
     return "\n".join(sections)
 
 
-def find_room(name: str) -> str:
-    """The room that defines a public name."""
-    return fishfeat._HOME[name].split(".")[1]
+def read_rooms() -> dict[str, str]:
+    """Public name -> the room that defines it."""
+    stub = Path(fishfeat.__file__).with_suffix(".pyi")
+    rooms = {}
+    for statement in ast.parse(stub.read_text()).body:
+        if isinstance(statement, ast.ImportFrom) and statement.module:
+            for alias in statement.names:
+                rooms[alias.name] = statement.module.split(".")[0]
+    return rooms
+
+
+ROOMS = read_rooms()
 
 
 def find_page(name: str) -> str:
     """The API page on which a public name stands."""
-    room = find_room(name)
+    room = ROOMS[name]
     if room in API_PAGES:
         return room
     return "functions" if name.islower() else "records"
@@ -68,7 +81,7 @@ def write_api_page(page: str) -> str:
     blocks = [f"# {page.capitalize()}", API_PAGES[page]]
     names = [name for name in sorted(fishfeat.__all__) if find_page(name) == page]
     for room, heading in SECTIONS.items():
-        names_of_room = [name for name in names if find_room(name) == room]
+        names_of_room = [name for name in names if ROOMS[name] == room]
         level = 2
         if heading and names_of_room:
             blocks.append(f"## {heading}")

@@ -330,15 +330,15 @@ def test_logo_leaves_each_group_out_in_turn(make_features: MakeFeatures) -> None
     assert (run.predicted == run.y)[run.y != 2].mean() > 0.9
 
 
-def test_hundreds_of_folds_of_one_class_each_are_scored_without_a_warning(
+def test_many_folds_of_one_class_each_are_scored_without_a_warning(
     make_features: MakeFeatures,
 ) -> None:
-    features = make_features((40, 40, 40, 5, 5, 5, 5), group_of=2)
+    features = make_features((16, 16, 16, 5, 5, 5, 5), group_of=2)
     run, other = (
         cross_validate(features, clf, make_splits(features, SplitOptions(cv="logo")))
         for clf in ("centroid", "lda")
     )
-    assert len(run.folds) == 140
+    assert len(run.folds) == 68
     assert all(np.isfinite(list(run.std.values())))
     assert 0 <= (compare(run, other, groups=features.groups).p_folds or 0) <= 1
 
@@ -455,7 +455,7 @@ def test_notes_do_not_change_the_digest(make_features: MakeFeatures) -> None:
     assert dataclasses.replace(splits, notes=()).digest == splits.digest
 
 
-@pytest.mark.parametrize("groups", [(8, 2, 1), (8, 8, 1, 1), (2, 2)])
+@pytest.mark.parametrize("groups", [(5, 2, 1), (4, 4, 1, 1), (2, 2)])
 @pytest.mark.parametrize("clf", DEFAULT_CLASSIFIERS)
 def test_classes_of_few_groups_can_be_fitted(
     clf: str, groups: tuple[int, ...], make_features: MakeFeatures
