@@ -7,6 +7,8 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/fishfeat demo
 
+# The tests start many processes, which load torch faster where byte code is cached.
+test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/installed-dev
 	-@sh tools/get_browser.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -163,7 +163,7 @@ def _check_options(options: FitOptions) -> list[str]:
     """Names of the classifiers. Options that are wrong fail here, before anything is fitted."""
     if options.jobs == 0 or options.jobs < -1:
         raise DataError(
-            f"--jobs must be a number of fits at the same time, or -1 for one on each core; got "
+            f"jobs must be a number of fits at the same time, or -1 for one on each core; got "
             f"{options.jobs}."
         )
     names = list(dict.fromkeys(options.clf or DEFAULT_CLASSIFIERS))
@@ -171,7 +171,7 @@ def _check_options(options: FitOptions) -> list[str]:
         make_model(name, options)
     if options.ensemble and len(names) < 2:
         raise DataError(
-            f"--ensemble needs at least two classifiers; got {names[0]}. Add one with --clf."
+            f"ensemble needs at least two classifiers; got {names[0]}. Add one with --clf."
         )
     return names
 
