@@ -11,7 +11,7 @@ demo: .venv/installed
 test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/installed-dev
 	-@sh tools/get_browser.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check cli fishfeat tests benchmarks tools docs && $(BIN)/mypy

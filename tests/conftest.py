@@ -18,7 +18,14 @@ from PIL import Image
 settings.register_profile("fishfeat", deadline=None)
 settings.load_profile("fishfeat")
 
+# The files that take longest go first: then both processes end at the same time.
+LONG = ("test_commands.py", "test_reference.py", "test_splits.py", "test_interrupts.py")
 SHARED = Path(os.environ.get("FISHFEAT_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the files that take longest to the front."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Scores and features of real images with a pretrained backbone."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from fishfeat.features.backbones import load_backbone
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
-from fishfeat.options import ScanOptions, SplitOptions
+from fishfeat.options import EngineOptions, ScanOptions, SplitOptions
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,9 @@ def fish(shared, network, tmp_path_factory):
     images = scan(
         shared / "data" / "fish4knowledge-mini", ScanOptions(group_by=(r"pattern:fish_(\d+)_",))
     )
-    return images, extract(images, load_backbone(network), cache=tmp_path_factory.mktemp("cache"))
+    engine = EngineOptions(runtime="openvino" if find_spec("openvino") else "eager")
+    cache = tmp_path_factory.mktemp("cache")
+    return images, extract(images, load_backbone(network), cache=cache, engine=engine)
 
 
 def embed_with_timm(images, network) -> np.ndarray:

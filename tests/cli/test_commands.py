@@ -461,19 +461,12 @@ def test_the_demo_tells_the_whole_story_offline(run, tmp_path, monkeypatch):
     assert "demo" in run("extract")  # what was used last is used next
 
 
-def test_predict_says_when_the_model_is_of_other_classes(run, fish):
+def test_predict_says_when_the_model_is_of_other_classes(run, fish, said):
     run("extract", fish, *TINY)
     run("fit", "--clf", "knn", "--cv", 3)
     run("extract", "--merge", _merge(fish.parent))
     image = sorted((fish / "bass").glob("*.png"))[0]
-    code = "from fishfeat_cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "predict", str(image), "--model", "knn"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "Run `fishfeat fit` again" in done.stderr
+    assert "Run `fishfeat fit` again" in said("predict", image, "--model", "knn")
 
 
 def _merge(folder: Path) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special  # importing scipy.stats takes a second
+from scipy import sparse, special  # importing scipy.stats takes a second
 
 from fishfeat.classify.statistics.reliability import calibration_error
 from fishfeat.records import Float, Int
@@ -15,6 +15,8 @@ from fishfeat.records import Float, Int
 RANKED_BY = "accuracy"
 N_BOOTSTRAP = 1000
 TOP_K = 5
+# Resamples are counted in batches of about this many numbers: 32 MB.
+_BATCH_SIZE = 2**22
 # A smaller probability of the true class counts as this one in the log loss.
 _MIN_PROBABILITY = float(np.finfo(np.float32).eps)
 
@@ -49,8 +51,8 @@ def confusion(y: Int, predicted: Int, n_classes: int) -> Int:
     -------
     int64 (n_classes, n_classes); rows are true classes.
     """
-    cells = _encode_cells(y, predicted, n_classes)
-    return _count_cells(cells, None, n_classes).astype(np.int64)
+    cells = np.bincount(y * n_classes + predicted, minlength=n_classes * n_classes)
+    return cells.reshape(n_classes, n_classes)
 
 
 def class_metrics(y: Int, predicted: Int, n_classes: int) -> ClassMetrics:
@@ -62,8 +64,8 @@ def class_metrics(y: Int, predicted: Int, n_classes: int) -> ClassMetrics:
         int64 (n_images,).
     """
     matrix = confusion(y, predicted, n_classes)
-    precision, recall, f1 = _rate_classes(matrix.astype(np.float64))
-    return ClassMetrics(precision, recall, f1, matrix.sum(axis=1))
+    counts = _ClassCounts.of_matrix(matrix)
+    return ClassMetrics(*_rate_classes(counts), matrix.sum(axis=1))
 
 
 def margin(scores: Float) -> Float:
@@ -107,9 +109,8 @@ def evaluate(y: Int, scores: Float) -> dict[str, float]:
     ece
         Expected calibration error in 10 bins.
     """
-    n_classes = scores.shape[1]
-    cells = _encode_cells(y, scores.argmax(axis=1), n_classes)
-    metrics = _summarize_confusion(_count_cells(cells, None, n_classes))
+    counts = _ClassCounts.of_matrix(confusion(y, scores.argmax(axis=1), scores.shape[1]))
+    metrics = {name: float(value) for name, value in _summarize_classes(counts).items()}
     for name, values in _score_images(y, scores).items():
         metrics[name] = float(values.mean())
     metrics["ece"] = calibration_error(y, scores)
@@ -153,47 +154,83 @@ def bootstrap_intervals(
     -------
     Metric -> (low, high).
     """
-    n_classes = scores.shape[2]
     unit = _number_units(len(y), groups)
     n_units = int(unit.max()) + 1
-    repeats = []
-    for repeat in scores:
-        cells = _encode_cells(y, repeat.argmax(axis=1), n_classes)
-        repeats.append((cells, _score_images(y, repeat)))
-
-    rng = np.random.default_rng(seed)
-    draws: dict[str, list[float]] = {}
-    for _ in range(n_bootstrap):
-        times_drawn = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)
-        weights = times_drawn[unit].astype(np.float64)
-        for name, value in _average_repeats(repeats, weights, n_classes).items():
-            draws.setdefault(name, []).append(value)
+    sums = [_sum_units(unit, y, repeat) for repeat in scores]
+    batches: dict[str, list[Float]] = {}
+    for times_drawn in _draw_units(n_units, seed=seed, n_bootstrap=n_bootstrap):
+        for name, values in _average_repeats(times_drawn, sums).items():
+            batches.setdefault(name, []).append(values)
 
     n_effective = _count_effective_units(y, unit)
     intervals = {}
-    for name, values in draws.items():
-        low, high = interval_of_draws(values, n_units)
+    for name, parts in batches.items():
+        low, high = interval_of_draws(np.concatenate(parts), n_units)
         if name != "log_loss":
             low, high = _widen_certain_interval(low, high, n_effective, n_units)
         intervals[name] = (low, high)
     return intervals
 
 
-def _average_repeats(
-    repeats: Sequence[tuple[Int, dict[str, Float]]], weights: Float, n_classes: int
-) -> dict[str, float]:
-    """Average the metrics of weighted images over repeats.
+class _UnitSums(NamedTuple):
+    """What the metrics of a weighted sample of units are computed from.
 
-    A repeat has the confusion cell of each image and the metrics that are means over images.
+    Attributes
+    ----------
+    classes
+        Sparse float64 (n_units, 3 * n_classes): images of each unit that are correct, that are of
+        each class, and that are predicted as each class.
+    images
+        Metric -> float64 (n_units,): sum over the images of each unit.
     """
-    values: dict[str, list[float]] = {}
-    for cells, image_metrics in repeats:
-        metrics = _summarize_confusion(_count_cells(cells, weights, n_classes))
-        for name, per_image in image_metrics.items():
-            metrics[name] = float(per_image @ weights / weights.sum())
-        for name, value in metrics.items():
-            values.setdefault(name, []).append(value)
-    return {name: float(np.mean(repeated)) for name, repeated in values.items()}
+
+    classes: sparse.csr_array
+    images: dict[str, Float]
+
+
+def _sum_units(unit: Int, y: Int, scores: Float) -> _UnitSums:
+    """Sum over the images of each unit, for one repeat."""
+    n_classes = scores.shape[1]
+    predicted = scores.argmax(axis=1)
+    correct = y == predicted
+    rows = np.concatenate([unit[correct], unit, unit])
+    columns = np.concatenate([y[correct], n_classes + y, 2 * n_classes + predicted])
+    shape = (int(unit.max()) + 1, 3 * n_classes)
+    classes = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+    per_image = _score_images(y, scores)
+    return _UnitSums(
+        classes, {name: _sum_by_unit(unit, values) for name, values in per_image.items()}
+    )
+
+
+def _sum_by_unit(unit: Int, values: Float) -> Float:
+    sums: Float = np.bincount(unit, values).astype(np.float64, copy=False)
+    return sums
+
+
+def _draw_units(n_units: int, *, seed: int, n_bootstrap: int) -> Iterator[Float]:
+    """Draw units with replacement: how often each was drawn, float64 (n_draws, n_units)."""
+    rng = np.random.default_rng(seed)
+    per_batch = max(1, _BATCH_SIZE // n_units)
+    for start in range(0, n_bootstrap, per_batch):
+        n_draws = min(per_batch, n_bootstrap - start)
+        times_drawn = np.empty((n_draws, n_units))
+        for row in times_drawn:
+            row[:] = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)
+        yield times_drawn
+
+
+def _average_repeats(times_drawn: Float, repeats: Sequence[_UnitSums]) -> dict[str, Float]:
+    """Compute the metrics of each resample, averaged over repeats: float64 (n_draws,) of each."""
+    totals: dict[str, Float] = {}
+    for sums in repeats:
+        counts = _ClassCounts(*np.split(times_drawn @ sums.classes, 3, axis=1))
+        n_images = counts.true.sum(axis=1)
+        metrics = _summarize_classes(counts)
+        metrics |= {name: times_drawn @ total / n_images for name, total in sums.images.items()}
+        for name, values in metrics.items():
+            totals[name] = totals.get(name, 0.0) + values
+    return {name: total / len(repeats) for name, total in totals.items()}
 
 
 def _count_effective_units(y: Int, unit: Int) -> float:
@@ -272,12 +309,8 @@ def paired_draws(
     unit = _number_units(len(correct), groups)
     gains = np.bincount(unit, correct - other)
     sizes = np.bincount(unit)
-    rng = np.random.default_rng(seed)
-    differences = np.empty(n_bootstrap)
-    for draw in range(n_bootstrap):
-        units = rng.integers(len(sizes), size=len(sizes))
-        differences[draw] = gains[units].sum() / sizes[units].sum()
-    return differences
+    batches = _draw_units(len(sizes), seed=seed, n_bootstrap=n_bootstrap)
+    return np.concatenate([(times @ gains) / (times @ sizes) for times in batches])
 
 
 def interval_of_draws(draws: Sequence[float] | Float, n_units: int) -> tuple[float, float]:
@@ -308,41 +341,46 @@ def _number_units(n_images: int, groups: Int | None) -> Int:
     return np.unique(groups, return_inverse=True)[1]
 
 
-def _encode_cells(y: Int, predicted: Int, n_classes: int) -> Int:
-    """Encode the confusion cell of each image, int64 (n_images,)."""
-    cells: Int = y * n_classes + predicted
-    return cells
+class _ClassCounts(NamedTuple):
+    """Images of each class, float64 (..., n_classes): the axes before the last are resamples."""
+
+    correct: Float
+    true: Float
+    predicted: Float
+
+    @classmethod
+    def of_matrix(cls, matrix: Int) -> _ClassCounts:
+        """Count the images of a confusion matrix (n_classes, n_classes)."""
+        true, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
+        return cls(*np.stack([matrix.diagonal(), true, predicted]).astype(np.float64))
 
 
-def _count_cells(cells: Int, weights: Float | None, n_classes: int) -> Float:
-    """Sum weights, or count images, in each cell: float64 (n_classes, n_classes)."""
-    flat = np.bincount(cells, weights, minlength=n_classes * n_classes)
-    return flat.reshape(n_classes, n_classes).astype(np.float64)
-
-
-def _rate_classes(matrix: Float) -> tuple[Float, Float, Float]:
+def _rate_classes(counts: _ClassCounts) -> tuple[Float, Float, Float]:
     """Compute precision, recall and F1 of each class; 0 where a denominator is 0."""
-    correct = matrix.diagonal()
-    n_true = matrix.sum(axis=1)
-    n_predicted = matrix.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.nan_to_num(correct / n_predicted)
-        recall = np.nan_to_num(correct / n_true)
-        f1 = np.nan_to_num(2 * correct / (n_true + n_predicted))
+    precision = _divide(counts.correct, counts.predicted)
+    recall = _divide(counts.correct, counts.true)
+    f1 = _divide(2 * counts.correct, counts.true + counts.predicted)
     return precision, recall, f1
 
 
-def _summarize_confusion(matrix: Float) -> dict[str, float]:
-    """Compute accuracy and the averages over the classes that have images."""
-    present = matrix.sum(axis=1) > 0
-    precision, recall, f1 = _rate_classes(matrix)
-    mean_recall = float(recall[present].mean())
+def _divide(numerator: Float, denominator: Float) -> Float:
+    """Divide; 0 where the denominator is 0."""
+    quotient = np.zeros_like(numerator)
+    return np.divide(numerator, denominator, out=quotient, where=denominator > 0)
+
+
+def _summarize_classes(counts: _ClassCounts) -> dict[str, Float]:
+    """Compute accuracy and the averages over the classes that have images: float64 (...,)."""
+    present = counts.true > 0
+    precision, recall, f1 = (
+        np.mean(rates, axis=-1, where=present) for rates in _rate_classes(counts)
+    )
     return {
-        "accuracy": float(matrix.trace() / matrix.sum()),
-        "balanced_accuracy": mean_recall,
-        "macro_precision": float(precision[present].mean()),
-        "macro_recall": mean_recall,
-        "macro_f1": float(f1[present].mean()),
+        "accuracy": counts.correct.sum(axis=-1) / counts.true.sum(axis=-1),
+        "balanced_accuracy": recall,
+        "macro_precision": precision,
+        "macro_recall": recall,
+        "macro_f1": f1,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -215,6 +216,7 @@ def _build_run_section(view: RunView, galleries: Sequence[Gallery]) -> RunSectio
     )
 
 
+@functools.cache  # a template is compiled once in a process
 def _make_environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("fishfeat.report"),

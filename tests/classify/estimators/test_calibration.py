@@ -22,6 +22,7 @@ from fishfeat.classify.estimators.registry import make_classifier
 from fishfeat.classify.statistics.reliability import calibration_error
 from fishfeat.classify.validation.cross_validation import cross_validate, fit_rows, score_rows
 from fishfeat.classify.validation.splits import make_splits
+from fishfeat.options import SplitOptions
 from fishfeat.records import Features
 
 MakeFeatures = Callable[..., Features]
@@ -81,7 +82,7 @@ def test_calibration_changes_no_prediction(make_features: MakeFeatures) -> None:
 @pytest.mark.parametrize("name", ["svc", "linear-svc", "centroid", "rf", "xgb", "lda"])
 def test_probabilities_equal_the_accuracy(name: str, make_features: MakeFeatures) -> None:
     features = make_features((60, 60, 60), class_effect=0.5, group_effect=0.3, dim=10)
-    run = cross_validate(features, name, make_splits(features))
+    run = cross_validate(features, name, make_splits(features, SplitOptions(cv=3)))
     assert calibration_error(run.y, run.scores[0]) < 0.08
 
 
