@@ -115,7 +115,7 @@ def test_nano_beats_random_weights_on_fish_and_flowers(shared, tmp_path):
         for n, p in patterns.items()
     )
     nano = load_backbone("nano")
-    random = load_backbone(make_spec("random:resnet18", img_size=128))
+    random = load_backbone(make_spec("random:resnet18", img_size=96))
     assert score_grouped(fish, nano, tmp_path) >= 0.90
     nano_error = 1 - score_grouped(flowers, nano, tmp_path)
     random_error = 1 - score_grouped(flowers, random, tmp_path)
