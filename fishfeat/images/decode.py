@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from fishfeat.errors import DataError
+from fishfeat.files import versions
 from fishfeat.records import PathLike
 
 RGB = NDArray[np.uint8]
@@ -29,6 +30,7 @@ BACKGROUND = (255, 255, 255)
 warnings.filterwarnings("ignore", module=r"PIL\b")
 
 TRUNCATED = "truncated: the file ends before the image does"
+_NO_MEMORY = "too little memory to read it now"
 TRUNCATED_AND_EMPTY = f"{TRUNCATED}, and nothing of it can be decoded"
 _TRUNCATED_REASONS = (TRUNCATED, "truncated: the file ends before the picture does")  # 0.1.0
 
@@ -42,9 +44,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Packages that decode; a reason of the contents holds for their versions.
+_READERS = ("pillow", "pillow-heif")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-# What cameras and browsers write. Page description languages are left out.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# What cameras and browsers write; MPO is read as JPEG. Page description languages are left out.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 # Formats whose first bytes are long enough that other files do not begin with them by chance.
 _FORMATS_WITH_SIGNATURE = ("JPEG", "PNG", "GIF", "TIFF", "WEBP")
 
@@ -53,8 +57,24 @@ class UnreadableImage(DataError):
     """A file that cannot be used as an image; the message is the reason."""
 
 
+class UnavailableFile(UnreadableImage):
+    """The reason is of the moment: the file may be readable the next time, with the same bytes."""
+
+
 class TruncatedImage(UnreadableImage):
     """An image whose file ends too early; its first part may be readable."""
+
+
+@cache
+def describe_reader() -> str:
+    """What decodes here, such as 'fishfeat 0.2.0, pillow 12.0.0 without AVIF'.
+
+    Two readers of one description give the same reason for the same bytes.
+    """
+    packages = versions("fishfeat", *_READERS)
+    missing = [name for name in _FORMATS if name not in _list_formats()]
+    without = f" without {' '.join(missing)}" if missing else ""
+    return ", ".join(f"{name} {number}" for name, number in packages.items()) + without
 
 
 def is_truncated_reason(reason: str) -> bool:
@@ -161,6 +181,8 @@ def _decode_truncated(data: bytes) -> RGB:
             # The decoded rows are in the image. Without tiles Pillow expects no more of them.
             image.tile = []
             rgb = _to_upright_rgb(image)
+        except MemoryError as error:
+            raise UnavailableFile(_NO_MEMORY) from error
         except Exception as error:
             raise TruncatedImage(TRUNCATED_AND_EMPTY) from error
     if (rgb == rgb[0, 0]).all():
@@ -178,14 +200,17 @@ def read_bytes(path: PathLike) -> bytes:
 
     Raises
     ------
-    UnreadableImage
-        The file cannot be opened; the message is the reason.
+    UnavailableFile
+        The file cannot be opened or read at the moment; the message is the reason.
     """
     try:
         with open(path, "rb") as file:
             return file.read()
-    except OSError as error:
-        raise UnreadableImage((error.strerror or str(error)).lower()) from error
+    except MemoryError as error:
+        raise UnavailableFile(_NO_MEMORY) from error
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnavailableFile(reason.lower()) from error
 
 
 @cache
@@ -231,6 +256,8 @@ def _describe_unidentified(data: bytes) -> str:
 
 
 def _describe_failure(error: Exception) -> UnreadableImage:
+    if isinstance(error, MemoryError):
+        return UnavailableFile(_NO_MEMORY)
     text = " ".join(str(error).split()) or type(error).__name__
     # Pillow has no type for it: 'image file is truncated', 'Truncated File Read', 'Truncated data'.
     if "truncated" in text.lower():

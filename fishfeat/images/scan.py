@@ -12,7 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.errors import DataError, shortened
-from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
+from fishfeat.images.decode import (
+    UnavailableFile,
+    UnreadableImage,
+    describe_reader,
+    read_bytes,
+    read_size,
+)
 from fishfeat.images.grouping.rules import group_by_column, group_images, parse_rules
 from fishfeat.images.labels import choose_names, clean_names, merge_names, read_merge_table
 from fishfeat.images.sources.entries import Entry, Listing
@@ -37,6 +43,8 @@ class FileFacts(NamedTuple):
         Size in pixels, as stored.
     reason
         Why the file is no image; '' for an image.
+    reader
+        As in `Rejected`; '' for an image.
     """
 
     n_bytes: int = 0
@@ -45,6 +53,7 @@ class FileFacts(NamedTuple):
     width: int = 0
     height: int = 0
     reason: str = ""
+    reader: str = ""
 
 
 def scan(
@@ -150,7 +159,14 @@ def _collect_facts(images: ImageSet) -> dict[str, FileFacts]:
     rows = zip(*(column.tolist() for column in columns), strict=True)
     facts = {key: FileFacts(*row) for key, row in zip(images.keys.tolist(), rows, strict=True)}
     for file in images.rejected:
-        facts[file.key] = FileFacts(file.n_bytes, file.mtime_ns, file.digest, reason=file.reason)
+        if file.still_holds(describe_reader()):
+            facts[file.key] = FileFacts(
+                file.n_bytes,
+                file.mtime_ns,
+                file.digest,
+                reason=file.reason,
+                reader=file.reader,
+            )
     return facts
 
 
@@ -163,13 +179,16 @@ def _examine(path: str, earlier: FileFacts | None) -> FileFacts:
         if earlier and earlier.digest and earlier[:2] == (n_bytes, mtime_ns):
             return earlier
         data = read_bytes(path)
-    except (OSError, UnreadableImage) as error:
+    except (OSError, ValueError, UnavailableFile) as error:
         return FileFacts(reason=(getattr(error, "strerror", None) or str(error)).lower())
     digest = hashlib.sha256(data).hexdigest()
     try:
         return FileFacts(n_bytes, mtime_ns, digest, *read_size(data))
-    except UnreadableImage as error:
+    except UnavailableFile as error:
         return FileFacts(n_bytes, mtime_ns, digest, reason=str(error))
+    except UnreadableImage as error:
+        reader = describe_reader()
+        return FileFacts(n_bytes, mtime_ns, digest, reason=str(error), reader=reader)
 
 
 def _describe_special_file(mode: int) -> str:
@@ -225,4 +244,5 @@ def _reject(entry: Entry, file: FileFacts) -> Rejected:
         n_bytes=file.n_bytes,
         mtime_ns=file.mtime_ns,
         digest=file.digest,
+        reader=file.reader,
     )

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from fishfeat.errors import DataError
+from fishfeat.images import decode
 from fishfeat.images import scan as scan_module
+from fishfeat.images.decode import UnavailableFile, describe_reader
 from fishfeat.images.scan import scan
 from fishfeat.options import ScanOptions
 from fishfeat.records import ImageSet
@@ -329,6 +331,52 @@ def test_a_broken_file_that_was_mended_is_taken(fish):
     after = scan(fish, known=before)
     assert after.rejected == ()
     assert after.keys[0] == "cod/1.png"
+
+
+def test_a_reason_of_the_moment_is_not_remembered(fish, reads):
+    (fish / "cod/3.png").write_bytes(b"no image")
+    listed = scan(fish)
+    away = listed.reject({listed.digest[0]: "no such file or directory"})
+    assert [file.reader != "" for file in away.rejected] == [True, False]
+    reads.clear()
+    again = scan(fish, known=away)
+    assert reads == ["1.png"]
+    assert (again.keys.tolist(), again.rejected) == (listed.keys.tolist(), listed.rejected)
+
+
+@pytest.mark.parametrize(
+    "reader", ["", "fishfeat 0.1.0, pillow 9.0.0", f"{describe_reader()} without AVIF"]
+)
+def test_a_reason_of_another_reader_is_not_believed(fish, reader):
+    listed = scan(fish)
+    before = listed.reject({listed.digest[0]: "not an image"}, reader=reader)
+    assert scan(fish, known=before).keys.tolist() == listed.keys.tolist()
+    kept = scan(fish, known=listed.reject({listed.digest[0]: "x"}, reader=describe_reader()))
+    assert rejected(kept) == {"cod/1.png": "x"}
+
+
+def test_a_format_that_this_pillow_lacks_is_tried_again_by_one_that_has_it(fish, monkeypatch):
+    Image.new("RGB", (9, 7)).save(fish / "cod/9.webp")
+    formats = tuple(name for name in decode._list_formats() if name != "WEBP")
+    describe_reader.cache_clear()
+    with monkeypatch.context() as lacking:
+        lacking.setattr(decode, "_list_formats", lambda: formats)
+        before = scan(fish)
+    describe_reader.cache_clear()
+    assert list(rejected(before)) == ["cod/9.webp"]
+    assert before.rejected[0].reader.endswith("without WEBP")
+    after = scan(fish, known=before)
+    assert after.rejected == ()
+    assert "cod/9.webp" in labels(after)
+
+
+def test_too_little_memory_is_a_reason_of_the_moment(fish, monkeypatch):
+    def open_image(*_args, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(decode.Image, "open", open_image)
+    with pytest.raises(UnavailableFile):
+        decode.read_size(b"x")
 
 
 def test_a_link_that_came_to_life_is_taken(fish):
