@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from fishfeat.errors import DataError, shortened
+from fishfeat.checks import Finding
+from fishfeat.errors import DataError, count_things, shortened
 from fishfeat.images.decode import (
     UnavailableFile,
     UnreadableImage,
@@ -27,6 +29,7 @@ from fishfeat.options import ScanOptions
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, PathLike, Rejected
 
 _CHUNK = 64
+_MOST_CLASSES = 20
 _DEFAULTS = ScanOptions()
 
 
@@ -100,7 +103,10 @@ def scan(
         exclude=options.exclude or (),
         group_column=column,
     )
-    listing = listing._replace(entries=_apply_class_options(listing.entries, options))
+    listing = listing._replace(
+        entries=_apply_class_options(listing.entries, options),
+        empty={} if options.only else listing.empty,
+    )
     facts = _examine_files(listing, known, on_progress)
     images = _make_image_set(listing, facts)
     return group_images(images, rules)
@@ -232,8 +238,28 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
         part=part,
         rejected=rejected,
         notes=tuple(listing.notes),
+        findings=(*listing.findings, *_check_classes(listing, class_names, rejected)),
     )
     return group_by_column(images, [entry.group for entry in entries])
+
+
+def _check_classes(
+    listing: Listing, class_names: Sequence[str], rejected: Sequence[Rejected]
+) -> list[Finding]:
+    """Classes that have no usable image."""
+    n_rejected = Counter(file.label for file in rejected)
+    lost = {name: what for name, what in listing.empty.items() if name not in class_names}
+    for name, n in n_rejected.items():
+        if name and name not in class_names:
+            lost[name] = f"{count_things(n, 'file')} cannot be used"
+    if not lost:
+        return []
+    named = [f"{name} ({what})" for name, what in sorted(lost.items())]
+    shown = ", ".join(named[:_MOST_CLASSES])
+    more = f" and {len(named) - _MOST_CLASSES} more" if len(named) > _MOST_CLASSES else ""
+    message = f"Classes without a usable image: {shown}{more}."
+    fix = "They are not in the data set. Add images that can be read, or remove the folders."
+    return [Finding("classes-without-images", message, fix)]
 
 
 def _reject(entry: Entry, file: FileFacts) -> Rejected:

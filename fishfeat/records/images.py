@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fishfeat.checks import Finding
 from fishfeat.errors import DataError
 from fishfeat.records.arrays import UNLABELLED, Int, Str, check_labels, check_lengths
 
@@ -90,6 +91,8 @@ class ImageSet:
         Files that cannot be used, each with its reason.
     notes
         What was decided while the images were listed, one sentence each.
+    findings
+        Checks that the data do not pass: files that are passed over, and names or values to look at.
     """
 
     name: str
@@ -108,6 +111,7 @@ class ImageSet:
     grouping: str = ""
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         check_lengths(self, self._array_names())

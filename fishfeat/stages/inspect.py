@@ -133,6 +133,8 @@ def list_images(
         log.info("Near-duplicates are searched for after embedding.")
     for note in images.notes:
         log.info("%s", note)
+    for finding in images.findings:
+        log.log(finding.log_level, "%s", finding)
     _log_labels(images)
     return Listing(images, options)
 

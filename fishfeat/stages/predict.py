@@ -10,7 +10,8 @@ from typing import NamedTuple
 from fishfeat.checks import Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.errors import DataError, ModelError, did_you_mean, shortened
-from fishfeat.images.sources.class_folders import walk_images
+from fishfeat.images.sources.folders import walk_folder
+from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.models import Prediction, load_model, name_model
 from fishfeat.records import PathLike, Run
 from fishfeat.stages.dataset import read_current
@@ -76,9 +77,12 @@ def predict_images(
 
 
 def _list_files(path: Path) -> list[str]:
-    if path.is_dir():
-        return [str(path / key) for key in sorted(walk_images(path))]
-    return [str(path)]
+    if not path.is_dir():
+        return [str(path)]
+    contents = walk_folder(path)
+    for finding in describe_passed_over(path, contents, lambda key: True):
+        log.log(finding.log_level, "%s", finding)
+    return [str(path / key) for key in contents.images]
 
 
 def find_model(dataset: Dataset, name: str | None = None) -> Path:

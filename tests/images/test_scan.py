@@ -235,6 +235,20 @@ def test_a_class_of_which_nothing_can_be_used_is_no_class(fish):
     assert scan(fish).class_names.tolist() == ["cod", "dab"]
 
 
+def test_classes_without_a_usable_image_are_named(fish):
+    (fish / "eel/1.png").write_bytes(b"")
+    (fish / "ray").mkdir()
+    (fish / "skate").mkdir()
+    (fish / "skate/1.nef").touch()
+    (fish / "val").mkdir()
+    images = scan(fish)
+    (message,) = (f.message for f in images.findings if f.check == "classes-without-images")
+    assert [name in message for name in ("eel", "ray", "skate", "val", "cod")] == [
+        *(True, True, True, False, False)
+    ]
+    assert "eel" not in str(scan(fish, ScanOptions(merge={"eel": "dab"})).findings)
+
+
 def test_where_nothing_can_be_used_the_reasons_are_told(tmp_path):
     (tmp_path / "cod").mkdir()
     for name in "ab":
