@@ -92,7 +92,7 @@ class ImageSet:
     notes
         What was decided while the images were listed, one sentence each.
     findings
-        Checks that the data do not pass: files that are passed over, and names or values to look at.
+        Checks that the data do not pass: passed-over files, names or values to look at.
     """
 
     name: str

@@ -396,7 +396,8 @@ CELLS = st.text(
     ),
     min_size=1,
     max_size=12,
-).filter(is_plain)
+)
+CELLS = CELLS.map(lambda text: read_as_text(text).strip()).filter(is_plain).filter(bool)
 
 # A file's name may hold bytes that are no text, a label may not.
 LABELS = CELLS.filter(lambda text: not any("\udc80" <= c <= "\udcff" for c in text))
