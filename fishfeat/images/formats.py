@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import NamedTuple
 
 N_HEAD = 4096
@@ -180,9 +181,6 @@ def _name_text(head: bytes) -> FileFormat | None:
     """Name a text: a page, a drawing, or what it begins with; None for other bytes."""
     encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     text = head.decode(encoding, errors="replace")
-    n_strange = sum(c == "\ufffd" or (c < " " and c not in "\t\n\r\f") for c in text)
-    if n_strange > 1:  # the last letter may be cut
-        return None
     start = text.lstrip().lower()
     if start.startswith(("<!doctype html", "<html", "<head", "<body")) or "<html" in start[:1000]:
         return _PAGE
@@ -190,7 +188,46 @@ def _name_text(head: bytes) -> FileFormat | None:
         return _other("an SVG drawing")
     if start.startswith("data:image/"):
         return FileFormat("a data URI, not an image", "decode its Base64 text to an image file")
-    if start.startswith("#?radiance"):
-        return _other("Radiance HDR")
+    if len(head) >= N_HEAD:
+        text = text[:-4]  # the last letter may be cut
+    is_text = text.isascii() or "\ufffd" not in text
+    if not is_text or any(c < " " and c not in "\t\n\r\f" for c in text):
+        return None
     first_words = " ".join(text.split())[:40]
-    return FileFormat(f"a text, not an image; it begins with {first_words!r}", "replace it")
+    return FileFormat(f"a text, not an image (it begins with {first_words!r})", "replace the file")
+
+
+def describe_tiff(data: bytes) -> str:
+    """What a TIFF holds, such as '5 bands of 8-bit integers'; '' where its header is broken."""
+    from PIL.TiffImagePlugin import COMPRESSION_INFO, ImageFileDirectory_v2
+
+    width, height, bits, compression, bands, kind = 256, 257, 258, 259, 277, 339
+    file = io.BytesIO(data)
+    try:
+        tags = ImageFileDirectory_v2(data[: 16 if b"+" in data[2:4] else 8])
+        file.seek(tags.next)
+        tags.load(file)
+        if not {width, height, bits} <= set(tags):
+            return ""
+        if tags.get(compression, 1) not in COMPRESSION_INFO:
+            return f"compression {tags[compression]}"
+        n_bands = tags.get(bands, 1)
+        n_bits = "/".join(map(str, sorted(set(tags[bits]))))
+        values = {1: "integers", 2: "signed integers", 3: "floats", 5: "complex integers"}
+        unit = values.get(tags.get(kind, (1,))[0], "complex numbers")
+    except Exception:  # Pillow raises many types
+        return ""
+    return f"{n_bands} {'band' if n_bands == 1 else 'bands'} of {n_bits}-bit {unit}"
+
+
+def describe_jpeg(data: bytes) -> str:
+    """What a JPEG holds, such as '12 bits in 1 component'; '' where its header is broken."""
+    start = 2
+    while start + 10 <= len(data) and data[start] == 0xFF:
+        marker = data[start + 1]
+        if (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)) or marker == 0xF7:
+            n = data[start + 9]
+            kind = {0xC3: "lossless, ", 0xF7: "JPEG-LS, "}.get(marker, "")
+            return f"{kind}{data[start + 4]} bits in {n} component{'' if n == 1 else 's'}"
+        start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    return ""

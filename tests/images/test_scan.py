@@ -214,7 +214,7 @@ def test_unreadable_files_are_listed_with_their_reasons_and_shift_no_row(fish):
     assert rejected(images) == {
         "dab/0_broken.png": "no such file or directory",
         "dab/0_empty.png": "empty file",
-        "dab/0_text.jpg": "not an image in a supported format",
+        "dab/0_text.jpg": "a text, not an image (it begins with 'no image'): replace the file",
         "dab/2_circle.png": "too many levels of symbolic links",
         "dab/2_pipe.png": "a pipe, not a file",
     }
