@@ -76,6 +76,8 @@ def demo(ctx: typer.Context) -> None:
 def inspect(
     ctx: typer.Context,
     data: opt.Data = None,
+    root: opt.Root = None,
+    columns: opt.Columns = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
     class_pattern: opt.ClassPattern = None,
@@ -111,6 +113,8 @@ def extract(
     layer: opt.Layer = None,
     tta: opt.TTA = None,
     precision: opt.Precision = None,
+    root: opt.Root = None,
+    columns: opt.Columns = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
     class_pattern: opt.ClassPattern = None,

@@ -28,6 +28,22 @@ Data = Annotated[
 
 # --- labels and groups ------------------------------------------------------------------------
 
+Root = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where the paths of a CSV start, or the files lie. Default: the CSV's own folder.",
+        rich_help_panel=_LABELS,
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROLE=COLUMN,...",
+        help="Names of a CSV's columns: path=image_id,label=species; also group and part.",
+        rich_help_panel=_LABELS,
+    ),
+]
 Include = Annotated[
     list[str] | None,
     typer.Option(metavar="GLOB", help="Use only files that match.", rich_help_panel=_LABELS),

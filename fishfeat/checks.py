@@ -157,6 +157,27 @@ _ALL = (
         "it is given in place of the folder.",
     ),
     Check(
+        "missing-files",
+        "warning",
+        "Paths of the table lead to no file",
+        "Rows whose file is not there are not in the data set. Paths start from the folder of the "
+        "table, or from the folder that --root names.",
+    ),
+    Check(
+        "unused-columns",
+        "info",
+        "Columns of the table are not read",
+        "fishfeat reads the path, the label, the group and the part of each image. "
+        "--columns names these columns where they have other names.",
+    ),
+    Check(
+        "split-not-read",
+        "warning",
+        "A column that may be a split is not read",
+        "Images that were set aside for testing must not train. A split is read from a column part "
+        "or split whose cells are train, val and test.",
+    ),
+    Check(
         "classes-without-images",
         "warning",
         "Classes without a usable image",

@@ -25,6 +25,7 @@ from fishfeat.images.grouping.rules import group_by_column, group_images, parse_
 from fishfeat.images.labels import choose_names, clean_names, merge_names, read_merge_table
 from fishfeat.images.sources.entries import Entry, Listing
 from fishfeat.images.sources.listing import list_data
+from fishfeat.images.sources.tables import TableOptions
 from fishfeat.options import ScanOptions
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, PathLike, Rejected
 
@@ -101,7 +102,7 @@ def scan(
         data,
         include=options.include or (),
         exclude=options.exclude or (),
-        group_column=column,
+        table=TableOptions(options.root, options.columns or "", column),
     )
     listing = listing._replace(
         entries=_apply_class_options(listing.entries, options),
@@ -215,9 +216,14 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
     entries = [entry for entry, file in pairs if not file.reason]
     files = [file for file in facts if not file.reason]
     if not files:
+        for finding in listing.findings:
+            if finding.check == "missing-files":
+                raise DataError(f"{listing.name}: {finding}")
         reasons = [f"{file.key}: {file.reason}" for file in rejected]
+        found = "".join(f" {finding}" for finding in listing.findings)
         raise DataError(
-            f"None of {len(facts)} files below {listing.root} can be used: {shortened(reasons)}."
+            f"None of {count_things(len(facts), 'file')} below {listing.root} can be used: "
+            f"{shortened(reasons)}.{found}"
         )
     class_names = sorted({entry.label for entry in entries} - {""})
     class_index = {name: i for i, name in enumerate(class_names)} | {"": UNLABELLED}

@@ -159,7 +159,7 @@ def _normalise(name: str, value: Any) -> Any:
     """None for an empty option; rules in their canonical form; a table by its full path."""
     if name == "group_by" and value:
         value = parse_group_by(value)
-    if name == "merge" and isinstance(value, str | os.PathLike) and os.fspath(value):
+    if name in ("merge", "root") and isinstance(value, str | os.PathLike) and os.fspath(value):
         return os.path.abspath(value)
     if isinstance(value, tuple):
         value = tuple(item for item in value if item)

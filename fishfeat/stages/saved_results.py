@@ -17,6 +17,7 @@ from fishfeat.errors import CacheError, FishfeatError
 from fishfeat.files import json_digest, read_json, safe_name, write_arrays, write_json
 from fishfeat.images.labels import clean_names, merge_names, read_merge_table
 from fishfeat.images.sources.listing import list_data
+from fishfeat.images.sources.tables import TableOptions
 from fishfeat.options import MapMethod
 from fishfeat.records import Features, Run
 from fishfeat.workspace import Dataset, DatasetFolder
@@ -147,7 +148,10 @@ def find_merge(dataset: Dataset) -> dict[str, str] | None:
         return None
     try:
         entries = list_data(
-            dataset.state.data, include=options.include or (), exclude=options.exclude or ()
+            dataset.state.data,
+            include=options.include or (),
+            exclude=options.exclude or (),
+            table=TableOptions(options.root, options.columns or ""),
         ).entries
         names = sorted({entry.label for entry in entries} - {""})
         if options.class_pattern:
