@@ -157,6 +157,27 @@ _ALL = (
         "it is given in place of the folder.",
     ),
     Check(
+        "similar-class-names",
+        "warning",
+        "Class names look alike",
+        "Names that differ only in capitals, blanks, hyphens or the Unicode form of an accent are "
+        "different classes. Often they are one class that was written in two ways.",
+    ),
+    Check(
+        "placeholder-labels",
+        "warning",
+        "Labels stand for a missing value",
+        "NA, nan, None and the like are classes where they are written as labels. An empty cell is "
+        "an image without a label.",
+    ),
+    Check(
+        "placeholder-groups",
+        "warning",
+        "A group stands for a missing value",
+        "Images whose group is called NA, nan or the like are one group, although they may be "
+        "unrelated. An image whose group is empty is a group of its own.",
+    ),
+    Check(
         "missing-files",
         "warning",
         "Paths of the table lead to no file",

@@ -22,7 +22,13 @@ from fishfeat.images.decode import (
     read_size,
 )
 from fishfeat.images.grouping.rules import group_by_column, group_images, parse_rules
-from fishfeat.images.labels import choose_names, clean_names, merge_names, read_merge_table
+from fishfeat.images.labels import (
+    check_class_names,
+    choose_names,
+    clean_names,
+    merge_names,
+    read_merge_table,
+)
 from fishfeat.images.sources.entries import Entry, Listing
 from fishfeat.images.sources.listing import list_data
 from fishfeat.images.sources.tables import TableOptions
@@ -244,7 +250,11 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
         part=part,
         rejected=rejected,
         notes=tuple(listing.notes),
-        findings=(*listing.findings, *_check_classes(listing, class_names, rejected)),
+        findings=(
+            *listing.findings,
+            *_check_classes(listing, class_names, rejected),
+            *check_class_names([entry.label for entry in entries]),
+        ),
     )
     return group_by_column(images, [entry.group for entry in entries])
 
