@@ -17,7 +17,7 @@ from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
 from fishfeat.options import EngineOptions
 from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress
 from fishfeat.records.provenance import RuntimeConfig
-from fishfeat.workspace import DatasetFolder, Workspace, apply_truncated
+from fishfeat.workspace import DatasetFolder, Source, Workspace, apply_truncated
 
 if TYPE_CHECKING:  # torch is loaded only if an image has to be embedded
     from fishfeat.features.backbones import Backbone
@@ -118,7 +118,8 @@ def extract(
     """
     check_runtime(engine.runtime)
     workspace = Workspace(cache)
-    with workspace.open(images.name, images.root) as dataset:
+    source = Source(images.name, images.root, list_digests=images.digest.tolist)
+    with workspace.open(source) as dataset:
         folder, state = dataset.folder, dataset.state
         images = dataclasses.replace(images, name=folder.name)
         images = apply_truncated(images, state.truncated, allow_truncated=allow_truncated)
