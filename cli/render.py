@@ -85,6 +85,7 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
             },
             "rejected": _list_rejected(images),
             "notes": images.notes,
+            "findings": [_describe_finding(finding) for finding in images.findings],
         }
     )
     rows = []

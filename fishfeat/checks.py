@@ -7,6 +7,7 @@ same findings, and `fishfeat checks` prints this list.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,11 @@ class Finding:
     def severity(self) -> Severity:
         """Severity of the check."""
         return CHECKS[self.check].severity
+
+    @property
+    def log_level(self) -> int:
+        """Level of the logger: what is no warning is silenced by --quiet."""
+        return logging.INFO if self.severity == "info" else logging.WARNING
 
     def __str__(self) -> str:
         return f"{self.message} {self.fix}".strip()
@@ -121,6 +127,55 @@ _ALL = (
         "warning",
         "Files cannot be read",
         "These files are not in the data set. No score covers them.",
+    ),
+    Check(
+        "passed-over-images",
+        "warning",
+        "Files that may be images are passed over",
+        "fishfeat takes a file for an image by its suffix. Camera RAW files, videos, archives and "
+        "files with other suffixes are not in the data set. Convert or rename them, or list them "
+        "in a CSV.",
+    ),
+    Check(
+        "passed-over-files",
+        "info",
+        "Other files are passed over",
+        "Texts, tables and hidden files in the data folder are not in the data set.",
+    ),
+    Check(
+        "foreign-folders",
+        "info",
+        "Folders that hold no data are left out",
+        "Caches and reports of fishfeat, and folders in which a system keeps thumbnails, snapshots "
+        "or trash, hold copies of images. They are never data, whatever their names.",
+    ),
+    Check(
+        "table-beside-images",
+        "info",
+        "A table lies beside the images",
+        "The labels of a folder come from its class folders. A table in the folder is read only if "
+        "it is given in place of the folder.",
+    ),
+    Check(
+        "classes-without-images",
+        "warning",
+        "Classes without a usable image",
+        "The folders are empty, or none of their files can be read. No classifier knows these "
+        "classes.",
+    ),
+    Check(
+        "no-class-folder",
+        "warning",
+        "Images in train, val or test have no class folder",
+        "Images that lie directly in a folder called train, val or test have no label. They are "
+        "embedded, but not fitted or scored.",
+    ),
+    Check(
+        "class-in-several-folders",
+        "info",
+        "A class is in several folders",
+        "The label is the name of the folder that holds the image. Folders of one name are one "
+        "class, wherever they are.",
     ),
     Check(
         "contradicting-duplicates",

@@ -126,6 +126,7 @@ def list_images(
     Options that are None are as they were the last time; empty ones are off. Rules of `group_by`
     that need features are applied after embedding.
     """
+    from fishfeat.images.decode import describe_reader
     from fishfeat.images.scan import scan
 
     dataset = opened.dataset
@@ -140,13 +141,18 @@ def list_images(
     )
     images = dataclasses.replace(images, name=dataset.name)
     images = apply_truncated(
-        images, dataset.state.truncated, allow_truncated=bool(options.allow_truncated)
+        images,
+        dataset.state.truncated,
+        allow_truncated=bool(options.allow_truncated),
+        reader=describe_reader(),
     )
     images = group_listed(dataset, images, rules)
     if any(rule.kind == "duplicates" for rule in rules) and dataset.state.near_duplicates is None:
         log.info("Near-duplicates are searched for after embedding.")
     for note in images.notes:
         log.info("%s", note)
+    for finding in images.findings:
+        log.log(finding.log_level, "%s", finding)
     _log_labels(images)
     return Listing(images, options)
 

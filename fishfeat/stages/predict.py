@@ -21,7 +21,8 @@ from fishfeat.errors import (
 )
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.specs import make_spec
-from fishfeat.images.sources.class_folders import walk_images
+from fishfeat.images.sources.folders import walk_folder
+from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.models import Model, Prediction, load_model, name_model, read_data_identity
 from fishfeat.records import BackboneSpec, PathLike, Run
 from fishfeat.stages.active_runs import (
@@ -119,9 +120,12 @@ def predict_images(
 
 
 def _list_files(path: Path) -> list[str]:
-    if path.is_dir():
-        return [str(path / key) for key in sorted(walk_images(path))]
-    return [str(path)]
+    if not path.is_dir():
+        return [str(path)]
+    contents = walk_folder(path)
+    for finding in describe_passed_over(path, contents, lambda key: True):
+        log.log(finding.log_level, "%s", finding)
+    return [str(path / key) for key in contents.images]
 
 
 # --- the model --------------------------------------------------------------------------------

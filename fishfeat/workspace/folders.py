@@ -199,7 +199,9 @@ class DatasetFolder:
         if not path.is_file():
             return Dataset(self, state)
         images = read_images(path, name=self.name, root=Path(state.root))
-        images = dataclasses.replace(images, grouping=state.grouping, notes=state.notes)
+        images = dataclasses.replace(
+            images, grouping=state.grouping, notes=state.notes, findings=state.findings
+        )
         return Dataset(self, state, images)
 
     def _read_state(self) -> DatasetState:
@@ -241,7 +243,11 @@ class DatasetFolder:
             images = before.images
         else:
             state = dataclasses.replace(
-                state, root=str(images.root), grouping=images.grouping, notes=images.notes
+                state,
+                root=str(images.root),
+                grouping=images.grouping,
+                notes=images.notes,
+                findings=images.findings,
             )
         # A killed extraction noted truncated images that no file of the state names yet.
         has_journal = self._journal.is_file()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from fishfeat.checks import Finding
 from fishfeat.errors import CacheError
 from fishfeat.files import JsonObject
 from fishfeat.options import ScanOptions
@@ -65,7 +66,7 @@ class DatasetState:
         Folder that the keys of its images are relative to.
     data
         Folder or table that was listed.
-    grouping, notes
+    grouping, notes, findings
         As in `ImageSet`.
     options
         How it was listed; options that are None were never given.
@@ -87,6 +88,7 @@ class DatasetState:
     data: str = ""
     grouping: str = ""
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     options: ScanOptions = field(default_factory=ScanOptions)
     spec: BackboneSpec | None = None
     features: str = ""
@@ -103,6 +105,7 @@ class DatasetState:
             "data": self.data,
             "grouping": self.grouping,
             "notes": list(self.notes),
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "options": _options_to_json(self.options),
             "spec": None if self.spec is None else self.spec.to_json(),
             "features": self.features,
@@ -134,6 +137,7 @@ class DatasetState:
                 data=saved.data,
                 grouping=saved.grouping,
                 notes=saved.notes,
+                findings=saved.findings,
                 options=_options_from_json(saved.options),
                 spec=BackboneSpec.from_json(saved.spec) if saved.spec else None,
                 features=saved.features or "",
@@ -156,6 +160,7 @@ class _SavedState(msgspec.Struct):
     data: str = ""
     grouping: str = ""
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     options: JsonObject = {}
     spec: str | None = None
     features: str | None = None

@@ -67,6 +67,7 @@ def _describe_nothing(
         [
             f"{os.fspath(data)} holds no images{filters}.",
             *listing.notes,
+            *map(str, listing.findings),
             "Give a folder that has one folder of images for each class, or a CSV with the columns "
             "path and label. An image is recognised by its suffix:",
             f"{' '.join(sorted(SUFFIXES))}.",

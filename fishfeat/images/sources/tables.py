@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fishfeat.errors import DataError, did_you_mean, shortened
-from fishfeat.files import read_rows
-from fishfeat.images.sources.entries import PART_NAMES, Entry, Listing, fill_parts, filter_keys
+from fishfeat.files import open_text, read_rows
+from fishfeat.images.sources.entries import (
+    PART_NAMES,
+    PATH_COLUMNS,
+    Entry,
+    Listing,
+    fill_parts,
+    filter_keys,
+)
 from fishfeat.records import PARTS
 
-_PATH_COLUMNS = ("path", "file_name", "filename", "file")
+_MAX_HEADER = 10_000
+
+
+def read_header(file: Path) -> list[str]:
+    """The column names of a CSV; empty where it cannot be read as one."""
+    try:
+        with open_text(file) as lines:
+            first = lines.readline(_MAX_HEADER)
+        delimiter = max(",;\t", key=first.count)
+        return [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+    except (OSError, csv.Error):
+        return []
 
 
 def list_table(
@@ -33,7 +52,7 @@ def list_table(
     if any(entry.part for entry in entries):
         entries, part_notes = fill_parts(entries)
         notes += part_notes
-    return Listing(file.stem, file.parent, entries, notes)
+    return Listing(file.stem, file.parent, entries, notes, [], {})
 
 
 class _Table(NamedTuple):
@@ -57,7 +76,7 @@ def _read_table(file: Path, group_column: str) -> _Table:
 
 
 def _find_columns(file: Path, names: dict[str, int], group_column: str) -> dict[str, int]:
-    path = next((names[name] for name in _PATH_COLUMNS if name in names), None)
+    path = next((names[name] for name in PATH_COLUMNS if name in names), None)
     if path is None or "label" not in names:
         raise DataError(
             f"{file}: a CSV needs the columns path (or file_name) and label, and may have group "

@@ -225,7 +225,7 @@ def _list_first(items: Sequence[str]) -> str:
 
 
 def _check_data(images: ImageSet, issues: DataIssues) -> list[Finding]:
-    findings = []
+    findings = list(images.findings)
     n_rejected = len(images.rejected)
     if n_rejected:
         message = f"{count(n_rejected, 'file')} cannot be read and {_are(n_rejected)} left out."

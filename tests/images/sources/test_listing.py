@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fishfeat.errors import DataError
-from fishfeat.images.sources.class_folders import walk_images
 from fishfeat.images.sources.entries import SUFFIXES, Entry, make_matcher
+from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.listing import list_data
 
 
@@ -249,7 +249,7 @@ def test_whatever_the_names_each_file_is_listed_once(names, folders):
             os.makedirs(os.path.join(os.fsencode(root), os.path.dirname(key)), exist_ok=True)
             open(os.path.join(os.fsencode(root), key), "wb").close()
             expected.add(os.fsdecode(key))
-        assert sorted(walk_images(Path(root))) == sorted(expected)
+        assert walk_folder(Path(root)).images == sorted(expected)
         assert keys(root, include=["*"]) == sorted(expected)
 
 
@@ -305,7 +305,7 @@ def test_a_folder_without_images_says_what_is_wanted(tmp_path):
     said = error(tmp_path)
     assert said.startswith(f"{tmp_path} holds no images.")
     assert "CSV with the columns path and label" in said
-    assert ".jpeg .jpg" in said
+    assert ".jpeg" in said
 
 
 def test_globs_that_leave_nothing_are_named(tmp_path):
@@ -396,7 +396,8 @@ CELLS = st.text(
     ),
     min_size=1,
     max_size=12,
-).filter(is_plain)
+)
+CELLS = CELLS.map(lambda text: read_as_text(text).strip()).filter(is_plain).filter(bool)
 
 # A file's name may hold bytes that are no text, a label may not.
 LABELS = CELLS.filter(lambda text: not any("\udc80" <= c <= "\udcff" for c in text))
@@ -492,3 +493,132 @@ def test_a_label_that_is_not_utf8_is_refused_with_its_line(tmp_path):
     (tmp_path / "x.csv").write_bytes("path,label\na.jpg,cod\nb.jpg,sal\xe9e\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"line 3: the label is not UTF-8\. Save the file as"):
         list_data(tmp_path / "x.csv")
+
+
+# --- what is not used -------------------------------------------------------------------------
+
+
+def findings(data, **options) -> dict[str, str]:
+    """Id -> message and fix of the checks that the listing does not pass."""
+    return {finding.check: str(finding) for finding in list_data(data, **options).findings}
+
+
+def test_files_that_may_be_images_are_counted_by_kind_and_place(tmp_path):
+    touch(tmp_path, "A/1.png", "A/2.png?size=large", "B/1.jpg", "B/noname", "C/1.CR2", "C/2.cr2")
+    touch(tmp_path, "D/clip.MP4", "D/all.zip", "D/x.psd")
+    (tmp_path / "A/2.png?size=large").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+    told = findings(tmp_path)
+    assert list(told) == ["passed-over-images"]
+    for part in ("2 .cr2 files in C", "1 .png?size=large file in A", "1 file without suffix in B"):
+        assert part in told["passed-over-images"]
+    for part in ("1 .mp4 file in D", "1 .zip file in D", "1 .psd file in D", "(PNG)"):
+        assert part in told["passed-over-images"]
+    assert list_data(tmp_path).empty.keys() == {"C", "D"}
+
+
+def test_what_exclude_leaves_out_is_not_said_again(tmp_path):
+    touch(tmp_path, "A/1.png", "C/1.CR2", "D/1.nef", "notes/a.txt")
+    told = findings(tmp_path, exclude=["*.CR2", "notes"])
+    assert list(told) == ["passed-over-images"]
+    assert "cr2" not in told["passed-over-images"]
+    assert findings(tmp_path, include=["A"]) == {}
+
+
+def test_texts_are_no_warning_and_their_folder_is_no_class(tmp_path):
+    touch(
+        tmp_path, "A/1.png", "labels/1.txt", "labels/2.xml", "README.md", "A/.2.png", ".old/1.png"
+    )
+    assert list(findings(tmp_path)) == ["passed-over-files"]
+    assert "2 hidden" in findings(tmp_path)["passed-over-files"]
+    assert list_data(tmp_path).empty == {}
+
+
+def test_what_systems_write_is_passed_over_in_silence(tmp_path):
+    touch(tmp_path, "A/1.png", "A/.DS_Store", "A/Thumbs.db", "A/._1.png", ".git/HEAD")
+    assert findings(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"]
+)
+def test_thumbnails_and_trash_of_systems_are_never_data(tmp_path, name):
+    touch(tmp_path, "A/1.png", f"A/{name}/1.png/SYNOPHOTO_THUMB_M.png", f"{name}/A/2.png")
+    assert keys(tmp_path) == ["A/1.png"]
+    assert name in findings(tmp_path)["foreign-folders"]
+
+
+def write_cache(root: Path, name: str) -> None:
+    touch(root, "current", f".{name}.lock", f"{name}/features/x.h5", f"{name}/report/index.html")
+    touch(
+        root, f"{name}/report/report.json", f"{name}/report/leaderboard.png", "images/demo/x/1.png"
+    )
+    (root / name / "dataset.json").write_text('{"protocol": 2, "root": "", "data": ""}')
+
+
+@pytest.mark.parametrize("place", ["cache", "A", "A/deep/anything", "."])
+def test_a_cache_is_never_data_whatever_its_name_and_place(tmp_path, place):
+    touch(tmp_path, "A/1.png", "B/2.png")
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    write_cache(tmp_path / place, "fish")
+    assert keys(tmp_path) == ["A/1.png", "B/2.png"]
+    assert f"'{place}'" in findings(tmp_path)["foreign-folders"]
+    assert list_data(tmp_path).empty == {}
+
+
+def test_a_cache_that_was_just_begun_is_no_empty_class(tmp_path):
+    touch(tmp_path, "A/1.png", "cache/.fish.lock")
+    assert list_data(tmp_path).empty == {}
+
+
+def test_a_copied_report_is_never_data(tmp_path):
+    touch(tmp_path, "A/1.png", "old/index.html", "old/report.json", "old/leaderboard.png")
+    assert keys(tmp_path) == ["A/1.png"]
+    assert "'old'" in findings(tmp_path)["foreign-folders"]
+
+
+def test_a_file_of_another_tool_called_like_ours_makes_no_cache(tmp_path):
+    touch(tmp_path, "A/1.png", "current", "images/demo/1.png")
+    (tmp_path / "A/dataset.json").write_text('{"samples": []}')
+    assert keys(tmp_path) == ["A/1.png", "images/demo/1.png"]
+
+
+@pytest.mark.parametrize("above", ["", "v2/", "v2/images/"])
+def test_class_folders_above_the_parts_give_the_labels(tmp_path, above):
+    touch(tmp_path, *(f"{above}{c}/{p}/1.png" for c in "AB" for p in ("train", "test")))
+    expected = {f"{above}{c}/{p}/1.png": (c, p) for c in "AB" for p in ("train", "test")}
+    assert by_key(tmp_path) == expected
+
+
+def test_class_folders_above_a_common_folder_above_the_parts_give_the_labels(tmp_path):
+    touch(tmp_path, *(f"{c}/images/{p}/1.png" for c in "AB" for p in ("train", "val")))
+    assert {label for label, _ in by_key(tmp_path).values()} == {"A", "B"}
+
+
+def test_parts_without_class_folders_are_said(tmp_path):
+    touch(tmp_path, "images/train/1.png", "images/val/2.png", "labels/train/1.txt")
+    assert {label for label, _ in by_key(tmp_path).values()} == {""}
+    assert "2 images" in findings(tmp_path)["no-class-folder"]
+
+
+def test_a_table_beside_the_images_is_named_with_the_command(tmp_path):
+    touch(tmp_path, "1.png", "metadata.jsonl")
+    (tmp_path / "meta data.csv").write_text("file_name;label\n1.png;A\n")
+    (tmp_path / "weights.csv").write_text("species,weight\n")
+    messages = [str(f) for f in list_data(tmp_path).findings if f.check == "table-beside-images"]
+    assert len(messages) == 2
+    assert f"`fishfeat extract '{tmp_path}/meta data.csv'`" in messages[1]
+    assert "1 .csv file" in findings(tmp_path)["passed-over-files"]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["Amphiprion/sp/1.png", "Chromis/sp/1.png", "Lutjanus/fulvus/1.png"], True),
+        (["A/images/1.png", "B/images/1.png"], True),
+        (["north/cod/1.png", "north/dab/1.png", "south/cod/1.png", "south/dab/1.png"], False),
+        (["train/cod/1.png", "test/cod/1.png", "train/dab/1.png"], False),
+    ],
+)
+def test_a_class_of_several_folders_is_said_where_it_may_be_several(tmp_path, files, said):
+    touch(tmp_path, *files)
+    assert ("class-in-several-folders" in findings(tmp_path)) == said
