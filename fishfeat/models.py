@@ -189,7 +189,7 @@ class Model:
         predictions: dict[str, Prediction] = {}
         for batch in embed(items, backbone, runner=runner):
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
-            for item, reason in batch.failed:
+            for item, reason, _ in batch.failed:
                 predictions[item.path] = Prediction(item.path, "", None, None, reason)
         return [predictions[name] for name in names]
 

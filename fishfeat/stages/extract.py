@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 
 from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
-from fishfeat.features.extract import embed_missing, plan_extraction, reject_unusable
+from fishfeat.features.extract import (
+    describe_unavailable,
+    embed_missing,
+    plan_extraction,
+    reject_unusable,
+)
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
 from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.options import BackboneOptions, ExtractOptions
@@ -119,6 +124,8 @@ def extract_data(
             allow_truncated=allow_truncated,
             on_progress=progress.on_embed,
         )
+        if message := describe_unavailable(images, embedding):
+            raise DataError(message)
         images = reject_unusable(images, embedding, allow_truncated=allow_truncated)
         file = folder.features_file(plan.specs[-1])
         state = dataclasses.replace(state, features=file.name, truncated=embedding.truncated)
