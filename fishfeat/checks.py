@@ -338,13 +338,21 @@ _ALL = (
         "left-out-runs",
         "warning",
         "Runs are left out",
-        "Runs that used other images, groups or folds cannot be compared and are left out.",
+        "Runs that used other images, labels, classes, groups or folds cannot be compared and are "
+        "left out.",
+    ),
+    Check(
+        "unfinished-fit",
+        "warning",
+        "The last fit was stopped",
+        "What was finished is saved and counts. What was not finished is not in the comparison.",
     ),
     Check(
         "stale-model",
         "warning",
-        "The model has other classes than the data set",
-        "The classes of the data set have changed since the model was fitted.",
+        "The model is of other data than the data set has now",
+        "Images, labels or classes have changed since the model was fitted. It answers with the "
+        "classes that it was fitted on.",
     ),
 )
 CHECKS: dict[str, Check] = {check.id: check for check in _ALL}

@@ -80,6 +80,8 @@ class DatasetState:
         Digests of the splits last used, the ranked ones first.
     near_duplicates, hints
         What was searched for before.
+    unfinished
+        Classifiers and extras that the last `fit` had not finished when it was stopped.
     """
 
     root: str = ""
@@ -94,6 +96,7 @@ class DatasetState:
     splits: tuple[str, ...] = ()
     near_duplicates: NearDuplicateSearch | None = None
     hints: HintSearch | None = None
+    unfinished: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         """Values that JSON can hold."""
@@ -112,6 +115,7 @@ class DatasetState:
             if self.near_duplicates is None
             else dataclasses.asdict(self.near_duplicates),
             "hints": None if self.hints is None else dataclasses.asdict(self.hints),
+            "unfinished": list(self.unfinished),
         }
 
     @classmethod
@@ -141,6 +145,7 @@ class DatasetState:
                 splits=saved.splits,
                 near_duplicates=saved.near_duplicates,
                 hints=saved.hints,
+                unfinished=saved.unfinished,
             )
         except (TypeError, KeyError, ValueError) as error:
             raise CacheError(
@@ -163,6 +168,7 @@ class _SavedState(msgspec.Struct):
     splits: tuple[str, ...] = ()
     near_duplicates: NearDuplicateSearch | None = None
     hints: HintSearch | None = None
+    unfinished: tuple[str, ...] = ()
 
 
 def _options_to_json(options: ScanOptions) -> JsonObject:
