@@ -43,6 +43,12 @@ class ScanOptions(GroupingOptions):
 
     Attributes
     ----------
+    root
+        Folder that the paths of a table are relative to, and below which a path that is not there
+        is looked for by its end. None is the table's own folder.
+    columns
+        Columns of a table that have other names: 'path=image_id,label=species', and likewise
+        `group` and `part`.
     include, exclude
         Globs over the path or, without a slash, over each folder and file name. Mask folders
         ('<class> GT' beside '<class>') are left out unless `include` is given.
@@ -58,6 +64,8 @@ class ScanOptions(GroupingOptions):
         Use images whose files end too early as far as they can be decoded. False rejects them.
     """
 
+    root: str | os.PathLike[str] | None = None
+    columns: str | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
     class_pattern: str | None = None
@@ -86,6 +94,8 @@ class BackboneOptions:
         block.
     tta, precision
         As in `fishfeat.BackboneSpec`.
+    white
+        As in `fishfeat.BackboneSpec`; 0 is off.
     """
 
     backbone: str | None = None
@@ -95,6 +105,7 @@ class BackboneOptions:
     layer: tuple[str, ...] | None = None
     tta: str | None = None
     precision: Precision | None = None
+    white: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

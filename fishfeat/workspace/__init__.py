@@ -6,8 +6,9 @@ and the tables that belong to it together: a process that is killed leaves all o
 the new.
 """
 
-from fishfeat.workspace.folders import Dataset, DatasetFolder, Workspace
-from fishfeat.workspace.images_table import IMAGE_COLUMNS, apply_truncated
+from fishfeat.workspace.cache_folder import Source, Workspace, is_in_place
+from fishfeat.workspace.folders import Dataset, DatasetFolder
+from fishfeat.workspace.images_table import IMAGE_COLUMNS, NOT_MEASURED, apply_truncated
 from fishfeat.workspace.locks import hold_lock
 from fishfeat.workspace.runs import collect_arrays
 from fishfeat.workspace.state import (
@@ -19,14 +20,17 @@ from fishfeat.workspace.state import (
 
 __all__ = [
     "IMAGE_COLUMNS",
+    "NOT_MEASURED",
     "Dataset",
     "DatasetFolder",
     "DatasetState",
     "HintSearch",
     "NearDuplicateSearch",
     "SavedHint",
+    "Source",
     "Workspace",
     "apply_truncated",
     "collect_arrays",
     "hold_lock",
+    "is_in_place",
 ]

@@ -27,7 +27,10 @@ IMAGE_COLUMNS = (
     "status",
     "reason",
     "group_name",
+    "reader",
+    "values",
 )
+NOT_MEASURED = "?"
 # Status of an image that is used though its file ends too early. Version 0.1.0 wrote `half-read`.
 TRUNCATED = "truncated"
 _USED = ("ok", TRUNCATED, "half-read")
@@ -57,6 +60,8 @@ def format_images(images: ImageSet, truncated: Mapping[str, str]) -> str:
         [TRUNCATED if digest in truncated else "ok" for digest in digests],
         [truncated.get(digest, "") for digest in digests],
         blank if images.group_name is None else images.group_name.tolist(),
+        blank,
+        blank if images.values is None else images.values.tolist(),
     )
     writer.writerows(zip(*columns, strict=True))
     for rejected in images.rejected:
@@ -77,6 +82,8 @@ def _to_row(rejected: Rejected) -> list[str | int]:
         "",
         "rejected",
         rejected.reason,
+        "",
+        rejected.reader,
         "",
     ]
 
@@ -111,6 +118,8 @@ def _make_image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageS
     numbers = {}
     for column in _NUMBERS:
         numbers[column] = np.array([row[column] for row in used], np.int64)
+    # Tables of earlier versions do not say whether an image has more than 8 bits.
+    values = np.array([row.get("values", NOT_MEASURED) for row in used], str)
     has_groups = len(used) > 0 and all(texts["group"])
     return ImageSet(
         name=name,
@@ -125,6 +134,7 @@ def _make_image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageS
         height=numbers["height"],
         groups=texts["group"].astype(np.int64) if has_groups else None,
         group_name=texts["group_name"] if any(texts["group_name"]) else None,
+        values=values if any(values.tolist()) else None,
         part=texts["part"] if any(texts["part"]) else None,
         rejected=tuple(_make_rejected(row) for row in rejected),
     )
@@ -138,15 +148,19 @@ def _make_rejected(row: Mapping[str, str]) -> Rejected:
         n_bytes=int(row["bytes"]),
         mtime_ns=int(row["mtime_ns"]),
         digest=row["digest"],
+        reader=row.get("reader") or "",  # files of earlier versions have no such column
     )
 
 
 def apply_truncated(
-    images: ImageSet, truncated: Mapping[str, str], *, allow_truncated: bool
+    images: ImageSet, truncated: Mapping[str, str], *, allow_truncated: bool, reader: str = ""
 ) -> ImageSet:
-    """`images` with a note that counts the truncated ones; rejected where they are not allowed."""
+    """`images` with a note that counts the truncated ones; rejected where they are not allowed.
+
+    `reader` is as in `Rejected`.
+    """
     if not allow_truncated:
-        return images.reject(truncated)
+        return images.reject(truncated, reader=reader)
     n = int(np.isin(images.digest, list(truncated)).sum())
     notes = [note for note in images.notes if not note.endswith(_TRUNCATED_NOTE)]
     if n:

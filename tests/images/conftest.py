@@ -166,7 +166,7 @@ def depth_kinds() -> Iterator[Kind]:
     bits[0, 0] = ~bits[0, 0]
     yield Kind("1-bit.png", png(bits, 1, 0), (bits * np.uint8(255)).repeat(3, 2))
     wild = np.full((4, 4), 1e6, np.float32)
-    white = "where white is 65535 at most"
+    white = "where white is 65535 at most; --white gives its value"
     yield Kind(
         "float beyond white.tif", encoded(wild, "TIFF"), f"broken: pixels up to 1e+06, {white}"
     )
@@ -349,13 +349,14 @@ def cut_tiff_kinds() -> Iterator[Kind]:
 
 def wrong_kinds() -> Iterator[Kind]:
     yield Kind("empty.jpg", b"", "empty file")
-    yield Kind("text.jpg", b"this is no image\n", NO_IMAGE)
-    yield Kind("not found.png", b"<html><body>404 Not Found</body></html>", NO_IMAGE)
-    yield Kind("vector.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", NO_IMAGE)
-    yield Kind("document.jpg", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", NO_IMAGE)
-    yield Kind("page.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", NO_IMAGE)
-    yield Kind("telephone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", NO_IMAGE)
-    yield Kind("zeros.jpg", bytes(5000), NO_IMAGE)
+    yield Kind("text.jpg", b"this is no image\n", "a text, .*this is no image.*")
+    yield Kind("not found.png", b"<html><body>404 Not Found</body></html>", "a web page, .*")
+    yield Kind("vector.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing: .*")
+    yield Kind("document.jpg", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", "a PDF, .*")
+    yield Kind("page.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript: .*")
+    yield Kind("telephone.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", ".*HEIC.*")
+    yield Kind("zeros.jpg", bytes(5000), "zero bytes only: .*")
+    yield Kind("strange.jpg", b"\x9c\x01\x02\x03", NO_IMAGE)
     nothing = encoded(scene(60), "PNG")
     nothing = changed(nothing, 8, chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 0, 8, 2, 0, 0, 0)))
     yield Kind("0 x 0.png", nothing, "broken: the PNG header cannot be read")
