@@ -25,6 +25,8 @@ from fishfeat.records import Float, Fold, Int
 
 # A smaller probability counts as this one: otherwise its logarithm would outweigh all others.
 _MIN_PROBABILITY = 1e-9
+# A class this far below the best one in log probability, exp(-50) = 2e-22, counts nothing.
+_NEGLIGIBLE = 50.0
 # Limits of the logarithm of the inverse temperature.
 _LOG_BOUNDS = (-7.0, 7.0)
 # Warning filters belong to the whole process. The lock keeps one thread from restoring them while
@@ -58,17 +60,22 @@ def class_scores(model: Any, X: ArrayLike) -> Float:
 def class_logits(model: Any, X: ArrayLike) -> Float:
     """Compute log probabilities, or decision values of a classifier without probabilities.
 
+    The probabilities of Gaussians in many dimensions are too small for numbers: most are 0, and the
+    order of these classes is lost. A classifier with `log_densities` keeps it.
+
     Parameters
     ----------
     model
-        A fitted classifier with `predict_proba` or `decision_function`.
+        A fitted classifier with `log_densities`, `predict_proba` or `decision_function`.
     X
         float (n, dim).
 
     Returns
     -------
-    float64 (n, n_classes seen in `fit`).
+    float64 (n, n_classes seen in `fit`); a constant may be added to each row.
     """
+    if hasattr(model, "log_densities"):
+        return np.asarray(model.log_densities(X), np.float64)
     if hasattr(model, "predict_proba"):
         return log_probabilities(model.predict_proba(X))
     return decision_columns(np.asarray(model.decision_function(X), np.float64))
@@ -171,8 +178,15 @@ def average_inverse_temperatures(factors: Sequence[float]) -> float:
 
 
 def apply_temperature(logits: Float, inverse_temperature: float) -> Float:
-    """Compute probabilities, float64 (n, n_classes). A larger factor gives more confidence."""
-    proba: Float = softmax(inverse_temperature * logits, axis=1)
+    """Compute probabilities, float64 (n, n_classes). A larger factor gives more confidence.
+
+    Classes with different logits have different probabilities, however small: a logit that is more
+    than 50 below the largest, which no sum notices, comes logarithmically closer.
+    """
+    scaled = inverse_temperature * logits
+    below = scaled.max(axis=1, keepdims=True) - scaled
+    beyond = np.maximum(below - _NEGLIGIBLE, 0)
+    proba: Float = softmax(scaled + (beyond - np.log1p(beyond)), axis=1)
     return proba
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -22,7 +21,11 @@ from sklearn.svm import LinearSVC
 from fishfeat.classify.estimators.boosting import BoostedTrees
 from fishfeat.classify.estimators.calibration import CalibratedClassifier
 from fishfeat.classify.estimators.centroid import CentroidClassifier
-from fishfeat.classify.estimators.discriminant_analysis import ShrunkCovariance, UniformPriorLDA
+from fishfeat.classify.estimators.discriminant_analysis import (
+    DensityLDA,
+    ShrunkCovariance,
+    UniformPriorLDA,
+)
 from fishfeat.classify.estimators.forest import CalibratedForest
 from fishfeat.classify.estimators.neighbors import BalancedKNeighbors, KNeighbors
 from fishfeat.classify.estimators.rbf_svc import RBFSVC
@@ -95,7 +98,7 @@ def _make_knn(options: ClassifierOptions) -> Pipeline:
 
 
 def _make_lda(options: ClassifierOptions) -> Pipeline:
-    analysis = UniformPriorLDA if options.balanced else LinearDiscriminantAnalysis
+    analysis = UniformPriorLDA if options.balanced else DensityLDA
     # The covariance is shrunk because there may be fewer images than columns.
     covariance = ShrunkCovariance(store_precision=False)
     estimator = analysis(solver="lsqr", covariance_estimator=covariance)
