@@ -137,7 +137,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200, help="data sets for each row")
     parser.add_argument("--plain", action="store_true", help="also resample the plain way")
     options = parser.parse_args()
-    columns = ["design", "groups", *METRICS] + (["plain balanced_accuracy"] if options.plain else [])
+    columns = ["design", "groups", *METRICS] + (
+        ["plain balanced_accuracy"] if options.plain else []
+    )
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for spread, alike in ((1.0, "differ much"), (6.0, "differ little")):
         for design in DESIGNS:

@@ -15,7 +15,12 @@ from fishfeat.records import Float
 
 
 class DensityLDA(LinearDiscriminantAnalysis):  # type: ignore[misc]
-    """Linear discriminant analysis that also gives log densities."""
+    """Linear discriminant analysis that also gives log densities.
+
+    It cannot learn from one image of each class (`needs_spread`).
+    """
+
+    needs_spread = True
 
     def log_densities(self, X: ArrayLike) -> Float:
         """Compute log probabilities up to a constant of each row, float64 (n, n_classes)."""
@@ -44,6 +49,8 @@ class UniformPriorLDA(ProbabilityClassifier):
         The fitted `DensityLDA`.
     """
 
+    needs_spread = True
+
     def __init__(self, *, solver: str = "svd", covariance_estimator: Any = None) -> None:
         self.solver = solver
         self.covariance_estimator = covariance_estimator
@@ -71,7 +78,8 @@ class UniformPriorLDA(ProbabilityClassifier):
         X = self._check_rows(X, dtype=[np.float64, np.float32])
         if len(self.classes_) == 1:
             return np.zeros((len(X), 1))
-        return self.lda_.log_densities(X)
+        log_densities: Float = self.lda_.log_densities(X)
+        return log_densities
 
 
 class ShrunkCovariance(LedoitWolf):  # type: ignore[misc]

@@ -14,6 +14,7 @@ from fishfeat.classify.estimators.base import (
     encode_class_weight,
 )
 from fishfeat.classify.estimators.calibration import (
+    SKIPPED_CALIBRATION,
     apply_temperature,
     fit_inverse_temperature,
     inner_folds,
@@ -61,6 +62,8 @@ class CalibratedForest(ProbabilityClassifier):
     inverse_temperature_
         The factor on the logarithm of the trees' mean probability; 1 where there are too few groups
         for parts.
+    skipped_
+        'calibration' where there are too few groups for parts, else empty.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class CalibratedForest(ProbabilityClassifier):
         """Fit on X (n, dim) and labels y (n,); groups int64 (n,) are left out as a whole."""
         X, codes = self._check_training_data(X, y)
         folds = inner_folds(codes, groups, self.n_parts, seed=self.random_state)
+        self.skipped_ = () if folds else SKIPPED_CALIBRATION
         part_rows = [fold.train for fold in folds] or [np.arange(len(codes))]
         n_trees = np.diff(np.linspace(0, self.n_estimators, len(part_rows) + 1).astype(int))
         self.parts_ = []

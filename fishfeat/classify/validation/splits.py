@@ -263,7 +263,7 @@ def _find_rare_classes(
     findings = []
     if few:
         logo = "" if groups is None else f" or --cv {LOGO} (each group in turn)"
-        listed = _list_names([f"{names[c]} ({n})" for c, n in few.items()])
+        listed = list_names([f"{names[c]} ({n})" for c, n in few.items()])
         findings.append(
             Finding(
                 "few-groups-in-class",
@@ -276,7 +276,7 @@ def _find_rare_classes(
             Finding(
                 "one-group-in-class",
                 f"Only one {noun}, so not in training when scored, and always classified "
-                f"incorrectly: {_list_names(single)}.",
+                f"incorrectly: {list_names(single)}.",
                 f"Other folds do not help: add images, {_RARE_FIX}.",
             )
         )
@@ -290,7 +290,7 @@ def _find_rare_classes(
     return findings
 
 
-def _list_names(names: list[str], *, most: int = 12) -> str:
+def list_names(names: list[str], *, most: int = 12) -> str:
     """The first names and how many more there are; the page marks all of them."""
     n_more = len(names) - most
     more = f" and {n_more} more" if n_more > 0 else ""
