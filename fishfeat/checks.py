@@ -261,6 +261,13 @@ _ALL = (
         "Runs that used other images, groups or folds cannot be compared and are left out.",
     ),
     Check(
+        "other-versions",
+        "warning",
+        "The model was fitted with other versions",
+        "scikit-learn and XGBoost promise that a saved model works with the version that fitted "
+        "it. With another version it may fail or predict differently.",
+    ),
+    Check(
         "stale-model",
         "warning",
         "The model has other classes than the data set",

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fishfeat.checks import Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.errors import DataError, ModelError, did_you_mean, shortened
+from fishfeat.files import list_paths
 from fishfeat.images.sources.class_folders import walk_images
 from fishfeat.models import Prediction, load_model, name_model
 from fishfeat.records import PathLike, Run
@@ -39,9 +40,9 @@ class Predictions(NamedTuple):
 
 
 def predict_images(
-    paths: Sequence[PathLike], *, cache: PathLike = "cache", model: str | None = None
+    paths: PathLike | Sequence[PathLike], *, cache: PathLike = "cache", model: str | None = None
 ) -> Predictions:
-    """Classify each image; a folder stands for the images in it.
+    """Classify each image; a folder stands for the images in it. One path may stand alone.
 
     Raises
     ------
@@ -50,9 +51,10 @@ def predict_images(
     ModelError
         There is no such model.
     """
-    files = [file for path in map(Path, paths) for file in _list_files(path)]
+    names = list_paths(paths)
+    files = [file for path in map(Path, names) for file in _list_files(path)]
     if not files:
-        raise DataError(f"No images in {', '.join(map(str, paths))}.")
+        raise DataError(f"No images in {', '.join(names)}.")
     dataset = read_current(cache)
     folder = find_model(dataset, model)
     log.info("Model: %s.", folder.name)

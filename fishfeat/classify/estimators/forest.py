@@ -109,7 +109,7 @@ class CalibratedForest(ProbabilityClassifier):
             min_samples_split=5 if len(X) > MANY_IMAGES else 2,
             min_samples_leaf=self.min_samples_leaf,
             class_weight=encode_class_weight(self.class_weight, self.classes_),
-            random_state=self.random_state * 101 + number,
+            random_state=(self.random_state * 101 + number) % 2**32,
         ).fit(X, codes)
         return ForestPart(trees, trees.classes_.astype(np.int64))
 

@@ -255,9 +255,11 @@ def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = 
         n_classes = len(np.unique(features.y[rows]))
         noun = "class" if n_classes == 1 else "classes"
         inner = getattr(model[-1], "estimator", model[-1])
+        is_small = n_classes < 2 or len(rows) <= n_classes
+        fix = "Add images, or use another classifier with --clf." if is_small else ""
         raise DataError(
             f"{type(inner).__name__} cannot learn from {len(rows)} images of {n_classes} {noun}: "
-            f"{_plain_text(error)}. Add images, or use another classifier with --clf."
+            f"{_plain_text(error)}. {fix}".rstrip()
         ) from error
 
 
