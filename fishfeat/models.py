@@ -191,6 +191,9 @@ class Model:
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
             for item, reason in batch.failed:
                 predictions[item.path] = Prediction(item.path, "", None, None, reason)
+        if self.fitted_with:
+            finding = Finding("other-versions", *explain_versions(self.fitted_with, self.name))
+            log.warning("%s", finding)
         return [predictions[name] for name in names]
 
     def check_backbone(self, fingerprint: str) -> None:
@@ -337,9 +340,6 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
             f"{folder} was written by fishfeat {writer} and cannot be loaded ({error}). Run "
             "`fishfeat fit` again."
         ) from error
-    if fitted_with:
-        finding = Finding("other-versions", *explain_versions(fitted_with, str(folder)))
-        log.warning("%s", finding)
     return Model(
         clf=saved.clf,
         pipeline=pipeline,

@@ -52,7 +52,7 @@ def guard_versions(fitted_with: Mapping[str, str], model: str) -> Iterator[None]
     """Say that other versions are the reason, where a model of other versions fails.
 
     Where all versions are the same, nothing changes. With others, what the packages warn of is not
-    shown: fishfeat warns once, when the model is loaded.
+    shown: fishfeat warns once, when the model has predicted.
 
     Parameters
     ----------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,6 +19,7 @@ from fishfeat.classify.estimators.calibration import class_scores
 from fishfeat.classify.estimators.registry import fit_pipeline
 from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.validation.failures import explain_failure
 from fishfeat.classify.validation.inner_findings import find_missing_inner_folds
 from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.classify.validation.splits import check_disjoint, partition_digest
@@ -252,20 +252,7 @@ def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = 
     try:
         return fit_pipeline(model, features.X[rows], features.y[rows], groups)
     except ValueError as error:
-        n_classes = len(np.unique(features.y[rows]))
-        noun = "class" if n_classes == 1 else "classes"
-        inner = getattr(model[-1], "estimator", model[-1])
-        is_small = n_classes < 2 or len(rows) <= n_classes
-        fix = "Add images, or use another classifier with --clf." if is_small else ""
-        raise DataError(
-            f"{type(inner).__name__} cannot learn from {len(rows)} images of {n_classes} {noun}: "
-            f"{_plain_text(error)}. {fix}".rstrip()
-        ) from error
-
-
-def _plain_text(error: Exception) -> str:
-    """The message of a library, with 2 in place of np.int64(2)."""
-    return re.sub(r"np\.\w+\(([^)]*)\)", r"\1", str(error)).rstrip(".")
+        raise DataError(explain_failure(model, features.y[rows], error)) from error
 
 
 def score_rows(model: Pipeline, features: Features, rows: Int) -> Float:

@@ -146,7 +146,7 @@ def _check_options(
     features: Features, strategy: SplitStrategy, n_folds: int | None, repeats: int
 ) -> None:
     if not isinstance(repeats, int) or repeats < 1:
-        raise SplitError(f"repeats must be a whole number, at least 1; got {repeats!r}.")
+        raise SplitError(f"repeats must be at least 1; got {repeats!r}.")
     if n_folds is None and strategy == "random":
         reason = "Random folds need a number."
         if features.groups is None:
