@@ -242,12 +242,9 @@ def kill_command(command: Command, folder: Path, *, kills: int, seed: int = 0) -
 
 
 def _import_heavy() -> None:
-    """Import what a command imports, and shorten the bootstrap, which writes nothing."""
+    """Import what a command imports."""
     for module in HEAVY:
         importlib.import_module(module)
-    from fishfeat.classify.statistics.metrics import bootstrap_intervals
-
-    bootstrap_intervals.__kwdefaults__["n_bootstrap"] = 10
 
 
 def _check_state(tally: Tally, command: Command, cache: Path, before: str, after: str) -> None:

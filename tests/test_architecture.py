@@ -112,14 +112,16 @@ for command in [c.name or c.callback.__name__ for c in app.registered_commands]:
     assert loaded_by(code) == set()
 
 
-@pytest.mark.parametrize("module", ["fishfeat.stages.fit", "fishfeat.report.output.page"])
-def test_fit_and_report_load_no_torch(module):
-    assert loaded_by(f"import {module}").isdisjoint({"torch", "torchvision", "timm", "xgboost"})
+def test_fit_and_report_load_no_torch():
+    loaded = loaded_by("import fishfeat.stages.fit, fishfeat.report.output.page")
+    assert loaded.isdisjoint({"torch", "torchvision", "timm", "xgboost"})
 
 
 def test_every_public_name_can_be_had():
-    code = "import fishfeat\nfor name in fishfeat.__all__: getattr(fishfeat, name)"
-    assert "torch" in loaded_by(code)
+    import fishfeat
+
+    for name in fishfeat.__all__:
+        assert getattr(fishfeat, name) is not None
 
 
 def test_an_unknown_public_name_is_an_attribute_error():

@@ -13,6 +13,8 @@ from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
 from fishfeat.options import EngineOptions, ScanOptions, SplitOptions
 
+ENGINE = EngineOptions(runtime="openvino" if find_spec("openvino") else "eager")
+
 
 @pytest.fixture(scope="module")
 def network(shared):
@@ -25,9 +27,8 @@ def fish(shared, network, tmp_path_factory):
     images = scan(
         shared / "data" / "fish4knowledge-mini", ScanOptions(group_by=(r"pattern:fish_(\d+)_",))
     )
-    engine = EngineOptions(runtime="openvino" if find_spec("openvino") else "eager")
     cache = tmp_path_factory.mktemp("cache")
-    return images, extract(images, load_backbone(network), cache=cache, engine=engine)
+    return images, extract(images, load_backbone(network), cache=cache, engine=ENGINE)
 
 
 def embed_with_timm(images, network) -> np.ndarray:
@@ -64,7 +65,7 @@ def test_every_image_is_embedded_and_no_trajectory_crosses_species(fish):
 def test_vectors_agree_with_a_plain_loop(fish, network):
     images, features = fish
     assert np.array_equal(images.keys, features.keys)
-    rows = np.arange(0, len(images), 3)
+    rows = np.arange(0, len(images), 6)
     ours, theirs = features.X[rows], embed_with_timm(images.select(rows), network)
     cosine = (ours * theirs).sum(axis=1)
     cosine /= np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
@@ -72,22 +73,26 @@ def test_vectors_agree_with_a_plain_loop(fish, network):
 
 
 @pytest.mark.parametrize(("clf", "grouped"), [("svc", 0.931), ("logreg", 0.948), ("rf", 0.892)])
-def test_the_defaults_reach_the_accuracy_of_a_plain_loop_and_random_splits_score_higher(
-    fish, clf, grouped
-):
+def test_the_defaults_reach_the_accuracy_of_a_plain_loop(fish, clf, grouped):
     _, features = fish
-    accuracy = {}
-    for strategy in ("grouped", "random"):
-        run = cross_validate(features, clf, make_splits(features, strategy=strategy))
-        accuracy[strategy] = run.metrics["accuracy"]
-    assert accuracy["grouped"] >= grouped - 0.01
-    assert accuracy["random"] >= accuracy["grouped"] + 0.02
+    run = cross_validate(features, clf, make_splits(features))
+    assert run.metrics["accuracy"] >= grouped - 0.01
+
+
+@pytest.mark.parametrize("clf", ["svc", "logreg"])
+def test_random_splits_score_higher(fish, clf):
+    _, features = fish
+    grouped, random = (
+        cross_validate(features, clf, make_splits(features, strategy=s)).metrics["accuracy"]
+        for s in ("grouped", "random")
+    )
+    assert random >= grouped + 0.02
 
 
 def test_the_layer_head_classifies_imagenet(shared, network, tmp_path):
     images = scan(shared / "data" / "imagenet-samples")
     backbone = load_backbone(make_spec(network, layer="head", resize="crop"))
-    logits = extract(images, backbone, cache=tmp_path)
+    logits = extract(images, backbone, cache=tmp_path, engine=ENGINE)
     truth = logits.class_names[logits.y].astype(int)
     assert len(truth) == 100
     assert (logits.X.argmax(axis=1) == truth).sum() >= 80
@@ -95,7 +100,7 @@ def test_the_layer_head_classifies_imagenet(shared, network, tmp_path):
 
 def score_grouped(images, backbone, cache):
     """Accuracy of logistic regression on 5 grouped folds: mean over the folds of seeds 0 and 1."""
-    features = extract(images, backbone, cache=cache)
+    features = extract(images, backbone, cache=cache, engine=ENGINE)
     accuracies = []
     for seed in (0, 1):
         run = cross_validate(features, "logreg", make_splits(features, SplitOptions(seed=seed)))
@@ -110,7 +115,7 @@ def test_nano_beats_random_weights_on_fish_and_flowers(shared, tmp_path):
         for n, p in patterns.items()
     )
     nano = load_backbone("nano")
-    random = load_backbone(make_spec("random:resnet18", img_size=128))
+    random = load_backbone(make_spec("random:resnet18", img_size=96))
     assert score_grouped(fish, nano, tmp_path) >= 0.90
     nano_error = 1 - score_grouped(flowers, nano, tmp_path)
     random_error = 1 - score_grouped(flowers, random, tmp_path)

@@ -426,12 +426,12 @@ def test_exit_codes_and_streams_of_the_real_program(tmp_path):
         command = [sys.executable, "-c", code, *args]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    wrong, usage, fine = call("fit"), call("fitt"), call("--version")
+    wrong, usage, fine = call("inspect", "no"), call("fitt"), call("--version")
     assert (wrong.returncode, usage.returncode, fine.returncode) == (1, 2, 0)
     assert wrong.stdout == ""
     assert wrong.stderr.startswith("Error: ")
     assert "Traceback" not in wrong.stderr
-    assert "Traceback" in call("--debug", "fit").stderr
+    assert "Traceback" in call("--debug", "inspect", "no").stderr
     assert fine.stdout.startswith("fishfeat ")
 
 

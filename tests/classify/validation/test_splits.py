@@ -455,13 +455,16 @@ def test_notes_do_not_change_the_digest(make_features: MakeFeatures) -> None:
     assert dataclasses.replace(splits, notes=()).digest == splits.digest
 
 
+SLOW = ("rf", "xgb")
+
+
 @pytest.mark.parametrize("groups", [(5, 2, 1), (4, 4, 1, 1), (2, 2)])
 @pytest.mark.parametrize("clf", DEFAULT_CLASSIFIERS)
 def test_classes_of_few_groups_can_be_fitted(
     clf: str, groups: tuple[int, ...], make_features: MakeFeatures
 ) -> None:
     features = make_features(groups, group_of=2)
-    for cv in (2, "logo"):
+    for cv in (2,) if clf in SLOW else (2, "logo"):
         run = cross_validate(features, clf, make_splits(features, SplitOptions(cv=cv)), jobs=1)
         assert np.isfinite(run.metrics["accuracy"])
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fishfeat.errors import DataError
@@ -402,7 +402,7 @@ CELLS = st.text(
 LABELS = CELLS.filter(lambda text: not any("\udc80" <= c <= "\udcff" for c in text))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.dictionaries(CELLS, LABELS, min_size=1, max_size=6))
 def test_whatever_the_cells_each_row_of_a_csv_comes_back(rows):
     with tempfile.TemporaryDirectory() as folder:
