@@ -36,7 +36,6 @@ from fishfeat.classify.validation.splits import make_splits, partition_digest
 from fishfeat.errors import DataError, SplitError
 from fishfeat.models import fit_model
 from fishfeat.options import MAX_SEED, ClassifierOptions, SplitOptions
-from fishfeat.options import MAX_SEED, ClassifierOptions, SplitOptions
 from fishfeat.records import (
     Features,
     Float,
@@ -568,7 +567,7 @@ def test_splits_of_other_features_are_refused(change: str, leaky: Features) -> N
 
 def test_a_fold_that_cannot_be_fitted_stops_the_run(make_features: MakeFeatures) -> None:
     tiny = dataclasses.replace(make_features((2, 2), group_of=1), groups=None)
-    with pytest.raises(DataError, match="LDA cannot learn from 2 images.*Add images"):
+    with pytest.raises(DataError, match=r"LDA cannot learn from 2 images.*Add images"):
         cross_validate(tiny, "lda", make_splits(tiny, SplitOptions(cv=2)))
 
 
@@ -597,9 +596,9 @@ def test_every_classifier_takes_the_largest_seed(clf: str, make_features: MakeFe
 @pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, 2**32, 10**30, None, 1.5, "7", True])
 def test_other_seeds_are_refused_by_name(seed: Any, make_features: MakeFeatures) -> None:
     features = make_features((4, 4))
-    with pytest.raises(SplitError, match="^seed must be"):
+    with pytest.raises(SplitError, match=r"^seed must be"):
         make_splits(features, SplitOptions(seed=seed))
-    with pytest.raises(DataError, match="^seed must be"):
+    with pytest.raises(DataError, match=r"^seed must be"):
         cross_validate(
             features,
             "rf",
@@ -613,7 +612,7 @@ def test_what_is_no_name_of_a_classifier_is_refused_with_the_names(
 ) -> None:
     features = make_features((4, 4))
     splits = make_splits(features, SplitOptions(cv=2))
-    with pytest.raises(DataError, match="clf must be .*svc.*LogisticRegression"):
+    with pytest.raises(DataError, match=r"clf must be .*svc.*LogisticRegression"):
         cross_validate(features, LogisticRegression(), splits)  # type: ignore[arg-type]
 
 
