@@ -32,7 +32,7 @@ from PIL import Image
 
 from fishfeat.features.cache import FeatureCache, FeatureWriter
 from fishfeat.records import Features
-from fishfeat.stages.dataset import read_current
+from fishfeat.stages.dataset import read_dataset
 from fishfeat.stages.extract import load_features
 from fishfeat.stages.info import verify_cache
 from fishfeat.workspace import DatasetFolder
@@ -181,7 +181,7 @@ def kill_runs(
         if _run_for(folder / name, command, memo, 300) != 0:
             raise RuntimeError("the undisturbed run failed")
     duration = time.monotonic() - started
-    undisturbed = load_features(read_current(folder / "undisturbed"))
+    undisturbed = load_features(read_dataset(folder / "undisturbed"))
     tally, n_kills_before, rng = Tally(network), 0, np.random.default_rng(seed)
     for n in itertools.count():
         cache = folder / f"cache-{n}"
@@ -239,7 +239,7 @@ def _compare_rows(tally: Tally, path: Path, undisturbed: Features) -> int:
 def _compare_features(tally: Tally, cache: Path, undisturbed: Features) -> None:
     """Check that a resumed cache has the features of the undisturbed run and no temporary file."""
     tally.finished += 1
-    features = load_features(read_current(cache))
+    features = load_features(read_dataset(cache))
     is_equal = (features.spec, features.fingerprint) == (undisturbed.spec, undisturbed.fingerprint)
     for name in ("X", "keys", "y", "class_names", "groups"):
         array, expected = getattr(features, name), getattr(undisturbed, name)

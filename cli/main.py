@@ -76,6 +76,9 @@ def demo(ctx: typer.Context) -> None:
 def inspect(
     ctx: typer.Context,
     data: opt.Data = None,
+    dataset: opt.Dataset = None,
+    root: opt.Root = None,
+    columns: opt.Columns = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
     class_pattern: opt.ClassPattern = None,
@@ -96,7 +99,9 @@ def inspect(
 
     session: Session = ctx.obj
     with session.console.progress("Listing", "files") as on_progress:
-        inspection = inspect_data(data, options, cache=session.cache, on_progress=on_progress)
+        inspection = inspect_data(
+            data, options, cache=session.cache, dataset=dataset, on_progress=on_progress
+        )
     render.show_inspection(session.console, inspection)
 
 
@@ -104,6 +109,7 @@ def inspect(
 def extract(
     ctx: typer.Context,
     data: opt.Data = None,
+    dataset: opt.Dataset = None,
     backbone: opt.Backbone = None,
     img_size: opt.ImgSize = None,
     resize: opt.Resize = None,
@@ -111,6 +117,8 @@ def extract(
     layer: opt.Layer = None,
     tta: opt.TTA = None,
     precision: opt.Precision = None,
+    root: opt.Root = None,
+    columns: opt.Columns = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
     class_pattern: opt.ClassPattern = None,
@@ -135,7 +143,9 @@ def extract(
 
     session: Session = ctx.obj
     with render.show_extract_progress(session.console) as progress:
-        extraction = extract_data(data, options, cache=session.cache, progress=progress)
+        extraction = extract_data(
+            data, options, cache=session.cache, dataset=dataset, progress=progress
+        )
     render.show_extraction(session.console, extraction)
 
 
@@ -143,6 +153,7 @@ def extract(
 def fit(
     ctx: typer.Context,
     clf: opt.Classifiers = None,
+    dataset: opt.Dataset = None,
     group_by: opt.GroupBy = None,
     cv: opt.Folds = 5,
     repeats: opt.Repeats = 1,
@@ -173,13 +184,16 @@ def fit(
         render.show_fit_progress(session.console) as on_run,
         session.console.progress("Comparing", "pairs") as on_compare,
     ):
-        result = fit_data(options, cache=session.cache, on_run=on_run, on_compare=on_compare)
+        result = fit_data(
+            options, cache=session.cache, dataset=dataset, on_run=on_run, on_compare=on_compare
+        )
     render.show_fit(session.console, result)
 
 
 @app.command(cls=Command)
 def report(
     ctx: typer.Context,
+    dataset: opt.Dataset = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     map_method: opt.MapMethod = None,
     group_matrix: opt.GroupMatrix = False,
@@ -195,7 +209,7 @@ def report(
 
     session: Session = ctx.obj
     with session.console.progress("Thumbnails", "images") as on_progress:
-        result = report_data(options, cache=session.cache, on_progress=on_progress)
+        result = report_data(options, cache=session.cache, dataset=dataset, on_progress=on_progress)
     render.show_report(session.console, result)
     if open_page:
         import webbrowser
@@ -209,8 +223,13 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
     model: Annotated[
         str | None,
-        typer.Option(help="Name of a saved model. Default: the one with the best accuracy."),
+        typer.Option(
+            help="Name of a saved model, used as it is. Default: the one with the best accuracy "
+            "on the data set as it is now."
+        ),
     ] = None,
+    dataset: opt.Dataset = None,
+    backbone: opt.ModelBackbone = None,
 ) -> None:
     """Classify new images with a saved model.
 
@@ -221,7 +240,9 @@ def predict(
     from . import render
 
     session: Session = ctx.obj
-    predictions = predict_images(images, cache=session.cache, model=model)
+    predictions = predict_images(
+        images, cache=session.cache, dataset=dataset, model=model, backbone=backbone
+    )
     render.show_predictions(session.console, predictions)
 
 
@@ -257,6 +278,7 @@ def backbones(
 @app.command(cls=Command)
 def info(
     ctx: typer.Context,
+    dataset: opt.Dataset = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every feature file; exit code 1 for a fault.")
     ] = False,
@@ -264,7 +286,7 @@ def info(
         bool,
         typer.Option(
             "--prune",
-            help="Remove the features of images that the data set last used no longer has.",
+            help="Remove the features of images that the data set no longer has.",
         ),
     ] = False,
 ) -> None:
@@ -280,14 +302,14 @@ def info(
     if verify and prune:
         raise typer.BadParameter("--verify and --prune are two commands: first one, then the other")
     if prune:
-        render.show_pruning(session.console, prune_data(session.cache))
+        render.show_pruning(session.console, prune_data(session.cache, dataset=dataset))
     elif verify:
-        check = verify_cache(session.cache)
+        check = verify_cache(session.cache, dataset=dataset)
         render.show_check(session.console, check)
         if not check.is_sound:
             raise typer.Exit(1)
     else:
-        render.show_contents(session.console, describe_cache(session.cache))
+        render.show_contents(session.console, describe_cache(session.cache, dataset=dataset))
 
 
 def main() -> None:

@@ -21,13 +21,37 @@ Data = Annotated[
     Path | None,
     typer.Argument(
         help="Folder of class folders, or CSV with path and label. "
-        "Default: the data set last used, else the demo images.",
+        "Default: the data set in use, else the demo images.",
+        show_default=False,
+    ),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of a data set, as `fishfeat info` lists them. Default: the one in use.",
         show_default=False,
     ),
 ]
 
 # --- labels and groups ------------------------------------------------------------------------
 
+Root = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where the paths of a CSV start, or the files lie. Default: the CSV's own folder.",
+        rich_help_panel=_LABELS,
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROLE=COLUMN,...",
+        help="Names of a CSV's columns: path=image_id,label=species; also group and part.",
+        rich_help_panel=_LABELS,
+    ),
+]
 Include = Annotated[
     list[str] | None,
     typer.Option(metavar="GLOB", help="Use only files that match.", rich_help_panel=_LABELS),
@@ -93,6 +117,16 @@ Backbone = Annotated[
         "local-dir:FOLDER or random:NAME. "
         "Default: the one last used, else vit_small_patch14_reg4_dinov2.lvd142m at 224 px.",
         rich_help_panel=_BACKBONE,
+    ),
+]
+ModelBackbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        metavar="NAME",
+        help="Where the backbone of the model is now, such as local-dir:FOLDER. Its weights must "
+        "be those that the model was fitted with. Default: as the model says.",
+        show_default=False,
     ),
 ]
 ImgSize = Annotated[

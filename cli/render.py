@@ -85,6 +85,7 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
             },
             "rejected": _list_rejected(images),
             "notes": images.notes,
+            "findings": [_describe_finding(finding) for finding in images.findings],
         }
     )
     rows = []
@@ -330,7 +331,7 @@ def show_predictions(console: Console, result: Predictions) -> None:
         if prediction.scores is not None:
             scores = dict(zip(names, prediction.scores.tolist(), strict=True))
         documents.append(prediction._asdict() | {"scores": scores})
-    console.document({"model": result.model, "predictions": documents})
+    console.document({"dataset": result.dataset, "model": result.model, "predictions": documents})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", "margin", "reason", *names])
@@ -353,7 +354,7 @@ def show_contents(console: Console, contents: CacheContents) -> None:
             size = f"{file.megabytes:.1f} MB"
             rows.append((file.file, file.n_images, file.dim, file.features, size))
         columns = ("features", "images", "length", "backbone", "size")
-        mark = ", last used" if dataset.dataset == contents.current else ""
+        mark = ", in use" if dataset.dataset == contents.current else ""
         console.table(f"{dataset.dataset}{mark} ({dataset.root})", columns, rows)
         models = ", ".join(dataset.models) or "none"
         console.say(f"{count(dataset.n_runs, 'run')}; models: {models}")

@@ -7,6 +7,7 @@ same findings, and `fishfeat checks` prints this list.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,11 @@ class Finding:
     def severity(self) -> Severity:
         """Severity of the check."""
         return CHECKS[self.check].severity
+
+    @property
+    def log_level(self) -> int:
+        """Level of the logger: what is no warning is silenced by --quiet."""
+        return logging.INFO if self.severity == "info" else logging.WARNING
 
     def __str__(self) -> str:
         return f"{self.message} {self.fix}".strip()
@@ -121,6 +127,97 @@ _ALL = (
         "warning",
         "Files cannot be read",
         "These files are not in the data set. No score covers them.",
+    ),
+    Check(
+        "passed-over-images",
+        "warning",
+        "Files that may be images are passed over",
+        "fishfeat takes a file for an image by its suffix. Camera RAW files, videos, archives and "
+        "files with other suffixes are not in the data set. Convert or rename them, or list them "
+        "in a CSV.",
+    ),
+    Check(
+        "passed-over-files",
+        "info",
+        "Other files are passed over",
+        "Texts, tables and hidden files in the data folder are not in the data set.",
+    ),
+    Check(
+        "foreign-folders",
+        "info",
+        "Folders that hold no data are left out",
+        "Caches and reports of fishfeat, and folders in which a system keeps thumbnails, snapshots "
+        "or trash, hold copies of images. They are never data, whatever their names.",
+    ),
+    Check(
+        "table-beside-images",
+        "info",
+        "A table lies beside the images",
+        "The labels of a folder come from its class folders. A table in the folder is read only if "
+        "it is given in place of the folder.",
+    ),
+    Check(
+        "similar-class-names",
+        "warning",
+        "Class names look alike",
+        "Names that differ only in capitals, blanks, hyphens or the Unicode form of an accent are "
+        "different classes. Often they are one class that was written in two ways.",
+    ),
+    Check(
+        "placeholder-labels",
+        "warning",
+        "Labels stand for a missing value",
+        "NA, nan, None and the like are classes where they are written as labels. An empty cell is "
+        "an image without a label.",
+    ),
+    Check(
+        "placeholder-groups",
+        "warning",
+        "A group stands for a missing value",
+        "Images whose group is called NA, nan or the like are one group, although they may be "
+        "unrelated. An image whose group is empty is a group of its own.",
+    ),
+    Check(
+        "missing-files",
+        "warning",
+        "Paths of the table lead to no file",
+        "Rows whose file is not there are not in the data set. Paths start from the folder of the "
+        "table, or from the folder that --root names.",
+    ),
+    Check(
+        "unused-columns",
+        "info",
+        "Columns of the table are not read",
+        "fishfeat reads the path, the label, the group and the part of each image. "
+        "--columns names these columns where they have other names.",
+    ),
+    Check(
+        "split-not-read",
+        "warning",
+        "A column that may be a split is not read",
+        "Images that were set aside for testing must not train. A split is read from a column part "
+        "or split whose cells are train, val and test.",
+    ),
+    Check(
+        "classes-without-images",
+        "warning",
+        "Classes without a usable image",
+        "The folders are empty, or none of their files can be read. No classifier knows these "
+        "classes.",
+    ),
+    Check(
+        "no-class-folder",
+        "warning",
+        "Images in train, val or test have no class folder",
+        "Images that lie directly in a folder called train, val or test have no label. They are "
+        "embedded, but not fitted or scored.",
+    ),
+    Check(
+        "class-in-several-folders",
+        "info",
+        "A class is in several folders",
+        "The label is the name of the folder that holds the image. Folders of one name are one "
+        "class, wherever they are.",
     ),
     Check(
         "contradicting-duplicates",
@@ -258,7 +355,14 @@ _ALL = (
         "left-out-runs",
         "warning",
         "Runs are left out",
-        "Runs that used other images, groups or folds cannot be compared and are left out.",
+        "Runs that used other images, labels, classes, groups or folds cannot be compared and are "
+        "left out.",
+    ),
+    Check(
+        "unfinished-fit",
+        "warning",
+        "The last fit was stopped",
+        "What was finished is saved and counts. What was not finished is not in the comparison.",
     ),
     Check(
         "other-versions",
@@ -270,8 +374,9 @@ _ALL = (
     Check(
         "stale-model",
         "warning",
-        "The model has other classes than the data set",
-        "The classes of the data set have changed since the model was fitted.",
+        "The model is of other data than the data set has now",
+        "Images, labels or classes have changed since the model was fitted. It answers with the "
+        "classes that it was fitted on.",
     ),
 )
 CHECKS: dict[str, Check] = {check.id: check for check in _ALL}

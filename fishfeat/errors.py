@@ -45,6 +45,13 @@ def did_you_mean(name: str, names: Iterable[str], *, n: int = 4) -> str:
     return f" Did you mean {', '.join(near)}?" if near else ""
 
 
+def count_things(n: int, noun: str) -> str:
+    """'1 image', '7 images', '2 classes'."""
+    if n == 1:
+        return f"1 {noun}"
+    return f"{n:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def shortened(items: Sequence[object] | np.ndarray, *, n: int = 5) -> str:
     """The first `n` of `items`, quoted, and how many more there are."""
     head = ", ".join(repr(str(item)) for item in items[:n])

@@ -28,7 +28,16 @@ from fishfeat.classify.versions import explain_versions, find_other_versions, gu
 from fishfeat.errors import ModelError
 from fishfeat.files import atomic, list_paths, read_json, safe_name, versions, write_json
 from fishfeat.options import ClassifierOptions, EngineOptions
-from fishfeat.records import BackboneSpec, Features, FeaturesInfo, Float, Int, Parameter, Str
+from fishfeat.records import (
+    BackboneSpec,
+    Features,
+    FeaturesInfo,
+    Float,
+    Int,
+    Parameter,
+    Str,
+    identify_data,
+)
 
 if TYPE_CHECKING:
     from fishfeat.features.backbones import Backbone
@@ -79,6 +88,8 @@ class ModelConfig:
         Settings that a search chose.
     members
         Names of the classifiers of an ensemble.
+    data
+        `fishfeat.records.identify_data` of the images; '' where their contents are not known.
     """
 
     balanced: bool
@@ -88,6 +99,7 @@ class ModelConfig:
     search: str = ""
     params: Mapping[str, Parameter] = field(default_factory=dict)
     members: tuple[str, ...] = ()
+    data: str = ""
 
 
 class _SavedModel(msgspec.Struct):
@@ -189,7 +201,7 @@ class Model:
         predictions: dict[str, Prediction] = {}
         for batch in embed(items, backbone, runner=runner):
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
-            for item, reason in batch.failed:
+            for item, reason, _ in batch.failed:
                 predictions[item.path] = Prediction(item.path, "", None, None, reason)
         if self.fitted_with:
             finding = Finding("other-versions", *explain_versions(self.fitted_with, self.name))
@@ -202,8 +214,8 @@ class Model:
             raise ModelError(
                 f"This model was fitted on features of {self.spec.describe()} with the "
                 f"fingerprint {self.fingerprint[:12]}; this backbone has {fingerprint[:12]}. The "
-                "predictions would have no meaning. Restore the weights, or run `fishfeat extract` "
-                "and `fishfeat fit` again."
+                "predictions would have no meaning. Restore the weights, name their folder with "
+                "--backbone local-dir:FOLDER, or run `fishfeat extract` and `fishfeat fit` again."
             )
 
     def _predict_rows(self, paths: list[str], X: NDArray[np.float32]) -> dict[str, Prediction]:
@@ -256,9 +268,20 @@ def fit_model(
 
 
 def wrap_pipeline(
-    pipeline: Pipeline, features: Features, clf: str, rows: Int, options: ClassifierOptions
+    pipeline: Pipeline,
+    features: Features,
+    clf: str,
+    rows: Int,
+    options: ClassifierOptions,
+    *,
+    holdout: Int | None = None,
 ) -> Model:
-    """Make the model of a pipeline that was fitted on `rows` int64 (n_rows,) of the features."""
+    """Make the model of a pipeline that was fitted on `rows` int64 (n_rows,) of the features.
+
+    `holdout` int64 (n_test,) are the rows that were held out.
+    """
+    if holdout is None:
+        holdout = rows[:0]
     return Model(
         clf=name_run(clf, options),
         pipeline=pipeline,
@@ -272,6 +295,7 @@ def wrap_pipeline(
             features=describe_features(features),
             search=options.search or "",
             params=getattr(pipeline[-1], "params_", None) or {},
+            data=identify_data(features, rows, holdout),
         ),
     )
 
@@ -297,6 +321,12 @@ def name_model(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:
     """Name the model of a classifier on some features: 'svc[-balanced]-on-NAME-KEY'."""
     weights = "-balanced" if balanced else ""
     return f"{clf}{weights}-on-{safe_name(spec.label)}-{spec.key[:8]}"
+
+
+def read_data_identity(folder: str | os.PathLike[str]) -> str:
+    """`ModelConfig.data` of a saved model, without loading the model; '' where it is not known."""
+    config = read_json(Path(folder) / "model.json").get("config")
+    return str(config.get("data", "")) if isinstance(config, dict) else ""
 
 
 def load_model(folder: str | os.PathLike[str]) -> Model:

@@ -73,6 +73,12 @@ class ScanOptions(GroupingOptions):
 
     Attributes
     ----------
+    root
+        Folder that the paths of a table are relative to, and below which a path that is not there
+        is looked for by its end. None is the table's own folder.
+    columns
+        Columns of a table that have other names: 'path=image_id,label=species', and likewise
+        `group` and `part`.
     include, exclude
         Globs over the path or, without a slash, over each folder and file name. Mask folders
         ('<class> GT' beside '<class>') are left out unless `include` is given.
@@ -88,6 +94,8 @@ class ScanOptions(GroupingOptions):
         Use images whose files end too early as far as they can be decoded. False rejects them.
     """
 
+    root: str | os.PathLike[str] | None = None
+    columns: str | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
     class_pattern: str | None = None

@@ -24,7 +24,7 @@ from fishfeat.images.decode import (
     decode,
 )
 from fishfeat.images.scan import scan
-from fishfeat.stages.dataset import read_current
+from fishfeat.stages.dataset import read_dataset
 from fishfeat.stages.extract import load_features
 from fishfeat.workspace import Workspace
 from fishfeat_cli import main as cli
@@ -166,7 +166,7 @@ def test_the_option_is_remembered_until_it_is_switched_off(run, data, tmp_path):
         assert rejected(document) == lost, args
         assert (document["n_images"], document["n_embedded"]) == (14 - len(lost), n_new)
         assert rejected(run("inspect")) == lost
-        assert len(load_features(read_current(tmp_path / "cache"))) == 14 - len(lost)
+        assert len(load_features(read_dataset(tmp_path / "cache"))) == 14 - len(lost)
     assert FeatureCache(folder.features_files()[0]).n_done == 13
 
 
@@ -174,7 +174,7 @@ def test_truncated_files_are_counted_and_marked(run, data, tmp_path):
     run("extract", data, *TINY, "--allow-truncated")
     assert run("inspect")["notes"] == [f"1 image is {NOTE}"]
     folder = Workspace(tmp_path / "cache").dataset("fish")
-    assert read_current(tmp_path / "cache").require_images().notes == (f"1 image is {NOTE}",)
+    assert read_dataset(tmp_path / "cache").require_images().notes == (f"1 image is {NOTE}",)
     with open(folder.images_csv, newline="") as file:
         rows = {row["path"]: (row["status"], row["reason"]) for row in csv.DictReader(file)}
     assert rows["bass/half.png"] == ("truncated", TRUNCATED)
@@ -205,7 +205,7 @@ def test_truncated_files_stay_out_after_the_list_is_lost_a_file_copied_or_the_fo
     data.rename(tmp_path / "moved" / "fish")
     reasons = rejected(run("inspect", tmp_path / "moved" / "fish"))
     assert reasons.keys() >= {"bass/half.png", "bream/copy.png"}
-    assert len(load_features(read_current(tmp_path / "cache"))) == 12
+    assert len(load_features(read_dataset(tmp_path / "cache"))) == 12
 
 
 def test_a_stopped_run_leaves_no_truncated_file_that_counts_as_whole(data, tmp_path):

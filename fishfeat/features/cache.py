@@ -156,6 +156,7 @@ def select_features(images: ImageSet, path: Path) -> Features:
         keys=embedded.keys,
         y=embedded.y,
         class_names=embedded.class_names,
+        digest=embedded.digest,
         groups=embedded.groups,
         part=embedded.part,
         grouping=embedded.grouping,

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fishfeat.errors import BackboneError
+from fishfeat.errors import BackboneError, DataError, shortened
 from fishfeat.features.cache import FeatureCache, select_features
+from fishfeat.features.known_vectors import copy_known_vectors
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
 from fishfeat.options import EngineOptions
-from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress
+from fishfeat.records import BackboneSpec, Features, ImageSet, Int, OnProgress, Rejected
 from fishfeat.records.provenance import RuntimeConfig
-from fishfeat.workspace import DatasetFolder, Workspace, apply_truncated
+from fishfeat.workspace import DatasetFolder, Source, Workspace, apply_truncated
 
 if TYPE_CHECKING:  # torch is loaded only if an image has to be embedded
     from fishfeat.features.backbones import Backbone
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # torch is loaded only if an image has to be embedded
 
 log = logging.getLogger("fishfeat")
 _FORECAST_AFTER_SECONDS = 2.0
+# Share of the images that may not be missing when they are embedded.
+_GOOD_PART = 0.1
 
 
 class ExtractionPlan(NamedTuple):
@@ -56,7 +59,10 @@ class Embedding(NamedTuple):
     Attributes
     ----------
     failed
-        Digest -> reason of every image that cannot be embedded.
+        Digest -> reason of every image whose contents cannot be embedded.
+    unavailable
+        Digest -> reason of every image whose file could not be read as it was listed: missing, no
+        permission, changed. The next extraction tries it again.
     truncated
         Digest -> reason of every image that was embedded though its file ends too early.
     n_new
@@ -64,6 +70,7 @@ class Embedding(NamedTuple):
     """
 
     failed: Mapping[str, str]
+    unavailable: Mapping[str, str]
     truncated: Mapping[str, str]
     n_new: int
 
@@ -118,7 +125,8 @@ def extract(
     """
     check_runtime(engine.runtime)
     workspace = Workspace(cache)
-    with workspace.open(images.name, images.root) as dataset:
+    source = Source(images.name, images.root, list_digests=images.digest.tolist)
+    with workspace.open(source) as dataset:
         folder, state = dataset.folder, dataset.state
         images = dataclasses.replace(images, name=folder.name)
         images = apply_truncated(images, state.truncated, allow_truncated=allow_truncated)
@@ -135,6 +143,8 @@ def extract(
             allow_truncated=allow_truncated,
             on_progress=on_progress,
         )
+        if message := describe_unavailable(images, embedding):
+            log.warning("%s", message)
         images = reject_unusable(images, embedding, allow_truncated=allow_truncated)
         path = folder.features_file(plan.specs[-1])
         state = dataclasses.replace(state, features=path.name, truncated=embedding.truncated)
@@ -144,12 +154,63 @@ def extract(
 
 
 def reject_unusable(images: ImageSet, embedding: Embedding, *, allow_truncated: bool) -> ImageSet:
-    """Reject the images that could not be embedded; log how many truncated ones are used."""
-    images = images.reject(embedding.failed)
-    usable = apply_truncated(images, embedding.truncated, allow_truncated=allow_truncated)
+    """Reject the images that could not be embedded; log how many truncated ones are used.
+
+    Raises
+    ------
+    DataError
+        None is left.
+    """
+    from fishfeat.images.decode import describe_reader
+
+    n_listed, reader = len(images), describe_reader()
+    images = images.reject(embedding.failed, reader=reader).reject(embedding.unavailable)
+    usable = apply_truncated(
+        images, embedding.truncated, allow_truncated=allow_truncated, reader=reader
+    )
+    if not len(usable):
+        raise DataError(_say_none_usable(n_listed, usable.rejected))
     for note in set(usable.notes) - set(images.notes):
         log.info("%s", note)
     return usable
+
+
+def _say_none_usable(n_listed: int, rejected: Sequence[Rejected]) -> str:
+    from fishfeat.images.decode import is_truncated_reason
+
+    keys: dict[str, list[str]] = {}
+    for file in rejected:
+        keys.setdefault(file.reason, []).append(file.key)
+    reasons = [f"{reason} ({shortened(keys[reason], n=3)})" for reason in keys]
+    fix = ""
+    if any(map(is_truncated_reason, keys)):
+        fix = " --allow-truncated uses the part of a truncated image that can be decoded."
+    return f"None of {n_listed} images can be used: {'; '.join(reasons)}.{fix}"
+
+
+def describe_unavailable(images: ImageSet, embedding: Embedding) -> str:
+    """A message where a good part of the listed images could not be read, or all of a class.
+
+    '' where few or none are missing: these are rejected, and tried again the next time.
+    """
+    is_gone = np.isin(images.digest, list(embedding.unavailable))
+    labels, counts = np.unique(images.labels[is_gone], return_counts=True)
+    totals = [int((images.labels == label).sum()) for label in labels]
+    parts = []
+    is_class_gone = False
+    for label, n_gone, n in zip(labels.tolist(), counts.tolist(), totals, strict=True):
+        parts.append(f"{n_gone} of {n} of {label or 'those without a label'}")
+        is_class_gone = is_class_gone or n_gone == n
+    n_gone = int(is_gone.sum())
+    if not is_class_gone and not (n_gone > 1 and n_gone >= _GOOD_PART * len(images)):
+        return ""
+    reasons = sorted(set(embedding.unavailable.values()))
+    return (
+        f"{n_gone} of {len(images)} images below {images.root} could not be read since they were "
+        f"listed: {', '.join(parts)} ({'; '.join(reasons[:3])}). Is the drive still there? Nothing "
+        f"is lost: the features of the other images are in the cache. Run `fishfeat extract` again "
+        "when the files are back. It goes on from there."
+    )
 
 
 def plan_extraction(
@@ -188,16 +249,21 @@ def embed_missing(
     truncated
         Digest -> reason of images that were embedded before though their files end too early.
     """
-    if plan.is_complete:
+    loaded = None if isinstance(plan.backbone, BackboneSpec) else plan.backbone.fingerprint
+    missing = copy_known_vectors(plan.missing, images, folder, loaded)
+    if not any(missing.values()):
         log.info("The cache holds all %d images already; nothing to embed.", len(images))
-        return Embedding({}, truncated, 0)
+        return Embedding({}, {}, truncated, 0)
     # torch is loaded only if an image has to be embedded
     from fishfeat.features.autotune import autotune
     from fishfeat.features.engines.local import Item, embed
     from fishfeat.features.layer_files import merge_batches, open_layer_files
 
     backbone = _load_on_device(plan.backbone, plan.specs, engine.device)
-    rows = _find_rows(images, frozenset().union(*plan.missing.values()))
+    missing = copy_known_vectors(missing, images, folder, backbone.fingerprint)
+    if not any(missing.values()):
+        return Embedding({}, {}, truncated, 0)
+    rows = _find_rows(images, frozenset().union(*missing.values()))
     items = [Item(str(images.path(i)), str(images.digest[i])) for i in rows]
     keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
     selection = autotune(items, backbone, engine, begun=_read_begun_runtime(folder, backbone))
@@ -209,9 +275,10 @@ def embed_missing(
         allow_truncated=allow_truncated,
     )
     failed: dict[str, str] = {}
+    unavailable: dict[str, str] = {}
     all_truncated = dict(truncated)
     n_done = n_new = 0
-    with open_layer_files(folder, backbone, plan.missing, selection.to_record()) as layer_files:
+    with open_layer_files(folder, backbone, missing, selection.to_record()) as layer_files:
         try:
             for batch, seconds in merge_batches(_log_forecast(batches, len(items))):
                 if batch.truncated:
@@ -219,7 +286,8 @@ def embed_missing(
                     folder.note_truncated(all_truncated)
                 for layer_file in layer_files:
                     layer_file.append(batch, keys, seconds / len(layer_files))
-                failed |= {item.digest: reason for item, reason in batch.failed}
+                for item, reason, is_momentary in batch.failed:
+                    (unavailable if is_momentary else failed)[item.digest] = reason
                 n_new += len(batch.items)
                 n_done += len(batch.items) + len(batch.failed)
                 if on_progress is not None:
@@ -231,7 +299,7 @@ def embed_missing(
                 len(items),
             )
             raise
-    return Embedding(failed, all_truncated, n_new)
+    return Embedding(failed, unavailable, all_truncated, n_new)
 
 
 def _resolve_backbone(
@@ -291,9 +359,13 @@ def _load_on_device(
 
 
 def _find_rows(images: ImageSet, digests: frozenset[str]) -> Int:
-    """Find one row for each of the digests, int64, sorted."""
-    rows = np.sort(np.unique(images.digest, return_index=True)[1])
-    return rows[np.isin(images.digest[rows], list(digests))].astype(np.int64)
+    """Find one row for each of the digests, int64, sorted; of several one whose file exists."""
+    chosen: dict[str, int] = {}
+    for row in np.flatnonzero(np.isin(images.digest, list(digests))).tolist():
+        digest = str(images.digest[row])
+        if digest not in chosen or not os.path.exists(images.path(chosen[digest])):
+            chosen[digest] = row
+    return np.sort(np.array(list(chosen.values()), np.int64))
 
 
 def _read_begun_runtime(folder: DatasetFolder, backbone: Backbone) -> RuntimeConfig | None:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from fishfeat.errors import DataError
+from fishfeat.files import versions
+from fishfeat.images.formats import N_HEAD, describe_jpeg, describe_tiff, name_format
 from fishfeat.records import PathLike
 
 RGB = NDArray[np.uint8]
@@ -29,6 +31,7 @@ BACKGROUND = (255, 255, 255)
 warnings.filterwarnings("ignore", module=r"PIL\b")
 
 TRUNCATED = "truncated: the file ends before the image does"
+_NO_MEMORY = "too little memory to read it now"
 TRUNCATED_AND_EMPTY = f"{TRUNCATED}, and nothing of it can be decoded"
 _TRUNCATED_REASONS = (TRUNCATED, "truncated: the file ends before the picture does")  # 0.1.0
 
@@ -42,19 +45,42 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Packages that decode; a reason of the contents holds for their versions.
+_READERS = ("pillow", "pillow-heif")
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-# What cameras and browsers write. Page description languages are left out.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# What cameras and browsers write; MPO is read as JPEG. Page description languages are left out.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 # Formats whose first bytes are long enough that other files do not begin with them by chance.
 _FORMATS_WITH_SIGNATURE = ("JPEG", "PNG", "GIF", "TIFF", "WEBP")
+
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# Name of a format -> its name in Pillow.
+_READERS_OF = {"HEIC": "HEIF", "AVIF": "AVIF", "JPEG 2000": "JPEG2000", "BMP": "BMP"}
 
 
 class UnreadableImage(DataError):
     """A file that cannot be used as an image; the message is the reason."""
 
 
+class UnavailableFile(UnreadableImage):
+    """The reason is of the moment: the file may be readable the next time, with the same bytes."""
+
+
 class TruncatedImage(UnreadableImage):
     """An image whose file ends too early; its first part may be readable."""
+
+
+@cache
+def describe_reader() -> str:
+    """What decodes here, such as 'fishfeat 0.2.0, pillow 12.0.0 without AVIF'.
+
+    Two readers of one description give the same reason for the same bytes.
+    """
+    packages = versions("fishfeat", *_READERS)
+    missing = [name for name in _FORMATS if name not in (*_list_formats(), "HEIF")]
+    without = f" without {' '.join(missing)}" if missing else ""
+    return ", ".join(f"{name} {number}" for name, number in packages.items()) + without
 
 
 def is_truncated_reason(reason: str) -> bool:
@@ -161,6 +187,8 @@ def _decode_truncated(data: bytes) -> RGB:
             # The decoded rows are in the image. Without tiles Pillow expects no more of them.
             image.tile = []
             rgb = _to_upright_rgb(image)
+        except MemoryError as error:
+            raise UnavailableFile(_NO_MEMORY) from error
         except Exception as error:
             raise TruncatedImage(TRUNCATED_AND_EMPTY) from error
     if (rgb == rgb[0, 0]).all():
@@ -178,21 +206,31 @@ def read_bytes(path: PathLike) -> bytes:
 
     Raises
     ------
-    UnreadableImage
-        The file cannot be opened; the message is the reason.
+    UnavailableFile
+        The file cannot be opened or read at the moment; the message is the reason.
     """
     try:
         with open(path, "rb") as file:
             return file.read()
-    except OSError as error:
-        raise UnreadableImage((error.strerror or str(error)).lower()) from error
+    except MemoryError as error:
+        raise UnavailableFile(_NO_MEMORY) from error
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnavailableFile(reason.lower()) from error
 
 
 @cache
 def _list_formats() -> tuple[str, ...]:
-    """The formats of `_FORMATS` that this Pillow reads."""
+    """The formats of `_FORMATS` that this Pillow reads.
+
+    Where the package pillow-heif is installed, Pillow reads HEIC from then on.
+    """
     Image.init()
     _silence_libtiff()
+    with contextlib.suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
@@ -217,7 +255,9 @@ def _open_image(data: bytes) -> ImageFile.ImageFile:
     except Image.DecompressionBombError as error:
         raise UnreadableImage("too large: more than 178 megapixels") from error
     except Exception as error:
-        raise _describe_failure(error) from error
+        failure = _describe_failure(error)
+        is_named = type(failure) is UnreadableImage and data.startswith(_TIFF_STARTS)
+        raise UnreadableImage(_describe_unidentified(data)) if is_named else failure from error
 
 
 def _describe_unidentified(data: bytes) -> str:
@@ -226,11 +266,27 @@ def _describe_unidentified(data: bytes) -> str:
             continue
         accepts = Image.OPEN[name][1]
         if accepts and accepts(data[:16]) is True:
-            return f"broken: the {name} header cannot be read"
-    return "not an image in a supported format"
+            return _describe_unsupported(name, data)
+    file_format = name_format(data[:N_HEAD])
+    if file_format is None:
+        return "not an image in a supported format"
+    if _READERS_OF.get(file_format.name) in _list_formats():
+        return f"broken: the {file_format.name} header cannot be read"
+    return f"{file_format.name}: {file_format.advice}" if file_format.advice else file_format.name
+
+
+def _describe_unsupported(name: str, data: bytes) -> str:
+    """Why Pillow does not open a file that begins like a JPEG, PNG, GIF, TIFF or WebP."""
+    described = {"TIFF": describe_tiff, "JPEG": describe_jpeg}
+    content = described[name](data) if name in described else ""
+    if not content:
+        return f"broken: the {name} header cannot be read"
+    return f"a {name} with {content} is not supported: save it as 8-bit RGB or grey"
 
 
 def _describe_failure(error: Exception) -> UnreadableImage:
+    if isinstance(error, MemoryError):
+        return UnavailableFile(_NO_MEMORY)
     text = " ".join(str(error).split()) or type(error).__name__
     # Pillow has no type for it: 'image file is truncated', 'Truncated File Read', 'Truncated data'.
     if "truncated" in text.lower():

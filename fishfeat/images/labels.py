@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fishfeat.errors import DataError, did_you_mean, shortened
+from fishfeat.checks import Finding
+from fishfeat.errors import DataError, count_things, did_you_mean, shortened
 from fishfeat.files import read_rows
 from fishfeat.records import PathLike
 
 _HEADERS = ("class", "label", "class_name")
+# Characters of no width: soft hyphen, joiners, direction and byte order marks.
+_INVISIBLE = dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2060, 0xFEFF))
+# What spreadsheets, pandas and people write where a value is missing.
+_PLACEHOLDERS = frozenset(
+    {"na", "n/a", "#n/a", "nan", "none", "null", "nil", "missing", "unknown", "unlabelled"}
+    | {"unlabeled", "undefined", "unidentified", "not available", "tbd", "?", "??", "-", "--"}
+    | {"<na>", "."}
+)
 
 
 def compile_pattern(pattern: str, *, parameter: str) -> re.Pattern[str]:
@@ -88,13 +99,17 @@ def read_merge_table(file: PathLike) -> dict[str, str]:
 def merge_names(names: Sequence[str], table: Mapping[str, str]) -> dict[str, str]:
     """Map each class name through `table`; names that are not in it stay as they are.
 
+    A name of the table is also every class that differs from it only in blanks and Unicode form,
+    which nobody can see, unless the table names that class too.
+
     Raises
     ------
     DataError
         The table names a class that is not in `names`.
     """
     _check_names(table, names, parameter="merge")
-    return {name: table.get(name, name) for name in names}
+    similar = {_normalise(name): new_name for name, new_name in table.items()}
+    return {name: table.get(name, similar.get(_normalise(name), name)) for name in names}
 
 
 def choose_names(names: Sequence[str], *, only: Iterable[str], drop: Iterable[str]) -> set[str]:
@@ -107,16 +122,87 @@ def choose_names(names: Sequence[str], *, only: Iterable[str], drop: Iterable[st
     """
     only, drop = list(only), list(drop)
     _check_names([*only, *drop], names, parameter="only and drop")
-    chosen = set(only or names) - set(drop)
+    chosen = _find_names(only, names) if only else set(names)
+    chosen -= _find_names(drop, names)
     if names and not chosen:
         raise DataError(f"only and drop leave none of the classes {shortened(names, n=100)}.")
     return chosen
 
 
+def _find_names(asked: Iterable[str], names: Sequence[str]) -> set[str]:
+    """The classes that are asked for: of this name, else of one that looks the same."""
+    chosen = set()
+    for name in asked:
+        if name in names:
+            chosen.add(name)
+        else:
+            chosen |= {other for other in names if _normalise(other) == _normalise(name)}
+    return chosen
+
+
+def _normalise(name: str) -> str:
+    """A name in one Unicode form, with one blank between words and none at the ends."""
+    return " ".join(unicodedata.normalize("NFC", name).translate(_INVISIBLE).split())
+
+
 def _check_names(asked: Iterable[str], names: Sequence[str], *, parameter: str) -> None:
-    missing = [name for name in asked if name not in names]
+    missing = [name for name in asked if not _find_names([name], names)]
     if missing:
         raise DataError(
             f"{parameter} must name classes of the data; got {shortened(missing)}."
             f"{did_you_mean(missing[0], names)} The classes are {shortened(names, n=100)}."
         )
+
+
+# --- names to look at -----------------------------------------------------------------------
+
+
+def check_class_names(labels: Sequence[str]) -> list[Finding]:
+    """Class names that look alike or that stand for a missing value; one label for each image."""
+    counts = Counter(label for label in labels if label)
+    alike: dict[str, list[str]] = {}
+    for name in sorted(counts):
+        alike.setdefault(_fold(name), []).append(name)
+    findings = []
+    sets = [names for names in alike.values() if len(names) > 1]
+    if sets:
+        shown = [" and ".join(_show(name, counts) for name in names) for names in sets[:5]]
+        more = f"; and {len(sets) - 5} more" if len(sets) > 5 else ""
+        example = sets[0][0]
+        message = (
+            "Class names differ only in capitals, blanks, hyphens or Unicode form: "
+            f"{'; '.join(shown)}{more}. They count as different classes."
+        )
+        fix = (
+            "If they are one class, rename the folders or labels, or merge them: a CSV with lines "
+            f"such as '{sets[0][-1]},{example}' for `--merge FILE`."
+        )
+        findings.append(Finding("similar-class-names", message, fix))
+    placeholders = [name for name in sorted(counts) if is_placeholder(name)]
+    if placeholders:
+        named = [f"{count_things(counts[name], 'image')} {name!r}" for name in placeholders]
+        message = f"Labelled like a missing value: {', '.join(named)}. They count as classes."
+        fix = (
+            "If the class is not known, leave the label empty, or leave the images out with "
+            f"`--drop '{placeholders[0]}'`."
+        )
+        findings.append(Finding("placeholder-labels", message, fix))
+    return findings
+
+
+def is_placeholder(name: str) -> bool:
+    """Whether `name` usually stands for a missing value, such as NA, nan or None."""
+    return name.strip().lower() in _PLACEHOLDERS
+
+
+def _fold(name: str) -> str:
+    """What is left of a name without capitals, blanks, hyphens, underscores and Unicode forms."""
+    folded = unicodedata.normalize("NFKC", name.translate(_INVISIBLE)).casefold()
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", folded)).strip()
+
+
+def _show(name: str, counts: Mapping[str, int]) -> str:
+    """The name in quotes, with escapes where it cannot be told from another one."""
+    is_hidden = any(other != name and _normalise(other) == _normalise(name) for other in counts)
+    is_plain = name.isascii() or not is_hidden
+    return f"{name!r} ({counts[name]})" if is_plain else f"{name!a} ({counts[name]})"

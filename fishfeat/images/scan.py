@@ -5,22 +5,38 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
-from fishfeat.errors import DataError, shortened
-from fishfeat.images.decode import UnreadableImage, read_bytes, read_size
+from fishfeat.checks import Finding
+from fishfeat.errors import DataError, count_things, shortened
+from fishfeat.images.decode import (
+    UnavailableFile,
+    UnreadableImage,
+    describe_reader,
+    read_bytes,
+    read_size,
+)
 from fishfeat.images.grouping.rules import group_by_column, group_images, parse_rules
-from fishfeat.images.labels import choose_names, clean_names, merge_names, read_merge_table
+from fishfeat.images.labels import (
+    check_class_names,
+    choose_names,
+    clean_names,
+    merge_names,
+    read_merge_table,
+)
 from fishfeat.images.sources.entries import Entry, Listing
 from fishfeat.images.sources.listing import list_data
+from fishfeat.images.sources.tables import TableOptions
 from fishfeat.options import ScanOptions
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, PathLike, Rejected
 
 _CHUNK = 64
+_MOST_CLASSES = 20
 _DEFAULTS = ScanOptions()
 
 
@@ -37,6 +53,8 @@ class FileFacts(NamedTuple):
         Size in pixels, as stored.
     reason
         Why the file is no image; '' for an image.
+    reader
+        As in `Rejected`; '' for an image.
     """
 
     n_bytes: int = 0
@@ -45,6 +63,7 @@ class FileFacts(NamedTuple):
     width: int = 0
     height: int = 0
     reason: str = ""
+    reader: str = ""
 
 
 def scan(
@@ -89,9 +108,12 @@ def scan(
         data,
         include=options.include or (),
         exclude=options.exclude or (),
-        group_column=column,
+        table=TableOptions(options.root, options.columns or "", column),
     )
-    listing = listing._replace(entries=_apply_class_options(listing.entries, options))
+    listing = listing._replace(
+        entries=_apply_class_options(listing.entries, options),
+        empty={} if options.only else listing.empty,
+    )
     facts = _examine_files(listing, known, on_progress)
     images = _make_image_set(listing, facts)
     return group_images(images, rules)
@@ -150,7 +172,14 @@ def _collect_facts(images: ImageSet) -> dict[str, FileFacts]:
     rows = zip(*(column.tolist() for column in columns), strict=True)
     facts = {key: FileFacts(*row) for key, row in zip(images.keys.tolist(), rows, strict=True)}
     for file in images.rejected:
-        facts[file.key] = FileFacts(file.n_bytes, file.mtime_ns, file.digest, reason=file.reason)
+        if file.still_holds(describe_reader()):
+            facts[file.key] = FileFacts(
+                file.n_bytes,
+                file.mtime_ns,
+                file.digest,
+                reason=file.reason,
+                reader=file.reader,
+            )
     return facts
 
 
@@ -163,13 +192,16 @@ def _examine(path: str, earlier: FileFacts | None) -> FileFacts:
         if earlier and earlier.digest and earlier[:2] == (n_bytes, mtime_ns):
             return earlier
         data = read_bytes(path)
-    except (OSError, UnreadableImage) as error:
+    except (OSError, ValueError, UnavailableFile) as error:
         return FileFacts(reason=(getattr(error, "strerror", None) or str(error)).lower())
     digest = hashlib.sha256(data).hexdigest()
     try:
         return FileFacts(n_bytes, mtime_ns, digest, *read_size(data))
-    except UnreadableImage as error:
+    except UnavailableFile as error:
         return FileFacts(n_bytes, mtime_ns, digest, reason=str(error))
+    except UnreadableImage as error:
+        reader = describe_reader()
+        return FileFacts(n_bytes, mtime_ns, digest, reason=str(error), reader=reader)
 
 
 def _describe_special_file(mode: int) -> str:
@@ -190,9 +222,14 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
     entries = [entry for entry, file in pairs if not file.reason]
     files = [file for file in facts if not file.reason]
     if not files:
+        for finding in listing.findings:
+            if finding.check == "missing-files":
+                raise DataError(f"{listing.name}: {finding}")
         reasons = [f"{file.key}: {file.reason}" for file in rejected]
+        found = "".join(f" {finding}" for finding in listing.findings)
         raise DataError(
-            f"None of {len(facts)} files below {listing.root} can be used: {shortened(reasons)}."
+            f"None of {count_things(len(facts), 'file')} below {listing.root} can be used: "
+            f"{shortened(reasons)}.{found}"
         )
     class_names = sorted({entry.label for entry in entries} - {""})
     class_index = {name: i for i, name in enumerate(class_names)} | {"": UNLABELLED}
@@ -213,8 +250,32 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
         part=part,
         rejected=rejected,
         notes=tuple(listing.notes),
+        findings=(
+            *listing.findings,
+            *_check_classes(listing, class_names, rejected),
+            *check_class_names([entry.label for entry in entries]),
+        ),
     )
     return group_by_column(images, [entry.group for entry in entries])
+
+
+def _check_classes(
+    listing: Listing, class_names: Sequence[str], rejected: Sequence[Rejected]
+) -> list[Finding]:
+    """Classes that have no usable image."""
+    n_rejected = Counter(file.label for file in rejected)
+    lost = {name: what for name, what in listing.empty.items() if name not in class_names}
+    for name, n in n_rejected.items():
+        if name and name not in class_names:
+            lost[name] = f"{count_things(n, 'file')} cannot be used"
+    if not lost:
+        return []
+    named = [f"{name} ({what})" for name, what in sorted(lost.items())]
+    shown = ", ".join(named[:_MOST_CLASSES])
+    more = f" and {len(named) - _MOST_CLASSES} more" if len(named) > _MOST_CLASSES else ""
+    message = f"Classes without a usable image: {shown}{more}."
+    fix = "They are not in the data set. Add images that can be read, or remove the folders."
+    return [Finding("classes-without-images", message, fix)]
 
 
 def _reject(entry: Entry, file: FileFacts) -> Rejected:
@@ -225,4 +286,5 @@ def _reject(entry: Entry, file: FileFacts) -> Rejected:
         n_bytes=file.n_bytes,
         mtime_ns=file.mtime_ns,
         digest=file.digest,
+        reader=file.reader,
     )

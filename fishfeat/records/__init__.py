@@ -3,6 +3,7 @@
 from fishfeat.records.arrays import UNLABELLED, Float, Int, OnProgress, PathLike, Str
 from fishfeat.records.backbone import SOURCES, TTAS, BackboneSpec
 from fishfeat.records.features import Features
+from fishfeat.records.identity import identify_data
 from fishfeat.records.images import PARTS, ImageSet, Rejected, encode_labels
 from fishfeat.records.provenance import Provenance, RuntimeConfig
 from fishfeat.records.runs import (
@@ -48,4 +49,5 @@ __all__ = [
     "SplitsInfo",
     "Str",
     "encode_labels",
+    "identify_data",
 ]

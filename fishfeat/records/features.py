@@ -21,8 +21,8 @@ class Features:
     ----------
     X
         float32 (n_images, dim), C-contiguous, finite.
-    keys, y, class_names, groups, part, grouping
-        As in `ImageSet`, row by row.
+    keys, y, class_names, digest, groups, part, grouping
+        As in `ImageSet`, row by row; `digest` is None where the contents are not known.
     dataset
         Name of the data set.
     spec
@@ -40,13 +40,14 @@ class Features:
     spec: BackboneSpec
     fingerprint: str
     dataset: str = ""
+    digest: Str | None = None
     groups: Int | None = None
     part: Str | None = None
     grouping: str = ""
     provenance: Provenance | None = None
 
     def __post_init__(self) -> None:
-        present = [name for name in ("groups", "part") if getattr(self, name) is not None]
+        present = [name for name in ("digest", "groups", "part") if getattr(self, name) is not None]
         check_lengths(self, ("y", "X", *present))
         check_labels(self.y, self.class_names)
         if not (self.X.dtype == np.float32 and self.X.ndim == 2 and self.X.flags.c_contiguous):

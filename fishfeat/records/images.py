@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fishfeat.checks import Finding
 from fishfeat.errors import DataError
 from fishfeat.records.arrays import UNLABELLED, Int, Str, check_labels, check_lengths
 
@@ -19,6 +20,11 @@ PARTS = ("train", "val", "test")
 
 class Rejected(NamedTuple):
     """A file that looks like an image and cannot be used.
+
+    A reason is either of the contents or of the moment. A reason of the contents ("truncated", "not
+    an image") follows from the bytes, so it holds until the bytes or the `reader` change. A reason
+    of the moment (missing, no permission, changed while it was being read) may be gone the next
+    time, so the file is always tried again.
 
     Attributes
     ----------
@@ -32,6 +38,10 @@ class Rejected(NamedTuple):
         Size and time of the last change in ns; 0 where the file could not be opened.
     digest
         SHA-256 of its bytes; '' where it could not be read.
+    reader
+        What read the bytes and gave a reason of the contents, as
+        `fishfeat.images.decode.describe_reader` says; '' for a reason of the moment, and in files
+        of earlier versions.
     """
 
     key: str
@@ -40,6 +50,11 @@ class Rejected(NamedTuple):
     n_bytes: int = 0
     mtime_ns: int = 0
     digest: str = ""
+    reader: str = ""
+
+    def still_holds(self, reader: str) -> bool:
+        """Whether `reader` would give the same reason for the same bytes."""
+        return self.reader != "" and self.reader == reader
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +91,8 @@ class ImageSet:
         Files that cannot be used, each with its reason.
     notes
         What was decided while the images were listed, one sentence each.
+    findings
+        Checks that the data do not pass: passed-over files, names or values to look at.
     """
 
     name: str
@@ -94,6 +111,7 @@ class ImageSet:
     grouping: str = ""
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         check_lengths(self, self._array_names())
@@ -126,10 +144,11 @@ class ImageSet:
         arrays = {name: getattr(self, name)[rows] for name in self._array_names()}
         return dataclasses.replace(self, **arrays, rejected=self.rejected + rejected)
 
-    def reject(self, reasons: Mapping[str, str]) -> ImageSet:
+    def reject(self, reasons: Mapping[str, str], *, reader: str = "") -> ImageSet:
         """This set without the images whose digest is in `reasons`; they become rejected files.
 
-        Classes without an image are dropped.
+        `reader` is as in `Rejected`; '' says that the reasons are of the moment. Classes without an
+        image are dropped.
         """
         is_rejected = np.isin(self.digest, list(reasons))
         if not is_rejected.any():
@@ -146,6 +165,7 @@ class ImageSet:
                     int(self.n_bytes[i]),
                     int(self.mtime_ns[i]),
                     digest,
+                    reader,
                 )
             )
         rest = self.select(~is_rejected, rejected=tuple(rejected))

@@ -65,6 +65,8 @@ class SplitsInfo:
         version 0.1.0 that does not say it.
     n_test
         Number of held-out rows.
+    data
+        `identify_data` of the rows; '' where it is not known, as in a run of version 0.1.0.
     """
 
     strategy: SplitStrategy
@@ -74,6 +76,7 @@ class SplitsInfo:
     n_groups: int | None = None
     groups: str | None = None
     n_test: int = 0
+    data: str = ""
     holdout_origin: str = ""
     grouping: str = ""
     notes: tuple[Finding, ...] = ()

@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 
 from fishfeat.errors import CacheError, DataError
 from fishfeat.features.cache import FeatureCache, select_features
-from fishfeat.features.extract import embed_missing, plan_extraction, reject_unusable
+from fishfeat.features.extract import (
+    describe_unavailable,
+    embed_missing,
+    plan_extraction,
+    reject_unusable,
+)
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
 from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.options import BackboneOptions, ExtractOptions
@@ -72,6 +77,7 @@ def extract_data(
     options: ExtractOptions | None = None,
     *,
     cache: PathLike = "cache",
+    dataset: str | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
     """List a data set, embed what is missing, and apply the groups that were asked for.
@@ -79,11 +85,13 @@ def extract_data(
     Parameters
     ----------
     data
-        Folder or CSV; None is the data set last used, else the demo images.
+        Folder or CSV; None is that of the data set in use, else the demo images.
     options
         Options that are None are as before.
     cache
         The cache folder.
+    dataset
+        Name of the data set. None is the one of these images, as their contents say.
     progress
         Progress callbacks.
     """
@@ -91,21 +99,21 @@ def extract_data(
     check_runtime(options.runtime)
     # A backbone that does not exist is an error before anything is listed.
     named = make_spec(options.backbone, **_changes(options)) if options.backbone else None
-    with open_data(data, cache) as (workspace, dataset, path):
-        folder = dataset.folder
-        images, scan_options = list_images(dataset, path, options, progress.on_scan)
-        spec = named or _change_spec(dataset, options)
+    with open_data(data, cache, options, name=dataset, on_progress=progress.on_scan) as opened:
+        before, folder = opened.dataset, opened.dataset.folder
+        images, scan_options = list_images(opened, options, progress.on_scan)
+        spec = named or _change_spec(before, options)
         layers = options.layer or ()
         shown = dataclasses.replace(spec, layer=", ".join(layers)) if layers else spec
         log.info("Backbone: %s.", shown.describe())
         plan = plan_extraction(images, spec, folder, layers=layers)
         state = dataclasses.replace(
-            dataset.state, data=str(path), options=scan_options, spec=plan.specs[-1]
+            before.state, data=str(opened.data), options=scan_options, spec=plan.specs[-1]
         )
         if not plan.is_complete:
             # A killed extraction continues with the same images and backbone.
-            dataset = folder.commit(dataset, state, images=images)
-            workspace.use(folder)
+            before = folder.commit(before, state, images=images)
+            opened.workspace.use(folder)
         allow_truncated = bool(scan_options.allow_truncated)
         embedding = embed_missing(
             plan,
@@ -116,24 +124,26 @@ def extract_data(
             allow_truncated=allow_truncated,
             on_progress=progress.on_embed,
         )
+        if message := describe_unavailable(images, embedding):
+            raise DataError(message)
         images = reject_unusable(images, embedding, allow_truncated=allow_truncated)
         file = folder.features_file(plan.specs[-1])
         state = dataclasses.replace(state, features=file.name, truncated=embedding.truncated)
         grouped = apply_groups(
-            dataclasses.replace(dataset, state=state),
+            dataclasses.replace(before, state=state),
             images,
             select_features(images, file),
             on_compare=progress.on_compare,
         )
         folder.commit(
-            dataset,
+            before,
             grouped.state,
             images=grouped.images,
             near_duplicates=grouped.near_duplicates,
         )
-        workspace.use(folder)
+        opened.workspace.use(folder)
         return Extraction(
-            dataset.name, file, grouped.images, grouped.features, embedding.n_new, grouped.hints
+            folder.name, file, grouped.images, grouped.features, embedding.n_new, grouped.hints
         )
 
 

@@ -14,6 +14,7 @@ from fishfeat.checks import Finding
 from fishfeat.classify.estimators.registry import DEFAULT_CLASSIFIERS
 from fishfeat.classify.parallel import use_backend
 from fishfeat.classify.validation.cross_validation import score_holdout, validate_and_fit
+from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.classify.validation.learning_curve import Curve, learning_curve
 from fishfeat.classify.validation.novelty import Novelty, leave_one_class_out, select_known_fold
@@ -24,12 +25,12 @@ from fishfeat.errors import DataError
 from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.models import Model, combine_models, wrap_pipeline
 from fishfeat.options import FitOptions
-from fishfeat.records import Chance, Features, OnProgress, PathLike, Run, Splits
-from fishfeat.stages.dataset import open_current
+from fishfeat.records import Chance, Features, OnProgress, PathLike, Run, Splits, identify_data
+from fishfeat.stages.dataset import open_dataset
 from fishfeat.stages.extract import load_features
 from fishfeat.stages.grouping import Grouped, apply_groups, are_applied, parse_group_by, regroup
 from fishfeat.stages.saved_results import find_map, save_result
-from fishfeat.workspace import Dataset
+from fishfeat.workspace import Dataset, Workspace
 
 log = logging.getLogger("fishfeat")
 # Called with (classifier, split) before each run; gives its progress callback.
@@ -108,12 +109,14 @@ def fit_data(
     options: FitOptions | None = None,
     *,
     cache: PathLike = "cache",
+    dataset: str | None = None,
     on_run: OnRun | None = None,
     on_compare: OnProgress | None = None,
 ) -> Fit:
     """Cross-validate classifiers on the features last extracted and save the fitted models.
 
-    Everything is saved at the end. What is finished when the user stops the command is saved too.
+    Each classifier is saved, and counts, as soon as it is finished: what an error or the user stops
+    later takes nothing away from it.
 
     Parameters
     ----------
@@ -121,6 +124,8 @@ def fit_data(
         Classifiers, folds, groups and extras.
     cache
         The cache folder.
+    dataset
+        Name of the data set, which is then the one in use; None is the one in use.
     on_run
         Called with (classifier, split) before each run; gives its progress callback.
     on_compare
@@ -133,29 +138,26 @@ def fit_data(
     """
     options = options or FitOptions()
     names = _check_options(options)
-    with open_current(cache) as before:
+    with open_dataset(cache, dataset) as before:
         grouped = _group_features(before, options, on_compare)
         features = grouped.features
+        Workspace(cache).use(before.folder)
         log.info("Data set: %s. Features: %s.", before.name, features.spec.describe())
         job = _Job(features, _make_all_splits(features, options), options, on_run)
         _log_splits(job, is_silent="none" in (grouped.state.options.group_by or ()))
         if options.novelty:
             select_known_fold(features, job.splits)  # an impossible request fails before the fits
         fit = Fit(before.name, features, job.splits, grouped.hints)
-        fitted: list[_Fitted] = []
-        try:
-            with use_backend(options.backend):
-                for name in names:
-                    fitted.append(_fit_classifier(job, name, fit))
-                _add_extras(job, fit)
-            if options.ensemble:
-                fitted.append(_fit_ensemble(job, fitted))
-            after = dataclasses.replace(before, images=grouped.images, state=grouped.state)
-            find_map(after, features)
-        finally:
-            # Finished classifiers are also saved after an error or Ctrl-C.
-            if fitted:
-                _save(before, grouped, job, fitted, fit)
+        saver = _Saver(before, grouped, job, fit, _list_steps(names, options))
+        with use_backend(options.backend):
+            fitted = []
+            for name in names:
+                fitted.append(_fit_classifier(job, name, fit))
+                saver.save_classifier(fitted[-1], step=name)
+            _add_extras(job, fit, saver)
+        if options.ensemble:
+            saver.save_classifier(_fit_ensemble(job, fitted), step=ENSEMBLE)
+        find_map(saver.dataset, features)
         return fit
 
 
@@ -251,7 +253,14 @@ def _fit_classifier(job: _Job, clf: str, fit: Fit) -> _Fitted:
         fit.chance[runs[0].name] = chance
         config = dataclasses.replace(runs[0].config, chance=chance)
         runs[0] = dataclasses.replace(runs[0], config=config)
-    model = wrap_pipeline(validated.pipeline, job.features, clf, job.splits.rows, job.options)
+    model = wrap_pipeline(
+        validated.pipeline,
+        job.features,
+        clf,
+        job.splits.rows,
+        job.options,
+        holdout=job.splits.holdout,
+    )
     return _add_holdout(job, runs, model)
 
 
@@ -294,7 +303,7 @@ def _score_shuffled(job: _Job, clf: str) -> Chance | None:
     return chance
 
 
-def _add_extras(job: _Job, fit: Fit) -> None:
+def _add_extras(job: _Job, fit: Fit, saver: _Saver) -> None:
     """Learning curves and novelty detection of the classifiers that are named."""
     from fishfeat.report.content.sentences import describe_curve, describe_novelty
 
@@ -309,6 +318,7 @@ def _add_extras(job: _Job, fit: Fit) -> None:
                 on_progress=job.report_to(clf, "learning curve"),
             )
             fit.curves.append(curve)
+            saver.save_extra(curve)
             log.info("%s", describe_curve(curve))
         if job.options.novelty:
             novelty = leave_one_class_out(
@@ -320,6 +330,7 @@ def _add_extras(job: _Job, fit: Fit) -> None:
                 on_progress=job.report_to(clf, "novelty detection"),
             )
             fit.novelty.append(novelty)
+            saver.save_extra(novelty)
             log.info("%s", describe_novelty(novelty))
 
 
@@ -331,24 +342,70 @@ def _fit_ensemble(job: _Job, members: Sequence[_Fitted]) -> _Fitted:
     return _add_holdout(job, runs, combine_models([member.model for member in members]))
 
 
-def _save(
-    before: Dataset, grouped: Grouped, job: _Job, fitted: Sequence[_Fitted], fit: Fit
-) -> None:
-    """Write runs, models and extras, then the state that makes them count."""
-    folder = before.folder
-    for result in fitted:
-        for run in result.runs:
+# --- saving -----------------------------------------------------------------------------------
+
+
+def _list_steps(names: Sequence[str], options: FitOptions) -> tuple[str, ...]:
+    """What a fit has to finish, in words."""
+    extras = dict.fromkeys(options.clf or (QUICK_CLASSIFIER,))
+    steps = list(names)
+    for clf in extras:
+        if options.learning_curve:
+            steps.append(_name_extra(Curve, clf))
+        if options.novelty:
+            steps.append(_name_extra(Novelty, clf))
+    if options.ensemble:
+        steps.append(ENSEMBLE)
+    return tuple(steps)
+
+
+def _name_extra(kind: type[Curve] | type[Novelty], clf: str) -> str:
+    return f"the {'learning curve' if kind is Curve else 'novelty detection'} of {clf}"
+
+
+class _Saver:
+    """Saves each result when it is finished, and commits the state that makes it count.
+
+    The first commit brings the groups and folds of this fit; each later one only says what is still
+    to be finished. So a kill between two classifiers leaves the finished ones, and only these.
+    """
+
+    def __init__(
+        self, before: Dataset, grouped: Grouped, job: _Job, fit: Fit, steps: Sequence[str]
+    ) -> None:
+        self.dataset = before
+        self._grouped = grouped
+        self._job = job
+        self._fit = fit
+        self._unfinished = tuple(steps)
+
+    def save_classifier(self, fitted: _Fitted, *, step: str) -> None:
+        """Write the runs and the model of a classifier."""
+        folder = self.dataset.folder
+        for run in fitted.runs:
             folder.save_run(run)
-            fit.runs.append(run)
-        fit.models.append(result.model.save(folder.models / result.model.name))
-    for curve in fit.curves:
-        save_result(folder, curve)
-    for novelty in fit.novelty:
-        save_result(folder, novelty)
-    digests = tuple(splits.digest for splits in job.all_splits)
-    folder.commit(
-        before,
-        dataclasses.replace(grouped.state, splits=digests),
-        images=grouped.images,
-        near_duplicates=grouped.near_duplicates,
-    )
+            self._fit.runs.append(run)
+        self._fit.models.append(fitted.model.save(folder.models / fitted.model.name))
+        self._commit(step)
+
+    def save_extra(self, result: Curve | Novelty) -> None:
+        """Write a learning curve or novelty detection."""
+        splits = self._job.splits
+        data = identify_data(self._job.features, splits.rows, splits.holdout)
+        save_result(self.dataset.folder, result, data=data)
+        self._commit(_name_extra(type(result), result.clf))
+
+    def _commit(self, step: str) -> None:
+        self._unfinished = tuple(name for name in self._unfinished if name != step)
+        state = dataclasses.replace(
+            self._grouped.state,
+            splits=tuple(splits.digest for splits in self._job.all_splits),
+            unfinished=self._unfinished,
+        )
+        self.dataset = self.dataset.folder.commit(
+            self.dataset,
+            state,
+            images=self._grouped.images,
+            near_duplicates=self._grouped.near_duplicates,
+        )
+        self._grouped = self._grouped._replace(near_duplicates=None)

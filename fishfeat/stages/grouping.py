@@ -15,6 +15,7 @@ from fishfeat.images.grouping.hints import GroupingHint, find_hints
 from fishfeat.images.grouping.near_duplicates import N_NEIGHBOURS, find_near_duplicates
 from fishfeat.images.grouping.rules import Rule, group_by_column, group_images, parse_rules
 from fishfeat.images.sources.listing import list_data
+from fishfeat.images.sources.tables import TableOptions
 from fishfeat.records import Features, ImageSet, OnProgress
 from fishfeat.records.near_duplicates import NearDuplicates
 from fishfeat.workspace import (
@@ -93,7 +94,9 @@ def _read_column(dataset: Dataset, images: ImageSet, rules: Sequence[Rule]) -> l
     if not table.is_file():
         return [""] * len(images)
     column = next((rule.value for rule in rules if rule.kind == "column"), "")
-    groups = {entry.key: entry.group for entry in list_data(table, group_column=column).entries}
+    options = dataset.state.options
+    how = TableOptions(options.root, options.columns or "", column)
+    groups = {entry.key: entry.group for entry in list_data(table, table=how).entries}
     return [groups.get(key, "") for key in images.keys.tolist()]
 
 

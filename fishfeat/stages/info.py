@@ -10,7 +10,7 @@ from fishfeat.errors import FishfeatError
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.verify import FileCheck, Pruned, check_file, prune_file
 from fishfeat.records import PathLike
-from fishfeat.stages.dataset import open_current
+from fishfeat.stages.dataset import open_dataset
 from fishfeat.workspace import DatasetFolder, Workspace
 
 
@@ -39,7 +39,7 @@ class DatasetContents:
 
 @dataclass(frozen=True)
 class CacheContents:
-    """What the cache folder holds; `current` is the name of the data set last used."""
+    """What the cache folder holds; `current` is the name of the data set in use."""
 
     cache: str
     current: str | None
@@ -80,14 +80,14 @@ class Pruning:
     files: tuple[Pruned, ...]
 
 
-def describe_cache(cache: PathLike = "cache") -> CacheContents:
-    """Data sets, feature files, runs and models in the cache folder."""
+def describe_cache(cache: PathLike = "cache", *, dataset: str | None = None) -> CacheContents:
+    """Data sets, feature files, runs and models in the cache folder; with `dataset` only its."""
     workspace = Workspace(cache)
     current = workspace.current
     return CacheContents(
         cache=os.path.abspath(cache),
         current=current.name if current else None,
-        datasets=tuple(_describe_dataset(folder) for folder in workspace.datasets()),
+        datasets=tuple(_describe_dataset(folder) for folder in _list_folders(workspace, dataset)),
     )
 
 
@@ -113,9 +113,14 @@ def _describe_file(path: Path) -> FeaturesFile:
     )
 
 
-def verify_cache(cache: PathLike = "cache") -> CacheCheck:
-    """Check the tables and every feature file of every data set."""
-    datasets = tuple(_check_dataset(folder) for folder in Workspace(cache).datasets())
+def _list_folders(workspace: Workspace, dataset: str | None) -> list[DatasetFolder]:
+    return workspace.datasets() if dataset is None else [workspace.find(dataset)]
+
+
+def verify_cache(cache: PathLike = "cache", *, dataset: str | None = None) -> CacheCheck:
+    """Check the tables and every feature file of every data set; with `dataset` only its."""
+    folders = _list_folders(Workspace(cache), dataset)
+    datasets = tuple(_check_dataset(folder) for folder in folders)
     return CacheCheck(os.path.abspath(cache), datasets)
 
 
@@ -133,9 +138,12 @@ def _check_dataset(folder: DatasetFolder) -> DatasetCheck:
     return DatasetCheck(folder.name, n_images, tuple(faults), files)
 
 
-def prune_data(cache: PathLike = "cache") -> Pruning:
-    """Remove rows of images that no longer exist from the feature files of the data set in use."""
-    with open_current(cache) as dataset:
-        images = dataset.require_images()
-        files = tuple(prune_file(path, images) for path in dataset.folder.features_files())
-        return Pruning(dataset.name, files)
+def prune_data(cache: PathLike = "cache", *, dataset: str | None = None) -> Pruning:
+    """Remove rows of images that no longer exist from the feature files of a data set.
+
+    `dataset` is its name; None is the one in use.
+    """
+    with open_dataset(cache, dataset) as opened:
+        images = opened.require_images()
+        files = tuple(prune_file(path, images) for path in opened.folder.features_files())
+        return Pruning(opened.name, files)

@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from fishfeat.images.grouping.rules import parse_rules
 from fishfeat.options import ScanOptions
 from fishfeat.records import ImageSet, OnProgress, PathLike
-from fishfeat.stages.dataset import open_data
+from fishfeat.stages.dataset import OpenDataset, open_data
 from fishfeat.stages.grouping import group_listed, parse_group_by
 from fishfeat.workspace import Dataset, apply_truncated
 
@@ -71,27 +70,45 @@ def inspect_data(
     options: ScanOptions | None = None,
     *,
     cache: PathLike = "cache",
+    dataset: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Inspection:
     """List a data set and describe it.
 
+    The data set in use stays in use, and one that has features is left as it was last extracted: a
+    look changes nothing that later commands do.
+
     Parameters
     ----------
     data
-        Folder or CSV; None is the data set last used, else the demo images.
+        Folder or CSV; None is the data set in use, else the demo images.
     options
         Which files, classes and groups; options that are None are as before.
     cache
         The cache folder.
+    dataset
+        Name of the data set. None is the one of these images, as their contents say.
     on_progress
         Called with (done, total) files.
     """
-    with open_data(data, cache) as (workspace, dataset, path):
-        listing = list_images(dataset, path, options or ScanOptions(), on_progress)
-        state = dataclasses.replace(dataset.state, data=str(path), options=listing.options)
-        dataset.folder.commit(dataset, state, images=listing.images)
-        workspace.use(dataset.folder)
-        return describe_images(dataset.name, listing.images)
+    options = options or ScanOptions()
+    with open_data(data, cache, options, name=dataset, on_progress=on_progress) as opened:
+        before, workspace = opened.dataset, opened.workspace
+        listing = list_images(opened, options, on_progress)
+        if before.state.spec is None or not before.folder.exists():
+            state = dataclasses.replace(
+                before.state, data=str(opened.data), options=listing.options
+            )
+            before.folder.commit(before, state, images=listing.images)
+        current = workspace.current
+        if current is None:
+            workspace.use(before.folder)
+        elif current != before.folder:
+            log.info(
+                "%r stays the data set in use. `fishfeat extract DATA` takes another into use.",
+                current.name,
+            )
+        return describe_images(before.name, listing.images)
 
 
 class Listing(NamedTuple):
@@ -102,33 +119,40 @@ class Listing(NamedTuple):
 
 
 def list_images(
-    dataset: Dataset, data: Path, options: ScanOptions, on_progress: OnProgress | None = None
+    opened: OpenDataset, options: ScanOptions, on_progress: OnProgress | None = None
 ) -> Listing:
     """List a data set; nothing is written.
 
     Options that are None are as they were the last time; empty ones are off. Rules of `group_by`
     that need features are applied after embedding.
     """
+    from fishfeat.images.decode import describe_reader
     from fishfeat.images.scan import scan
 
+    dataset = opened.dataset
     options = _remember(dataset, options)
     rules = parse_rules(options.group_by or ())
     columns = tuple(str(rule) for rule in rules if rule.kind == "column")
     images = scan(
-        data,
+        opened.data,
         dataclasses.replace(options, group_by=columns),
-        known=_select_known(dataset, options),
+        known=_select_known(opened.known, options),
         on_progress=on_progress,
     )
     images = dataclasses.replace(images, name=dataset.name)
     images = apply_truncated(
-        images, dataset.state.truncated, allow_truncated=bool(options.allow_truncated)
+        images,
+        dataset.state.truncated,
+        allow_truncated=bool(options.allow_truncated),
+        reader=describe_reader(),
     )
     images = group_listed(dataset, images, rules)
     if any(rule.kind == "duplicates" for rule in rules) and dataset.state.near_duplicates is None:
         log.info("Near-duplicates are searched for after embedding.")
     for note in images.notes:
         log.info("%s", note)
+    for finding in images.findings:
+        log.log(finding.log_level, "%s", finding)
     _log_labels(images)
     return Listing(images, options)
 
@@ -153,7 +177,7 @@ def _normalise(name: str, value: Any) -> Any:
     """None for an empty option; rules in their canonical form; a table by its full path."""
     if name == "group_by" and value:
         value = parse_group_by(value)
-    if name == "merge" and isinstance(value, str | os.PathLike) and os.fspath(value):
+    if name in ("merge", "root") and isinstance(value, str | os.PathLike) and os.fspath(value):
         return os.path.abspath(value)
     if isinstance(value, tuple):
         value = tuple(item for item in value if item)
@@ -167,11 +191,10 @@ def _format_option(name: str, value: Any) -> str:
     return flag if value is True else f"{flag} {value}"
 
 
-def _select_known(dataset: Dataset, options: ScanOptions) -> ImageSet | None:
-    """The last listing, without rejected files that would not be rejected now."""
+def _select_known(known: ImageSet | None, options: ScanOptions) -> ImageSet | None:
+    """An earlier listing, without rejected files that would not be rejected now."""
     from fishfeat.images.decode import is_truncated_reason
 
-    known = dataset.images
     if known is None or not options.allow_truncated:
         return known
     rejected = tuple(file for file in known.rejected if not is_truncated_reason(file.reason))

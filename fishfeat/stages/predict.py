@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fishfeat.checks import Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
-from fishfeat.errors import DataError, ModelError, did_you_mean, shortened
+from fishfeat.errors import (
+    BackboneError,
+    CacheError,
+    DataError,
+    ModelError,
+    did_you_mean,
+    shortened,
+)
+from fishfeat.features.cache import FeatureCache
+from fishfeat.features.specs import make_spec
 from fishfeat.files import list_paths
-from fishfeat.images.sources.class_folders import walk_images
-from fishfeat.models import Prediction, load_model, name_model
-from fishfeat.records import PathLike, Run
-from fishfeat.stages.dataset import read_current
-from fishfeat.stages.report import select_runs
-from fishfeat.workspace import Dataset
+from fishfeat.images.sources.folders import walk_folder
+from fishfeat.images.sources.passed_over import describe_passed_over
+from fishfeat.models import Model, Prediction, load_model, name_model, read_data_identity
+from fishfeat.records import BackboneSpec, PathLike, Run
+from fishfeat.stages.active_runs import (
+    compare_class_names,
+    describe_unfinished,
+    find_difference,
+    select_runs,
+)
+from fishfeat.stages.dataset import read_dataset
+from fishfeat.workspace import Dataset, DatasetFolder, Workspace
+
+if TYPE_CHECKING:  # torch is loaded when a model predicts
+    from fishfeat.features.backbones import Backbone
 
 log = logging.getLogger("fishfeat")
 
@@ -26,6 +46,8 @@ class Predictions(NamedTuple):
 
     Attributes
     ----------
+    dataset
+        Name of the data set whose model it is.
     model
         Name of the model.
     class_names
@@ -34,82 +56,136 @@ class Predictions(NamedTuple):
         One for each image.
     """
 
+    dataset: str
     model: str
     class_names: list[str]
     predictions: list[Prediction]
 
 
 def predict_images(
-    paths: PathLike | Sequence[PathLike], *, cache: PathLike = "cache", model: str | None = None
+    paths: PathLike | Sequence[PathLike],
+    *,
+    cache: PathLike = "cache",
+    dataset: str | None = None,
+    model: str | None = None,
+    backbone: str | None = None,
 ) -> Predictions:
-    """Classify each image; a folder stands for the images in it. One path may stand alone.
+    """Classify each image; a folder stands for the images in it.
+
+    Parameters
+    ----------
+    paths
+        Image files and folders, or one of them.
+    cache
+        The cache folder.
+    dataset
+        Name of the data set whose models are used; None is the one in use.
+    model
+        Name of a saved model; None is the one with the best score on the data set as it is now.
+    backbone
+        The model's backbone where it now has another name or folder, such as 'local-dir:FOLDER'.
 
     Raises
     ------
     DataError
         There are no images, or none of them can be read.
     ModelError
-        There is no such model.
+        There is no such model, or the backbone has other weights.
+    BackboneError
+        The backbone of the model cannot be loaded.
     """
     names = list_paths(paths)
     files = [file for path in map(Path, names) for file in _list_files(path)]
     if not files:
         raise DataError(f"No images in {', '.join(names)}.")
-    dataset = read_current(cache)
-    folder = find_model(dataset, model)
-    log.info("Model: %s.", folder.name)
+    current = read_dataset(cache, dataset)
+    folder = find_model(current, model, cache=cache)
+    log.info("Data set: %s. Model: %s.", current.name, folder.name)
     loaded = load_model(folder)
     class_names = loaded.class_names.tolist()
-    if class_names != dataset.require_images().class_names.tolist():
+    difference = _find_difference(current, loaded)
+    if difference:
         log.warning(
             "%s",
             Finding(
                 "stale-model",
-                f"The model has {len(class_names)} classes that are not those of {dataset.name} "
-                "now.",
+                f"{folder.name} was fitted on {difference}. Its classes are "
+                f"{shortened(class_names, n=12)}.",
                 "Run `fishfeat fit` again.",
             ),
         )
-    predictions = loaded.predict(files)
+    predictions = loaded.predict(files, backbone=find_backbone(loaded, current, backbone))
     if all(prediction.reason for prediction in predictions):
         reasons = [f"{prediction.path}: {prediction.reason}" for prediction in predictions]
         raise DataError(f"None of {len(reasons)} images can be read: {shortened(reasons)}.")
-    return Predictions(folder.name, class_names, predictions)
+    return Predictions(current.name, folder.name, class_names, predictions)
 
 
 def _list_files(path: Path) -> list[str]:
-    if path.is_dir():
-        return [str(path / key) for key in sorted(walk_images(path))]
-    return [str(path)]
+    if not path.is_dir():
+        return [str(path)]
+    contents = walk_folder(path)
+    for finding in describe_passed_over(path, contents, lambda key: True):
+        log.log(finding.log_level, "%s", finding)
+    return [str(path / key) for key in contents.images]
 
 
-def find_model(dataset: Dataset, name: str | None = None) -> Path:
+# --- the model --------------------------------------------------------------------------------
+
+
+def find_model(dataset: Dataset, name: str | None = None, *, cache: PathLike = "cache") -> Path:
     """Folder of a saved model by name ('svc', or in full); by default the one with the best score.
+
+    By default only models of the data set as it is now are chosen. A model that is named is used
+    as it is.
 
     Raises
     ------
     ModelError
-        There is no such model, or several have the name.
+        There is no such model, several have the name, or none is of the data set as it is now.
     """
-    saved = {
-        path.parent.name: path.parent for path in sorted(dataset.folder.models.glob("*/model.json"))
-    }
+    saved = _list_models(dataset.folder)
     if not saved:
-        raise ModelError(f"{dataset.name!r} has no saved model yet: run `fishfeat fit` first.")
+        raise ModelError(
+            f"{dataset.name!r} has no saved model yet: run `fishfeat fit` first."
+            f"{_say_others(dataset, cache)}"
+        )
     if name is not None:
         return _find_named(dataset, saved, name)
-    runs = [run for run in select_runs(dataset) if _name_model(run) in saved]
-    grouped = [run for run in runs if run.split == "grouped"]
-    ranked = grouped or runs
-    if not ranked:
+    runs = [run for run in select_runs(dataset) if _has_model(run, saved)]
+    if not runs:
         raise ModelError(
             f"{dataset.name!r} has no saved model of its scores: run `fishfeat fit` again."
         )
-    best = max(ranked, key=lambda run: run.metrics[RANKED_BY])
+    differences = [find_difference(run, dataset.require_images()) for run in runs]
+    active = [run for run, difference in zip(runs, differences, strict=True) if not difference]
+    if not active:
+        raise ModelError(
+            f"The saved models of {dataset.name!r} are of "
+            f"{'; '.join(dict.fromkeys(differences))}. Run `fishfeat fit` again, or use one of "
+            f"them as it is with --model NAME: {', '.join(saved)}."
+        )
+    for finding in describe_unfinished(dataset):
+        log.warning("%s", finding)
+    grouped = [run for run in active if run.split == "grouped"]
+    best = max(grouped or active, key=lambda run: run.metrics[RANKED_BY])
     return saved[_name_model(best)]
 
 
-def _find_named(dataset: Dataset, saved: dict[str, Path], name: str) -> Path:
+def _list_models(folder: DatasetFolder) -> dict[str, Path]:
+    """Name -> folder of each saved model."""
+    return {path.parent.name: path.parent for path in sorted(folder.models.glob("*/model.json"))}
+
+
+def _say_others(dataset: Dataset, cache: PathLike) -> str:
+    """A sentence that names other data sets that have models; '' where none has."""
+    others = [folder.name for folder in Workspace(cache).datasets() if _list_models(folder)]
+    if not others:
+        return ""
+    return f" Models of other data sets: {', '.join(others)} (--dataset NAME)."
+
+
+def _find_named(dataset: Dataset, saved: Mapping[str, Path], name: str) -> Path:
     matches = [
         path for full, path in saved.items() if full == name or full.startswith(f"{name}-on-")
     ]
@@ -121,8 +197,89 @@ def _find_named(dataset: Dataset, saved: dict[str, Path], name: str) -> Path:
     )
 
 
+def _has_model(run: Run, saved: Mapping[str, Path]) -> bool:
+    """Whether the model of a run is saved, and was fitted on the same data."""
+    folder = saved.get(_name_model(run))
+    if folder is None or run.config.splits is None:
+        return folder is not None
+    return read_data_identity(folder) == run.config.splits.data
+
+
 def _name_model(run: Run) -> str:
     features = run.config.features
     if features is None:
         return ""
     return name_model(run.name, features.backbone, balanced=run.config.balanced)
+
+
+def _find_difference(dataset: Dataset, model: Model) -> str:
+    """What a model was fitted on that the data set is not now; '' where nothing is known of it.
+
+    The run with the same data holds its images and labels.
+    """
+    images = dataset.require_images()
+    if model.config.data:
+        for run in dataset.folder.load_runs():
+            if run.config.splits is not None and run.config.splits.data == model.config.data:
+                return find_difference(run, images)
+    if model.class_names.tolist() != images.class_names.tolist():
+        return compare_class_names(model.class_names, images.class_names)
+    return ""
+
+
+# --- its backbone -----------------------------------------------------------------------------
+
+
+def find_backbone(model: Model, dataset: Dataset, name: str | None) -> Backbone:
+    """The backbone of a model: by `name`, by the model's own, or wherever the same network lies.
+
+    A network is known by its fingerprint. Where the folder of the model's backbone is gone, one
+    that features of the data set with the same fingerprint came from is used.
+
+    Raises
+    ------
+    BackboneError
+        It cannot be loaded, and no other place of it is known.
+    ModelError
+        The backbone called `name` has other weights.
+    """
+    from fishfeat.features.backbones import load_backbone
+
+    if name is not None:
+        place = make_spec(name)
+        spec = dataclasses.replace(model.spec, source=place.source, name=place.name)
+        return load_backbone(spec)
+    backbone: Backbone | None = None
+    failure: BackboneError | None = None
+    try:
+        backbone = load_backbone(model.spec)
+    except BackboneError as error:
+        failure = error
+    if backbone is not None and backbone.fingerprint == model.fingerprint:
+        return backbone
+    for spec in _list_places(model, dataset):
+        with contextlib.suppress(BackboneError):
+            other = load_backbone(spec)
+            if other.fingerprint == model.fingerprint:
+                log.info("Backbone: %s, which has the weights of the model.", spec.name)
+                return other
+    if backbone is not None:
+        model.check_backbone(backbone.fingerprint)
+    raise BackboneError(
+        f"{str(failure).rstrip('.')}. If the same network now has another name or folder, add "
+        "--backbone NAME, such as --backbone local-dir:FOLDER: fishfeat checks that its weights "
+        "are those of the model."
+    ) from failure
+
+
+def _list_places(model: Model, dataset: Dataset) -> list[BackboneSpec]:
+    """The model's specification with each other name under which its network was used."""
+    places: dict[BackboneSpec, None] = {}
+    for path in dataset.folder.features_files():
+        with contextlib.suppress(CacheError):
+            cache = FeatureCache(path)
+            if cache.fingerprint == model.fingerprint:
+                source, name = cache.spec.source, cache.spec.name
+                places[dataclasses.replace(model.spec, source=source, name=name)] = None
+    places.pop(model.spec, None)
+    return list(places)

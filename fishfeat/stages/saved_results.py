@@ -17,6 +17,7 @@ from fishfeat.errors import CacheError, FishfeatError
 from fishfeat.files import json_digest, read_json, safe_name, write_arrays, write_json
 from fishfeat.images.labels import clean_names, merge_names, read_merge_table
 from fishfeat.images.sources.listing import list_data
+from fishfeat.images.sources.tables import TableOptions
 from fishfeat.options import MapMethod
 from fishfeat.records import Features, Run
 from fishfeat.workspace import Dataset, DatasetFolder
@@ -88,18 +89,21 @@ def _read_map(path: Path, key: str) -> FeatureMap | None:
 # --- learning curves, novelty detection -------------------------------------------------------
 
 
-def save_result(folder: DatasetFolder, result: Curve | Novelty) -> Path:
-    """Write a result, replacing that of the same classifier on the same folds."""
+def save_result(folder: DatasetFolder, result: Curve | Novelty, *, data: str) -> Path:
+    """Write a result, replacing that of the same classifier on the same folds.
+
+    `data` is `identify_data` of what it was made on.
+    """
     identity = json_digest([result.clf, result.balanced, result.splits_digest, result.features])
     name = f"{safe_name(result.clf)}-{identity[:8]}.json"
     path = folder.folder / _FOLDERS[type(result)] / name
-    write_json(path, msgspec.to_builtins(result))
+    write_json(path, msgspec.to_builtins(result) | {"data": data})
     return path
 
 
 def load_results(folder: DatasetFolder, kind: type[Result], runs: list[Run]) -> list[Result]:
-    """The saved results of one kind that are of the folds of `runs`."""
-    digests = {run.splits_digest for run in runs}
+    """The saved results of one kind that are of the folds, images and labels of `runs`."""
+    made_on = {(run.splits_digest, _data_of(run)) for run in runs}
     paths: dict[str, Path] = {}
     for place in (_EARLIER_FOLDERS[kind], _FOLDERS[kind]):
         for path in sorted((folder.folder / place).glob("*.json")):
@@ -107,7 +111,7 @@ def load_results(folder: DatasetFolder, kind: type[Result], runs: list[Run]) -> 
     results = []
     for path in paths.values():
         content = read_json(path)
-        if content.get("splits_digest") in digests:
+        if (content.get("splits_digest"), content.get("data", "")) in made_on:
             try:
                 results.append(msgspec.convert(_upgrade_rows(content), kind))
             except msgspec.ValidationError as error:
@@ -115,6 +119,10 @@ def load_results(folder: DatasetFolder, kind: type[Result], runs: list[Run]) -> 
                     f"{path} cannot be read ({error}). Delete it and fit again."
                 ) from error
     return results
+
+
+def _data_of(run: Run) -> str:
+    return "" if run.config.splits is None else run.config.splits.data
 
 
 def _upgrade_rows(content: dict[str, object]) -> dict[str, object]:
@@ -147,7 +155,10 @@ def find_merge(dataset: Dataset) -> dict[str, str] | None:
         return None
     try:
         entries = list_data(
-            dataset.state.data, include=options.include or (), exclude=options.exclude or ()
+            dataset.state.data,
+            include=options.include or (),
+            exclude=options.exclude or (),
+            table=TableOptions(options.root, options.columns or ""),
         ).entries
         names = sorted({entry.label for entry in entries} - {""})
         if options.class_pattern:

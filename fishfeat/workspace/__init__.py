@@ -6,7 +6,8 @@ and the tables that belong to it together: a process that is killed leaves all o
 the new.
 """
 
-from fishfeat.workspace.folders import Dataset, DatasetFolder, Workspace
+from fishfeat.workspace.cache_folder import Source, Workspace, is_in_place
+from fishfeat.workspace.folders import Dataset, DatasetFolder
 from fishfeat.workspace.images_table import IMAGE_COLUMNS, apply_truncated
 from fishfeat.workspace.locks import hold_lock
 from fishfeat.workspace.runs import collect_arrays
@@ -25,8 +26,10 @@ __all__ = [
     "HintSearch",
     "NearDuplicateSearch",
     "SavedHint",
+    "Source",
     "Workspace",
     "apply_truncated",
     "collect_arrays",
     "hold_lock",
+    "is_in_place",
 ]

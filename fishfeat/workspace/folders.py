@@ -1,4 +1,4 @@
-"""The cache folder, and one subfolder of it for each data set.
+"""The folder of one data set in the cache: its state, tables, features, runs and models.
 
 A commit writes its files into a temporary folder and renames that folder to `.commit`. From this
 rename on the new state counts: readers prefer the files in `.commit`. Then the files are moved to
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -36,9 +35,7 @@ from fishfeat.workspace.locks import hold_lock
 from fishfeat.workspace.runs import load_runs, save_run
 from fishfeat.workspace.state import DatasetState
 
-# The file that names the data set last used, so no data set can have this name.
-_CURRENT = "current"
-_STATE = "dataset.json"
+STATE = "dataset.json"
 _IMAGES = "images.csv"
 _NEAR_DUPLICATES = "near_duplicates.csv"
 # A command waits so long for another one on the same data set.
@@ -68,6 +65,11 @@ class Dataset:
     def name(self) -> str:
         """Name of the data set."""
         return self.folder.name
+
+    @property
+    def place(self) -> str:
+        """Folder or table that was listed; '' before the first listing."""
+        return self.state.data or self.state.root
 
     def require_images(self) -> ImageSet:
         """The images; a `DataError` that says what to run where none are listed."""
@@ -127,7 +129,7 @@ class DatasetFolder:
 
     def exists(self) -> bool:
         """Whether the data set has been listed before."""
-        return self._find(_STATE).is_file()
+        return self._find(STATE).is_file()
 
     def features_file(self, spec: BackboneSpec) -> Path:
         """The HDF5 file of the features that `spec` describes."""
@@ -186,7 +188,7 @@ class DatasetFolder:
         """Values that change with every commit."""
         is_pending = self._pending.is_dir()
         try:
-            status = os.stat(self._find(_STATE))
+            status = os.stat(self._find(STATE))
         except FileNotFoundError:
             return 0, 0, is_pending
         return status.st_ino, status.st_mtime_ns, is_pending
@@ -197,11 +199,13 @@ class DatasetFolder:
         if not path.is_file():
             return Dataset(self, state)
         images = read_images(path, name=self.name, root=Path(state.root))
-        images = dataclasses.replace(images, grouping=state.grouping, notes=state.notes)
+        images = dataclasses.replace(
+            images, grouping=state.grouping, notes=state.notes, findings=state.findings
+        )
         return Dataset(self, state, images)
 
     def _read_state(self) -> DatasetState:
-        path = self._find(_STATE)
+        path = self._find(STATE)
         content = read_json(path) if path.is_file() else {}
         state = DatasetState.from_json(path, content)
         if self._journal.is_file():
@@ -239,7 +243,11 @@ class DatasetFolder:
             images = before.images
         else:
             state = dataclasses.replace(
-                state, root=str(images.root), grouping=images.grouping, notes=images.notes
+                state,
+                root=str(images.root),
+                grouping=images.grouping,
+                notes=images.notes,
+                findings=images.findings,
             )
         # A killed extraction noted truncated images that no file of the state names yet.
         has_journal = self._journal.is_file()
@@ -255,10 +263,10 @@ class DatasetFolder:
                     write_text(folder / _IMAGES, format_images(images, state.truncated))
                 if near_duplicates is not None:
                     write_near_duplicates(folder / _NEAR_DUPLICATES, near_duplicates)
-                write_json(folder / _STATE, state.to_json())
+                write_json(folder / STATE, state.to_json())
             self._finish_commit()
         elif has_journal or state != before.state:
-            write_json(self.folder / _STATE, state.to_json())
+            write_json(self.folder / STATE, state.to_json())
         self._journal.unlink(missing_ok=True)
         return Dataset(self, state, images)
 
@@ -268,7 +276,7 @@ class DatasetFolder:
         folder = temporary_name(self._pending)
         shutil.rmtree(folder, ignore_errors=True)  # of a killed process with the same number
         try:
-            with writing_to(self.folder / _STATE):
+            with writing_to(self.folder / STATE):
                 folder.mkdir(parents=True)
             yield folder
             os.rename(folder, self._pending)
@@ -279,8 +287,8 @@ class DatasetFolder:
         """Move the files of a commit to their places; the state last."""
         if not self._pending.is_dir():
             return
-        with writing_to(self.folder / _STATE):
-            for name in (_IMAGES, _NEAR_DUPLICATES, _STATE):
+        with writing_to(self.folder / STATE):
+            for name in (_IMAGES, _NEAR_DUPLICATES, STATE):
                 if (self._pending / name).is_file():
                     os.replace(self._pending / name, self.folder / name)
         shutil.rmtree(self._pending, ignore_errors=True)
@@ -331,67 +339,3 @@ def _are_equal(a: ImageSet, b: ImageSet) -> bool:
         elif not np.array_equal(values, others):
             return False
     return True
-
-
-class Workspace:
-    """The cache folder: one subfolder for each data set, and a note of the one last used.
-
-    Parameters
-    ----------
-    folder
-        The cache folder; made when something is first written to it.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str] = "cache") -> None:
-        self.folder = Path(folder)
-
-    def dataset(self, name: str) -> DatasetFolder:
-        """The folder of the data set called `name`, which need not exist yet."""
-        return DatasetFolder(self.folder / name)
-
-    def datasets(self) -> list[DatasetFolder]:
-        """Every data set that has been listed, by name."""
-        return [DatasetFolder(path.parent) for path in sorted(self.folder.glob(f"*/{_STATE}"))]
-
-    @property
-    def current(self) -> DatasetFolder | None:
-        """The data set last used, or None."""
-        note = self.folder / _CURRENT
-        if not note.is_file():
-            return None
-        name = note.read_text(encoding="utf-8").strip()
-        if not name or not self.dataset(name).exists():
-            return None
-        return self.dataset(name)
-
-    def use(self, dataset: DatasetFolder) -> None:
-        """Remember `dataset` as the one last used."""
-        if self.current != dataset:
-            write_text(self.folder / _CURRENT, dataset.name + "\n")
-
-    @contextlib.contextmanager
-    def open(self, name: str, root: Path) -> Iterator[Dataset]:
-        """The data set of the images in `root`, locked until the block ends.
-
-        If another folder of images has the name already, a number is added to it. A data set whose
-        images are no longer where they were is taken as moved, so that nothing is embedded again.
-
-        Raises
-        ------
-        CacheError
-            As `DatasetFolder.lock` and `DatasetFolder.read`.
-        """
-        name = safe_name(name)
-        if name.lower() == _CURRENT:
-            name += "-images"
-        suffix = hashlib.sha256(os.fsencode(root)).hexdigest()[:6]
-        folder = self.dataset(name)
-        with folder.lock():
-            dataset = folder.read()
-            is_free = dataset.state.root in ("", str(root))
-            if is_free or not os.path.exists(dataset.state.root):
-                yield dataset
-                return
-        folder = self.dataset(f"{name}-{suffix}")
-        with folder.lock():
-            yield folder.read()

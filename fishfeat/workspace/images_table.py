@@ -27,6 +27,7 @@ IMAGE_COLUMNS = (
     "status",
     "reason",
     "group_name",
+    "reader",
 )
 # Status of an image that is used though its file ends too early. Version 0.1.0 wrote `half-read`.
 TRUNCATED = "truncated"
@@ -57,6 +58,7 @@ def format_images(images: ImageSet, truncated: Mapping[str, str]) -> str:
         [TRUNCATED if digest in truncated else "ok" for digest in digests],
         [truncated.get(digest, "") for digest in digests],
         blank if images.group_name is None else images.group_name.tolist(),
+        blank,
     )
     writer.writerows(zip(*columns, strict=True))
     for rejected in images.rejected:
@@ -78,6 +80,7 @@ def _to_row(rejected: Rejected) -> list[str | int]:
         "rejected",
         rejected.reason,
         "",
+        rejected.reader,
     ]
 
 
@@ -138,15 +141,19 @@ def _make_rejected(row: Mapping[str, str]) -> Rejected:
         n_bytes=int(row["bytes"]),
         mtime_ns=int(row["mtime_ns"]),
         digest=row["digest"],
+        reader=row.get("reader") or "",  # files of earlier versions have no such column
     )
 
 
 def apply_truncated(
-    images: ImageSet, truncated: Mapping[str, str], *, allow_truncated: bool
+    images: ImageSet, truncated: Mapping[str, str], *, allow_truncated: bool, reader: str = ""
 ) -> ImageSet:
-    """`images` with a note that counts the truncated ones; rejected where they are not allowed."""
+    """`images` with a note that counts the truncated ones; rejected where they are not allowed.
+
+    `reader` is as in `Rejected`.
+    """
     if not allow_truncated:
-        return images.reject(truncated)
+        return images.reject(truncated, reader=reader)
     n = int(np.isin(images.digest, list(truncated)).sum())
     notes = [note for note in images.notes if not note.endswith(_TRUNCATED_NOTE)]
     if n:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from fishfeat.checks import Finding
 from fishfeat.errors import CacheError
 from fishfeat.files import JsonObject
 from fishfeat.options import ScanOptions
@@ -65,7 +66,7 @@ class DatasetState:
         Folder that the keys of its images are relative to.
     data
         Folder or table that was listed.
-    grouping, notes
+    grouping, notes, findings
         As in `ImageSet`.
     options
         How it was listed; options that are None were never given.
@@ -79,12 +80,15 @@ class DatasetState:
         Digests of the splits last used, the ranked ones first.
     near_duplicates, hints
         What was searched for before.
+    unfinished
+        Classifiers and extras that the last `fit` had not finished when it was stopped.
     """
 
     root: str = ""
     data: str = ""
     grouping: str = ""
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     options: ScanOptions = field(default_factory=ScanOptions)
     spec: BackboneSpec | None = None
     features: str = ""
@@ -92,6 +96,7 @@ class DatasetState:
     splits: tuple[str, ...] = ()
     near_duplicates: NearDuplicateSearch | None = None
     hints: HintSearch | None = None
+    unfinished: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         """Values that JSON can hold."""
@@ -100,6 +105,7 @@ class DatasetState:
             "data": self.data,
             "grouping": self.grouping,
             "notes": list(self.notes),
+            "findings": [dataclasses.asdict(finding) for finding in self.findings],
             "options": _options_to_json(self.options),
             "spec": None if self.spec is None else self.spec.to_json(),
             "features": self.features,
@@ -109,6 +115,7 @@ class DatasetState:
             if self.near_duplicates is None
             else dataclasses.asdict(self.near_duplicates),
             "hints": None if self.hints is None else dataclasses.asdict(self.hints),
+            "unfinished": list(self.unfinished),
         }
 
     @classmethod
@@ -130,6 +137,7 @@ class DatasetState:
                 data=saved.data,
                 grouping=saved.grouping,
                 notes=saved.notes,
+                findings=saved.findings,
                 options=_options_from_json(saved.options),
                 spec=BackboneSpec.from_json(saved.spec) if saved.spec else None,
                 features=saved.features or "",
@@ -137,6 +145,7 @@ class DatasetState:
                 splits=saved.splits,
                 near_duplicates=saved.near_duplicates,
                 hints=saved.hints,
+                unfinished=saved.unfinished,
             )
         except (TypeError, KeyError, ValueError) as error:
             raise CacheError(
@@ -151,6 +160,7 @@ class _SavedState(msgspec.Struct):
     data: str = ""
     grouping: str = ""
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     options: JsonObject = {}
     spec: str | None = None
     features: str | None = None
@@ -158,6 +168,7 @@ class _SavedState(msgspec.Struct):
     splits: tuple[str, ...] = ()
     near_duplicates: NearDuplicateSearch | None = None
     hints: HintSearch | None = None
+    unfinished: tuple[str, ...] = ()
 
 
 def _options_to_json(options: ScanOptions) -> JsonObject:

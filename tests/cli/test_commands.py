@@ -373,7 +373,7 @@ def test_what_a_kill_left_is_swept_by_the_next_run(run, fish, tmp_path):
 
 
 def test_features_that_are_not_complete_are_used_with_a_warning(run, fish, tmp_path, caplog):
-    from fishfeat.stages.dataset import read_current
+    from fishfeat.stages.dataset import read_dataset
     from fishfeat.stages.extract import load_features
 
     run("extract", fish, *TINY)
@@ -381,7 +381,7 @@ def test_features_that_are_not_complete_are_used_with_a_warning(run, fish, tmp_p
     run("inspect")
     logger = logging.getLogger("fishfeat")
     logger.addHandler(caplog.handler)
-    assert len(load_features(read_current(tmp_path / "cache"))) == 24
+    assert len(load_features(read_dataset(tmp_path / "cache"))) == 24
     logger.removeHandler(caplog.handler)
     assert "1 of 25 images are not embedded yet: `fishfeat extract`" in caplog.text
 

@@ -17,7 +17,7 @@ RECORDS = {
     "report": ReportOptions,
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
-OWN = {"ctx", "data", "open_page", "help"}
+OWN = {"ctx", "data", "dataset", "open_page", "help"}
 FIELDS = [
     (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
 ]

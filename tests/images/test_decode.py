@@ -21,6 +21,7 @@ from fishfeat.images.decode import (
     TruncatedImage,
     UnreadableImage,
     decode,
+    describe_reader,
     is_truncated_reason,
     read_bytes,
     read_image,
@@ -207,16 +208,113 @@ def test_extreme_shapes_are_read(width, height):
     ("data", "reason"),
     [
         (b"", "empty file"),
-        (b"this is no image\n", NO_IMAGE),
-        (b"<html><body>404 Not Found</body></html>", NO_IMAGE),
-        (b"\0" * 1000, NO_IMAGE),
         (b"\xff\xd8", NO_IMAGE),
+        (b"\x9c\x01\x02\x03", NO_IMAGE),
     ],
 )
 def test_what_is_no_image_is_rejected_with_the_reason(read, data, reason):
     with pytest.raises(UnreadableImage) as caught:
         read(data)
     assert str(caught.value) == reason
+
+
+def box(*brands: bytes) -> bytes:
+    """The first box of HEIC, AVIF, CR3, MP4 and MOV files."""
+    content = b"ftyp" + brands[0] + bytes(4) + b"".join(brands[1:])
+    return (len(content) + 4).to_bytes(4, "big") + content + bytes(99)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"this is no image\n", ["a text", "this is no image"]),
+        ("Zugriff verweigert: Köhler".encode(), ["a text", "Zugriff"]),
+        (b"<!DOCTYPE html><title>404</title>", ["web page"]),
+        (b"\n  <HTML>caf\xe9</HTML>", ["web page"]),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", ["git lfs pull"]),
+        (b"/annex/objects/SHA256E-s1--0.jpg\n", ["git annex get"]),
+        (bytes(1000), ["zero bytes"]),
+        (box(b"heic", b"mif1"), ["HEIC"]),
+        (box(b"mif1", b"miaf", b"heix"), ["HEIC"]),
+        (box(b"crx ", b"isom"), ["CR3", "RAW"]),
+        (box(b"mp42", b"isom"), ["a video"]),
+        (box(b"qt  "), ["a video"]),
+        (b"RIFF\0\0\0\0AVI LIST", ["a video"]),
+        (b"\x1aE\xdf\xa3" + bytes(range(99)), ["a video"]),
+        (b"PK\x03\x04\x14\0\0\0", ["an archive", "unpack"]),
+        (b"\x1f\x8b\x08\0", ["an archive", "unpack"]),
+        (b"%PDF-1.4\n%\xe2\xe3", ["a PDF"]),
+        (b"FUJIFILMCCD-RAW 0201", ["RAF", "RAW"]),
+        (b"8BPS\0\1", ["Photoshop"]),
+        (b"<?xml version='1.0'?><svg xmlns=''/>", ["SVG"]),
+        (bytes(128) + b"DICM\2\0", ["DICOM"]),
+        (b"\x93NUMPY\1\0", ["an array"]),
+        (b"\x89HDF\r\n\x1a\n", ["an array"]),
+        (b"\0\x05\x16\x07\0\x02\0\0Mac OS X", ["macOS"]),
+        (b"\xff\x0a\xfa\x7f", ["JPEG XL"]),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ["Office"]),
+    ],
+)
+def test_the_reason_names_what_the_file_is(data, words):
+    for read in (decode, read_size):
+        with pytest.raises(UnreadableImage) as caught:
+            read(data)
+        assert [word for word in words if word not in str(caught.value)] == []
+
+
+def tiff(bands: int, bits: int, kind: int, *, compression: int = 1) -> bytes:
+    """A TIFF of 8 x 8 pixels, of any number and type of bands."""
+    pixels = bytes(8 * 8 * bands * bits // 8)
+    tags = [(256, 8), (257, 8), (259, compression), (262, 2 if bands == 3 else 1), (277, bands)]
+    tags += [(278, 8), (279, len(pixels)), (284, 1)]
+    start = 8 + 2 + 12 * (len(tags) + 3) + 4
+    extra = struct.pack(f"<{2 * bands}H", *[bits] * bands, *[kind] * bands)
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags]
+    entries.append(struct.pack("<HHII", 273, 4, 1, start + len(extra)))
+    for tag, at in ((258, start), (339, start + 2 * bands)):
+        value = (
+            struct.pack("<I", at) if bands > 2 else extra[at - start :][: 2 * bands].ljust(4, b"\0")
+        )
+        entries.append(struct.pack("<HHI", tag, 3, bands) + value)
+    directory = struct.pack("<H", len(entries)) + b"".join(sorted(entries)) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8) + directory + extra + pixels
+
+
+@pytest.mark.parametrize(
+    ("data", "content"),
+    [
+        (tiff(5, 8, 1), "5 bands of 8-bit integers"),
+        (tiff(3, 32, 3), "3 bands of 32-bit floats"),
+        (tiff(8, 16, 1), "8 bands of 16-bit integers"),
+        (tiff(1, 64, 3), "1 band of 64-bit floats"),
+        (tiff(2, 16, 1), "2 bands of 16-bit integers"),
+        (tiff(1, 8, 1, compression=34887), "compression 34887"),
+    ],
+)
+def test_a_tiff_that_is_not_supported_is_not_called_broken(data, content):
+    with pytest.raises(UnreadableImage) as caught:
+        decode(data)
+    assert content in str(caught.value)
+    assert "broken" not in str(caught.value)
+
+
+def test_a_jpeg_of_12_bits_is_not_called_broken():
+    data = encoded(noise(), "JPEG")
+    at = data.index(b"\xff\xc0")
+    with pytest.raises(UnreadableImage, match="12 bits in 3 components"):
+        decode(data[: at + 4] + b"\x0c" + data[at + 5 :])
+
+
+def test_heic_is_read_where_its_package_is_installed():
+    pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (64, 48), RED)).save(file, quality=95)
+    data = file.getvalue()
+    assert read_size(data) == (64, 48)
+    assert np.abs(decode(data).astype(int) - RED).max() < 12
+    assert "pillow-heif" in describe_reader()
+    with pytest.raises(UnreadableImage):
+        decode(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM"])

@@ -8,6 +8,7 @@ import pytest
 
 from fishfeat.errors import DataError
 from fishfeat.images.labels import (
+    check_class_names,
     choose_names,
     clean_names,
     compile_pattern,
@@ -121,6 +122,68 @@ def test_merging_renames_what_is_in_the_table_and_leaves_the_rest():
         "dab": "white",
         "eel": "eel",
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "reached"),
+    [
+        ("Perch", {"Perch", "Perch ", "\u200bPerch"}),
+        ("Perch ", {"Perch", "Perch ", "\u200bPerch"}),
+        ("perch", {"perch"}),
+        ("coch\u00e9", {"coch\u00e9", "coche\u0301"}),
+        ("coche\u0301", {"coch\u00e9", "coche\u0301"}),
+        ("Red mullet", {"Red  mullet"}),
+    ],
+)
+def test_merge_only_and_drop_reach_names_that_look_the_same(tmp_path, written, reached):
+    names = ["Perch", "Perch ", "\u200bPerch", "perch", "coch\u00e9", "coche\u0301", "Red  mullet"]
+    merge = read_merge_table(table(tmp_path, f'"{written}",X\n'))
+    assert {name for name, new in merge_names(names, merge).items() if new == "X"} == reached
+    without = [name for name in names if name != written]
+    left = reached - {written}
+    if left:
+        assert choose_names(without, only=(written,), drop=()) == left
+        assert choose_names(without, only=(), drop=(written,)) == set(without) - left
+
+
+def test_a_name_that_the_table_has_exactly_goes_before_one_that_looks_the_same():
+    merged = merge_names(["a", "a "], {"a": "x", "a ": "y"})
+    assert merged == {"a": "x", "a ": "y"}
+
+
+def checks(*labels: str) -> dict[str, str]:
+    return {finding.check: str(finding) for finding in check_class_names(labels)}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Perch", "perch"),
+        ("Perch", "Perch "),
+        ("Salmo salar", "Salmo_salar", "salmo-salar"),
+        ("coch\u00e9", "coche\u0301"),
+        ("Gro\u00dfer Hai", "Grosser Hai"),
+        ("perch", "\ufeffperch"),
+        ("perch", "\uff50\uff45\uff52\uff43\uff48"),
+    ],
+)
+def test_names_that_look_alike_are_said(names):
+    assert list(checks(*names)) == ["similar-class-names"]
+    assert checks(*names)["similar-class-names"].count("(1)") == len(names)
+
+
+@pytest.mark.parametrize("names", [("perch", "parch"), ("cod 1 1", "cod 11"), ("a", "b")])
+def test_names_that_differ_are_not_said(names):
+    assert checks(*names) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["NA", "nan", "None", "N/A", "null", "unknown", "?", " na ", "<NA>"]
+)
+def test_labels_that_stand_for_a_missing_value_are_said_and_stay_classes(name):
+    told = checks("cod", name, name)
+    assert list(told) == ["placeholder-labels"]
+    assert "2 images" in told["placeholder-labels"]
 
 
 def test_names_are_looked_up_once_and_so_may_be_swapped():

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from fishfeat.errors import DataError
+from fishfeat.images import decode
 from fishfeat.images import scan as scan_module
+from fishfeat.images.decode import UnavailableFile, describe_reader
 from fishfeat.images.scan import scan
 from fishfeat.options import ScanOptions
 from fishfeat.records import ImageSet
@@ -212,7 +214,7 @@ def test_unreadable_files_are_listed_with_their_reasons_and_shift_no_row(fish):
     assert rejected(images) == {
         "dab/0_broken.png": "no such file or directory",
         "dab/0_empty.png": "empty file",
-        "dab/0_text.jpg": "not an image in a supported format",
+        "dab/0_text.jpg": "a text, not an image (it begins with 'no image'): replace the file",
         "dab/2_circle.png": "too many levels of symbolic links",
         "dab/2_pipe.png": "a pipe, not a file",
     }
@@ -231,6 +233,20 @@ def test_a_rejected_file_keeps_its_facts_and_its_cleaned_label(fish):
 def test_a_class_of_which_nothing_can_be_used_is_no_class(fish):
     (fish / "eel/1.png").write_bytes(b"")
     assert scan(fish).class_names.tolist() == ["cod", "dab"]
+
+
+def test_classes_without_a_usable_image_are_named(fish):
+    (fish / "eel/1.png").write_bytes(b"")
+    (fish / "ray").mkdir()
+    (fish / "skate").mkdir()
+    (fish / "skate/1.nef").touch()
+    (fish / "val").mkdir()
+    images = scan(fish)
+    (message,) = (f.message for f in images.findings if f.check == "classes-without-images")
+    assert [name in message for name in ("eel", "ray", "skate", "val", "cod")] == [
+        *(True, True, True, False, False)
+    ]
+    assert "eel" not in str(scan(fish, ScanOptions(merge={"eel": "dab"})).findings)
 
 
 def test_where_nothing_can_be_used_the_reasons_are_told(tmp_path):
@@ -329,6 +345,52 @@ def test_a_broken_file_that_was_mended_is_taken(fish):
     after = scan(fish, known=before)
     assert after.rejected == ()
     assert after.keys[0] == "cod/1.png"
+
+
+def test_a_reason_of_the_moment_is_not_remembered(fish, reads):
+    (fish / "cod/3.png").write_bytes(b"no image")
+    listed = scan(fish)
+    away = listed.reject({listed.digest[0]: "no such file or directory"})
+    assert [file.reader != "" for file in away.rejected] == [True, False]
+    reads.clear()
+    again = scan(fish, known=away)
+    assert reads == ["1.png"]
+    assert (again.keys.tolist(), again.rejected) == (listed.keys.tolist(), listed.rejected)
+
+
+@pytest.mark.parametrize(
+    "reader", ["", "fishfeat 0.1.0, pillow 9.0.0", f"{describe_reader()} without AVIF"]
+)
+def test_a_reason_of_another_reader_is_not_believed(fish, reader):
+    listed = scan(fish)
+    before = listed.reject({listed.digest[0]: "not an image"}, reader=reader)
+    assert scan(fish, known=before).keys.tolist() == listed.keys.tolist()
+    kept = scan(fish, known=listed.reject({listed.digest[0]: "x"}, reader=describe_reader()))
+    assert rejected(kept) == {"cod/1.png": "x"}
+
+
+def test_a_format_that_this_pillow_lacks_is_tried_again_by_one_that_has_it(fish, monkeypatch):
+    Image.new("RGB", (9, 7)).save(fish / "cod/9.webp")
+    formats = tuple(name for name in decode._list_formats() if name != "WEBP")
+    describe_reader.cache_clear()
+    with monkeypatch.context() as lacking:
+        lacking.setattr(decode, "_list_formats", lambda: formats)
+        before = scan(fish)
+    describe_reader.cache_clear()
+    assert list(rejected(before)) == ["cod/9.webp"]
+    assert before.rejected[0].reader.endswith("without WEBP")
+    after = scan(fish, known=before)
+    assert after.rejected == ()
+    assert "cod/9.webp" in labels(after)
+
+
+def test_too_little_memory_is_a_reason_of_the_moment(fish, monkeypatch):
+    def open_image(*_args, **_options):
+        raise MemoryError
+
+    monkeypatch.setattr(decode.Image, "open", open_image)
+    with pytest.raises(UnavailableFile):
+        decode.read_size(b"x")
 
 
 def test_a_link_that_came_to_life_is_taken(fish):

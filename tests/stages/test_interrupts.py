@@ -106,7 +106,7 @@ def test_stopping_an_extraction_keeps_what_is_embedded(pond, monkeypatch, eager_
 
 
 def test_stopping_inspect_leaves_the_state(pond, monkeypatch):
-    pond.extract()
+    inspect_data(pond.data, cache=pond.cache)
     files = pond.read_files()
     (pond.data / "day_0" / "bass" / "fish_0_0.png").unlink()
     monkeypatch.setattr("fishfeat.workspace.folders.write_json", stop)

@@ -47,17 +47,31 @@ def test_an_image_set_may_be_empty(fish, make_images, commit, assert_same):
 
 
 def test_the_table_has_one_row_for_each_file(fish, make_images, commit):
-    empty = Rejected("cod/2.png", "empty file", "cod", 0, 5, "e3")
+    empty = Rejected("cod/2.png", "empty file", "cod", 0, 5, "e3", "fishfeat 1")
     commit(fish, make_images({"cod/1.png": "cod"}, rejected=(empty,)))
     with open(fish.images_csv, newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == IMAGE_COLUMNS
     assert list(rows[0].values()) == [
         *("cod/1.png", "cod", "", "", "1", "1700000000123456789"),
-        *(f"{0:064x}", "2", "3", "ok", "", ""),
+        *(f"{0:064x}", "2", "3", "ok", "", "", ""),
     ]
     assert list(rows[1].values()) == [
-        *("cod/2.png", "cod", "", "", "0", "5", "e3", "", "", "rejected", "empty file", ""),
+        *(
+            "cod/2.png",
+            "cod",
+            "",
+            "",
+            "0",
+            "5",
+            "e3",
+            "",
+            "",
+            "rejected",
+            "empty file",
+            "",
+            "fishfeat 1",
+        ),
     ]
 
 

@@ -41,6 +41,7 @@ from fishfeat.records import (
     RunKind,
     Splits,
     SplitsInfo,
+    identify_data,
 )
 
 log = logging.getLogger("fishfeat")
@@ -490,4 +491,5 @@ def describe_splits(features: Features, splits: Splits) -> SplitsInfo:
         holdout_origin=splits.holdout_origin,
         grouping=splits.grouping,
         notes=splits.notes,
+        data=identify_data(features, splits.rows, splits.holdout),
     )

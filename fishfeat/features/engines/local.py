@@ -33,7 +33,13 @@ from fishfeat.features.device_transfer import (
     stack_images,
 )
 from fishfeat.features.runtimes import Run, Runner, make_runtime_config, prepare_runner
-from fishfeat.images.decode import TruncatedImage, UnreadableImage, decode, read_bytes
+from fishfeat.images.decode import (
+    TruncatedImage,
+    UnavailableFile,
+    UnreadableImage,
+    decode,
+    read_bytes,
+)
 
 log = logging.getLogger("fishfeat")
 
@@ -53,6 +59,14 @@ class Item(NamedTuple):
     digest: str
 
 
+class Failure(NamedTuple):
+    """An item without a vector, and the reason; `is_momentary` where the bytes are not to blame."""
+
+    item: Item
+    reason: str
+    is_momentary: bool
+
+
 class Batch(NamedTuple):
     """The result of a batch of items.
 
@@ -63,19 +77,19 @@ class Batch(NamedTuple):
     X
         float32 (n_items, dim): their vectors.
     failed
-        The other items, each with the reason.
+        The other items.
     truncated
         Those of `items` whose file is truncated, each with the problem.
     """
 
     items: list[Item]
     X: NDArray[np.float32]
-    failed: list[tuple[Item, str]]
+    failed: list[Failure]
     truncated: list[tuple[Item, str]]
 
 
 class FileRead(NamedTuple):
-    """The bytes of a file, or the reason why there are none."""
+    """The bytes of a file, or the reason of the moment why there are none."""
 
     item: Item
     data: bytes = b""
@@ -88,6 +102,7 @@ class LoadedImage(NamedTuple):
     item: Item
     pixels: NDArray[np.uint8] | None
     reason: str = ""
+    is_momentary: bool = False
 
 
 class PendingBatch(NamedTuple):
@@ -103,7 +118,7 @@ class PendingBatch(NamedTuple):
         return Batch(
             items=[image.item for image in readable],
             X=self.vectors.wait()[: len(readable)],
-            failed=[(image.item, image.reason) for image in unreadable],
+            failed=[Failure(image.item, image.reason, image.is_momentary) for image in unreadable],
             truncated=[(image.item, image.reason) for image in readable if image.reason],
         )
 
@@ -132,7 +147,7 @@ class Engine:
     def load_image(self, read: FileRead) -> LoadedImage:
         """Decode an image and fit it to the network's input."""
         if read.reason:
-            return LoadedImage(read.item, None, read.reason)
+            return LoadedImage(read.item, None, read.reason, is_momentary=True)
         preprocess = self.backbone.preprocess
         try:
             try:
@@ -144,7 +159,8 @@ class Engine:
                 rgb = decode(read.data, allow_truncated=True)
                 return LoadedImage(read.item, preprocess(rgb), str(error))
         except UnreadableImage as error:
-            return LoadedImage(read.item, None, str(error))
+            is_momentary = isinstance(error, UnavailableFile)
+            return LoadedImage(read.item, None, str(error), is_momentary)
 
     def start_batch(self, loaded: list[LoadedImage]) -> PendingBatch:
         """Send a batch through the network; do not wait for the vectors."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from fishfeat.checks import Finding
 from fishfeat.errors import DataError, did_you_mean, shortened
 from fishfeat.images.grouping.capture_time import name_bursts, read_captures
 from fishfeat.images.grouping.near_duplicates import near_duplicate_groups
-from fishfeat.images.labels import compile_pattern
+from fishfeat.images.labels import compile_pattern, is_placeholder
 from fishfeat.records import UNLABELLED, ImageSet, Int
 from fishfeat.records.near_duplicates import NearDuplicates
 
@@ -172,7 +173,28 @@ def group_by_column(images: ImageSet, names: Sequence[str]) -> ImageSet:
         groups=encode_groups(names),
         group_name=np.array(names, str),
         grouping="Images with the same value in the CSV's group column are one group.",
+        findings=(
+            *(finding for finding in images.findings if finding.check != "placeholder-groups"),
+            *_check_placeholders(images, names),
+        ),
     )
+
+
+def _check_placeholders(images: ImageSet, names: Sequence[str]) -> list[Finding]:
+    """Group names that stand for a missing value: their images are one group."""
+    findings = []
+    for name in sorted(set(names)):
+        if not is_placeholder(name):
+            continue
+        labels = images.labels[np.array(names, str) == name]
+        if len(labels) < 2:
+            continue
+        n_classes = len(set(labels.tolist()) - {""})
+        of_classes = f" of {n_classes} classes" if n_classes > 1 else ""
+        message = f"{len(labels)} images{of_classes} are in the group {name!r}."
+        fix = "If their group is not known, leave the cells empty: each is then its own group."
+        findings.append(Finding("placeholder-groups", message, fix))
+    return findings
 
 
 def find_crossing_groups(images: ImageSet, groups: Int, rules: Sequence[Rule]) -> Finding | None:
@@ -281,23 +303,35 @@ def _group_by_csv_column(images: ImageSet, name: str) -> Grouping:
 
 def _group_by_folder(images: ImageSet, n_folders: int) -> Grouping:
     folders = [key.split("/")[:-1] for key in images.keys.tolist()]
+    place = str(images.root)
+    # The paths of a table may leave its folder: folders count below the one that all share.
+    if any(path[:1] == [".."] for path in folders):
+        n_shared = 0
+        for names_at in zip(*folders, strict=False):
+            if len(set(names_at)) > 1:
+                break
+            n_shared += 1
+        shared = folders[0][:n_shared]
+        folders = [path[len(shared) :] for path in folders]
+        place = os.path.normpath(images.root.joinpath(*shared))
     names = ["/".join(path[:n_folders]) for path in folders]
     if not any(names):
         raise DataError(
-            f"group_by folder:{n_folders}: no image is in a folder below {images.root}, for "
+            f"group_by folder:{n_folders}: no image is in a folder below {place}, for "
             f"example {shortened(images.keys, n=1)}."
         )
     deepest = max(map(len, folders))
     if n_folders > deepest:
         unit = "folder" if deepest == 1 else "folders"
         raise DataError(
-            f"group_by folder:{n_folders}: the deepest image is {deepest} {unit} below "
-            f"{images.root}."
+            f"group_by folder:{n_folders}: the deepest image is {deepest} {unit} below {place}."
         )
     if n_folders == 1:
         sentence = "Images in the same outermost folder are one group."
     else:
         sentence = f"Images with the same {n_folders} outermost folders are one group."
+    if place != str(images.root):
+        sentence = f"{sentence[:-1]}, counted below {place}."
     return Grouping(names, [sentence])
 
 

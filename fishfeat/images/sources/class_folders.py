@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from fishfeat.errors import DataError
+from fishfeat.checks import Finding
+from fishfeat.errors import count_things, shortened
 from fishfeat.images.sources.entries import (
     PART_NAMES,
-    SUFFIXES,
+    PATH_COLUMNS,
     Entry,
     Listing,
     fill_parts,
     filter_keys,
+    make_filter,
 )
+from fishfeat.images.sources.folders import walk_folder
+from fishfeat.images.sources.passed_over import describe_empty_folders, describe_passed_over
+from fishfeat.images.sources.tables import read_header
 
 MASK_SUFFIX = " GT"
+_MAX_TABLES = 20
+# Tables of labels in other forms.
+_OTHER_TABLES = frozenset(
+    {"metadata.jsonl", "metadata.parquet", "_annotations.coco.json", "annotations.json"}
+    | {"labels.json", "labels.xlsx", "labels.txt", "metadata.xlsx", "annotations.xlsx"}
+)
 
 
 def list_class_folders(root: Path, *, include: Sequence[str], exclude: Sequence[str]) -> Listing:
@@ -27,56 +39,24 @@ def list_class_folders(root: Path, *, include: Sequence[str], exclude: Sequence[
     DataError
         A folder cannot be listed.
     """
-    keys, notes = filter_keys(sorted(walk_images(root)), include=include, exclude=exclude)
+    contents = walk_folder(root)
+    keys, notes = filter_keys(contents.images, include=include, exclude=exclude)
     if not include:
         keys, mask_notes = _leave_out_masks(keys)
         notes += mask_notes
     depth = _find_part_depth(keys)
-    entries = [_make_entry(key, depth) for key in keys]
+    class_depth = None if depth is None else _find_class_depth(keys, depth)
+    entries = [_make_entry(key, depth, class_depth) for key in keys]
+    findings = _check_labels(entries, depth)
     if depth is not None:
         entries, part_notes = fill_parts(entries)
         notes += part_notes
-    return Listing(root.name, root, entries, notes)
-
-
-def walk_images(root: Path) -> Iterator[str]:
-    """Keys of the files below `root` whose suffix is an image's.
-
-    Hidden files and folders are skipped. Links are followed, but not into a folder that contains
-    them.
-    """
-    yield from _walk(str(root), "", frozenset())
-
-
-def _walk(folder: str, prefix: str, parents: frozenset[str]) -> Iterator[str]:
-    real = os.path.realpath(folder)
-    if real in parents:  # a link that leads back into its own folder
-        return
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be listed: {error.strerror}. Make it readable, or list the images "
-            "in a CSV."
-        ) from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        n_inside = 0
-        if _is_folder(entry):
-            for key in _walk(entry.path, f"{prefix}{entry.name}/", parents | {real}):
-                n_inside += 1
-                yield key
-        # A folder 'x.png' without images is listed too. It is rejected with its name and reason.
-        if not n_inside and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-            yield prefix + entry.name
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a circular link is listed as a file; opening it gives the reason
-        return False
+    is_chosen = make_filter(include, exclude)
+    tables = _find_tables(root, list(filter(is_chosen, contents.others)))
+    findings += _report_tables(root, tables)
+    findings += describe_passed_over(root, contents, is_chosen, named=tables)
+    empty = describe_empty_folders(contents, is_chosen)
+    return Listing(root.name, root, entries, notes, findings, empty)
 
 
 def _leave_out_masks(keys: list[str]) -> tuple[list[str], list[str]]:
@@ -118,12 +98,90 @@ def _find_part_depth(keys: list[str]) -> int | None:
     return min((depth for depth, parts in parts_at.items() if len(parts) > 1), default=None)
 
 
-def _make_entry(key: str, part_depth: int | None) -> Entry:
+def _make_entry(key: str, part_depth: int | None, class_depth: int | None) -> Entry:
     folders = key.split("/")[:-1]
     part = ""
     if part_depth is not None and part_depth < len(folders):
         part = PART_NAMES.get(folders[part_depth].lower(), "")
     label = folders[-1] if folders else ""
     if part and len(folders) - 1 == part_depth:  # directly in the part's folder
-        label = ""
+        label = "" if class_depth is None else folders[class_depth]
     return Entry(key, label, part)
+
+
+def _find_class_depth(keys: list[str], part_depth: int) -> int | None:
+    """Depth of the class folders where train, val and test lie in them; None where they do not.
+
+    All images of the parts must lie directly in the parts' folders, of several classes.
+    """
+    parents = []
+    for key in keys:
+        folders = key.split("/")[:-1]
+        if part_depth < len(folders) and folders[part_depth].lower() in PART_NAMES:
+            if len(folders) - 1 > part_depth:
+                return None
+            parents.append(folders[:part_depth])
+    for depth in reversed(range(part_depth)):
+        if len({folders[depth] for folders in parents}) > 1:
+            return depth
+    return None
+
+
+# --- what the labels leave out ------------------------------------------------------------------
+
+
+def _check_labels(entries: list[Entry], part_depth: int | None) -> list[Finding]:
+    """Labels that are missing below a part, and classes of several parent folders."""
+    findings = []
+    no_label = [entry.key for entry in entries if entry.part and not entry.label]
+    if part_depth is not None and no_label:
+        message = (
+            f"{count_things(len(no_label), 'image')} in train, val or test "
+            f"{'has' if len(no_label) == 1 else 'have'} no class folder, so no label: "
+            f"{shortened(no_label, n=2)}."
+        )
+        fix = "Put one folder for each class into train, val and test, or list the images in a CSV."
+        findings.append(Finding("no-class-folder", message, fix))
+    parents: dict[str, set[str]] = {}
+    for entry in entries:
+        if entry.label:
+            parents.setdefault(entry.label, set()).add(_find_parent(entry.key))
+    shared = {label: folders for label, folders in parents.items() if len(folders) > 1}
+    # Where most classes lie in several folders, these are sites or years, by intention.
+    if shared and (len(parents) == 1 or 2 * len(shared) <= len(parents)):
+        label, folders = next(iter(sorted(shared.items())))
+        message = (
+            f"{count_things(len(shared), 'class')} {'is' if len(shared) == 1 else 'are'} in "
+            f"several folders: {label!r} stands below {len(folders)}, "
+            f"{shortened(sorted(folders), n=3)}. It counts as one class."
+        )
+        fix = "If these are different classes, give the folders different names."
+        findings.append(Finding("class-in-several-folders", message, fix))
+    return findings
+
+
+def _find_parent(key: str) -> str:
+    """The folder above the class folder, without train, val and test."""
+    folders = [name for name in key.split("/")[:-2] if name.lower() not in PART_NAMES]
+    return "/".join(folders) or "."
+
+
+def _find_tables(root: Path, keys: Sequence[str]) -> list[str]:
+    """Files that probably hold labels: CSV files with a column of paths, and lists of tools."""
+    tables = [key for key in keys if os.path.basename(key).lower() in _OTHER_TABLES]
+    for key in [key for key in keys if key.lower().endswith((".csv", ".tsv"))][:_MAX_TABLES]:
+        if any(name.lower() in PATH_COLUMNS for name in read_header(root / key)):
+            tables.append(key)
+    return tables
+
+
+def _report_tables(root: Path, tables: Sequence[str]) -> list[Finding]:
+    findings = []
+    for key in tables:
+        message = f"The table {key} lies beside the images and is not read."
+        if os.path.basename(key).lower() in _OTHER_TABLES:
+            fix = "If it holds the labels, save it as CSV with the columns path and label."
+        else:
+            fix = f"`{shlex.join(['fishfeat', 'extract', str(root / key)])}` reads it."
+        findings.append(Finding("table-beside-images", message, fix))
+    return findings

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fishfeat.checks import Finding
 from fishfeat.errors import shortened
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
-    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".jpf", ".avif", ".mpo", ".apng"}
     # Pillow cannot read these everywhere. They are listed so that each is rejected with a reason.
-    | {".heic", ".heif"}
+    | {".heic", ".heif", ".hif"}
 )
+PATH_COLUMNS = ("path", "file_name", "filename", "file")
 PART_NAMES = {
     "train": "train",
     "training": "train",
@@ -61,12 +63,18 @@ class Listing(NamedTuple):
         One for each image, sorted by key.
     notes
         What was decided while the images were listed, one sentence each.
+    findings
+        Checks that the data do not pass: passed-over files, names to look at.
+    empty
+        Folder -> what it holds, of class folders without a file that may be an image.
     """
 
     name: str
     root: Path
     entries: list[Entry]
     notes: list[str]
+    findings: list[Finding]
+    empty: Mapping[str, str]
 
 
 def filter_keys(
@@ -88,6 +96,12 @@ def filter_keys(
     if unused:
         notes.append(f"No image matches {shortened(unused)}.")
     return remaining, notes
+
+
+def make_filter(include: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:
+    """Make a function that tells whether `include` and `exclude` choose a key."""
+    is_included, is_excluded = make_matcher(include), make_matcher(exclude)
+    return lambda key: (not include or is_included(key)) and not is_excluded(key)
 
 
 def make_matcher(globs: Iterable[str]) -> Callable[[str], bool]:

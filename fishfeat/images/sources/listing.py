@@ -9,7 +9,7 @@ from pathlib import Path
 from fishfeat.errors import DataError, did_you_mean
 from fishfeat.images.sources.class_folders import list_class_folders
 from fishfeat.images.sources.entries import SUFFIXES, Listing
-from fishfeat.images.sources.tables import list_table
+from fishfeat.images.sources.tables import TableOptions, list_table
 from fishfeat.records import PathLike
 
 
@@ -18,7 +18,7 @@ def list_data(
     *,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    group_column: str = "",
+    table: TableOptions | None = None,
 ) -> Listing:
     """List the images of a folder or of a CSV file.
 
@@ -28,8 +28,8 @@ def list_data(
         A folder of class folders, or a CSV with the columns path and label.
     include, exclude
         Globs, as in `fishfeat.options.ScanOptions`.
-    group_column
-        Column of the CSV that names the groups. '' is the column 'group', where there is one.
+    table
+        How a CSV is read; None is by the usual names, from its own folder.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def list_data(
     if path.is_dir():
         listing = list_class_folders(path, include=include, exclude=exclude)
     else:
-        listing = list_table(path, include=include, exclude=exclude, group_column=group_column)
+        listing = list_table(path, table or TableOptions(), include=include, exclude=exclude)
     if not listing.entries:
         raise DataError(_describe_nothing(data, listing, include, exclude))
     return listing
@@ -67,6 +67,7 @@ def _describe_nothing(
         [
             f"{os.fspath(data)} holds no images{filters}.",
             *listing.notes,
+            *map(str, listing.findings),
             "Give a folder that has one folder of images for each class, or a CSV with the columns "
             "path and label. An image is recognised by its suffix:",
             f"{' '.join(sorted(SUFFIXES))}.",

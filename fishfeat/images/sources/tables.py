@@ -2,100 +2,182 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fishfeat.errors import DataError, did_you_mean, shortened
-from fishfeat.files import read_rows
-from fishfeat.images.sources.entries import PART_NAMES, Entry, Listing, fill_parts, filter_keys
-from fishfeat.records import PARTS
+from fishfeat.files import open_text, read_rows
+from fishfeat.images.formats import N_HEAD, name_format
+from fishfeat.images.sources.columns import Columns, find_columns, parse_columns
+from fishfeat.images.sources.entries import (
+    PART_NAMES,
+    Entry,
+    Listing,
+    fill_parts,
+    filter_keys,
+)
+from fishfeat.images.sources.paths import PathFinder
+from fishfeat.records import PARTS, PathLike
 
-_PATH_COLUMNS = ("path", "file_name", "filename", "file")
+_MAX_HEADER = 10_000
+_MAX_FAULTS = 10
+
+
+class TableOptions(NamedTuple):
+    """How a table is read.
+
+    Attributes
+    ----------
+    root
+        Folder that the paths are relative to; None is the table's own folder.
+    columns
+        Role -> column as text, such as 'path=image_id,label=species'; '' for the usual names.
+    group_column
+        Column that names the groups; '' is the column 'group', where there is one.
+    """
+
+    root: PathLike | None = None
+    columns: str = ""
+    group_column: str = ""
 
 
 def list_table(
-    file: Path, *, include: Sequence[str], exclude: Sequence[str], group_column: str
+    file: Path, options: TableOptions, *, include: Sequence[str], exclude: Sequence[str]
 ) -> Listing:
-    """List the images that a CSV names; `group_column` is '' for the column 'group'.
+    """List the images that a CSV names.
 
     Raises
     ------
     DataError
-        The CSV has not the columns path and label, or a row is not valid.
+        The file is no CSV, has not the columns path and label, or rows are not valid.
     """
-    table = _read_table(file, group_column)
-    entries = [_make_entry(file, line, row, table.columns) for line, row in table.rows]
+    _check_is_table(file)
+    root = None if options.root is None else Path(os.path.abspath(options.root))
+    if root is not None and not root.is_dir():
+        raise DataError(f"root {os.fspath(root)!r} is not a folder.")
+    finder = PathFinder(file.parent, root)
+    rows = read_rows(file)
+    columns = _find_columns(file, rows, options, finder.start)
+    faults, entries = [], []
+    for line, row in rows[1:]:
+        texts = {role: row[i] if i < len(row) else "" for role, i in columns.of_role.items()}
+        row_faults = _find_faults(texts)
+        if any(row[len(rows[0][1]) :]):
+            row_faults = [_TOO_LONG]
+        faults += [(fault, line) for fault in row_faults]
+        if not row_faults:
+            folder = row[columns.folder] if columns.folder is not None else ""
+            entries.append(_make_entry(file, texts, finder, folder))
+    _raise_faults(file, faults, len(rows[0][1]) if rows else 0)
     entry_of = _merge_equal_rows(file, entries)
     keys, notes = filter_keys(sorted(entry_of), include=include, exclude=exclude)
+    notes += finder.describe_read()
+    findings = [*columns.findings, *finder.describe_missing(len(entries))]
     entries = [entry_of[key] for key in keys]
     if any(entry.part for entry in entries):
         entries, part_notes = fill_parts(entries)
         notes += part_notes
-    return Listing(file.stem, file.parent, entries, notes)
+    return Listing(file.stem, file.parent, entries, notes, findings, {})
 
 
-class _Table(NamedTuple):
-    """Rows, each with its line in the file, and the column of path, label, group and part."""
+def read_header(file: Path) -> list[str]:
+    """The column names of a CSV; empty where it cannot be read as one."""
+    try:
+        with open_text(file) as lines:
+            first = lines.readline(_MAX_HEADER)
+        delimiter = max(",;\t", key=first.count)
+        return [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+    except (OSError, csv.Error):
+        return []
 
-    rows: list[tuple[int, list[str]]]
-    columns: dict[str, int]
 
-
-def _read_table(file: Path, group_column: str) -> _Table:
-    rows = read_rows(file)
-    header = rows[0][1] if rows else []
-    columns = _find_columns(file, {name.lower(): i for i, name in enumerate(header)}, group_column)
-    too_long = [line for line, row in rows if any(row[len(header) :])]
-    if too_long:
+def _check_is_table(file: Path) -> None:
+    """Raise a `DataError` that names what the file is, where it is no text."""
+    with open(file, "rb") as opened:
+        file_format = name_format(opened.read(N_HEAD))
+    if file_format is None or "text" in file_format.name:
+        return
+    if file_format.is_image and not file_format.advice:
         raise DataError(
-            f"{file} has lines with more cells than the header's {len(header)}: line "
-            f"{', '.join(map(str, too_long[:5]))}. Quote a path or label that holds the separator."
+            f"{file} is an image ({file_format.name}). Give the folder that holds the images, or "
+            f"classify this one with `fishfeat predict`."
         )
-    return _Table(rows[1:], columns)
+    what = file_format.name.removesuffix(", not an image")
+    raise DataError(
+        f"{file} is {what}, not a folder of images or a CSV file in UTF-8: {file_format.advice}."
+    )
 
 
-def _find_columns(file: Path, names: dict[str, int], group_column: str) -> dict[str, int]:
-    path = next((names[name] for name in _PATH_COLUMNS if name in names), None)
-    if path is None or "label" not in names:
-        raise DataError(
-            f"{file}: a CSV needs the columns path (or file_name) and label, and may have group "
-            f"and part; got {', '.join(map(repr, names)) or 'nothing'}."
-        )
-    if group_column and group_column.lower() not in names:
-        hint = did_you_mean(group_column, names)
-        raise DataError(
-            f"group_by 'column:{group_column}': {file} has no such column.{hint} It has "
-            f"{', '.join(map(repr, names))}."
-        )
-    columns = {"path": path, "label": names["label"]}
-    group_name = group_column.lower() or "group"
-    if group_name in names:
-        columns["group"] = names[group_name]
-    if "part" in names:
-        columns["part"] = names["part"]
-    return columns
+def _find_columns(
+    file: Path, rows: list[tuple[int, list[str]]], options: TableOptions, start: Path
+) -> Columns:
+    given = parse_columns(options.columns) if options.columns else {}
+    if options.group_column:
+        names = [name.lower() for name in rows[0][1]] if rows else []
+        if options.group_column.lower() not in names:
+            hint = did_you_mean(options.group_column, names)
+            raise DataError(
+                f"group_by 'column:{options.group_column}': {file} has no such column.{hint} It "
+                f"has {', '.join(map(repr, names))}."
+            )
+        given["group"] = options.group_column
+    return find_columns(file, rows, given, start=start)
 
 
-def _make_entry(file: Path, line: int, row: list[str], columns: dict[str, int]) -> Entry:
-    cells = {name: row[i] if i < len(row) else "" for name, i in columns.items()}
-    if not cells["path"]:
-        raise DataError(f"{file}, line {line}: the path is empty.")
-    if not _is_text(cells["label"]):
-        raise DataError(f"{file}, line {line}: the label is not UTF-8. Save the file as CSV UTF-8.")
-    part = cells.get("part", "")
+def _make_entry(file: Path, texts: dict[str, str], finder: PathFinder, folder: str) -> Entry:
+    path = finder.find(os.path.join(folder, texts["path"]))
+    key = PurePosixPath(os.path.relpath(finder.start / path, file.parent)).as_posix()
+    part = PART_NAMES.get(texts.get("part", "").lower(), "")
+    return Entry(key, texts["label"], part, texts.get("group", ""))
+
+
+# --- faults -------------------------------------------------------------------------------------
+
+_TOO_LONG = "more cells than the header"
+
+
+def _find_faults(texts: dict[str, str]) -> list[str]:
+    """What is wrong with one row."""
+    faults = []
+    if not texts["path"]:
+        faults.append("the path is empty.")
+    if not _is_text(texts["label"]):
+        faults.append("the label is not UTF-8. Save the file as CSV UTF-8.")
+    part = texts.get("part", "")
     if part and part.lower() not in PART_NAMES:
-        raise DataError(
-            f"{file}, line {line}: part must be one of {', '.join(PARTS)}; got {part!r}."
-        )
-    key = PurePosixPath(os.path.relpath(file.parent / cells["path"], file.parent)).as_posix()
-    return Entry(key, cells["label"], PART_NAMES.get(part.lower(), ""), cells.get("group", ""))
+        faults.append(f"part must be one of {', '.join(PARTS)}; got {part!r}.")
+    return faults
 
 
 def _is_text(label: str) -> bool:
     """Whether every byte of `label` is valid UTF-8; a path may hold other bytes, a label not."""
     return not any("\udc80" <= character <= "\udcff" for character in label)
+
+
+def _raise_faults(file: Path, faults: Sequence[tuple[str, int]], n_columns: int) -> None:
+    """Raise one `DataError` that lists the faults of all rows, equal ones together."""
+    lines_of: dict[str, list[int]] = {}
+    for fault, line in faults:
+        lines_of.setdefault(fault, []).append(line)
+    sentences = []
+    for fault, lines in list(lines_of.items())[:_MAX_FAULTS]:
+        numbers = ", ".join(map(str, lines[:5]))
+        more = f" and {len(lines) - 5} more" if len(lines) > 5 else ""
+        if fault == _TOO_LONG:
+            sentences.append(
+                f" has lines with more cells than the header's {n_columns}: line {numbers}{more}. "
+                "Quote a path or label that holds the separator."
+            )
+        else:
+            sentences.append(f", line {numbers}{more}: {fault}")
+    n_more = len(lines_of) - _MAX_FAULTS
+    if n_more > 0:
+        sentences.append(f" has {n_more} more kinds of faults.")
+    if sentences:
+        raise DataError("\n".join(f"{file}{sentence}" for sentence in sentences))
 
 
 def _merge_equal_rows(file: Path, entries: list[Entry]) -> dict[str, Entry]:

@@ -30,6 +30,7 @@ def collect_findings(
     standings: Sequence[Standing],
     evidence: Mapping[str, Evidence],
     issues: DataIssues,
+    others: Sequence[Finding] = (),
 ) -> list[Finding]:
     """All checks that are not passed, the most severe first.
 
@@ -43,6 +44,8 @@ def collect_findings(
         How much better the best run is than each other run, by label.
     issues
         The data issues.
+    others
+        What the caller found besides.
     """
     best = views[0]
     images = best.images
@@ -58,6 +61,7 @@ def collect_findings(
         *_list_fit_notes(standings),
         *_check_data(images, issues),
     ]
+    findings += others
     findings += run_facts.splits(standings[0].run).notes
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
@@ -235,7 +239,7 @@ def _list_first(items: Sequence[str]) -> str:
 
 
 def _check_data(images: ImageSet, issues: DataIssues) -> list[Finding]:
-    findings = []
+    findings = list(images.findings)
     n_rejected = len(images.rejected)
     if n_rejected:
         message = f"{count(n_rejected, 'file')} cannot be read and {_are(n_rejected)} left out."

@@ -36,6 +36,8 @@ class ReportContent:
         Suggested merges are written on top of it.
     near_duplicates
         Verified pairs of near-duplicates, shown with the evidence.
+    findings
+        What the caller found besides: runs that are left out, a fit that was stopped.
     """
 
     feature_map: FeatureMap | None = None
@@ -43,6 +45,7 @@ class ReportContent:
     novelty: Sequence[Novelty] = ()
     merge: Mapping[str, str] | None = None
     near_duplicates: Sequence[DuplicatePair] = ()
+    findings: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

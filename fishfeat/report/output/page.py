@@ -141,7 +141,7 @@ def collect_contents(runs: Sequence[Run], images: ImageSet, content: ReportConte
         folds=[count_folds(view) for view in select_one_per_split(views)],
         evidence=evidence,
         pair_evidence=compare_pairs(standings, images),
-        findings=collect_findings(views, standings, evidence, issues),
+        findings=collect_findings(views, standings, evidence, issues, content.findings),
         issues=issues,
         optional=content,
     )

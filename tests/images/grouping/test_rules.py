@@ -21,6 +21,7 @@ from fishfeat.images.grouping.hints import (
 from fishfeat.images.grouping.rules import (
     encode_groups,
     find_crossing_groups,
+    group_by_column,
     group_images,
     parse_rules,
 )
@@ -219,6 +220,26 @@ def test_a_rule_that_is_not_valid_is_answered_with_what_is_allowed(rules, facts)
 def test_a_rule_is_what_was_written_and_counts_once():
     texts = [r"pattern:a:(\d)", "column", "column", "folder:2", "time:1.5", "duplicates"]
     assert [str(rule) for rule in parse_rules(texts)] == list(dict.fromkeys(texts))
+
+
+@pytest.mark.parametrize("above", ["../nas/", "../", "../../a/b/c/"])
+def test_folders_of_a_table_count_below_the_folder_that_its_paths_share(above):
+    images = in_folders(
+        *(f"{above}site{s}/{c}/{i}.jpg" for s in (1, 2) for c in "AB" for i in "xy")
+    )
+    names = [key.split("/")[-3] for key in images.keys.tolist()]
+    assert group_images(images, ["folder:1"]).group_name.tolist() == names
+    assert len(set(group_images(images, ["folder:2"]).groups.tolist())) == 4
+
+
+@pytest.mark.parametrize("name", ["NA", "nan", "None", "-"])
+def test_a_group_that_stands_for_a_missing_value_is_said(name):
+    images = in_folders("cod/1.jpg", "cod/2.jpg", "dab/3.jpg", "dab/4.jpg")
+    grouped = group_by_column(images, [name, "boat", name, ""])
+    (finding,) = grouped.findings
+    assert finding.check == "placeholder-groups"
+    assert "2 images of 2 classes" in finding.message
+    assert group_by_column(grouped, ["x", "boat", "x", name]).findings == ()
 
 
 def test_the_outermost_folders_group():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fishfeat.errors import DataError
-from fishfeat.images.sources.class_folders import walk_images
 from fishfeat.images.sources.entries import SUFFIXES, Entry, make_matcher
+from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.listing import list_data
+from fishfeat.images.sources.tables import TableOptions
 
 
 def touch(root: Path, *keys: str) -> Path:
@@ -249,7 +251,7 @@ def test_whatever_the_names_each_file_is_listed_once(names, folders):
             os.makedirs(os.path.join(os.fsencode(root), os.path.dirname(key)), exist_ok=True)
             open(os.path.join(os.fsencode(root), key), "wb").close()
             expected.add(os.fsdecode(key))
-        assert sorted(walk_images(Path(root))) == sorted(expected)
+        assert walk_folder(Path(root)).images == sorted(expected)
         assert keys(root, include=["*"]) == sorted(expected)
 
 
@@ -305,7 +307,7 @@ def test_a_folder_without_images_says_what_is_wanted(tmp_path):
     said = error(tmp_path)
     assert said.startswith(f"{tmp_path} holds no images.")
     assert "CSV with the columns path and label" in said
-    assert ".jpeg .jpg" in said
+    assert ".jpeg" in said
 
 
 def test_globs_that_leave_nothing_are_named(tmp_path):
@@ -396,7 +398,8 @@ CELLS = st.text(
     ),
     min_size=1,
     max_size=12,
-).filter(is_plain)
+)
+CELLS = CELLS.map(lambda text: read_as_text(text).strip()).filter(is_plain).filter(bool)
 
 # A file's name may hold bytes that are no text, a label may not.
 LABELS = CELLS.filter(lambda text: not any("\udc80" <= c <= "\udcff" for c in text))
@@ -422,7 +425,7 @@ def test_a_missing_label_column_is_named_with_the_columns_there_are(tmp_path):
     file = table(tmp_path, "path,lable\n1.jpg,cod\n")
     assert error(file) == (
         f"{file}: a CSV needs the columns path (or file_name) and label, and may have group and "
-        "part; got 'path', 'lable'."
+        "part; got 'path', 'lable'. Where they have other names: `--columns label=COLUMN`."
     )
 
 
@@ -431,7 +434,7 @@ def test_a_missing_label_column_is_named_with_the_columns_there_are(tmp_path):
     [("image,label\n", "'image', 'label'"), ("", "nothing"), ("\n\n", "nothing")],
 )
 def test_a_missing_path_column_is_named_with_the_columns_there_are(tmp_path, text, columns):
-    assert error(table(tmp_path, text)).endswith(f"and may have group and part; got {columns}.")
+    assert f"and may have group and part; got {columns}." in error(table(tmp_path, text))
 
 
 def test_a_csv_with_nothing_but_its_header_holds_no_images(tmp_path):
@@ -475,11 +478,22 @@ def test_a_quote_that_never_closes_is_refused_where_it_opens(tmp_path):
     assert error(file) == f"{file}, line 3: unexpected end of data. Correct the quotes there."
 
 
-@pytest.mark.parametrize("data", [b"PK\x03\x04\x14\0\0\0", "path,label\n".encode("utf-16")])
-def test_an_archive_or_other_encoding_is_refused(tmp_path, data):
-    assert error(table(tmp_path, data, "fish.zip")).endswith(
-        "is not a CSV file in UTF-8: it holds NUL bytes."
-    )
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("path,label\n".encode("utf-16"), ["UTF-8"]),
+        (b"PK\x03\x04\x14\0\0\0", ["an archive", "unpack"]),
+        (b"PK\x03\x04\x14\0[Content_Types].xml", ["Office", "CSV"]),
+        (b"PAR1" + bytes(9), ["a table", "CSV"]),
+        (b"SQLite format 3\0", ["a database", "CSV"]),
+        (b"\x89PNG\r\n\x1a\n", ["an image", "PNG", "fishfeat predict"]),
+        (b"<html><body>Log in</body></html>", ["a web page"]),
+        (b"%PDF-1.4", ["a PDF"]),
+    ],
+)
+def test_a_file_that_is_no_csv_is_named_with_the_way_out(tmp_path, data, words):
+    told = error(table(tmp_path, data, "fish"))
+    assert [word for word in words if word not in told] == []
 
 
 def test_a_folder_called_like_an_image_is_listed_only_where_no_image_is_in_it(tmp_path):
@@ -492,3 +506,322 @@ def test_a_label_that_is_not_utf8_is_refused_with_its_line(tmp_path):
     (tmp_path / "x.csv").write_bytes("path,label\na.jpg,cod\nb.jpg,sal\xe9e\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"line 3: the label is not UTF-8\. Save the file as"):
         list_data(tmp_path / "x.csv")
+
+
+# --- what is not used -------------------------------------------------------------------------
+
+
+def findings(data, **options) -> dict[str, str]:
+    """Id -> message and fix of the checks that the listing does not pass."""
+    return {finding.check: str(finding) for finding in list_data(data, **options).findings}
+
+
+def test_files_that_may_be_images_are_counted_by_kind_and_place(tmp_path):
+    touch(tmp_path, "A/1.png", "A/2.png?size=large", "B/1.jpg", "B/noname", "C/1.CR2", "C/2.cr2")
+    touch(tmp_path, "D/clip.MP4", "D/all.zip", "D/x.psd")
+    (tmp_path / "A/2.png?size=large").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+    told = findings(tmp_path)
+    assert list(told) == ["passed-over-images"]
+    for part in ("2 .cr2 files in C", "1 .png?size=large file in A", "1 file without suffix in B"):
+        assert part in told["passed-over-images"]
+    for part in ("1 .mp4 file in D", "1 .zip file in D", "1 .psd file in D", "(PNG)"):
+        assert part in told["passed-over-images"]
+    assert list_data(tmp_path).empty.keys() == {"C", "D"}
+
+
+def test_what_exclude_leaves_out_is_not_said_again(tmp_path):
+    touch(tmp_path, "A/1.png", "C/1.CR2", "D/1.nef", "notes/a.txt")
+    told = findings(tmp_path, exclude=["*.CR2", "notes"])
+    assert list(told) == ["passed-over-images"]
+    assert "cr2" not in told["passed-over-images"]
+    assert findings(tmp_path, include=["A"]) == {}
+
+
+def test_texts_are_no_warning_and_their_folder_is_no_class(tmp_path):
+    touch(
+        tmp_path, "A/1.png", "labels/1.txt", "labels/2.xml", "README.md", "A/.2.png", ".old/1.png"
+    )
+    assert list(findings(tmp_path)) == ["passed-over-files"]
+    assert "2 hidden" in findings(tmp_path)["passed-over-files"]
+    assert list_data(tmp_path).empty == {}
+
+
+def test_what_systems_write_is_passed_over_in_silence(tmp_path):
+    touch(tmp_path, "A/1.png", "A/.DS_Store", "A/Thumbs.db", "A/._1.png", ".git/HEAD")
+    assert findings(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"]
+)
+def test_thumbnails_and_trash_of_systems_are_never_data(tmp_path, name):
+    touch(tmp_path, "A/1.png", f"A/{name}/1.png/SYNOPHOTO_THUMB_M.png", f"{name}/A/2.png")
+    assert keys(tmp_path) == ["A/1.png"]
+    assert name in findings(tmp_path)["foreign-folders"]
+
+
+def write_cache(root: Path, name: str) -> None:
+    touch(root, "current", f".{name}.lock", f"{name}/features/x.h5", f"{name}/report/index.html")
+    touch(
+        root, f"{name}/report/report.json", f"{name}/report/leaderboard.png", "images/demo/x/1.png"
+    )
+    (root / name / "dataset.json").write_text('{"protocol": 2, "root": "", "data": ""}')
+
+
+@pytest.mark.parametrize("place", ["cache", "A", "A/deep/anything", "."])
+def test_a_cache_is_never_data_whatever_its_name_and_place(tmp_path, place):
+    touch(tmp_path, "A/1.png", "B/2.png")
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    write_cache(tmp_path / place, "fish")
+    assert keys(tmp_path) == ["A/1.png", "B/2.png"]
+    assert f"'{place}'" in findings(tmp_path)["foreign-folders"]
+    assert list_data(tmp_path).empty == {}
+
+
+def test_a_cache_that_was_just_begun_is_no_empty_class(tmp_path):
+    touch(tmp_path, "A/1.png", "cache/.fish.lock")
+    assert list_data(tmp_path).empty == {}
+
+
+def test_a_copied_report_is_never_data(tmp_path):
+    touch(tmp_path, "A/1.png", "old/index.html", "old/report.json", "old/leaderboard.png")
+    assert keys(tmp_path) == ["A/1.png"]
+    assert "'old'" in findings(tmp_path)["foreign-folders"]
+
+
+def test_a_file_of_another_tool_called_like_ours_makes_no_cache(tmp_path):
+    touch(tmp_path, "A/1.png", "current", "images/demo/1.png")
+    (tmp_path / "A/dataset.json").write_text('{"samples": []}')
+    assert keys(tmp_path) == ["A/1.png", "images/demo/1.png"]
+
+
+@pytest.mark.parametrize("above", ["", "v2/", "v2/images/"])
+def test_class_folders_above_the_parts_give_the_labels(tmp_path, above):
+    touch(tmp_path, *(f"{above}{c}/{p}/1.png" for c in "AB" for p in ("train", "test")))
+    expected = {f"{above}{c}/{p}/1.png": (c, p) for c in "AB" for p in ("train", "test")}
+    assert by_key(tmp_path) == expected
+
+
+def test_class_folders_above_a_common_folder_above_the_parts_give_the_labels(tmp_path):
+    touch(tmp_path, *(f"{c}/images/{p}/1.png" for c in "AB" for p in ("train", "val")))
+    assert {label for label, _ in by_key(tmp_path).values()} == {"A", "B"}
+
+
+def test_parts_without_class_folders_are_said(tmp_path):
+    touch(tmp_path, "images/train/1.png", "images/val/2.png", "labels/train/1.txt")
+    assert {label for label, _ in by_key(tmp_path).values()} == {""}
+    assert "2 images" in findings(tmp_path)["no-class-folder"]
+
+
+def test_a_table_beside_the_images_is_named_with_the_command(tmp_path):
+    touch(tmp_path, "1.png", "metadata.jsonl")
+    (tmp_path / "meta data.csv").write_text("file_name;label\n1.png;A\n")
+    (tmp_path / "weights.csv").write_text("species,weight\n")
+    messages = [str(f) for f in list_data(tmp_path).findings if f.check == "table-beside-images"]
+    assert len(messages) == 2
+    assert f"`fishfeat extract '{tmp_path}/meta data.csv'`" in messages[1]
+    assert "1 .csv file" in findings(tmp_path)["passed-over-files"]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["Amphiprion/sp/1.png", "Chromis/sp/1.png", "Lutjanus/fulvus/1.png"], True),
+        (["A/images/1.png", "B/images/1.png"], True),
+        (["north/cod/1.png", "north/dab/1.png", "south/cod/1.png", "south/dab/1.png"], False),
+        (["train/cod/1.png", "test/cod/1.png", "train/dab/1.png"], False),
+    ],
+)
+def test_a_class_of_several_folders_is_said_where_it_may_be_several(tmp_path, files, said):
+    touch(tmp_path, *files)
+    assert ("class-in-several-folders" in findings(tmp_path)) == said
+
+
+# --- columns ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "places"),
+    [
+        ("path,label,label", ["column 2", "column 3"]),
+        ("path,Label,label", ["'Label' (column 2)", "'label' (column 3)"]),
+        ("Path,label,path", ["'Path' (column 1)", "'path' (column 3)"]),
+        ("path,label,group,GROUP", ["column 3", "column 4"]),
+        ("path,label,split,split", ["column 3", "column 4"]),
+        ("path,path,label,label", ["column 1", "column 2", "column 3", "column 4"]),
+    ],
+)
+def test_a_column_that_stands_twice_is_refused_with_its_places(tmp_path, header, places):
+    cells = ",".join(["train"] * len(header.split(",")))
+    told = error(table(tmp_path, f"{header}\n{cells}\n"))
+    assert [place for place in places if place not in told] == []
+
+
+def test_columns_that_are_not_read_may_have_one_name(tmp_path):
+    assert keys(table(tmp_path, "path,label,x,x\n1.jpg,cod,1,2\n")) == ["1.jpg"]
+
+
+def test_a_column_of_folders_is_joined_with_the_names(tmp_path):
+    touch(tmp_path, "pics/A/1.jpg", "pics/B/2.jpg")
+    file = table(tmp_path, "path,filename,label\npics/A,1.jpg,A\npics/B,2.jpg,B\n")
+    assert by_key(file) == {"pics/A/1.jpg": ("A", ""), "pics/B/2.jpg": ("B", "")}
+
+
+def test_of_two_columns_of_paths_the_other_is_said(tmp_path):
+    touch(tmp_path, "1.jpg")
+    file = table(tmp_path, "path,filename,label\n1.jpg,IMG_7.jpg,A\n")
+    assert keys(file) == ["1.jpg"]
+    assert "'filename'" in findings(file)["unused-columns"]
+
+
+@pytest.mark.parametrize("column", ["split", "set", "Subset"])
+def test_a_split_is_read_like_a_part(tmp_path, column):
+    rows = "1.jpg,cod,train\n2.jpg,cod,Test\n3.jpg,dab,validation\n"
+    file = table(tmp_path, f"path,label,{column}\n{rows}")
+    assert [part for _, part in by_key(file).values()] == ["train", "test", "val"]
+
+
+@pytest.mark.parametrize(
+    ("header", "cell"),
+    [("split", "3"), ("fold", "1"), ("is_test", "True"), ("part,split", "train,test")],
+)
+def test_a_split_that_is_not_read_is_said(tmp_path, header, cell):
+    touch(tmp_path, "1.jpg")
+    file = table(tmp_path, f"path,label,{header}\n1.jpg,cod,{cell}\n")
+    assert list(findings(file)) == ["split-not-read"]
+    assert repr(header.split(",")[-1]) in findings(file)["split-not-read"]
+
+
+def test_columns_of_other_names_are_given_by_role(tmp_path):
+    rows = "1.jpg,cod,7,train\n2.jpg,dab,8,test\n"
+    file = table(tmp_path, f"Image ID,species, big,fish,use\n{rows}".replace(" big,", ""))
+    how = TableOptions(columns="path=image id, label=species,group=fish,part=use")
+    assert list_data(file, table=how).entries == [
+        Entry("1.jpg", "cod", "train", "7"),
+        Entry("2.jpg", "dab", "test", "8"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "columns", ["species", "label", "name=species", "label=", "label=x,label=y"]
+)
+def test_columns_that_are_not_roles_are_refused(tmp_path, columns):
+    file = table(tmp_path, "path,species\n1.jpg,cod\n")
+    assert error(file, table=TableOptions(columns=columns)).startswith(
+        "columns must be ROLE=COLUMN"
+    )
+
+
+def test_a_column_that_is_not_there_is_answered_with_the_near_one(tmp_path):
+    file = table(tmp_path, "path,species\n1.jpg,cod\n")
+    assert "species?" in error(file, table=TableOptions(columns="label=specie"))
+
+
+def test_a_column_that_looks_like_paths_is_named(tmp_path):
+    touch(tmp_path, "pics/A/p1.png", "pics/B/p2.png")
+    told = error(table(tmp_path, "label,id\nA,p1\nB,p2\n"))
+    assert f"`--columns path=id --root {tmp_path}`" in told
+
+
+def test_all_faults_of_a_table_are_listed_together(tmp_path):
+    rows = ",cod,train\n1.jpg,cod,trian\n2.jpg,cod,train,x\n,dab,tset\n3.jpg,cod,train\n"
+    told = error(table(tmp_path, f"path,label,part\n{rows}"))
+    for words in ("line 2, 5: the path is empty", "'trian'", "'tset'", "header's 3: line 4"):
+        assert words in told
+
+
+# --- paths ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pics(tmp_path) -> Path:
+    return touch(tmp_path / "fish", "pics/A/p1.png", "pics/A/p2.png", "pics/B/p3.png")
+
+
+def listed(pics: Path, write, **options) -> tuple[list[str], dict[str, str]]:
+    """Keys and findings of a table whose paths `write` makes of the right ones."""
+    names = ["pics/A/p1.png", "pics/A/p2.png", "pics/B/p3.png"]
+    file = table(pics, "\n".join(["path,label", *(f"{write(name)},x" for name in names)]))
+    listing = list_data(file, table=TableOptions(**options))
+    told = {finding.check: str(finding) for finding in listing.findings}
+    return [entry.key for entry in listing.entries], told
+
+
+RIGHT = ["pics/A/p1.png", "pics/A/p2.png", "pics/B/p3.png"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.replace("/", "\\"),
+        lambda path: path.removesuffix(".png"),
+        lambda path: path.replace(".png", ".PNG"),
+        lambda path: path.upper(),
+        lambda path: path.replace("/", "\\").replace(".png", ""),
+        lambda path: f".\\pics\\..\\{path}".replace("/", "\\"),
+    ],
+)
+def test_a_path_that_leads_to_one_file_is_read_and_it_is_said(pics, write):
+    keys, told = listed(pics, write)
+    assert (keys, told) == (RIGHT, {})
+    assert len(list_data(pics / "fish.csv").notes) == 1
+
+
+def test_a_path_in_another_unicode_form_is_read(tmp_path):
+    touch(tmp_path, unicodedata.normalize("NFD", "pêches/coché.png"))
+    file = table(tmp_path, unicodedata.normalize("NFC", "path,label\npêches/coché.png,A\n"))
+    assert keys(file) == [unicodedata.normalize("NFD", "pêches/coché.png")]
+
+
+def test_a_path_without_suffix_that_several_files_have_is_not_guessed(pics):
+    touch(pics, "pics/A/p1.jpg")
+    keys, told = listed(pics, lambda path: path.removesuffix(".png"))
+    assert keys == ["pics/A/p1", "pics/A/p2.png", "pics/B/p3.png"]
+    assert "1 of 3 paths" in told["missing-files"]
+
+
+OF_ANOTHER_PLACE = [
+    lambda path: f"/home/user/fish/{path}",
+    lambda path: "D:\\fish\\" + path.replace("/", "\\"),
+    lambda path: "\\\\server\\share\\" + path.replace("/", "\\"),
+    lambda path: path.rpartition("/")[2],
+    lambda path: path.rpartition("/")[2].removesuffix(".png"),
+    lambda path: f"images/{path}",
+]
+
+
+@pytest.mark.parametrize("write", OF_ANOTHER_PLACE)
+def test_paths_of_another_place_are_explained_and_root_finds_them(pics, write):
+    keys, told = listed(pics, write)
+    assert "3 of 3 paths" in told["missing-files"]
+    assert str(pics) in told["missing-files"]
+    assert f"`--root {pics}`" in told["missing-files"]
+    keys, told = listed(pics, write, root=pics)
+    assert (keys, told) == (RIGHT, {})
+
+
+def test_paths_from_the_working_folder_or_a_neighbour_are_explained(pics, monkeypatch):
+    told = listed(pics, lambda path: f"fish/{path}")[1]
+    assert f"`--root {pics.parent}`" in told["missing-files"]
+    told = listed(pics, lambda path: path.removeprefix("pics/"))[1]
+    assert f"`--root {pics / 'pics'}`" in told["missing-files"]
+    keys, told = listed(pics, lambda path: path.removeprefix("pics/"), root=pics / "pics")
+    assert (keys, told) == (RIGHT, {})
+
+
+def test_a_file_name_that_several_folders_have_is_not_guessed(pics):
+    touch(pics, "pics/B/p1.png")
+    keys, told = listed(pics, lambda path: path.rpartition("/")[2], root=pics)
+    assert keys == ["p1.png", "pics/A/p2.png", "pics/B/p3.png"]
+    assert "Several files" in told["missing-files"]
+
+
+def test_web_addresses_are_named(pics):
+    told = listed(pics, lambda path: f"https://example.org/{path}")[1]
+    assert "web addresses" in told["missing-files"]
+
+
+def test_a_root_that_is_no_folder_is_refused(pics):
+    assert error(table(pics, "path,label\n1,x\n"), table=TableOptions(pics / "no")).startswith(
+        "root"
+    )
