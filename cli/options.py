@@ -205,7 +205,9 @@ Folds = Annotated[
     ),
 ]
 Repeats = Annotated[int, typer.Option(min=1, help="How often the folds are drawn.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of folds and classifiers.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=options.MAX_SEED, help="Seed of folds and classifiers.")
+]
 Test = Annotated[
     float | None,
     typer.Option(

@@ -207,6 +207,7 @@ def _describe_run(run: Run) -> JsonObject:
         "folds": run.folds,
         "seconds": run.seconds,
         "splits_digest": run.splits_digest,
+        "findings": [_describe_finding(finding) for finding in run.config.notes],
         "holdout": _describe_holdout(run.holdout),
         "holdout_folds": _describe_holdout(run.holdout_folds),
     }

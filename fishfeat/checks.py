@@ -291,6 +291,23 @@ _ALL = (
         "leakage between training and test images.",
     ),
     Check(
+        "no-inner-folds",
+        "warning",
+        "Too few groups for inner folds",
+        "A search for settings and the calibration of probabilities score a part of the training "
+        "images, the inner folds. They need at least two groups of a class in training, and two "
+        "classes without any of its groups. Where they are missing, the default settings are used, "
+        "and probabilities may be too high or too low.",
+    ),
+    Check(
+        "one-group-in-training",
+        "info",
+        "A search cannot score a class",
+        "A search for settings scores a part of the training images, the inner folds. A class with "
+        "one group in training is never trained on when it is scored there, so that the search "
+        "chooses the settings for the other classes.",
+    ),
+    Check(
         "approximate-kernel",
         "info",
         "svc uses a Nyström approximation",
@@ -354,6 +371,13 @@ _ALL = (
         "warning",
         "The last fit was stopped",
         "What was finished is saved and counts. What was not finished is not in the comparison.",
+    ),
+    Check(
+        "other-versions",
+        "warning",
+        "The model was fitted with other versions",
+        "scikit-learn and XGBoost promise that a saved model works with the version that fitted "
+        "it. With another version it may fail or predict differently.",
     ),
     Check(
         "stale-model",

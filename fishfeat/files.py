@@ -298,6 +298,27 @@ def json_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
 
 
+def list_paths(paths: object) -> list[str]:
+    """The paths as text; text or a path is one path, never a list of letters.
+
+    Raises
+    ------
+    DataError
+        Something else than paths was given.
+    """
+    if isinstance(paths, str | bytes | os.PathLike):
+        return [os.fsdecode(paths)]
+    names = []
+    for path in paths if isinstance(paths, Iterable) else [paths]:
+        if not isinstance(path, str | bytes | os.PathLike):
+            raise DataError(
+                f"paths must be a path (text or pathlib.Path) or a list of paths; got "
+                f"{type(path).__name__}."
+            )
+        names.append(os.fsdecode(path))
+    return names
+
+
 def version() -> str:
     """Version of the installed fishfeat."""
     return versions("fishfeat")["fishfeat"]

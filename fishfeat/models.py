@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,14 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 
+from fishfeat.checks import Finding
 from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.statistics.metrics import margin
 from fishfeat.classify.validation.cross_validation import describe_features, fit_rows, score_rows
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.search import make_model, name_run
-from fishfeat.errors import BackboneError, ModelError
-from fishfeat.files import atomic, read_json, reading_from, safe_name, versions, write_json
+from fishfeat.classify.versions import explain_versions, find_other_versions, guard_versions
+from fishfeat.errors import ModelError
+from fishfeat.files import (
+    atomic,
+    list_paths,
+    read_json,
+    reading_from,
+    safe_name,
+    versions,
+    write_json,
+)
 from fishfeat.options import ClassifierOptions, EngineOptions
 from fishfeat.records import (
     BackboneSpec,
@@ -41,6 +52,7 @@ if TYPE_CHECKING:
 
 _FILE = "pipeline.joblib"
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib", "torch", "timm")
+log = logging.getLogger("fishfeat")
 
 
 class Prediction(NamedTuple):
@@ -126,6 +138,8 @@ class Model:
         The backbone that the features must come from.
     config
         How it was fitted and on what.
+    fitted_with
+        Versions of the packages it was fitted with, where they are not those of this installation.
     """
 
     clf: str
@@ -134,6 +148,7 @@ class Model:
     spec: BackboneSpec
     fingerprint: str
     config: ModelConfig
+    fitted_with: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -154,20 +169,23 @@ class Model:
             fingerprint=self.fingerprint,
             config=self.config,
             sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
-            versions=versions(*_VERSIONS),
+            versions=versions(*_VERSIONS) | dict(self.fitted_with),
         )
         write_json(folder / "model.json", msgspec.to_builtins(saved))
         return folder
 
     def predict(
-        self, paths: Sequence[str | os.PathLike[str]], *, backbone: Backbone | None = None
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        backbone: Backbone | None = None,
     ) -> list[Prediction]:
         """Classify new images, in the order given.
 
         Parameters
         ----------
         paths
-            Image files.
+            Image files, or one of them.
         backbone
             A loaded backbone; None loads it by the model's own specification.
 
@@ -175,7 +193,9 @@ class Model:
         ------
         ModelError
             The weights or the preprocessing of the backbone are not those that the model was fitted
-            with.
+            with, or the model does not work with the installed version of a package.
+        DataError
+            `paths` are no paths.
         """
         from fishfeat.features.autotune import autotune
         from fishfeat.features.backbones import load_backbone
@@ -183,7 +203,7 @@ class Model:
 
         backbone = backbone or load_backbone(self.spec)
         self.check_backbone(backbone.fingerprint)
-        names = [str(os.fspath(path)) for path in paths]
+        names = list_paths(paths)
         items = [Item(name, "") for name in dict.fromkeys(names)]
         runner = autotune(items, backbone, EngineOptions()).runner
         predictions: dict[str, Prediction] = {}
@@ -191,6 +211,9 @@ class Model:
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
             for item, reason, _ in batch.failed:
                 predictions[item.path] = Prediction(item.path, "", None, None, reason)
+        if self.fitted_with:
+            finding = Finding("other-versions", *explain_versions(self.fitted_with, self.name))
+            log.warning("%s", finding)
         return [predictions[name] for name in names]
 
     def check_backbone(self, fingerprint: str) -> None:
@@ -214,7 +237,8 @@ class Model:
             spec=self.spec,
             fingerprint=self.fingerprint,
         )
-        scores = score_rows(self.pipeline, features, np.arange(len(paths)))
+        with guard_versions(self.fitted_with, f"The model {self.name}"):
+            scores = score_rows(self.pipeline, features, np.arange(len(paths)))
         margins, best = margin(scores), scores.argmax(axis=1)
         predictions = {}
         for i, path in enumerate(paths):
@@ -278,7 +302,7 @@ def wrap_pipeline(
             n_images=len(rows),
             features=describe_features(features),
             search=options.search or "",
-            params=getattr(pipeline[-1], "params_", {}),
+            params=getattr(pipeline[-1], "params_", None) or {},
             data=identify_data(features, rows, holdout),
         ),
     )
@@ -326,10 +350,10 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     Raises
     ------
     ModelError
-        The folder holds no model, its two files are of two models, or another version of
-        fishfeat wrote them.
+        The folder holds no model, its two files are of two models, or it cannot be loaded with the
+        installed versions of fishfeat and of the packages that fitted it.
     """
-    folder = Path(folder)
+    folder = Path(list_paths(folder)[0])
     if not (folder / "model.json").is_file():
         raise ModelError(f"{folder} holds no model. `fishfeat fit` saves one for each classifier.")
     content = read_json(folder / "model.json")
@@ -344,8 +368,12 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
         )
     try:
         saved = msgspec.convert(content, _SavedModel)
-        pipeline: Any = joblib.load(io.BytesIO(data))
-    except (msgspec.ValidationError, BackboneError, ImportError, AttributeError) as error:
+        fitted_with = find_other_versions(saved.versions, is_boosted=_is_boosted(saved))
+        with guard_versions(fitted_with, f"The model in {folder}"):
+            pipeline: Any = joblib.load(io.BytesIO(data))
+    except ModelError:
+        raise
+    except Exception as error:  # a pickle can fail with any error
         writer = content.get("fishfeat", "another version")
         raise ModelError(
             f"{folder} was written by fishfeat {writer} and cannot be loaded ({error}). Run "
@@ -358,4 +386,10 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
         spec=BackboneSpec.from_json(saved.spec),
         fingerprint=saved.fingerprint,
         config=saved.config,
+        fitted_with=fitted_with,
     )
+
+
+def _is_boosted(saved: _SavedModel) -> bool:
+    names = (saved.clf, *saved.config.members)
+    return any(name.partition("-")[0] == "xgb" for name in names)

@@ -6,10 +6,13 @@ nowhere else; a test compares the command line with it. This module loads no num
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from typing import Literal
+
+from fishfeat.errors import DataError
 
 Resize = Literal["squash", "pad", "crop"]
 Pool = Literal["auto", "avg", "max", "token"]
@@ -20,7 +23,34 @@ Strategy = Literal["auto", "grouped", "random"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupingOptions:
+class _Record:
+    """The base of all records: a single text where several may stand is one text."""
+
+    def __post_init__(self) -> None:
+        """Make tuples of texts of text and lists.
+
+        Raises
+        ------
+        DataError
+            An option that takes texts is something else.
+        """
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if "tuple[str" not in str(option.type) or value is None:
+                continue
+            texts = (value,) if isinstance(value, str) else value
+            is_list = isinstance(texts, Iterable) and not isinstance(texts, Mapping)
+            texts = tuple(texts) if is_list else (texts,)
+            if not all(isinstance(text, str) for text in texts):
+                raise DataError(
+                    f"{option.name} must be a text or several texts, such as ('a', 'b'); got "
+                    f"{value!r}."
+                )
+            object.__setattr__(self, option.name, texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupingOptions(_Record):
     """Which images are related and must stay on one side of every split.
 
     Attributes
@@ -76,7 +106,7 @@ class ScanOptions(GroupingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneOptions:
+class BackboneOptions(_Record):
     """What to change in the backbone that was last used on a data set.
 
     With a `backbone`, options that are None have the defaults of `fishfeat.BackboneSpec`; without
@@ -109,7 +139,7 @@ class BackboneOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineOptions:
+class EngineOptions(_Record):
     """How a network runs. It changes features by rounding only.
 
     Attributes
@@ -136,14 +166,30 @@ class ExtractOptions(ScanOptions, BackboneOptions, EngineOptions):
     """Options of `fishfeat extract`."""
 
 
+# Every classifier takes seeds up to this one, and repeats add to it.
+MAX_SEED = 2**31 - 1
+
+
+def is_seed(seed: object) -> bool:
+    """Whether it is a whole number from 0 to `MAX_SEED`."""
+    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        return False
+    return 0 <= operator.index(seed) <= MAX_SEED
+
+
+def explain_seed(seed: object) -> str:
+    """What a seed must be."""
+    return f"seed must be a whole number from 0 to {MAX_SEED:,}; got {seed!r}."
+
+
 @dataclass(frozen=True, kw_only=True)
-class SeedOptions:
+class SeedOptions(_Record):
     """The seed, which folds and classifiers share.
 
     Attributes
     ----------
     seed
-        Seed of the folds and of the classifiers.
+        Seed of the folds and of the classifiers, from 0 to 2,147,483,647.
     """
 
     seed: int = 0
@@ -190,7 +236,7 @@ class ClassifierOptions(SeedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerOptions:
+class WorkerOptions(_Record):
     """Where fits run.
 
     Attributes
@@ -234,7 +280,7 @@ class FitOptions(SplitOptions, ClassifierOptions, WorkerOptions, GroupingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportOptions:
+class ReportOptions(_Record):
     """Options of `fishfeat report`.
 
     Attributes

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+import sklearn
 from PIL import Image
 
 from fishfeat.classify.statistics.metrics import margin
@@ -282,3 +284,94 @@ def test_classifiers_weights_and_specifications_have_different_names(model: Mode
     assert len(names) == 8
     assert model.name in names
     assert model.name.startswith("svc-on-test_resnet-")
+
+
+# --- other versions -----------------------------------------------------------------------------
+
+
+def save_as_fitted_with(model: Model, folder: Path, versions: dict[str, str]) -> Path:
+    """Save a model as if other versions of some packages had fitted it."""
+    model.save(folder)
+    content = json.loads((folder / "model.json").read_text())
+    content["versions"] |= versions
+    (folder / "model.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("package", ["scikit-learn", "xgboost"])
+def test_a_model_of_another_version_that_works_is_used_with_one_warning(
+    package: str,
+    features: Features,
+    backbone: Backbone,
+    pond: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = fit_model(features, "xgb")
+    loaded = load_model(save_as_fitted_with(model, tmp_path, {package: "1.2.3"}))
+    assert loaded.predict(pond / "cod" / "0.png", backbone=backbone)[0].label == "cod"
+    (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    for text in (f"{package} 1.2.3", f"{package}=={'1.2.3'}", "fishfeat fit"):
+        assert text in record.getMessage()
+    assert loaded.fitted_with == {package: "1.2.3"}
+    loaded.save(tmp_path / "again")
+    assert load_model(tmp_path / "again").fitted_with == {package: "1.2.3"}
+
+
+def test_versions_of_packages_that_a_model_does_not_use_do_not_matter(
+    model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = {"xgboost": "0.1", "numpy": "1.0", "torch": "1.0"}
+    assert load_model(save_as_fitted_with(model, tmp_path, others)).fitted_with == {}
+    assert not caplog.records
+
+
+class FailsToLoad:
+    """A classifier whose pickle fails with an error that nobody expects."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("no number",)
+
+
+def test_a_model_of_another_version_that_cannot_be_loaded_names_both_versions(
+    model: Model, tmp_path: Path
+) -> None:
+    broken = dataclasses.replace(model, pipeline=FailsToLoad())
+    folder = save_as_fitted_with(broken, tmp_path, {"scikit-learn": "1.2.3"})
+    with pytest.raises(ModelError) as caught:
+        load_model(folder)
+    for text in ("scikit-learn 1.2.3", sklearn.__version__, "pip install", "fishfeat fit"):
+        assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("version", ["1.2.3", sklearn.__version__])
+def test_a_model_of_another_version_that_cannot_predict_names_both_versions(
+    version: str, features: Features, backbone: Backbone, pond: Path, tmp_path: Path
+) -> None:
+    model = fit_model(features, "logreg")
+    del model.pipeline[-1].coef_
+    loaded = load_model(save_as_fitted_with(model, tmp_path, {"scikit-learn": version}))
+    with pytest.raises((ModelError, AttributeError)) as caught:
+        loaded.predict([pond / "cod" / "0.png"], backbone=backbone)
+    assert isinstance(caught.value, ModelError) == (version == "1.2.3")
+    if version == "1.2.3":
+        assert "scikit-learn 1.2.3" in str(caught.value)
+        assert f"scikit-learn {sklearn.__version__}" in str(caught.value)
+
+
+# --- paths --------------------------------------------------------------------------------------
+
+
+def test_one_path_is_one_path_whatever_its_type(
+    model: Model, backbone: Backbone, pond: Path
+) -> None:
+    path = pond / "cod" / "0.png"
+    for given in (path, str(path), os.fsencode(path), [path], (str(path),)):
+        (prediction,) = model.predict(given, backbone=backbone)
+        assert (prediction.path, prediction.label) == (str(path), "cod")
+
+
+@pytest.mark.parametrize("given", [5, None, [5], [["a.png"]]])
+def test_what_is_no_path_is_refused(model: Model, backbone: Backbone, given: object) -> None:
+    with pytest.raises(DataError, match="paths"):
+        model.predict(given, backbone=backbone)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from fishfeat.errors import (
 )
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.specs import make_spec
+from fishfeat.files import list_paths
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.models import Model, Prediction, load_model, name_model, read_data_identity
@@ -62,7 +63,7 @@ class Predictions(NamedTuple):
 
 
 def predict_images(
-    paths: Sequence[PathLike],
+    paths: PathLike | Sequence[PathLike],
     *,
     cache: PathLike = "cache",
     dataset: str | None = None,
@@ -74,7 +75,7 @@ def predict_images(
     Parameters
     ----------
     paths
-        Image files and folders.
+        Image files and folders, or one of them.
     cache
         The cache folder.
     dataset
@@ -93,9 +94,10 @@ def predict_images(
     BackboneError
         The backbone of the model cannot be loaded.
     """
-    files = [file for path in map(Path, paths) for file in _list_files(path)]
+    names = list_paths(paths)
+    files = [file for path in map(Path, names) for file in _list_files(path)]
     if not files:
-        raise DataError(f"No images in {', '.join(map(str, paths))}.")
+        raise DataError(f"No images in {', '.join(names)}.")
     current = read_dataset(cache, dataset)
     folder = find_model(current, model, cache=cache)
     log.info("Data set: %s. Model: %s.", current.name, folder.name)

@@ -166,18 +166,22 @@ class BoostedTrees(ProbabilityClassifier):
 
     def predict_proba(self, X: ArrayLike) -> Float:
         """Compute probabilities, float64 (n, n_classes)."""
+        proba: Float = softmax(self.log_densities(X), axis=1)
+        return proba
+
+    def log_densities(self, X: ArrayLike) -> Float:
+        """Compute log probabilities up to a constant of each row, float64 (n, n_classes)."""
         import xgboost
 
         X = self._check_rows(X)
+        margin = np.zeros((len(X), len(self.classes_)), np.float32)
         if len(self.classes_) == 1:
-            return np.ones((len(X), 1))
+            return margin.astype(np.float64)
         matrices = []
         for block in self.blocks_:
             columns = np.ascontiguousarray(X[:, block])
             matrices.append(xgboost.DMatrix(columns, nthread=self.n_jobs))
-        margin = np.zeros((len(X), len(self.classes_)), np.float32)
         for turn in self.turns_:
             matrices[turn.block].set_base_margin(margin)
             margin = turn.booster.predict(matrices[turn.block], output_margin=True)
-        proba: Float = softmax(margin.astype(np.float64), axis=1)
-        return proba
+        return margin.astype(np.float64)

@@ -23,8 +23,14 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from fishfeat.classify.estimators.base import ProbabilityClassifier
 from fishfeat.records import Float, Fold, Int
 
+# What a classifier leaves out where its training images have too few groups for inner folds.
+SKIPPED_CALIBRATION = ("calibration",)
 # A smaller probability counts as this one: otherwise its logarithm would outweigh all others.
 _MIN_PROBABILITY = 1e-9
+# Folds are drawn again this often where one of them cannot be used.
+_FOLD_ATTEMPTS = 5
+# A class this far below the best one in log probability, exp(-50) = 2e-22, counts nothing.
+_NEGLIGIBLE = 50.0
 # Limits of the logarithm of the inverse temperature.
 _LOG_BOUNDS = (-7.0, 7.0)
 # Warning filters belong to the whole process. The lock keeps one thread from restoring them while
@@ -58,17 +64,22 @@ def class_scores(model: Any, X: ArrayLike) -> Float:
 def class_logits(model: Any, X: ArrayLike) -> Float:
     """Compute log probabilities, or decision values of a classifier without probabilities.
 
+    The probabilities of Gaussians in many dimensions are too small for numbers: most are 0, and the
+    order of these classes is lost. A classifier with `log_densities` keeps it.
+
     Parameters
     ----------
     model
-        A fitted classifier with `predict_proba` or `decision_function`.
+        A fitted classifier with `log_densities`, `predict_proba` or `decision_function`.
     X
         float (n, dim).
 
     Returns
     -------
-    float64 (n, n_classes seen in `fit`).
+    float64 (n, n_classes seen in `fit`); a constant may be added to each row.
     """
+    if hasattr(model, "log_densities"):
+        return np.asarray(model.log_densities(X), np.float64)
     if hasattr(model, "predict_proba"):
         return log_probabilities(model.predict_proba(X))
     return decision_columns(np.asarray(model.decision_function(X), np.float64))
@@ -100,33 +111,55 @@ def inner_folds(codes: Int, groups: Int | None, n_splits: int, *, seed: int = 0)
     groups
         int64 (n,) or None.
     n_splits
-        Number of folds.
+        Number of folds. It is smaller where no class has as many groups (images, where groups are
+        None).
     seed
         Seed of the folds.
 
     Returns
     -------
-    `n_splits` folds, or none where no class has enough groups, or where a fold would train on a
-    single class or test nothing.
+    At least two folds, or none where every way to fold trains on a single class or tests nothing.
     """
-    if groups is None:
-        splitter = StratifiedKFold(n_splits, shuffle=True, random_state=seed)
-        n_units = np.bincount(codes)
-    else:
-        splitter = StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed)
-        class_groups = np.unique(np.stack([codes, groups]), axis=1)
-        n_units = np.bincount(class_groups[0])
-    if n_units.max() < n_splits or len(n_units) < 2:
+    n_units = count_units(codes, groups)
+    if len(n_units) < 2:
         return []
+    for n_folds in range(min(n_splits, int(n_units.max())), 1, -1):
+        for attempt in range(_FOLD_ATTEMPTS):
+            folds = _draw_inner_folds(codes, groups, n_folds, seed + attempt)
+            if all(len(fold.test) and _has_two_classes(codes[fold.train]) for fold in folds):
+                return folds
+    return []
+
+
+def count_units(codes: Int, groups: Int | None) -> Int:
+    """Count the groups of each class, int64 (n_classes,); images where groups are None."""
+    if groups is None:
+        return np.bincount(codes)
+    class_groups = np.unique(np.stack([codes, groups]), axis=1)
+    return np.bincount(class_groups[0])
+
+
+def _draw_inner_folds(codes: Int, groups: Int | None, n_folds: int, seed: int) -> list[Fold]:
+    splitter: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
     with _FILTER_LOCK, warnings.catch_warnings():
         # A class may have fewer images than there are folds.
         warnings.filterwarnings("ignore", message="The least populated class")
-        pairs = list(splitter.split(codes, codes, groups))
-    folds = [Fold(train, test) for train, test in pairs]
-    for fold in folds:
-        if len(np.unique(codes[fold.train])) < 2 or not len(fold.test):
-            return []
-    return folds
+        pairs = splitter(n_folds, shuffle=True, random_state=seed).split(codes, codes, groups)
+        return [Fold(train, test) for train, test in pairs]
+
+
+def _has_two_classes(codes: Int) -> bool:
+    return bool((codes != codes[0]).any()) if len(codes) else False
+
+
+def keep_learnable(folds: list[Fold], estimator: Any, codes: Int) -> list[Fold]:
+    """Keep the folds that an estimator can learn from.
+
+    One with `needs_spread` needs more images than classes. `codes` int64 (n,) are the classes.
+    """
+    if not getattr(estimator, "needs_spread", False):
+        return folds
+    return [fold for fold in folds if len(fold.train) > len(np.unique(codes[fold.train]))]
 
 
 def fit_inverse_temperature(logits: Float, codes: Int) -> float:
@@ -171,8 +204,15 @@ def average_inverse_temperatures(factors: Sequence[float]) -> float:
 
 
 def apply_temperature(logits: Float, inverse_temperature: float) -> Float:
-    """Compute probabilities, float64 (n, n_classes). A larger factor gives more confidence."""
-    proba: Float = softmax(inverse_temperature * logits, axis=1)
+    """Compute probabilities, float64 (n, n_classes). A larger factor gives more confidence.
+
+    Classes with different logits have different probabilities, however small: a logit that is more
+    than 50 below the largest, which no sum notices, comes logarithmically closer.
+    """
+    scaled = inverse_temperature * logits
+    below = scaled.max(axis=1, keepdims=True) - scaled
+    beyond = np.maximum(below - _NEGLIGIBLE, 0)
+    proba: Float = softmax(scaled + (beyond - np.log1p(beyond)), axis=1)
     return proba
 
 
@@ -199,6 +239,8 @@ class CalibratedClassifier(ProbabilityClassifier):
         The classifier fitted on all rows.
     inverse_temperature_
         The factor on the logits; 1 where there are too few groups to learn it.
+    skipped_
+        `SKIPPED_CALIBRATION` where there are too few groups for inner folds, else empty.
     """
 
     def __init__(self, estimator: Any, *, n_folds: int = 3, n_scored: int = 3) -> None:
@@ -211,13 +253,20 @@ class CalibratedClassifier(ProbabilityClassifier):
         X, codes = self._check_training_data(X, y, dtype="numeric")
         self.estimator_ = clone(self.estimator).fit(X, self.classes_[codes])
         factors = []
-        for fold in inner_folds(codes, groups, self.n_folds)[: self.n_scored]:
+        folds = keep_learnable(inner_folds(codes, groups, self.n_folds), self.estimator, codes)
+        self.skipped_ = () if folds else SKIPPED_CALIBRATION
+        for fold in folds[: self.n_scored]:
             model = clone(self.estimator).fit(X[fold.train], codes[fold.train])
             test = fold.test[np.isin(codes[fold.test], model.classes_)]
             columns = np.searchsorted(model.classes_, codes[test])
             factors.append(fit_inverse_temperature(class_logits(model, X[test]), columns))
         self.inverse_temperature_ = average_inverse_temperatures(factors)
         return self
+
+    @property
+    def needs_spread(self) -> bool:
+        """Whether the classifier cannot learn from one image of each class."""
+        return bool(getattr(self.estimator, "needs_spread", False))
 
     def predict_proba(self, X: ArrayLike) -> Float:
         """Compute probabilities, float64 (n, n_classes)."""

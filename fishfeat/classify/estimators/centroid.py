@@ -54,8 +54,12 @@ class CentroidClassifier(ProbabilityClassifier):
 
     def predict_proba(self, X: ArrayLike) -> Float:
         """Compute probabilities, float64 (n, n_classes)."""
+        proba: Float = softmax(self.log_densities(X), axis=1)
+        return proba
+
+    def log_densities(self, X: ArrayLike) -> Float:
+        """Compute log probabilities up to a constant of each row, float64 (n, n_classes)."""
         X = self._check_rows(X, dtype=np.float64)
         squared_distances = euclidean_distances(X, self.centroids_, squared=True)
-        log_density = self.log_prior_ - squared_distances / (2 * self.variance_)
-        proba: Float = softmax(log_density, axis=1)
-        return proba
+        log_density: Float = self.log_prior_ - squared_distances / (2 * self.variance_)
+        return log_density

@@ -14,6 +14,22 @@ from fishfeat.classify.estimators.base import ProbabilityClassifier
 from fishfeat.records import Float
 
 
+class DensityLDA(LinearDiscriminantAnalysis):  # type: ignore[misc]
+    """Linear discriminant analysis that also gives log densities.
+
+    It cannot learn from one image of each class (`needs_spread`).
+    """
+
+    needs_spread = True
+
+    def log_densities(self, X: ArrayLike) -> Float:
+        """Compute log probabilities up to a constant of each row, float64 (n, n_classes)."""
+        decision = np.asarray(self.decision_function(X), np.float64)
+        if decision.ndim == 1:  # of two classes: the second minus the first
+            return np.stack([np.zeros_like(decision), decision], axis=1)
+        return decision
+
+
 class UniformPriorLDA(ProbabilityClassifier):
     """Linear discriminant analysis with the same prior for each class seen in `fit`.
 
@@ -30,8 +46,10 @@ class UniformPriorLDA(ProbabilityClassifier):
     classes_
         (n_classes,) labels seen in `fit`.
     lda_
-        The fitted estimator of scikit-learn.
+        The fitted `DensityLDA`.
     """
+
+    needs_spread = True
 
     def __init__(self, *, solver: str = "svd", covariance_estimator: Any = None) -> None:
         self.solver = solver
@@ -41,7 +59,7 @@ class UniformPriorLDA(ProbabilityClassifier):
         """Fit on X (n, dim) and labels y (n,)."""
         X, codes = self._check_training_data(X, y, dtype=[np.float64, np.float32])
         n_classes = len(self.classes_)
-        self.lda_ = LinearDiscriminantAnalysis(
+        self.lda_ = DensityLDA(
             solver=self.solver,
             covariance_estimator=self.covariance_estimator,
             priors=np.full(n_classes, 1 / n_classes),
@@ -54,6 +72,14 @@ class UniformPriorLDA(ProbabilityClassifier):
         if len(self.classes_) == 1:
             return np.ones((len(X), 1))
         return np.asarray(self.lda_.predict_proba(X), np.float64)
+
+    def log_densities(self, X: ArrayLike) -> Float:
+        """Compute log probabilities up to a constant of each row, float64 (n, n_classes)."""
+        X = self._check_rows(X, dtype=[np.float64, np.float32])
+        if len(self.classes_) == 1:
+            return np.zeros((len(X), 1))
+        log_densities: Float = self.lda_.log_densities(X)
+        return log_densities
 
 
 class ShrunkCovariance(LedoitWolf):  # type: ignore[misc]

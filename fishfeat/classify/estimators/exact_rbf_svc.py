@@ -14,6 +14,7 @@ from fishfeat.classify.estimators.base import (
     encode_class_weight,
 )
 from fishfeat.classify.estimators.calibration import (
+    SKIPPED_CALIBRATION,
     apply_temperature,
     average_inverse_temperatures,
     fit_inverse_temperature,
@@ -57,6 +58,8 @@ class ExactRBFSVC(ProbabilityClassifier):
         As in `sklearn.svm.SVC`.
     inverse_temperature_
         The factor on decision values; 1 where there are too few groups to learn it.
+    skipped_
+        'calibration' where there are too few groups for inner folds, else empty.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class ExactRBFSVC(ProbabilityClassifier):
         self.intercept_ = machine.intercept_
         self.n_support_ = machine.n_support_
         factors = []
-        for fold in inner_folds(codes, groups, self.n_folds):
+        folds = inner_folds(codes, groups, self.n_folds)
+        self.skipped_ = () if folds else SKIPPED_CALIBRATION
+        for fold in folds:
             factors.append(self._fit_fold_temperature(gram, codes, fold))
         self.inverse_temperature_ = average_inverse_temperatures(factors)
         return self

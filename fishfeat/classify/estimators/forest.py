@@ -14,6 +14,7 @@ from fishfeat.classify.estimators.base import (
     encode_class_weight,
 )
 from fishfeat.classify.estimators.calibration import (
+    SKIPPED_CALIBRATION,
     apply_temperature,
     fit_inverse_temperature,
     inner_folds,
@@ -61,6 +62,8 @@ class CalibratedForest(ProbabilityClassifier):
     inverse_temperature_
         The factor on the logarithm of the trees' mean probability; 1 where there are too few groups
         for parts.
+    skipped_
+        'calibration' where there are too few groups for parts, else empty.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class CalibratedForest(ProbabilityClassifier):
         """Fit on X (n, dim) and labels y (n,); groups int64 (n,) are left out as a whole."""
         X, codes = self._check_training_data(X, y)
         folds = inner_folds(codes, groups, self.n_parts, seed=self.random_state)
+        self.skipped_ = () if folds else SKIPPED_CALIBRATION
         part_rows = [fold.train for fold in folds] or [np.arange(len(codes))]
         n_trees = np.diff(np.linspace(0, self.n_estimators, len(part_rows) + 1).astype(int))
         self.parts_ = []
@@ -105,7 +109,7 @@ class CalibratedForest(ProbabilityClassifier):
             min_samples_split=5 if len(X) > MANY_IMAGES else 2,
             min_samples_leaf=self.min_samples_leaf,
             class_weight=encode_class_weight(self.class_weight, self.classes_),
-            random_state=self.random_state * 101 + number,
+            random_state=(self.random_state * 101 + number) % 2**32,
         ).fit(X, codes)
         return ForestPart(trees, trees.classes_.astype(np.int64))
 

@@ -15,6 +15,7 @@ from fishfeat.classify.estimators.base import (
     encode_class_weight,
 )
 from fishfeat.classify.estimators.calibration import (
+    SKIPPED_CALIBRATION,
     apply_temperature,
     average_inverse_temperatures,
     decision_columns,
@@ -103,6 +104,7 @@ class NystroemRBFSVC(ProbabilityClassifier):
         mapped = self._map_rows(X)
         weights = self._weigh_rows(codes)
         folds = inner_folds(codes, groups, self.n_folds)
+        self.skipped_ = () if folds else SKIPPED_CALIBRATION
         blocks = [fold.test for fold in folds] or [np.arange(len(codes))]
         equations = [self._sum_rows(mapped, codes, weights, rows) for rows in blocks]
         self.coef_ = self._solve(equations)

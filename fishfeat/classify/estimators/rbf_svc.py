@@ -32,6 +32,8 @@ class RBFSVC(ProbabilityClassifier):
         The fitted `ExactRBFSVC` or `NystroemRBFSVC`.
     note_
         What replaced the exact machine, or ''.
+    skipped_
+        'calibration' where there are too few groups for inner folds, else empty.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class RBFSVC(ProbabilityClassifier):
                 f"{machine.n_components:,} Nyström components replaces the kernel of all pairs."
             )
         self.machine_ = machine.fit(X, self.classes_[codes], groups=groups)
+        self.skipped_ = self.machine_.skipped_
         return self
 
     def decision_function(self, X: ArrayLike) -> Float:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -22,12 +21,16 @@ from sklearn.svm import LinearSVC
 from fishfeat.classify.estimators.boosting import BoostedTrees
 from fishfeat.classify.estimators.calibration import CalibratedClassifier
 from fishfeat.classify.estimators.centroid import CentroidClassifier
-from fishfeat.classify.estimators.discriminant_analysis import ShrunkCovariance, UniformPriorLDA
+from fishfeat.classify.estimators.discriminant_analysis import (
+    DensityLDA,
+    ShrunkCovariance,
+    UniformPriorLDA,
+)
 from fishfeat.classify.estimators.forest import CalibratedForest
 from fishfeat.classify.estimators.neighbors import BalancedKNeighbors, KNeighbors
 from fishfeat.classify.estimators.rbf_svc import RBFSVC
 from fishfeat.errors import DataError, did_you_mean
-from fishfeat.options import ClassifierOptions
+from fishfeat.options import ClassifierOptions, explain_seed, is_seed
 from fishfeat.records import Int
 
 DEFAULT_CLASSIFIERS = ("svc", "rf", "xgb")
@@ -80,8 +83,10 @@ def _make_logreg(options: ClassifierOptions) -> Pipeline:
 
 
 def _make_linear_svc(options: ClassifierOptions) -> Pipeline:
+    # The dual solver draws from a generator that all threads share. The primal one draws nothing.
     machine = LinearSVC(
         C=0.01,
+        dual=False,
         max_iter=10000,
         class_weight=_choose_class_weight(options),
         random_state=options.seed,
@@ -95,7 +100,7 @@ def _make_knn(options: ClassifierOptions) -> Pipeline:
 
 
 def _make_lda(options: ClassifierOptions) -> Pipeline:
-    analysis = UniformPriorLDA if options.balanced else LinearDiscriminantAnalysis
+    analysis = UniformPriorLDA if options.balanced else DensityLDA
     # The covariance is shrunk because there may be fewer images than columns.
     covariance = ShrunkCovariance(store_precision=False)
     estimator = analysis(solver="lsqr", covariance_estimator=covariance)
@@ -141,13 +146,20 @@ def make_classifier(
     Raises
     ------
     DataError
-        The name or the device does not exist.
+        The name or the device does not exist, or the seed is out of range.
     """
+    if not isinstance(name, str):
+        raise DataError(
+            f"clf must be the name of a classifier ({', '.join(CLASSIFIERS)}); got "
+            f"{type(name).__name__}."
+        )
     if name not in CLASSIFIERS:
         raise DataError(
             f"{name!r} is not a classifier.{did_you_mean(name, CLASSIFIERS)} "
             f"Classifiers: {', '.join(CLASSIFIERS)}."
         )
+    if not is_seed(options.seed):
+        raise DataError(explain_seed(options.seed))
     if not _DEVICE.fullmatch(options.device):
         raise DataError(f"device must be 'cpu', 'cuda' or 'cuda:N'; got {options.device!r}.")
     return CLASSIFIERS[name](options)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -20,6 +19,8 @@ from fishfeat.classify.estimators.calibration import class_scores
 from fishfeat.classify.estimators.registry import fit_pipeline
 from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.validation.failures import explain_failure
+from fishfeat.classify.validation.inner_findings import find_missing_inner_folds
 from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.classify.validation.splits import check_disjoint, partition_digest
 from fishfeat.errors import DataError, SplitError
@@ -79,12 +80,15 @@ class FoldResult(NamedTuple):
         How it was fitted.
     note
         How the classifier deviated from its usual algorithm; '' where it did not.
+    skipped
+        What was left out because there are too few groups for inner folds.
     """
 
     scores: Float
     holdout: Float
     fit: FoldFit
     note: str
+    skipped: tuple[str, ...] = ()
 
 
 def cross_validate(
@@ -229,7 +233,8 @@ def _fit_fold(
         seconds_predict=predicted - fitted,
         params=getattr(model[-1], "params_", None),
     )
-    return FoldResult(scores, held_scores, fit, getattr(model[-1], "note_", ""))
+    note = getattr(model[-1], "note_", "")
+    return FoldResult(scores, held_scores, fit, note, getattr(model[-1], "skipped_", ()))
 
 
 def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = True) -> Pipeline:
@@ -248,18 +253,7 @@ def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = 
     try:
         return fit_pipeline(model, features.X[rows], features.y[rows], groups)
     except ValueError as error:
-        n_classes = len(np.unique(features.y[rows]))
-        noun = "class" if n_classes == 1 else "classes"
-        inner = getattr(model[-1], "estimator", model[-1])
-        raise DataError(
-            f"{type(inner).__name__} cannot learn from {len(rows)} images of {n_classes} {noun}: "
-            f"{_plain_text(error)}. Add images, or use another classifier with --clf."
-        ) from error
-
-
-def _plain_text(error: Exception) -> str:
-    """The message of a library, with 2 in place of np.int64(2)."""
-    return re.sub(r"np\.\w+\(([^)]*)\)", r"\1", str(error)).rstrip(".")
+        raise DataError(explain_failure(model, features.y[rows], error)) from error
 
 
 def score_rows(model: Pipeline, features: Features, rows: Int) -> Float:
@@ -285,7 +279,7 @@ def _make_run(
     shape = (len(splits.repeats), len(splits.rows), len(features.class_names))
     scores = np.full(shape, np.nan)
     held_scores = np.zeros((len(splits.holdout), len(features.class_names)))
-    fits, notes = [], []
+    fits, notes, skipped = [], [], []
     for i, result in enumerate(count_results(islice(results, n_fits), n_fits, on_progress)):
         repeat, fold = divmod(i, splits.n_folds)
         rows = np.searchsorted(splits.rows, splits.repeats[repeat][fold].test)
@@ -293,14 +287,21 @@ def _make_run(
         held_scores += result.holdout / n_fits
         fits.append(result.fit)
         notes.append(result.note)
-    config = _make_config(features, clf, splits, options, [note for note in notes if note])
+        skipped.append(result.skipped)
+    findings = [Finding("approximate-kernel", note) for note in notes if note][:1]
+    is_search = options.search is not None
+    findings += find_missing_inner_folds(features, splits, skipped, is_search=is_search)
+    config = _make_config(features, clf, splits, options, findings)
     return run_from_scores(features, splits, scores, config, fits=fits, holdout=held_scores)
 
 
 def _make_config(
-    features: Features, clf: str, splits: Splits, options: ClassifierOptions, notes: list[str]
+    features: Features,
+    clf: str,
+    splits: Splits,
+    options: ClassifierOptions,
+    findings: list[Finding],
 ) -> RunConfig:
-    findings = tuple(Finding("approximate-kernel", note) for note in notes[:1])
     name = name_run(clf, options)
     for finding in findings:
         log.warning("%s: %s", name, finding)
@@ -313,7 +314,7 @@ def _make_config(
         params=select_params(make_model(clf, options)),
         features=describe_features(features),
         splits=describe_splits(features, splits),
-        notes=findings,
+        notes=tuple(findings),
     )
 
 

@@ -16,7 +16,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from fishfeat.classify.estimators.base import ProbabilityClassifier
-from fishfeat.classify.estimators.calibration import inner_folds
+from fishfeat.classify.estimators.calibration import inner_folds, keep_learnable
 from fishfeat.classify.estimators.registry import fit_pipeline, make_classifier
 from fishfeat.classify.parallel import n_workers, run_on_workers
 from fishfeat.errors import DataError
@@ -193,9 +193,12 @@ class Searched(ProbabilityClassifier):
     Attributes
     ----------
     params_
-        The selected settings; empty for the defaults of the classifier.
+        The selected settings; empty for the defaults of the classifier. None where there are too
+        few groups for inner folds, so that nothing was tried.
     trials_
         (settings, mean inner accuracy) of each candidate that was not dropped.
+    skipped_
+        What was left out for want of inner folds: 'search' and what the classifier left out.
     """
 
     def __init__(
@@ -222,20 +225,32 @@ class Searched(ProbabilityClassifier):
         checked, codes = self._check_training_data(X, y)
         labels = self.classes_[codes]
         self.trials_ = list(self._try_candidates(checked, labels, groups))
-        self.params_: Params = {}
+        self.params_: Params | None = None
         best = -1.0
         for params, accuracy in self.trials_:
             # Of equal candidates the first is selected: the default settings, if they are there.
             if accuracy > best:
                 self.params_, best = params, accuracy
-        self.model_ = self._fit_candidate(self.params_, checked, labels, groups)
+        self.model_ = self._fit_candidate(self.params_ or {}, checked, labels, groups)
+        skipped = () if self.trials_ else ("search",)
+        self.skipped_ = skipped + getattr(self.model_[-1], "skipped_", ())
         return self
+
+    @property
+    def note_(self) -> str:
+        """How the selected classifier deviates from its usual algorithm; '' where it does not."""
+        note: str = getattr(self.model_[-1], "note_", "")
+        return note
 
     def _try_candidates(
         self, X: NDArray[Any], y: NDArray[Any], groups: Int | None
     ) -> Iterator[tuple[Params, float]]:
         codes = np.unique(y, return_inverse=True)[1]
-        folds = inner_folds(codes, groups, self.n_folds, seed=self.random_state)
+        folds = keep_learnable(
+            inner_folds(codes, groups, self.n_folds, seed=self.random_state),
+            make_classifier(self.clf)[-1],
+            codes,
+        )
         if not folds:
             return
         candidates = draw_candidates(self.clf, self.random_state)

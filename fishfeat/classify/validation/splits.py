@@ -13,7 +13,7 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, Stra
 from fishfeat.checks import Finding
 from fishfeat.errors import SplitError, shortened
 from fishfeat.files import json_digest
-from fishfeat.options import SplitOptions, Strategy
+from fishfeat.options import SplitOptions, Strategy, explain_seed, is_seed
 from fishfeat.records import Features, Fold, Int, Splits, SplitStrategy
 
 # In place of a number of folds: each group is left out in turn.
@@ -45,9 +45,12 @@ def make_splits(
     Raises
     ------
     SplitError
-        There are too few classes, images or groups for the folds, or parts share groups.
+        There are too few classes, images or groups for the folds, parts share groups, or an option
+        is out of range.
     """
     options = options or SplitOptions()
+    if not is_seed(options.seed):
+        raise SplitError(explain_seed(options.seed))
     n_folds = parse_folds(options.cv)
     chosen = _choose_strategy(features, strategy)
     _check_options(features, chosen, n_folds, options.repeats)
@@ -91,7 +94,7 @@ def parse_folds(cv: int | str) -> int | None:
         return None
     try:
         return int(cv)
-    except ValueError:
+    except (TypeError, ValueError):
         raise SplitError(
             f"cv must be a number of folds (5) or {LOGO!r} (each group is left out in turn); got "
             f"{cv!r}."
@@ -142,8 +145,8 @@ def _choose_strategy(features: Features, strategy: Strategy) -> SplitStrategy:
 def _check_options(
     features: Features, strategy: SplitStrategy, n_folds: int | None, repeats: int
 ) -> None:
-    if repeats < 1:
-        raise SplitError(f"repeats must be at least 1; got {repeats}.")
+    if not isinstance(repeats, int) or repeats < 1:
+        raise SplitError(f"repeats must be at least 1; got {repeats!r}.")
     if n_folds is None and strategy == "random":
         reason = "Random folds need a number."
         if features.groups is None:
@@ -263,7 +266,7 @@ def _find_rare_classes(
     findings = []
     if few:
         logo = "" if groups is None else f" or --cv {LOGO} (each group in turn)"
-        listed = _list_names([f"{names[c]} ({n})" for c, n in few.items()])
+        listed = list_names([f"{names[c]} ({n})" for c, n in few.items()])
         findings.append(
             Finding(
                 "few-groups-in-class",
@@ -276,7 +279,7 @@ def _find_rare_classes(
             Finding(
                 "one-group-in-class",
                 f"Only one {noun}, so not in training when scored, and always classified "
-                f"incorrectly: {_list_names(single)}.",
+                f"incorrectly: {list_names(single)}.",
                 f"Other folds do not help: add images, {_RARE_FIX}.",
             )
         )
@@ -290,7 +293,7 @@ def _find_rare_classes(
     return findings
 
 
-def _list_names(names: list[str], *, most: int = 12) -> str:
+def list_names(names: list[str], *, most: int = 12) -> str:
     """The first names and how many more there are; the page marks all of them."""
     n_more = len(names) - most
     more = f" and {n_more} more" if n_more > 0 else ""
@@ -310,8 +313,8 @@ def _choose_holdout(features: Features, labelled: Int, options: SplitOptions) ->
         return _select_test_part(features, labelled)
     if test == 0:
         return nothing, ""
-    if not 0.02 <= test <= 0.5:
-        raise SplitError(f"test must be 0 or a share from 0.02 to 0.5; got {test:g}.")
+    if not isinstance(test, int | float) or not 0.02 <= test <= 0.5:
+        raise SplitError(f"test must be 0 or a share from 0.02 to 0.5; got {test!r}.")
     return _draw_holdout(features, labelled, options.seed, test), "drawn"
 
 

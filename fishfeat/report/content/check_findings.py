@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,6 +58,7 @@ def collect_findings(
         *_check_confidence(best),
         *_check_recall(best),
         *_check_few_groups(best),
+        *_list_fit_notes(standings),
         *_check_data(images, issues),
     ]
     findings += others
@@ -212,6 +214,18 @@ def _check_few_groups(view: RunView) -> list[Finding]:
         return []
     message = f"{_list_first(classes)} {_have(len(classes))} few groups."
     return [Finding("few-groups", message)]
+
+
+def _list_fit_notes(standings: Sequence[Standing]) -> list[Finding]:
+    """What was noted while the runs were fitted, once for all runs with the same note."""
+    labels: dict[Finding, list[str]] = {}
+    for standing in standings:
+        for note in standing.run.config.notes:
+            labels.setdefault(note, []).append(standing.label)
+    findings = []
+    for note, names in labels.items():
+        findings.append(replace(note, message=f"{join_items(names)}: {note.message}"))
+    return findings
 
 
 def _list_first(items: Sequence[str]) -> str:

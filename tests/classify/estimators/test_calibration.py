@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from joblib import Parallel, delayed
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.svm import LinearSVC
@@ -17,8 +18,10 @@ from fishfeat.classify.estimators.calibration import (
     fit_inverse_temperature,
     inner_folds,
 )
+from fishfeat.classify.estimators.centroid import CentroidClassifier
+from fishfeat.classify.estimators.discriminant_analysis import DensityLDA, UniformPriorLDA
 from fishfeat.classify.estimators.forest import CalibratedForest
-from fishfeat.classify.estimators.registry import make_classifier
+from fishfeat.classify.estimators.registry import fit_pipeline, make_classifier
 from fishfeat.classify.statistics.reliability import calibration_error
 from fishfeat.classify.validation.cross_validation import cross_validate, fit_rows, score_rows
 from fishfeat.classify.validation.splits import make_splits
@@ -57,9 +60,66 @@ def test_without_images_the_factor_is_1() -> None:
     assert fit_inverse_temperature(np.zeros((0, 3)), np.zeros(0, np.int64)) == 1
 
 
-@pytest.mark.parametrize("y", [[0, 1], [0, 0, 1, 1], [0, 0, 0, 0]])
+@pytest.mark.parametrize("y", [[0, 1], [0, 0, 0, 1], [0, 0, 0, 0]])
 def test_too_few_images_have_no_inner_folds(y: list[int]) -> None:
     assert inner_folds(np.array(y), None, 3) == []
+
+
+@pytest.mark.parametrize("n_groups", [(2, 2), (2, 2, 1), (3, 2), (4, 4, 1, 1), (9, 2)])
+@pytest.mark.parametrize("n_splits", [3, 5])
+def test_there_are_as_many_inner_folds_as_groups(n_groups: tuple[int, ...], n_splits: int) -> None:
+    """With fewer groups than folds there are fewer folds, not none."""
+    for is_grouped in (True, False):
+        codes = np.repeat(np.arange(len(n_groups)), n_groups)
+        groups = np.arange(len(codes))
+        if is_grouped:
+            codes, groups = np.repeat(codes, 3), np.repeat(groups, 3)
+        folds = inner_folds(codes, groups if is_grouped else None, n_splits)
+        assert len(folds) == min(n_splits, max(n_groups))
+        tested = np.concatenate([fold.test for fold in folds])
+        assert sorted(tested.tolist()) == list(range(len(codes)))
+        for train, test in folds:
+            assert len(test)
+            assert len(np.unique(codes[train])) > 1
+            assert not np.intersect1d(groups[train], groups[test]).size
+
+
+@pytest.mark.parametrize("name", ["centroid", "lda"])
+def test_small_probabilities_keep_the_order_of_the_classes(name: str) -> None:
+    """Columns that repeat each other make log densities so small that their exponentials are 0."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(8), 12)
+    hidden = 3 * np.eye(8)[y] + rng.normal(size=(len(y), 8))
+    X = (hidden @ rng.normal(size=(8, 300))).astype(np.float32)
+    groups = np.arange(len(y)) // 3
+    model = fit_pipeline(make_classifier(name), X[::2], y[::2], groups[::2])
+    proba = model.predict_proba(X[1::2])
+    densities = model[-1].estimator_.log_densities(model[:-1].transform(X[1::2]))
+    assert proba.dtype == np.float64
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-12)
+    for row, row_densities in zip(proba, densities, strict=True):
+        assert len(np.unique(row)) == len(np.unique(row_densities))
+        np.testing.assert_array_equal(
+            row.argsort(kind="stable"), row_densities.argsort(kind="stable")
+        )
+
+
+def test_probabilities_never_tie_however_large_the_logits() -> None:
+    logits = np.array([[0.0, -1e2, -1e4, -1e6, -2e6, 3.0]])
+    proba = apply_temperature(logits, 5.0)[0]
+    assert len(set(proba)) == 6
+    assert proba.min() > 0
+    np.testing.assert_array_equal(proba.argsort(), logits[0].argsort())
+    assert proba[0] / proba[5] == pytest.approx(np.exp(-15))
+
+
+def test_two_classes_have_the_log_densities_of_their_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 3)), np.arange(40) % 2
+    for model in (DensityLDA(), UniformPriorLDA(), CentroidClassifier()):
+        model.fit(X + y[:, None], y)
+        densities = model.log_densities(X)
+        np.testing.assert_allclose(softmax(densities, axis=1), model.predict_proba(X))
 
 
 def test_grouped_inner_folds_prevent_overconfidence(leaky: Features) -> None:

@@ -12,7 +12,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from fishfeat.classify.estimators.boosting import BoostedTrees
 from fishfeat.classify.estimators.calibration import CalibratedClassifier
 from fishfeat.classify.estimators.centroid import CentroidClassifier
-from fishfeat.classify.estimators.discriminant_analysis import ShrunkCovariance, UniformPriorLDA
+from fishfeat.classify.estimators.discriminant_analysis import (
+    DensityLDA,
+    ShrunkCovariance,
+    UniformPriorLDA,
+)
 from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.estimators.exact_rbf_svc import ExactRBFSVC
 from fishfeat.classify.estimators.forest import CalibratedForest
@@ -31,6 +35,7 @@ ESTIMATORS = [
     CalibratedClassifier(LinearSVC()),
     CalibratedForest(n_estimators=6, n_parts=3),
     CentroidClassifier(),
+    DensityLDA(),
     ExactRBFSVC(),
     KNeighbors(),
     NystroemRBFSVC(n_components=60),

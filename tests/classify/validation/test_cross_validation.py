@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 from joblib import Parallel, parallel_config
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from fishfeat.classify import parallel
-from fishfeat.classify.estimators.registry import make_classifier
+from fishfeat.classify.estimators.registry import CLASSIFIERS, make_classifier
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.validation import cross_validation as module
 from fishfeat.classify.validation import search
@@ -34,7 +35,7 @@ from fishfeat.classify.validation.novelty import Novelty, leave_one_class_out
 from fishfeat.classify.validation.splits import make_splits, partition_digest
 from fishfeat.errors import DataError, SplitError
 from fishfeat.models import fit_model
-from fishfeat.options import ClassifierOptions, SplitOptions
+from fishfeat.options import MAX_SEED, ClassifierOptions, SplitOptions
 from fishfeat.records import (
     Features,
     Float,
@@ -566,7 +567,7 @@ def test_splits_of_other_features_are_refused(change: str, leaky: Features) -> N
 
 def test_a_fold_that_cannot_be_fitted_stops_the_run(make_features: MakeFeatures) -> None:
     tiny = dataclasses.replace(make_features((2, 2), group_of=1), groups=None)
-    with pytest.raises(DataError, match="LinearDiscriminantAnalysis cannot learn from 2 images"):
+    with pytest.raises(DataError, match=r"LDA cannot learn from 2 images.*Add images"):
         cross_validate(tiny, "lda", make_splits(tiny, SplitOptions(cv=2)))
 
 
@@ -579,3 +580,56 @@ def test_scores_have_a_column_for_each_class_of_the_features(make_features: Make
     assert scores.shape == (len(train), 4)
     assert (scores[:, 0] == 0).all()
     assert (scores.argmax(axis=1) == features.y[train]).all()
+
+
+# --- seeds --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clf", CLASSIFIERS)
+def test_every_classifier_takes_the_largest_seed(clf: str, make_features: MakeFeatures) -> None:
+    features = make_features((4, 4), class_effect=2.0)
+    splits = make_splits(features, SplitOptions(cv=2, repeats=2, seed=MAX_SEED))
+    run = cross_validate(features, clf, splits, ClassifierOptions(seed=MAX_SEED))
+    assert run.config.seed == MAX_SEED
+
+
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, 2**32, 10**30, None, 1.5, "7", True])
+def test_other_seeds_are_refused_by_name(seed: Any, make_features: MakeFeatures) -> None:
+    features = make_features((4, 4))
+    with pytest.raises(SplitError, match=r"^seed must be"):
+        make_splits(features, SplitOptions(seed=seed))
+    with pytest.raises(DataError, match=r"^seed must be"):
+        cross_validate(
+            features,
+            "rf",
+            make_splits(features, SplitOptions(cv=2)),
+            ClassifierOptions(seed=seed),
+        )
+
+
+def test_what_is_no_name_of_a_classifier_is_refused_with_the_names(
+    make_features: MakeFeatures,
+) -> None:
+    features = make_features((4, 4))
+    splits = make_splits(features, SplitOptions(cv=2))
+    with pytest.raises(DataError, match=r"clf must be .*svc.*LogisticRegression"):
+        cross_validate(features, LogisticRegression(), splits)  # type: ignore[arg-type]
+
+
+def test_an_error_of_a_library_is_not_taken_for_too_few_images(
+    make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = make_features((4, 4))
+    model = make_classifier("logreg")
+    model[-1].set_params(C=-1.0)
+    with pytest.raises(DataError, match="'C'") as caught:
+        fit_rows(model, features, np.arange(len(features)))
+    assert "Add images" not in str(caught.value)
+
+
+def test_linear_svc_scores_the_same_in_any_number_of_threads(make_features: MakeFeatures) -> None:
+    features = make_features((12,) * 4, class_effect=0.3, dim=300)
+    splits = make_splits(features, SplitOptions(cv=3))
+    runs = [cross_validate(features, "linear-svc", splits, jobs=jobs) for jobs in (1, 2, 3)]
+    for run in runs[1:]:
+        np.testing.assert_array_equal(run.scores, runs[0].scores)

@@ -156,10 +156,49 @@ def test_a_search_with_a_time_limit_tries_at_least_the_defaults(
     assert len(model.trials_) == 1
 
 
-def test_too_few_images_for_inner_folds_use_the_defaults() -> None:
+def test_too_few_images_for_inner_folds_search_nothing() -> None:
     X = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
-    model = Searched("svc").fit(X, np.array([0, 0, 1, 1]))
-    assert model.params_ == {}
+    model = Searched("svc").fit(X, np.array([0, 1, 2, 3]))
+    assert model.params_ is None
+    assert model.trials_ == []
+    assert model.skipped_ == ("search", "calibration")
+
+
+def test_two_groups_of_a_class_are_enough_to_search(make_features: MakeFeatures) -> None:
+    features = make_features((3, 3, 3), class_effect=0.5)
+    splits = make_splits(features, SplitOptions(cv=3))
+    run = cross_validate(features, "knn", splits, ClassifierOptions(search="6"))
+    assert all(fold.params is not None for fold in run.folds)
+    assert run.config.notes == ()
+
+
+@pytest.mark.parametrize("clf", ["knn", "svc", "rf", "centroid"])
+@pytest.mark.parametrize("search", [None, "3"])
+def test_a_run_says_which_classes_have_too_few_groups_for_inner_folds(
+    clf: str, search: str | None, make_features: MakeFeatures
+) -> None:
+    features = make_features((2, 2, 2), class_effect=2.0)
+    splits = make_splits(features, SplitOptions(cv=2))
+    run = cross_validate(features, clf, splits, ClassifierOptions(search=search))
+    assert all(fold.params is None for fold in run.folds)
+    if clf == "knn" and search is None:  # it folds nothing again
+        assert run.config.notes == ()
+        return
+    (note,) = run.config.notes
+    assert note.check == "no-inner-folds"
+    assert "2 of 2 folds" in note.message
+    assert all(name in note.message for name in features.class_names)
+    assert ("search" in note.message) == (search is not None)
+
+
+def test_a_search_says_which_classes_it_cannot_score(make_features: MakeFeatures) -> None:
+    features = make_features((8, 8, 2), class_effect=2.0)
+    splits = make_splits(features, SplitOptions(cv=2))
+    run = cross_validate(features, "knn", splits, ClassifierOptions(search="2"))
+    (note,) = run.config.notes
+    assert note.check == "one-group-in-training"
+    assert "cod" in note.message
+    assert "bass" not in note.message
 
 
 def test_a_wrong_name_or_device_is_refused_with_a_search_too() -> None:

@@ -384,6 +384,21 @@ def collect_checks(runs, images):
     return {finding.check: finding.message for finding in findings}
 
 
+def test_what_was_noted_while_fitting_is_found_once_for_all_runs_with_it(make_images, make_run):
+    images = make_images()
+    note = Finding("no-inner-folds", "Two folds have too few groups.", "Add groups.")
+    runs = []
+    for name in ("svc", "rf"):
+        run = make_run(images, name=name)
+        config = dataclasses.replace(run.config, notes=(note,))
+        runs.append(dataclasses.replace(run, config=config))
+    message = collect_checks(runs, images)["no-inner-folds"]
+    assert note.message in message
+    assert "svc" in message
+    assert "rf" in message
+    assert "no-inner-folds" not in collect_checks([make_run(images)], images)
+
+
 def test_a_classifier_that_knows_nothing_is_found(make_images, make_run):
     images = make_images()
     poor = collect_checks([make_run(images, wrong=range(10, 30))], images)
