@@ -149,9 +149,7 @@ def test_a_damaged_table_is_named_with_the_fix(fish, make_images, commit, old, n
     assert "`fishfeat extract DATA`" in str(caught.value)
 
 
-def test_a_table_of_an_earlier_version_says_that_values_are_missing(
-    fish, make_images, commit
-):
+def test_a_table_of_an_earlier_version_says_that_values_are_missing(fish, make_images, commit):
     commit(fish, make_images({"a.png": "cod"}, values=np.array(["16-bit 0 3100"])))
     assert fish.read().require_images().values.tolist() == ["16-bit 0 3100"]
     lines = fish.images_csv.read_text().splitlines()
