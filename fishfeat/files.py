@@ -144,6 +144,31 @@ def writing_to(path: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def reading_from(path: Path) -> Iterator[None]:
+    """Turn errors of the place (no permission, a drive that fails) into a `CacheError`.
+
+    They say nothing about the contents. A file that does not exist stays a `FileNotFoundError`.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise CacheError(say_unreadable(path, error)) from error
+
+
+def say_unreadable(path: Path, error: OSError) -> str:
+    """Say that the place of a file is not readable now, which is no fault of the file."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return (
+        f"{path} cannot be read now: {reason}. The file may be sound: make its place readable and "
+        "run the command again."
+    )
+
+
 def _may_write(path: Path) -> bool:
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
@@ -223,7 +248,9 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 def read_json(path: Path) -> JsonObject:
     """Read what `write_json` wrote, refusing files of a newer protocol."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with reading_from(path):
+            text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
         if not isinstance(content, dict):
             raise ValueError("no object")
     except ValueError as error:

@@ -23,7 +23,7 @@ from fishfeat.classify.validation.cross_validation import describe_features, fit
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.errors import BackboneError, ModelError
-from fishfeat.files import atomic, read_json, safe_name, versions, write_json
+from fishfeat.files import atomic, read_json, reading_from, safe_name, versions, write_json
 from fishfeat.options import ClassifierOptions, EngineOptions
 from fishfeat.records import (
     BackboneSpec,
@@ -335,7 +335,8 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     content = read_json(folder / "model.json")
     data = b""
     if (folder / _FILE).is_file():
-        data = (folder / _FILE).read_bytes()
+        with reading_from(folder / _FILE):
+            data = (folder / _FILE).read_bytes()
     if hashlib.sha256(data).hexdigest() != content.get("sha256"):
         raise ModelError(
             f"{folder / _FILE} is not the file that model.json was written with. Run "

@@ -18,7 +18,13 @@ from pathlib import Path
 import h5py
 
 from fishfeat.errors import CacheError
-from fishfeat.workspace.locks import say_in_use
+from fishfeat.files import say_unreadable
+from fishfeat.workspace.locks import (
+    NO_LOCKS,
+    is_held_without_lock,
+    name_substitute,
+    say_in_use,
+)
 
 # Bytes for chunks, indices, attributes and names, in addition to the vectors.
 SLACK = 1 << 20
@@ -41,13 +47,13 @@ def open_hdf5(path: Path, mode: str) -> Iterator[h5py.File]:
         yield file
     except (OSError, RuntimeError, LookupError, TypeError, ValueError) as error:
         if mode == "r":
-            raise CacheError(_make_damaged_message(path, error)) from error
+            raise CacheError(_describe_fault(path, error)) from error
         raise
     finally:
         try:
             file.close()
         except (OSError, RuntimeError) as error:  # closing writes what is still in memory
-            raise CacheError(_make_damaged_message(path, error)) from error
+            raise CacheError(_describe_fault(path, error)) from error
 
 
 def _open(path: Path, mode: str) -> h5py.File:
@@ -58,11 +64,50 @@ def _open(path: Path, mode: str) -> h5py.File:
     except BlockingIOError as error:
         raise CacheError(say_in_use(path)) from error
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise CacheError(_make_damaged_message(path, error)) from error
-        if mode == "r":
-            raise CacheError(f"{path} cannot be read: {os.strerror(error.errno)}.") from error
-        raise
+        if error.errno in NO_LOCKS:
+            return _open_without_lock(path, mode)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and mode != "r":
+            raise
+        raise CacheError(_describe_fault(path, error)) from error
+
+
+def _open_without_lock(path: Path, mode: str) -> h5py.File:
+    """Open a file in a place that has no file locks; writers hold a lock of their own."""
+    if is_held_without_lock(path):
+        substitute = name_substitute(path.with_name(f"{path.name}.lock"))
+        raise CacheError(say_in_use(path, substitute=substitute))
+    try:
+        return h5py.File(path, mode, locking=False)
+    except OSError as error:
+        if error.errno in NO_LOCKS:  # HDF5_USE_FILE_LOCKING is set, and overrules the argument
+            raise CacheError(
+                f"{path} cannot be opened: {path.parent} has no file locks. Set "
+                "HDF5_USE_FILE_LOCKING=FALSE, or use --cache DIR on a local disk."
+            ) from error
+        raise CacheError(_describe_fault(path, error)) from error
+
+
+def _is_of_the_moment(path: Path, error: OSError) -> bool:
+    """Whether an error is of the place or the moment: the bytes of the file may be sound.
+
+    HDF5 finds faults of the contents itself, without an error number. An error of the system that
+    has one may be gone the next time, and reading the first bytes shows whether it is here now.
+    """
+    if error.errno:
+        return True
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError:
+        return True
+    return False
+
+
+def _describe_fault(path: Path, error: Exception) -> str:
+    """Say whether a file is damaged, or its place is not readable at the moment."""
+    if isinstance(error, OSError) and _is_of_the_moment(path, error):
+        return say_unreadable(path, error)
+    return _make_damaged_message(path, error)
 
 
 def _make_damaged_message(path: Path, error: Exception) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from fishfeat.errors import CacheError
-from fishfeat.files import atomic, open_text
+from fishfeat.files import atomic, open_text, reading_from
 
 HowFound = Literal["bytes", "pixels"]
 PAIR_COLUMNS = (
@@ -141,7 +141,7 @@ def read_pairs(path: Path) -> tuple[DuplicatePair, ...]:
         The file is damaged.
     """
     try:
-        with open_text(path) as file:
+        with reading_from(path), open_text(path) as file:
             return tuple(map(_from_row, csv.DictReader(file)))
     except (csv.Error, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CacheError(

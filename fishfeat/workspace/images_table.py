@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fishfeat.errors import CacheError, DataError
-from fishfeat.files import open_text
+from fishfeat.files import open_text, reading_from
 from fishfeat.records import ImageSet, Rejected, encode_labels
 
 IMAGE_COLUMNS = (
@@ -97,7 +97,7 @@ def read_images(path: Path, *, name: str, root: Path) -> ImageSet:
         The table is damaged.
     """
     try:
-        with open_text(path) as file:
+        with reading_from(path), open_text(path) as file:
             rows = list(csv.DictReader(file))
         return _make_image_set(name, root, rows)
     except (csv.Error, KeyError, TypeError, ValueError, DataError) as error:

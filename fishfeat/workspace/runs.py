@@ -12,7 +12,15 @@ import msgspec
 import numpy as np
 
 from fishfeat.errors import CacheError
-from fishfeat.files import JsonObject, json_digest, read_json, safe_name, write_arrays, write_json
+from fishfeat.files import (
+    JsonObject,
+    json_digest,
+    read_json,
+    reading_from,
+    safe_name,
+    write_arrays,
+    write_json,
+)
 from fishfeat.records import (
     BackboneSpec,
     FoldScore,
@@ -121,7 +129,8 @@ def load_run(folder: Path) -> Run:
         if content.get("protocol", 1) < 2:
             content = _upgrade_from_1(content)
         saved = msgspec.convert(content, _SavedRun)
-        with np.load(folder / "arrays.npz", allow_pickle=False) as npz:
+        path = folder / "arrays.npz"
+        with reading_from(path), np.load(path, allow_pickle=False) as npz:
             arrays = {name: npz[name] for name in npz.files}
         return Run(
             name=saved.name,
@@ -163,7 +172,8 @@ def run_identity(run: Run) -> str:
     """Digest of classifier, weights, seed, features and folds.
 
     It is that of version 0.1.0, so that a run replaces an earlier one of that version. The
-    parameters that a search selects do not matter.
+    parameters that a search selects do not matter, nor does the folder of a local network: its
+    fingerprint says which it is.
     """
     config, features = run.config, run.config.features
     classifier = [config.clf, config.balanced, config.seed]
@@ -180,6 +190,8 @@ def _format_spec_of_0_1(spec: BackboneSpec) -> dict[str, Parameter]:
     values["views"] = values.pop("tta")
     if spec.source == "bundled":
         values["source"] = "embedded"
+    if spec.source == "local-dir":
+        values["name"] = ""
     return values
 
 

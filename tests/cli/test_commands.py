@@ -401,13 +401,20 @@ def test_what_a_kill_left_is_swept_by_the_next_run(run, fish, tmp_path):
     assert list((tmp_path / "cache").rglob("*.tmp")) == []
 
 
-def test_features_that_are_not_complete_are_used_with_a_warning(run, fish, tmp_path, caplog):
+def test_features_that_are_not_complete_are_used_with_a_warning(
+    run, fish, tmp_path, caplog, monkeypatch
+):
     from fishfeat.stages.dataset import read_dataset
-    from fishfeat.stages.extract import load_features
+    from fishfeat.stages.extract import extract_data, load_features
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
 
     run("extract", fish, *TINY)
     Image.new("RGB", (9, 9), "red").save(fish / "bass" / "new.png")
-    run("inspect")
+    monkeypatch.setattr("fishfeat.stages.extract.embed_missing", stop)
+    with pytest.raises(KeyboardInterrupt):
+        extract_data(cache=tmp_path / "cache")
     logger = logging.getLogger("fishfeat")
     logger.addHandler(caplog.handler)
     assert len(load_features(read_dataset(tmp_path / "cache"))) == 24

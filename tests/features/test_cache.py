@@ -178,7 +178,7 @@ def test_a_read_only_file_can_be_read_and_is_named_if_it_must_grow(ours):
     with pytest.raises(CacheError, match=r"x\.h5 cannot be written to .*--cache DIR"):
         fill(ours / "x.h5", 1, start=2)
     (ours / "x.h5").chmod(0)
-    with pytest.raises(CacheError, match=r"x\.h5 cannot be read: Permission denied"):
+    with pytest.raises(CacheError, match=r"x\.h5 cannot be read now: Permission denied"):
         FeatureCache(ours / "x.h5")
 
 

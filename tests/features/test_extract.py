@@ -317,7 +317,7 @@ def test_both_pipelines_give_the_same_images_vectors_and_reasons(folder, backbon
         results.append((embedded, failed, np.concatenate([batch.X for batch in batches])))
     (cpu_items, cpu_failed, cpu_X), (device_items, device_failed, device_X) = results
     assert len(cpu_items) == 12
-    assert [reason for _, reason in cpu_failed] == ["no such file or directory"]
+    assert [failure.reason for failure in cpu_failed] == ["no such file or directory"]
     assert (device_items, device_failed) == (cpu_items, cpu_failed)
     assert np.allclose(device_X, cpu_X, atol=1e-5)
 

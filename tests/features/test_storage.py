@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 import pytest
 
@@ -181,3 +182,83 @@ def test_without_reservation_the_free_space_is_checked(tmp_path, monkeypatch):
         with pytest.raises(CacheError, match="No space left"):
             append(writer, BATCH)
     assert_holds(path, BATCH)
+
+
+# --- faults of the place ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def features_file(tmp_path) -> Path:
+    path = tmp_path / "x.h5"
+    with open_writer(path, SPEC, "f" * 64, DIM) as writer:
+        append(writer, 0)
+    return path
+
+
+def fail_to_open(monkeypatch, code: int, *, only_with_locks: bool = False) -> None:
+    """Opening an HDF5 file fails with an error of the system."""
+    real = h5py.File
+
+    def open_or_fail(name, mode="r", **options):
+        if options.get("driver") or (only_with_locks and options.get("locking") is False):
+            return real(name, mode, **options)
+        raise OSError(code, f"Unable to open file ({os.strerror(code)})")
+
+    monkeypatch.setattr(h5py, "File", open_or_fail)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EACCES])
+def test_a_fault_of_the_place_is_not_called_damage(features_file, monkeypatch, code):
+    fail_to_open(monkeypatch, code)
+    with pytest.raises(CacheError) as caught:
+        FeatureCache(features_file)
+    assert str(features_file) in str(caught.value)
+    assert os.strerror(code) in str(caught.value)
+    assert "damaged" not in str(caught.value)
+    monkeypatch.undo()
+    assert FeatureCache(features_file).n_done == BATCH
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_place_without_file_locks_is_read_and_written(features_file, monkeypatch, code):
+    fail_to_open(monkeypatch, code, only_with_locks=True)
+    with open_writer(features_file, SPEC, "f" * 64, DIM) as writer:
+        append(writer, BATCH)
+    assert FeatureCache(features_file).n_done == 2 * BATCH
+    # HDF5_USE_FILE_LOCKING overrules the argument.
+    monkeypatch.undo()
+    fail_to_open(monkeypatch, code)
+    with pytest.raises(CacheError, match="HDF5_USE_FILE_LOCKING=FALSE") as caught:
+        FeatureCache(features_file)
+    assert "damaged" not in str(caught.value)
+
+
+def test_a_file_that_is_written_in_a_place_without_locks_is_in_use(features_file, monkeypatch):
+    fail_to_open(monkeypatch, errno.ENOLCK, only_with_locks=True)
+    held = features_file.with_name(".x.h5.held.lock")
+    held.touch()
+    with pytest.raises(CacheError) as caught:
+        FeatureCache(features_file)
+    assert str(held) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5", None])
+def test_faults_of_the_contents_are_damage(features_file, content):
+    content = features_file.read_bytes()[:3000] if content is None else content
+    features_file.write_bytes(content)
+    with pytest.raises(CacheError, match="damaged"):
+        FeatureCache(features_file)
+
+
+def test_a_table_that_cannot_be_read_now_is_not_to_be_deleted(tmp_path, monkeypatch):
+    from fishfeat.files import read_json, write_json
+
+    write_json(tmp_path / "dataset.json", {})
+
+    def fail(path, **options):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_text", fail)
+    with pytest.raises(CacheError, match="cannot be read now") as caught:
+        read_json(tmp_path / "dataset.json")
+    assert "Delete" not in str(caught.value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import multiprocessing
 import os
 import time
@@ -11,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from fishfeat.errors import CacheError
-from fishfeat.workspace import Workspace, folders, hold_lock
+from fishfeat.workspace import Workspace, folders, hold_lock, locks
+from fishfeat.workspace.locks import is_held_without_lock
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 fork = multiprocessing.get_context("fork")
@@ -107,3 +110,57 @@ def test_no_update_of_several_processes_is_lost(fish, monkeypatch):
     for process in processes:
         process.join()
     assert sorted(fish.read_state().splits) == [f"{n}{i}" for n in "abc" for i in range(5)]
+
+
+# --- places without file locks ----------------------------------------------------------------
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def no_locks(request, monkeypatch):
+    """Every lock fails, as on a network drive without a lock service."""
+
+    def fail(descriptor: int, operation: int) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    locks.has_file_locks.cache_clear()
+    yield request.param
+    locks.has_file_locks.cache_clear()
+
+
+def test_a_place_without_file_locks_has_one_writer_too(tmp_path, no_locks, start_holder, caplog):
+    caplog.set_level("INFO", "fishfeat")
+    path = tmp_path / "x.h5"
+    path.with_name("x.h5.lock").touch()  # a lock file stays where the cache was before
+    for _ in range(2):
+        with hold_lock(path):
+            assert not is_held_without_lock(path)
+    assert caplog.text.count("has no file locks") == 1
+    assert str(tmp_path) in caplog.text
+    pid = start_holder(path, 60)
+    assert is_held_without_lock(path)
+    with pytest.raises(CacheError) as caught, hold_lock(path):
+        pass
+    assert f"process {pid} on " in str(caught.value)
+    assert f"delete {tmp_path / '.x.h5.held.lock'}" in str(caught.value)
+
+
+def test_what_a_killed_job_of_another_machine_left_is_named_and_may_be_deleted(
+    tmp_path, no_locks, monkeypatch
+):
+    path = tmp_path / "x.h5"
+    held = tmp_path / ".x.h5.held.lock"
+    held.write_text("1\nnode-a\n")
+    with pytest.raises(CacheError) as caught, hold_lock(path):
+        pass
+    assert str(held) in str(caught.value)
+    held.unlink()
+    with hold_lock(path):
+        pass
+    assert not held.exists()
+
+
+def test_a_data_set_in_a_place_without_locks_can_be_written(fish, no_locks, commit, make_images):
+    commit(fish, make_images({"a.png": "cod"}))
+    commit(fish, make_images({"a.png": "dab"}))
+    assert fish.read().require_images().class_names.tolist() == ["dab"]

@@ -172,6 +172,8 @@ def _describe_own_folder(folder: str) -> str:
 
 def _is_state(path: str) -> bool:
     """Whether `path` is the state of a data set as fishfeat writes it."""
+    if not os.path.isfile(path):
+        return False
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             content = json.load(file)
