@@ -102,19 +102,19 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
             f"Files with the same bytes as another file: {inspection.n_repeated}; "
             f"images with several labels: {inspection.n_contradicting}."
         )
-    _say_rejected(console, images)
+    _say_rejected(console, images, all_in="--json")
 
 
 def _list_rejected(images: ImageSet) -> list[dict[str, str]]:
     return [{"path": file.key, "reason": file.reason} for file in images.rejected]
 
 
-def _say_rejected(console: Console, images: ImageSet) -> None:
-    """The files that cannot be used, each with its reason."""
+def _say_rejected(console: Console, images: ImageSet, *, all_in: str) -> None:
+    """The files that cannot be used, each with its reason; `all_in` lists all of them."""
     rejected = images.rejected
     if rejected:
         files = count(len(rejected), "file")
-        console.say(f"{files} cannot be used (images.csv lists all of them):")
+        console.say(f"{files} cannot be used ({all_in} lists all of them):")
     for file in rejected[:_MOST_REJECTED]:
         console.say(f"  {file.key}: {file.reason}")
     if len(rejected) > _MOST_REJECTED:
@@ -141,7 +141,7 @@ def show_extraction(console: Console, extraction: Extraction) -> None:
             "rejected": _list_rejected(images),
         }
     )
-    _say_rejected(console, images)
+    _say_rejected(console, images, all_in="images.csv")
     parts = [
         count(len(features), "image"),
         count(len(images.class_names), "class", plural="classes"),

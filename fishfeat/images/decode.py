@@ -249,9 +249,16 @@ def _decode_truncated(data: bytes, white: float | None) -> RGB:
     return rgb
 
 
-def read_image(path: PathLike, *, allow_truncated: bool = False, min_side: int = 0) -> RGB:
+def read_image(
+    path: PathLike,
+    *,
+    allow_truncated: bool = False,
+    min_side: int = 0,
+    white: float | None = None,
+) -> RGB:
     """Read and decode one file: uint8 (height, width, 3); see `decode`."""
-    return decode(read_bytes(path), allow_truncated=allow_truncated, min_side=min_side)
+    data = read_bytes(path)
+    return decode(data, allow_truncated=allow_truncated, min_side=min_side, white=white)
 
 
 def read_bytes(path: PathLike) -> bytes:

@@ -38,6 +38,8 @@ def list_data(
     """
     check_exists(data)
     path = Path(os.path.abspath(data))
+    if path.is_dir() and table is not None and (table.root or table.columns):
+        raise DataError(f"root and columns are for a CSV; {os.fspath(data)} is a folder.")
     if path.is_dir():
         listing = list_class_folders(path, include=include, exclude=exclude)
     else:

@@ -825,3 +825,8 @@ def test_a_root_that_is_no_folder_is_refused(pics):
     assert error(table(pics, "path,label\n1,x\n"), table=TableOptions(pics / "no")).startswith(
         "root"
     )
+
+
+@pytest.mark.parametrize("how", [TableOptions("."), TableOptions(columns="path=x")])
+def test_options_of_a_table_are_refused_for_a_folder(pics, how):
+    assert error(pics, table=how).startswith("root and columns are for a CSV")
