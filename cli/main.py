@@ -117,6 +117,7 @@ def extract(
     layer: opt.Layer = None,
     tta: opt.TTA = None,
     precision: opt.Precision = None,
+    white: opt.White = None,
     root: opt.Root = None,
     columns: opt.Columns = None,
     include: opt.Include = None,

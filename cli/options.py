@@ -175,6 +175,16 @@ Precision = Annotated[
     ),
 ]
 
+White = Annotated[
+    float | None,
+    typer.Option(
+        metavar="VALUE",
+        help="Value of white in images of more than 8 bits: 4095 for 12-bit data in 16-bit files; "
+        "0 is off. [default: the largest that the file can hold]",
+        rich_help_panel=_BACKBONE,
+    ),
+]
+
 # --- folds and classifiers --------------------------------------------------------------------
 
 Classifiers = Annotated[

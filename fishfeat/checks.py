@@ -178,6 +178,14 @@ _ALL = (
         "unrelated. An image whose group is empty is a group of its own.",
     ),
     Check(
+        "value-range",
+        "warning",
+        "Images of more than 8 bits do not fill their range",
+        "fishfeat scales images of more than 8 bits to 8 bits. Where the largest value that a "
+        "camera stores is far below white, the images come out nearly black and most of what is in "
+        "them is lost. --white gives the value of white.",
+    ),
+    Check(
         "missing-files",
         "warning",
         "Paths of the table lead to no file",

@@ -94,6 +94,8 @@ class BackboneOptions:
         block.
     tta, precision
         As in `fishfeat.BackboneSpec`.
+    white
+        As in `fishfeat.BackboneSpec`; 0 is off.
     """
 
     backbone: str | None = None
@@ -103,6 +105,7 @@ class BackboneOptions:
     layer: tuple[str, ...] | None = None
     tta: str | None = None
     precision: Precision | None = None
+    white: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,6 +181,7 @@ def _load_timm(spec: BackboneSpec) -> tuple[nn.Module, Preprocess]:
         crop_pct=float(config["crop_pct"]),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
+        white=spec.white,
     )
     return network, preprocess
 
@@ -263,6 +264,7 @@ def _make_torchvision_preprocess(spec: BackboneSpec, transforms: Any) -> Preproc
         crop_pct=min(1.0, transforms.crop_size[0] / transforms.resize_size[0]),
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
+        white=spec.white,
     )
 
 

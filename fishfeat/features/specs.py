@@ -30,6 +30,7 @@ def make_spec(
     resize: Resize = BackboneSpec.resize,
     precision: Precision = BackboneSpec.precision,
     tta: str = BackboneSpec.tta,
+    white: float | None = BackboneSpec.white,
 ) -> BackboneSpec:
     """Make the specification of a backbone from its name.
 
@@ -39,7 +40,7 @@ def make_spec(
         'nano' (bundled), a timm name with or without tag ('densenet121.ra_in1k'),
         'hf-hub:USER/MODEL', 'local-dir:FOLDER' (timm's config.json and weights),
         'torchvision:NAME', or 'random:NAME' (a timm network with seeded random weights).
-    layer, pool, img_size, resize, precision, tta
+    layer, pool, img_size, resize, precision, tta, white
         As in `BackboneSpec`, with its defaults. Where `img_size` is None, the default backbone
         runs at 224 pixels.
 
@@ -62,6 +63,7 @@ def make_spec(
         resize=resize,
         precision=precision,
         tta=tta,
+        white=white,
     )
 
 
@@ -73,7 +75,7 @@ def make_extract_command(spec: BackboneSpec, data: str = "") -> str:
     if data:
         command.append(shlex.quote(data))
     command += ["--backbone", shlex.quote(prefix + spec.name)]
-    for option in ("img_size", "resize", "layer", "pool", "precision", "tta"):
+    for option in ("img_size", "resize", "layer", "pool", "precision", "tta", "white"):
         value = getattr(spec, option)
         if value != getattr(default, option):
             command.append(f"--{option.replace('_', '-')} {shlex.quote(str(value))}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import re
 import warnings
 from functools import cache
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 from fishfeat.errors import DataError
 from fishfeat.files import versions
 from fishfeat.images.formats import N_HEAD, describe_jpeg, describe_tiff, name_format
+from fishfeat.images.value_range import ValueRange
 from fishfeat.records import PathLike
 
 RGB = NDArray[np.uint8]
@@ -34,6 +36,13 @@ TRUNCATED = "truncated: the file ends before the image does"
 _NO_MEMORY = "too little memory to read it now"
 TRUNCATED_AND_EMPTY = f"{TRUNCATED}, and nothing of it can be decoded"
 _TRUNCATED_REASONS = (TRUNCATED, "truncated: the file ends before the picture does")  # 0.1.0
+
+_BEYOND_WHITE = "where white is 65535 at most; --white gives its value"
+# How images of one channel store a value, by the mode that Pillow opens them in.
+_GREY_DEPTHS = {"I;16": "16-bit", "I;16B": "16-bit", "I;16L": "16-bit", "I": "32-bit", "F": "float"}
+_DEEP_COLOUR = "16-bit colour"
+_DEEP_RAW_MODE = re.compile(r";16[BLN]$")
+_BITS_PER_SAMPLE = 258  # of TIFF
 
 # EXIF orientation -> the operation that makes the image upright.
 _UPRIGHT = {
@@ -91,11 +100,45 @@ def is_truncated_reason(reason: str) -> bool:
     return reason in _TRUNCATED_REASONS
 
 
+def depends_on_white(reason: str) -> bool:
+    """Whether the option `white` may make an image readable that was rejected with `reason`."""
+    return reason.endswith(_BEYOND_WHITE)
+
+
 class Size(NamedTuple):
     """Width and height in pixels, as stored in the file."""
 
     width: int
     height: int
+
+
+class Measures(NamedTuple):
+    """Width and height in pixels, as stored, and the values; '' for an image of 8 bits."""
+
+    width: int
+    height: int
+    values: str = ""
+
+
+def measure(data: bytes) -> Measures:
+    """Read width and height from the header and, of more than 8 bits, the range of the values.
+
+    Images of 8 bits are not decoded.
+
+    Raises
+    ------
+    UnreadableImage
+        As `read_size`.
+    """
+    with _open_image(data) as image:
+        kind = _name_depth(image)
+        if not kind:
+            return Measures(*image.size)
+        values = ""
+        with contextlib.suppress(Exception):  # what cannot be decoded is rejected later
+            image.load()
+            values = str(_find_range(image, kind))
+        return Measures(*image.size, values)
 
 
 def read_size(data: bytes) -> Size:
@@ -110,7 +153,13 @@ def read_size(data: bytes) -> Size:
         return Size(*image.size)
 
 
-def decode(data: bytes, *, allow_truncated: bool = False, min_side: int = 0) -> RGB:
+def decode(
+    data: bytes,
+    *,
+    allow_truncated: bool = False,
+    min_side: int = 0,
+    white: float | None = None,
+) -> RGB:
     """Decode an image file.
 
     Of an animation or a document the first frame or page is decoded. EXIF orientation is applied;
@@ -132,6 +181,8 @@ def decode(data: bytes, *, allow_truncated: bool = False, min_side: int = 0) -> 
     min_side
         If it is not 0, a larger JPEG may be halved up to three times while it is decoded, as long
         as both sides keep at least `min_side` pixels. This is four times as fast for 12 megapixels.
+    white
+        Value that becomes white in images of more than 8 bits, as in `fishfeat.BackboneSpec`.
 
     Returns
     -------
@@ -152,13 +203,15 @@ def decode(data: bytes, *, allow_truncated: bool = False, min_side: int = 0) -> 
             _check_jpeg_end(image, data)
             if min_side:
                 image.draft(None, (min_side, min_side))
+            if white is not None and _name_depth(image) == _DEEP_COLOUR:
+                return _decode_deep_colour(image, data, white)
             image.load()
-            return _to_upright_rgb(image)
+            return _to_upright_rgb(image, white)
         except Exception as error:  # Pillow's plugins raise many types
             reason = _describe_failure(error)
             if not (allow_truncated and isinstance(reason, TruncatedImage)):
                 raise reason from error
-    return _decode_truncated(data)
+    return _decode_truncated(data, white)
 
 
 def _check_jpeg_end(image: ImageFile.ImageFile, data: bytes) -> None:
@@ -173,7 +226,7 @@ def _check_jpeg_end(image: ImageFile.ImageFile, data: bytes) -> None:
         raise TruncatedImage(TRUNCATED)
 
 
-def _decode_truncated(data: bytes) -> RGB:
+def _decode_truncated(data: bytes, white: float | None) -> RGB:
     """Decode the first part of a file that ends too early.
 
     Pillow's LOAD_TRUNCATED_IMAGES does the same, but for the whole process and all its threads.
@@ -186,7 +239,7 @@ def _decode_truncated(data: bytes) -> RGB:
                 image.load()
             # The decoded rows are in the image. Without tiles Pillow expects no more of them.
             image.tile = []
-            rgb = _to_upright_rgb(image)
+            rgb = _to_upright_rgb(image, white)
         except MemoryError as error:
             raise UnavailableFile(_NO_MEMORY) from error
         except Exception as error:
@@ -196,9 +249,16 @@ def _decode_truncated(data: bytes) -> RGB:
     return rgb
 
 
-def read_image(path: PathLike, *, allow_truncated: bool = False, min_side: int = 0) -> RGB:
+def read_image(
+    path: PathLike,
+    *,
+    allow_truncated: bool = False,
+    min_side: int = 0,
+    white: float | None = None,
+) -> RGB:
     """Read and decode one file: uint8 (height, width, 3); see `decode`."""
-    return decode(read_bytes(path), allow_truncated=allow_truncated, min_side=min_side)
+    data = read_bytes(path)
+    return decode(data, allow_truncated=allow_truncated, min_side=min_side, white=white)
 
 
 def read_bytes(path: PathLike) -> bytes:
@@ -294,9 +354,11 @@ def _describe_failure(error: Exception) -> UnreadableImage:
     return UnreadableImage(f"broken: {text}")
 
 
-def _to_upright_rgb(image: ImageFile.ImageFile) -> RGB:
+def _to_upright_rgb(image: ImageFile.ImageFile, white: float | None) -> RGB:
     transpose = _read_transpose(image)
     upright = image if transpose is None else image.transpose(transpose)
+    if image.mode in _GREY_DEPTHS:
+        return _scale_grey(upright, _name_depth(image), white)
     return np.ascontiguousarray(_to_rgb(upright))
 
 
@@ -313,8 +375,6 @@ def _read_transpose(image: ImageFile.ImageFile) -> Image.Transpose | None:
 
 
 def _to_rgb(image: Image.Image) -> RGB:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return _scale_grey(np.asarray(image), image.info.get("transparency"))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (*BACKGROUND, 255))
@@ -324,28 +384,66 @@ def _to_rgb(image: Image.Image) -> RGB:
     return np.asarray(image)
 
 
-def _scale_grey(grey: NDArray[np.generic], transparent: int | None = None) -> RGB:
-    """Scale grey of more than 8 bits to RGB; Pillow's own conversion clips at 255."""
-    values = grey.astype(np.float64)
+# --- more than 8 bits -----------------------------------------------------------------------
+
+
+def _name_depth(image: ImageFile.ImageFile) -> str:
+    """How an image of more than 8 bits stores a value; '' for one of 8 bits."""
+    if image.mode in _GREY_DEPTHS:
+        bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
+        return "12-bit" if bits == (12,) else _GREY_DEPTHS[image.mode]
+    # Pillow keeps the upper 8 bits of 16-bit colours. The name of the raw mode tells them.
+    for tile in image.tile:
+        raw_mode = tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args
+        if isinstance(raw_mode, str) and _DEEP_RAW_MODE.search(raw_mode):
+            return _DEEP_COLOUR
+    return ""
+
+
+def _find_range(image: ImageFile.ImageFile, kind: str) -> ValueRange:
+    """Smallest and largest value of a loaded image of more than 8 bits."""
+    values = np.asarray(image)
+    if image.mode in ("RGBA", "LA"):
+        values = values[:, :, :-1]
+    low, high = float(values.min()), float(values.max())
+    if kind == _DEEP_COLOUR:  # the lower 8 bits are not there
+        return ValueRange("16-bit", 256 * low, 256 * high + 255)
     if not np.isfinite(values).all():
         raise ValueError("some pixels are not finite")
-    if values.max() > 65535:
-        raise ValueError(f"pixels up to {values.max():g}, where white is 65535 at most")
-    white = _guess_white(grey.dtype, float(values.max()))
+    return ValueRange(kind, low, high)
+
+
+def _scale_grey(image: Image.Image, kind: str, white: float | None) -> RGB:
+    """Scale grey of more than 8 bits to RGB; Pillow's own conversion clips at 255."""
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("some pixels are not finite")
+    if white is None:
+        largest = float(values.max())
+        if largest > 65535:
+            raise ValueError(f"pixels up to {largest:g}, {_BEYOND_WHITE}")
+        white = ValueRange(kind, 0, largest).white
     eight_bits = np.clip(values * (255 / white), 0, 255).round().astype(np.uint8)
+    transparent = image.info.get("transparency")
     if transparent is not None:
         eight_bits[values == transparent] = BACKGROUND[0]
     return np.repeat(eight_bits[:, :, None], 3, axis=2)
 
 
-def _guess_white(dtype: np.dtype[np.generic], largest: float) -> int:
-    """The value of white.
+def _decode_deep_colour(image: ImageFile.ImageFile, data: bytes, white: float) -> RGB:
+    """Decode colours of 16 bits with OpenCV, because Pillow keeps their upper 8 bits only."""
+    import cv2
 
-    32-bit integers hold 16-bit data, because Pillow opens 16-bit PNGs so. Floats run from 0 to 1
-    or from 0 to 255.
-    """
-    if dtype.kind in "iu" and dtype.itemsize == 2:
-        return 65535
-    if largest > 255:
-        return 65535
-    return 255 if largest > 1 else 1
+    transpose = _read_transpose(image)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
+        raise ValueError("its 16-bit colours cannot be read, which --white needs")
+    colours = np.clip(pixels[:, :, 2::-1] * (255 / white), 0, 255).round().astype(np.uint8)
+    if pixels.shape[2] == 4:
+        alpha = (pixels[:, :, 3:] / 257).round().astype(np.uint8)
+        upright = Image.fromarray(np.concatenate([colours, alpha], axis=2))
+    else:
+        upright = Image.fromarray(np.ascontiguousarray(colours))
+    if transpose is not None:
+        upright = upright.transpose(transpose)
+    return np.ascontiguousarray(_to_rgb(upright))

@@ -17,9 +17,10 @@ from fishfeat.errors import DataError, count_things, shortened
 from fishfeat.images.decode import (
     UnavailableFile,
     UnreadableImage,
+    depends_on_white,
     describe_reader,
+    measure,
     read_bytes,
-    read_size,
 )
 from fishfeat.images.grouping.rules import group_by_column, group_images, parse_rules
 from fishfeat.images.labels import (
@@ -32,8 +33,10 @@ from fishfeat.images.labels import (
 from fishfeat.images.sources.entries import Entry, Listing
 from fishfeat.images.sources.listing import list_data
 from fishfeat.images.sources.tables import TableOptions
+from fishfeat.images.value_range import check_value_ranges
 from fishfeat.options import ScanOptions
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, PathLike, Rejected
+from fishfeat.workspace import NOT_MEASURED
 
 _CHUNK = 64
 _MOST_CLASSES = 20
@@ -55,6 +58,8 @@ class FileFacts(NamedTuple):
         Why the file is no image; '' for an image.
     reader
         As in `Rejected`; '' for an image.
+    values
+        As in `ImageSet`.
     """
 
     n_bytes: int = 0
@@ -64,6 +69,7 @@ class FileFacts(NamedTuple):
     height: int = 0
     reason: str = ""
     reader: str = ""
+    values: str = ""
 
 
 def scan(
@@ -171,8 +177,14 @@ def _collect_facts(images: ImageSet) -> dict[str, FileFacts]:
     columns = (images.n_bytes, images.mtime_ns, images.digest, images.width, images.height)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     facts = {key: FileFacts(*row) for key, row in zip(images.keys.tolist(), rows, strict=True)}
+    if images.values is not None:
+        for key, values in zip(images.keys.tolist(), images.values.tolist(), strict=True):
+            if values == NOT_MEASURED and not key.lower().endswith((".jpg", ".jpeg")):
+                del facts[key]  # a table of an earlier version
+            elif values != NOT_MEASURED:
+                facts[key] = facts[key]._replace(values=values)
     for file in images.rejected:
-        if file.still_holds(describe_reader()):
+        if file.still_holds(describe_reader()) and not depends_on_white(file.reason):
             facts[file.key] = FileFacts(
                 file.n_bytes,
                 file.mtime_ns,
@@ -196,7 +208,8 @@ def _examine(path: str, earlier: FileFacts | None) -> FileFacts:
         return FileFacts(reason=(getattr(error, "strerror", None) or str(error)).lower())
     digest = hashlib.sha256(data).hexdigest()
     try:
-        return FileFacts(n_bytes, mtime_ns, digest, *read_size(data))
+        width, height, values = measure(data)
+        return FileFacts(n_bytes, mtime_ns, digest, width, height, values=values)
     except UnavailableFile as error:
         return FileFacts(n_bytes, mtime_ns, digest, reason=str(error))
     except UnreadableImage as error:
@@ -233,6 +246,7 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
         )
     class_names = sorted({entry.label for entry in entries} - {""})
     class_index = {name: i for i, name in enumerate(class_names)} | {"": UNLABELLED}
+    deep = any(file.values for file in files)
     part = None
     if any(entry.part for entry in entries):
         part = np.array([entry.part for entry in entries], str)
@@ -248,6 +262,7 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
         width=np.array([file.width for file in files], np.int64),
         height=np.array([file.height for file in files], np.int64),
         part=part,
+        values=np.array([file.values for file in files], str) if deep else None,
         rejected=rejected,
         notes=tuple(listing.notes),
         findings=(
@@ -256,7 +271,7 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
             *check_class_names([entry.label for entry in entries]),
         ),
     )
-    return group_by_column(images, [entry.group for entry in entries])
+    return group_by_column(check_value_ranges(images), [entry.group for entry in entries])
 
 
 def _check_classes(

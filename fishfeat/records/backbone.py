@@ -47,6 +47,10 @@ class BackboneSpec:
         Test-time augmentation. The features of an image are the mean over transformed copies of
         it: 'none' (the image only), 'flip' (with its mirror image), 'd4' (the eight rotations and
         mirror images of a square) or 'rotate:N' (N rotations).
+    white
+        Value that becomes white in images of more than 8 bits, such as 4095 for 12-bit data in
+        16-bit files. None is the largest value that the file can hold, and for floats and 32-bit
+        integers 1, 255 or 65535, by the largest value of each image.
     """
 
     source: str
@@ -57,6 +61,7 @@ class BackboneSpec:
     resize: Resize = "squash"
     precision: Precision = "auto"
     tta: str = "none"
+    white: float | None = None
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -73,6 +78,8 @@ class BackboneSpec:
                 )
         if self.img_size is not None and not 8 <= self.img_size <= 4096:
             raise BackboneError(f"img_size must be 8 to 4096 pixels; got {self.img_size}.")
+        if self.white is not None and not 0 < self.white < float("inf"):
+            raise BackboneError(f"white must be a number above 0; got {self.white}.")
         if self.tta not in TTAS[:3] and not _ROTATIONS.fullmatch(self.tta):
             raise BackboneError(
                 f"tta must be one of {', '.join(TTAS)} with N from 2 to 99; got {self.tta!r}."
@@ -83,9 +90,12 @@ class BackboneSpec:
         """Canonical JSON: the same specification always gives the same text.
 
         The text names the feature file, so it keeps the words of version 0.1.0: `views` for `tta`
-        (absent where it is 'none') and 'embedded' for the source 'bundled'.
+        (absent where it is 'none') and 'embedded' for the source 'bundled'. `white` is absent where
+        it is None.
         """
         values = dataclasses.asdict(self)
+        if self.white is None:
+            values.pop("white")
         tta = values.pop("tta")
         if tta != "none":
             values["views"] = tta
@@ -124,4 +134,6 @@ class BackboneSpec:
             words.append(self.precision)
         if self.tta != "none":
             words.append(f"TTA {self.tta}")
+        if self.white is not None:
+            words.append(f"white {self.white:g}")
         return ", ".join(words)

@@ -87,6 +87,9 @@ class ImageSet:
         related to no other.
     grouping
         How the groups were found, in a sentence or two; '' where there are none.
+    values
+        str (n_images,) or None: of an image of more than 8 bits how it stores a value, the smallest
+        and the largest one ('16-bit 0 3100'); '' for the others. None where all have 8 bits.
     rejected
         Files that cannot be used, each with its reason.
     notes
@@ -109,6 +112,7 @@ class ImageSet:
     part: Str | None = None
     group_name: Str | None = None
     grouping: str = ""
+    values: Str | None = None
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -176,7 +180,7 @@ class ImageSet:
 
 
 _REQUIRED = ("keys", "y", "digest", "n_bytes", "mtime_ns", "width", "height")
-_OPTIONAL = ("groups", "part", "group_name")
+_OPTIONAL = ("groups", "part", "group_name", "values")
 
 
 def encode_labels(labels: Str) -> tuple[Str, Int]:

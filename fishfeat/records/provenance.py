@@ -90,6 +90,8 @@ class PreprocessParameters:
         Share of the shorter side that 'crop' keeps.
     mean, std
         Of each RGB channel, for values of 0 to 1; applied inside the backbone.
+    white
+        As in `BackboneSpec`; absent from the plain values where it is None.
     """
 
     size: tuple[int, int]
@@ -98,10 +100,14 @@ class PreprocessParameters:
     crop_pct: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    white: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        if self.white is None:  # the fingerprint is then that of earlier versions
+            values.pop("white")
+        return values
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,7 @@ def _read_preprocess(values: JsonObject) -> PreprocessParameters:
         crop_pct=values["crop_pct"],
         mean=tuple(values["mean"]),
         std=tuple(values["std"]),
+        white=values.get("white"),
     )
 
 

@@ -26,7 +26,7 @@ from fishfeat.workspace import Dataset
 
 log = logging.getLogger("fishfeat")
 # Fields of a backbone specification that an option of the same name changes.
-_SPEC_FIELDS = ("img_size", "resize", "pool", "tta", "precision")
+_SPEC_FIELDS = ("img_size", "resize", "pool", "tta", "precision", "white")
 
 
 class Extraction(NamedTuple):
@@ -154,6 +154,8 @@ def _changes(options: BackboneOptions) -> dict[str, Any]:
         value = getattr(options, name)
         if value is not None:
             changes[name] = value
+    if options.white == 0:
+        changes["white"] = None
     if options.layer:
         changes["layer"] = options.layer[-1]
     return changes

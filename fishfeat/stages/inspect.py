@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fishfeat.images.grouping.rules import parse_rules
-from fishfeat.options import ScanOptions
+from fishfeat.options import BackboneOptions, ScanOptions
 from fishfeat.records import ImageSet, OnProgress, PathLike
 from fishfeat.stages.dataset import OpenDataset, open_data
 from fishfeat.stages.grouping import group_listed, parse_group_by
@@ -130,8 +130,10 @@ def list_images(
     """
     from fishfeat.images.decode import describe_reader
     from fishfeat.images.scan import scan
+    from fishfeat.images.value_range import check_value_ranges
 
     dataset = opened.dataset
+    white = _find_white(dataset, options)
     options = _remember(dataset, options)
     rules = parse_rules(options.group_by or ())
     columns = tuple(str(rule) for rule in rules if rule.kind == "column")
@@ -141,7 +143,7 @@ def list_images(
         known=_select_known(opened.known, options),
         on_progress=on_progress,
     )
-    images = dataclasses.replace(images, name=dataset.name)
+    images = check_value_ranges(dataclasses.replace(images, name=dataset.name), white)
     images = apply_truncated(
         images,
         dataset.state.truncated,
@@ -157,6 +159,16 @@ def list_images(
         log.log(finding.log_level, "%s", finding)
     _log_labels(images)
     return Listing(images, options)
+
+
+def _find_white(dataset: Dataset, options: ScanOptions) -> float | None:
+    """The value of white that is given now, else the one last used."""
+    if isinstance(options, BackboneOptions):
+        if options.white is not None:
+            return options.white or None
+        if options.backbone:
+            return None
+    return None if dataset.state.spec is None else dataset.state.spec.white
 
 
 def _remember(dataset: Dataset, options: ScanOptions) -> ScanOptions:

@@ -8,7 +8,7 @@ the new.
 
 from fishfeat.workspace.cache_folder import Source, Workspace, is_in_place
 from fishfeat.workspace.folders import Dataset, DatasetFolder
-from fishfeat.workspace.images_table import IMAGE_COLUMNS, apply_truncated
+from fishfeat.workspace.images_table import IMAGE_COLUMNS, NOT_MEASURED, apply_truncated
 from fishfeat.workspace.locks import hold_lock
 from fishfeat.workspace.runs import collect_arrays
 from fishfeat.workspace.state import (
@@ -20,6 +20,7 @@ from fishfeat.workspace.state import (
 
 __all__ = [
     "IMAGE_COLUMNS",
+    "NOT_MEASURED",
     "Dataset",
     "DatasetFolder",
     "DatasetState",

@@ -331,7 +331,16 @@ def _are_equal(a: ImageSet, b: ImageSet) -> bool:
     """Whether two image sets make the same table."""
     if a.root != b.root or a.rejected != b.rejected:
         return False
-    for column in ("keys", "labels", "groups", "group_name", "part", "digest", "mtime_ns"):
+    for column in (
+        "keys",
+        "labels",
+        "groups",
+        "group_name",
+        "part",
+        "digest",
+        "mtime_ns",
+        "values",
+    ):
         values, others = getattr(a, column), getattr(b, column)
         if values is None or others is None:
             if values is not others:

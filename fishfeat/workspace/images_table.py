@@ -28,7 +28,9 @@ IMAGE_COLUMNS = (
     "reason",
     "group_name",
     "reader",
+    "values",
 )
+NOT_MEASURED = "?"
 # Status of an image that is used though its file ends too early. Version 0.1.0 wrote `half-read`.
 TRUNCATED = "truncated"
 _USED = ("ok", TRUNCATED, "half-read")
@@ -59,6 +61,7 @@ def format_images(images: ImageSet, truncated: Mapping[str, str]) -> str:
         [truncated.get(digest, "") for digest in digests],
         blank if images.group_name is None else images.group_name.tolist(),
         blank,
+        blank if images.values is None else images.values.tolist(),
     )
     writer.writerows(zip(*columns, strict=True))
     for rejected in images.rejected:
@@ -81,6 +84,7 @@ def _to_row(rejected: Rejected) -> list[str | int]:
         rejected.reason,
         "",
         rejected.reader,
+        "",
     ]
 
 
@@ -114,6 +118,8 @@ def _make_image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageS
     numbers = {}
     for column in _NUMBERS:
         numbers[column] = np.array([row[column] for row in used], np.int64)
+    # Tables of earlier versions do not say whether an image has more than 8 bits.
+    values = np.array([row.get("values", NOT_MEASURED) for row in used], str)
     has_groups = len(used) > 0 and all(texts["group"])
     return ImageSet(
         name=name,
@@ -128,6 +134,7 @@ def _make_image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageS
         height=numbers["height"],
         groups=texts["group"].astype(np.int64) if has_groups else None,
         group_name=texts["group_name"] if any(texts["group_name"]) else None,
+        values=values if any(values.tolist()) else None,
         part=texts["part"] if any(texts["part"]) else None,
         rejected=tuple(_make_rejected(row) for row in rejected),
     )

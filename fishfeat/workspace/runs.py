@@ -185,6 +185,8 @@ def run_identity(run: Run) -> str:
 
 def _format_spec_of_0_1(spec: BackboneSpec) -> dict[str, Parameter]:
     values = dataclasses.asdict(spec)
+    if spec.white is None:
+        del values["white"]
     values["views"] = values.pop("tta")
     if spec.source == "bundled":
         values["source"] = "embedded"

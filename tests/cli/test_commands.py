@@ -328,6 +328,35 @@ def test_predict_names_images_and_gives_reasons(run, fish, tmp_path):
     assert "has no saved models called 'knnn'" in message
 
 
+def test_what_is_passed_over_is_said_by_every_command_that_takes_a_folder(run, fish, said):
+    (fish / "bream" / "7.CR2").write_bytes(b"II*\0\x10\0\0\0CR")
+    found = run("--json", "inspect", fish)["findings"]
+    assert [finding["check"] for finding in found] == ["passed-over-images"]
+    assert "1 .cr2 file in bream" in found[0]["message"]
+    assert "1 .cr2 file in bream" in said("extract", fish, *TINY, "--group-by", PAIRS)
+    run("fit", "--clf", "centroid", "--cv", 2)
+    assert "1 .cr2 file in the top folder" in said("predict", fish / "bream")
+    run("report")
+    report = json.loads(Path("cache/fish/report/report.json").read_text())
+    assert "passed-over-images" in {finding["check"] for finding in report["findings"]}
+
+
+def test_white_makes_other_features_and_is_remembered(run, tmp_path, said):
+    for i, (name, top) in enumerate([("a", 900), ("a", 1000), ("b", 500), ("b", 1023)]):
+        path = tmp_path / "deep" / name / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.linspace(0, top, 64).reshape(8, 8).astype("u2")).save(path)
+    assert "`--white 1023`" in said("extract", "deep", *TINY, "--group-by", "none")
+    dark = run("--json", "extract")
+    assert "--white" not in said("extract", "--white", 1023)
+    bright = run("--json", "extract")
+    assert (bright["n_embedded"], bright["features"][-10:]) == (0, "white 1023")
+    assert bright["file"] != dark["file"]
+    assert run("--json", "inspect")["findings"] == []
+    assert run("--json", "extract", "--white", 0)["file"] == dark["file"]
+    assert "above 0" in run("extract", "--white", -1, code=1)
+
+
 def test_predict_uses_the_best_honest_model_by_default(run, fish, caplog):
     run("extract", fish, *TINY)
     run("fit", "--clf", "dummy", "--clf", "knn", "--cv", 3)

@@ -166,7 +166,7 @@ def depth_kinds() -> Iterator[Kind]:
     bits[0, 0] = ~bits[0, 0]
     yield Kind("1-bit.png", png(bits, 1, 0), (bits * np.uint8(255)).repeat(3, 2))
     wild = np.full((4, 4), 1e6, np.float32)
-    white = "where white is 65535 at most"
+    white = "where white is 65535 at most; --white gives its value"
     yield Kind(
         "float beyond white.tif", encoded(wild, "TIFF"), f"broken: pixels up to 1e+06, {white}"
     )

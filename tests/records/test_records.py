@@ -215,6 +215,7 @@ SPECS = st.builds(
     resize=st.sampled_from(get_args(Resize)),
     precision=st.sampled_from(get_args(Precision)),
     tta=st.sampled_from(["none", "flip", "d4", "rotate:2", "rotate:12"]),
+    white=st.none() | st.sampled_from([1.0, 4095.0, 10000.0]),
 )
 
 
@@ -228,6 +229,8 @@ def test_a_specification_survives_json_with_the_same_key(spec):
     values["tta"] = values.pop("views", "none")
     if values["source"] == "embedded":
         values["source"] = "bundled"
+    assert ("white" in values) == (spec.white is not None)
+    values.setdefault("white", None)
     assert values == dataclasses.asdict(spec)
 
 
@@ -236,6 +239,7 @@ def test_a_specification_survives_json_with_the_same_key(spec):
     [
         *({"source": "random"}, {"name": "resnet18"}, {"layer": "3"}, {"pool": "max"}),
         *({"img_size": 64}, {"resize": "pad"}, {"precision": "bf16"}, {"tta": "flip"}),
+        {"white": 4095.0},
     ],
 )
 def test_each_field_changes_the_key(change):
@@ -255,6 +259,8 @@ def test_the_key_is_that_of_the_caches_on_disk():
         ("precision", "fp8", "auto, fp32, bf16, fp16"),
         ("tta", "rotate:1", "none, flip, d4, rotate:N with N from 2 to 99"),
         ("tta", "flipp", "none, flip, d4, rotate:N with N from 2 to 99"),
+        ("white", 0.0, "a number above 0"),
+        ("white", float("nan"), "a number above 0"),
         ("img_size", 7, "8 to 4096 pixels"),
         ("img_size", 4097, "8 to 4096 pixels"),
     ],

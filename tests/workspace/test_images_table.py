@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fishfeat.errors import CacheError, DataError
 from fishfeat.records import Rejected
-from fishfeat.workspace import IMAGE_COLUMNS, Workspace, apply_truncated
+from fishfeat.workspace import IMAGE_COLUMNS, NOT_MEASURED, Workspace, apply_truncated
 
 
 def test_an_image_set_comes_back_with_every_field(fish, make_images, commit, assert_same):
@@ -54,25 +54,10 @@ def test_the_table_has_one_row_for_each_file(fish, make_images, commit):
     assert tuple(rows[0]) == IMAGE_COLUMNS
     assert list(rows[0].values()) == [
         *("cod/1.png", "cod", "", "", "1", "1700000000123456789"),
-        *(f"{0:064x}", "2", "3", "ok", "", "", ""),
+        *(f"{0:064x}", "2", "3", "ok", "", "", "", ""),
     ]
-    assert list(rows[1].values()) == [
-        *(
-            "cod/2.png",
-            "cod",
-            "",
-            "",
-            "0",
-            "5",
-            "e3",
-            "",
-            "",
-            "rejected",
-            "empty file",
-            "",
-            "fishfeat 1",
-        ),
-    ]
+    rejected = ["cod/2.png", "cod", "", "", "0", "5", "e3", "", "", "rejected", "empty file", ""]
+    assert list(rows[1].values()) == [*rejected, "fishfeat 1", ""]
 
 
 def test_truncated_images_have_a_status_and_a_reason(fish, make_images, commit):
@@ -162,3 +147,11 @@ def test_a_damaged_table_is_named_with_the_fix(fish, make_images, commit, old, n
         fish.read()
     assert str(fish.images_csv) in str(caught.value)
     assert "`fishfeat extract DATA`" in str(caught.value)
+
+
+def test_a_table_of_an_earlier_version_says_that_values_are_missing(fish, make_images, commit):
+    commit(fish, make_images({"a.png": "cod"}, values=np.array(["16-bit 0 3100"])))
+    assert fish.read().require_images().values.tolist() == ["16-bit 0 3100"]
+    lines = fish.images_csv.read_text().splitlines()
+    fish.images_csv.write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    assert fish.read().require_images().values.tolist() == [NOT_MEASURED]

@@ -151,12 +151,12 @@ class Engine:
         preprocess = self.backbone.preprocess
         try:
             try:
-                rgb = decode(read.data, min_side=preprocess.min_side)
+                rgb = decode(read.data, min_side=preprocess.min_side, white=preprocess.white)
                 return LoadedImage(read.item, preprocess(rgb))
             except TruncatedImage as error:  # a strict first attempt finds the truncated files
                 if not self.allow_truncated:
                     raise
-                rgb = decode(read.data, allow_truncated=True)
+                rgb = decode(read.data, allow_truncated=True, white=preprocess.white)
                 return LoadedImage(read.item, preprocess(rgb), str(error))
         except UnreadableImage as error:
             is_momentary = isinstance(error, UnavailableFile)

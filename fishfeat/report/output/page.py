@@ -81,6 +81,7 @@ def write_report(
         images,
         order_rows(images, _list_important_rows(contents)),
         large_rows=list_shown_rows(contents),
+        white=_find_white(runs[0]),
         on_progress=on_progress,
     )
     leaderboard = charts.draw_leaderboard(contents.standings)
@@ -110,6 +111,12 @@ def write_report(
     write_report_json(folder / "report.json", contents, files=names)
     write_text(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _find_white(run: Run) -> float | None:
+    """Value of white in images of more than 8 bits, as the features of `run` took it."""
+    features = run.config.features
+    return None if features is None else features.backbone.white
 
 
 def collect_contents(runs: Sequence[Run], images: ImageSet, content: ReportContent) -> Contents:

@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterable, Set
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +80,7 @@ def make_thumbnails(
     *,
     large_rows: Set[int] = frozenset(),
     budget: int = BUDGET,
+    white: float | None = None,
     on_progress: OnProgress | None = None,
 ) -> Thumbnails:
     """Decode each image once, and make a large thumbnail, a small one, or both.
@@ -94,6 +96,8 @@ def make_thumbnails(
         Rows that want a large thumbnail.
     budget
         Bytes of all small thumbnails together.
+    white
+        Value of white in images of more than 8 bits, as in `fishfeat.BackboneSpec`.
     on_progress
         Called with (done, total) images.
     """
@@ -110,7 +114,7 @@ def make_thumbnails(
         wants_large = row in large_rows
         # Decoding to twice the wanted size looks as good as decoding the whole image, and is fast.
         side = max(small_side, LARGE_SIDE) if wants_large else small_side
-        rgb = _decode(images, row, min_side=2 * side)
+        rgb = _decode(images.path(row), min_side=2 * side, white=white)
         large_thumbnail = _make_large(rgb) if wants_large else None
         return large_thumbnail, b"" if is_full else _make_small(rgb, small_side, small_format)
 
@@ -134,10 +138,10 @@ def make_thumbnails(
     return Thumbnails(large, small)
 
 
-def _decode(images: ImageSet, row: int, *, min_side: int) -> Image.Image | None:
+def _decode(path: Path, *, min_side: int, white: float | None) -> Image.Image | None:
     try:
         # A truncated image is in the set only where that was allowed.
-        rgb = read_image(images.path(row), allow_truncated=True, min_side=min_side)
+        rgb = read_image(path, allow_truncated=True, min_side=min_side, white=white)
     except DataError:
         return None
     return Image.fromarray(rgb)
