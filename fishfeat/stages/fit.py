@@ -141,7 +141,6 @@ def fit_data(
     with open_dataset(cache, dataset) as before:
         grouped = _group_features(before, options, on_compare)
         features = grouped.features
-        Workspace(cache).use(before.folder)
         log.info("Data set: %s. Features: %s.", before.name, features.spec.describe())
         job = _Job(features, _make_all_splits(features, options), options, on_run)
         _log_splits(job, is_silent="none" in (grouped.state.options.group_by or ()))
@@ -409,3 +408,4 @@ class _Saver:
             near_duplicates=self._grouped.near_duplicates,
         )
         self._grouped = self._grouped._replace(near_duplicates=None)
+        Workspace(self.dataset.folder.folder.parent).use(self.dataset.folder)

@@ -100,6 +100,8 @@ def inspect_data(
                 before.state, data=str(opened.data), options=listing.options
             )
             before.folder.commit(before, state, images=listing.images)
+        elif listing.options != before.state.options:
+            log.info("These options are not kept: give them to `fishfeat extract` to use them.")
         current = workspace.current
         if current is None:
             workspace.use(before.folder)
