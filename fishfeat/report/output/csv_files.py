@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fishfeat.files import format_csv
 from fishfeat.records import Int
 from fishfeat.report.content.tables import count_confusion
 from fishfeat.report.findings.exact_duplicates import ExactDuplicates
 from fishfeat.report.findings.label_issues import LabelIssues
 from fishfeat.report.run_view import RunView, name_group
-from fishfeat.report.text import escape_invisible
 
 # In place of a fold, for images that no fold holds.
 HELD_OUT = "held out"
@@ -26,24 +24,6 @@ LABEL_ISSUE_COLUMNS = (
     "agreeing_runs",
     "group",
 )
-
-
-def format_csv(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV file as text; names that are not UTF-8 keep their bytes."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    for row in (header, *rows):
-        writer.writerow([_escape_surrogates(cell) for cell in row])
-    return file.getvalue()
-
-
-def _escape_surrogates(cell: object) -> object:
-    """The cell; escaped where it has a lone surrogate, which no file can hold."""
-    try:
-        str(cell).encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return escape_invisible(str(cell))
-    return cell
 
 
 def format_label_issues(label_issues: LabelIssues) -> str:
