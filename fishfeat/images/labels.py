@@ -71,7 +71,8 @@ def _extract_name(regex: re.Pattern[str], name: str) -> str:
 def read_merge_table(file: PathLike) -> dict[str, str]:
     """Read a CSV of two columns: a class, and the class it becomes. A header is optional.
 
-    The first name keeps the spaces around it, as the name of a folder may have some.
+    Spaces around a name are removed, except where two names differ only in them, as the names of
+    folders may do.
 
     Raises
     ------
@@ -92,7 +93,11 @@ def read_merge_table(file: PathLike) -> dict[str, str]:
         rows = rows[1:]
     table: dict[str, str] = {}
     repeated = set()
-    for _, (name, new_name) in rows:
+    n_alike = Counter(row[0].strip() for _, row in rows)
+    for _, (raw_name, new_name) in rows:
+        name = raw_name.strip()
+        if n_alike[name] > 1:
+            name = raw_name
         if name in table:
             repeated.add(name)
         table[name] = new_name.strip()

@@ -117,6 +117,12 @@ def test_merges_of_the_page_are_read_as_they_were_written(name: str, tmp_path: P
     assert merged["hake"] == "hake"
 
 
+def test_merged_classes_may_differ_only_in_blanks(tmp_path: Path) -> None:
+    table = {"cod": "cod + cod ", "cod ": "cod + cod "}
+    (tmp_path / "merges.csv").write_text(format_merges(table))
+    assert read_merge_table(tmp_path / "merges.csv") == dict.fromkeys(table, "cod + cod")
+
+
 def test_a_cell_with_a_line_break_is_one_cell(tmp_path: Path) -> None:
     cells = ["a\rb", "a\nb", "a\r\nb", "x"]
     file = tmp_path / "cells.csv"

@@ -227,7 +227,7 @@ def _list_fit_notes(standings: Sequence[Standing]) -> list[Finding]:
     """What was noted while the runs were fitted, once for all runs with the same note."""
     labels: dict[Finding, list[str]] = {}
     for standing in standings:
-        for note in standing.run.config.notes:
+        for note in run_facts.fit_notes(standing.run):
             labels.setdefault(note, []).append(standing.label)
     findings = []
     for note, names in labels.items():
