@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import sys
@@ -43,14 +44,14 @@ class Console:
         """Where results go."""
         from rich.console import Console as RichConsole
 
-        return RichConsole(highlight=False, soft_wrap=True)
+        return RichConsole(highlight=False, emoji=False, soft_wrap=True)
 
     @cached_property
     def err(self) -> RichConsole:
         """Where messages go."""
         from rich.console import Console as RichConsole
 
-        return RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        return RichConsole(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
     def show_log(self) -> None:
         """Print the messages of the library on stderr."""
@@ -66,7 +67,25 @@ class Console:
         from fishfeat.files import plain
 
         numbered = {"protocol": PROTOCOL, **content}
-        sys.stdout.write(json.dumps(plain(numbered), indent=1, allow_nan=False) + "\n")
+        self._write_data(json.dumps(plain(numbered), indent=1, allow_nan=False) + "\n")
+
+    def data(self, text: str) -> None:
+        """Write data for programs, such as CSV, unless JSON was asked for."""
+        if not self.as_json:
+            self._write_data(text)
+
+    def _write_data(self, text: str) -> None:
+        """Write data byte for byte, in UTF-8; names that are not UTF-8 keep their bytes.
+
+        A terminal gets text that it can show.
+        """
+        buffer = getattr(sys.stdout, "buffer", None)
+        if buffer is None or sys.stdout.isatty():
+            sys.stdout.write(printable(text))
+            return
+        sys.stdout.flush()
+        buffer.write(text.encode("utf-8", "surrogateescape"))
+        buffer.flush()
 
     def say(self, text: str) -> None:
         """Print a result as text, unless JSON was asked for."""
@@ -135,7 +154,7 @@ class Console:
             table.add_row(*(escape(row[i]) for i in part))
         console = self.out
         if not console.is_terminal:  # it has no width of its own; rich would use 80 columns
-            console = RichConsole(width=width, file=self.out.file)
+            console = RichConsole(width=width, file=self.out.file, emoji=False)
         console.print(table)
 
     @contextlib.contextmanager
@@ -184,6 +203,13 @@ def _rate_column(unit: str) -> ProgressColumn:
             return Text(f"{speed:.0f} {unit}/s" if speed else "", style="cyan")
 
     return Rate()
+
+
+def make_streams_safe() -> None:
+    """Let both streams escape what their encoding does not have: no result is lost by a setting."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _LogHandler(logging.Handler):

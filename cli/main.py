@@ -11,7 +11,7 @@ from fishfeat.options import ExtractOptions, FitOptions, ReportOptions, ScanOpti
 
 from . import options as opt
 from .commands import Command, Session, take_options
-from .console import Console
+from .console import Console, make_streams_safe
 
 app = typer.Typer(
     name="fishfeat",
@@ -48,6 +48,7 @@ def configure(
     ] = False,
 ) -> None:
     """Options for every command."""
+    make_streams_safe()
     console = Console(as_json=as_json, quiet=quiet)
     console.show_log()
     ctx.obj = Session(cache=cache, debug=debug, console=console)
@@ -315,4 +316,5 @@ def info(
 
 def main() -> None:
     """Entry point."""
+    make_streams_safe()  # for --help, which calls no command
     app()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fishfeat.checks import CHECKS, Finding
 from fishfeat.classify.statistics.metrics import RANKED_BY
-from fishfeat.files import JsonObject, megabytes
+from fishfeat.files import JsonObject, format_csv, megabytes
 from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.report.content.run_sentences import describe_chance, describe_holdout, describe_search
 from fishfeat.report.text import count
@@ -332,17 +330,15 @@ def show_predictions(console: Console, result: Predictions) -> None:
             scores = dict(zip(names, prediction.scores.tolist(), strict=True))
         documents.append(prediction._asdict() | {"scores": scores})
     console.document({"dataset": result.dataset, "model": result.model, "predictions": documents})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "label", "margin", "reason", *names])
+    rows = []
     for prediction in result.predictions:
         margin, scores_text = "", [""] * len(names)
         if prediction.scores is not None:
             margin = f"{prediction.margin:.4f}"
             scores_text = [f"{score:.4f}" for score in prediction.scores.tolist()]
         row = [prediction.path, prediction.label, margin, prediction.reason, *scores_text]
-        writer.writerow(row)
-    console.say(text.getvalue().rstrip("\n"))
+        rows.append(row)
+    console.data(format_csv(["path", "label", "margin", "reason", *names], rows))
 
 
 def show_contents(console: Console, contents: CacheContents) -> None:

@@ -15,7 +15,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -46,11 +46,11 @@ def open_text(path: Path, mode: str = "r") -> IO[str]:
     return open(path, mode, encoding=encoding, errors="surrogateescape", newline="")
 
 
-def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+def read_rows(path: Path, *, keep_blanks: bool = False) -> list[tuple[int, list[str]]]:
     """The rows of a CSV file that are not blank, each with the line that it starts in.
 
     The separator is the comma, semicolon or tab: the one that the first line has most of. Spaces
-    around a cell are removed.
+    around a cell are removed, unless `keep_blanks` is true.
 
     Raises
     ------
@@ -70,11 +70,32 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     line = 1
     try:
         for row in reader:
-            rows.append((line, [cell.strip() for cell in row]))
+            rows.append((line, row if keep_blanks else [cell.strip() for cell in row]))
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path}, line {line}: {error}. Correct the quotes there.") from error
-    return [(n, row) for n, row in rows if any(row)]
+    return [(n, row) for n, row in rows if any(cell.strip() for cell in row)]
+
+
+def format_csv(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A CSV file as text; names that are not UTF-8 keep their bytes."""
+    lines = []
+    for row in (header, *rows):
+        file = io.StringIO(newline="")
+        # A cell with a character of the line end is quoted: both \r and \n would end a line.
+        csv.writer(file, lineterminator="\r\n").writerow([_escape_surrogates(cell) for cell in row])
+        lines.append(file.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
+
+
+def _escape_surrogates(cell: object) -> object:
+    """The cell; escaped where it has a lone surrogate, which no file can hold."""
+    text = str(cell)
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return cell
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -111,7 +112,7 @@ class FeatureCache:
         """Read the path that each row's image had when it was embedded (n_done,)."""
         with open_hdf5(self.path, "r") as file:
             stored: list[bytes] = file["path"][: self.n_done].tolist()
-        return [path.decode("utf-8", "surrogateescape") for path in stored]
+        return [_decode_path(path) for path in stored]
 
     def check(self, spec: BackboneSpec, fingerprint: str | None = None) -> None:
         """Raise a `CacheError` if the vectors are of another specification or of other weights.
@@ -262,8 +263,19 @@ def _estimate_bytes(n_rows: int, dim: int) -> int:
 
 
 def _encode_path(path: str) -> bytes:
-    """Encode as UTF-8, and keep bytes that are not UTF-8; HDF5 strings end at a NUL."""
-    return path.encode("utf-8", "surrogateescape").replace(b"\0", b"")
+    """Encode as UTF-8, as the column promises; HDF5 strings end at a NUL.
+
+    A byte of a name that is not UTF-8 is written as an escape, such as \\xe9: all programs can read
+    the column.
+    """
+    text = re.sub("[\udc80-\udcff]", lambda m: f"\\x{ord(m[0]) - 0xDC00:02x}", path)
+    return text.encode("utf-8", "backslashreplace").replace(b"\0", b"")
+
+
+def _decode_path(stored: bytes) -> str:
+    """The path that `_encode_path` wrote; earlier versions wrote the bytes themselves."""
+    path = stored.decode("utf-8", "surrogateescape")
+    return re.sub(r"\\x([89a-f][0-9a-f])", lambda m: chr(0xDC00 + int(m[1], 16)), path)
 
 
 @contextlib.contextmanager

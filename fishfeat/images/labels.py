@@ -71,26 +71,36 @@ def _extract_name(regex: re.Pattern[str], name: str) -> str:
 def read_merge_table(file: PathLike) -> dict[str, str]:
     """Read a CSV of two columns: a class, and the class it becomes. A header is optional.
 
+    Spaces around a name are removed, except where two names differ only in them, as the names of
+    folders may do.
+
     Raises
     ------
     DataError
         The file cannot be read, a row does not have two names, or a class has two rows.
     """
-    rows = read_rows(Path(file))
-    faults = [f"line {n}: {','.join(row)}" for n, row in rows if len(row) != 2 or not all(row)]
+    rows = read_rows(Path(file), keep_blanks=True)
+    faults = []
+    for n, row in rows:
+        if len(row) != 2 or not all(cell.strip() for cell in row):
+            faults.append(f"line {n}: {','.join(row)}")
     if faults:
         raise DataError(
             f"{file}: each line needs two columns, a class and the class it becomes; got "
             f"{shortened(faults)}."
         )
-    if rows and rows[0][1][0].lower() in _HEADERS:
+    if rows and rows[0][1][0].strip().lower() in _HEADERS:
         rows = rows[1:]
     table: dict[str, str] = {}
     repeated = set()
-    for _, (name, new_name) in rows:
+    n_alike = Counter(row[0].strip() for _, row in rows)
+    for _, (raw_name, new_name) in rows:
+        name = raw_name.strip()
+        if n_alike[name] > 1:
+            name = raw_name
         if name in table:
             repeated.add(name)
-        table[name] = new_name
+        table[name] = new_name.strip()
     if repeated:
         raise DataError(f"{file} lists {shortened(sorted(repeated))} more than once.")
     return table

@@ -65,6 +65,13 @@ def integer(number: float | None) -> str:
     return "–" if number is None else f"{number:,.0f}"
 
 
+def mean_count(number: float | None) -> str:
+    """'12' for 12, '12.3' for the mean 12.333 of several repeats."""
+    if number is None or float(number).is_integer():
+        return integer(number)
+    return f"{number:,.1f}"
+
+
 def count(number: int, noun: str, *, plural: str = "") -> str:
     """'1 image', '1,002 images'."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

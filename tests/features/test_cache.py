@@ -50,6 +50,17 @@ def test_vectors_are_read_by_digest_in_any_order(tmp_path):
     assert cache.provenance.n_embedded == 9
 
 
+def test_paths_that_are_not_utf8_can_be_read_by_every_program(tmp_path):
+    """The column promises UTF-8; fishfeat itself reads the names as they are."""
+    names = ["caf\udce9.png", "鱼.png", "\udcff\udcfe.png", "plain.png"]
+    with open_writer(tmp_path / "x.h5", SPEC, "f" * 64, DIM) as writer:
+        writer.append([digest(i) for i in range(4)], names, vectors(0, 4), seconds=1.0)
+    with h5py.File(tmp_path / "x.h5") as file:
+        paths = file["path"].asstr()[:4].tolist()
+    assert paths == ["caf\\xe9.png", "鱼.png", "\\xff\\xfe.png", "plain.png"]
+    assert FeatureCache(tmp_path / "x.h5").read_paths() == names
+
+
 def test_reading_missing_vectors_is_an_error_with_their_number(tmp_path):
     fill(tmp_path / "x.h5", 2)
     with pytest.raises(CacheError, match=r"no vectors for 1 of 2 images.*fishfeat extract"):

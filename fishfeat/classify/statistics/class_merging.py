@@ -28,7 +28,7 @@ class Merge(NamedTuple):
     members
         Codes of the classes.
     n_confused
-        Images of one part that were predicted as the other, both ways.
+        Images of one part that were predicted as the other, both ways, averaged over repeats.
     share
         Mean over both parts of the share of such images.
     metrics
@@ -36,12 +36,12 @@ class Merge(NamedTuple):
     """
 
     members: tuple[int, ...]
-    n_confused: int
+    n_confused: float
     share: float
     metrics: dict[str, float]
 
 
-def mutual_shares(matrix: Int) -> Float:
+def mutual_shares(matrix: Int | Float) -> Float:
     """Compute the mean share of the images of two classes that are predicted as the other.
 
     Parameters
@@ -59,7 +59,7 @@ def mutual_shares(matrix: Int) -> Float:
     return mutual
 
 
-def order_by_confusion(matrix: Int) -> Int:
+def order_by_confusion(matrix: Int | Float) -> Int:
     """Order the classes so that confused classes are neighbours.
 
     These are the leaves of an average-linkage tree over the mutual shares, with branches turned so
@@ -94,25 +94,41 @@ def suggest_merges(y: Int, scores: Float) -> list[Merge]:
     y
         int64 (n_images,), true classes.
     scores
-        float64 (n_images, n_classes), out-of-fold probabilities.
+        float64 ([n_repeats,] n_images, n_classes), out-of-fold probabilities. Counts and metrics
+        are averaged over repeats.
     """
-    clusters: list[tuple[int, ...]] = [(code,) for code in range(scores.shape[1])]
+    repeats = scores.reshape(-1, *scores.shape[-2:])
+    clusters: list[tuple[int, ...]] = [(code,) for code in range(scores.shape[-1])]
     merges: list[Merge] = []
     while len(merges) < MAX_MERGES and len(clusters) > 2:
-        merged_y, merged_scores = merge_classes(y, scores, clusters)
-        matrix = confusion(merged_y, merged_scores.argmax(axis=1), len(clusters))
+        matrix = _count_merged(y, repeats, clusters)
         shares = mutual_shares(matrix)
         first, second = np.unravel_index(shares.argmax(), shares.shape)
         share = float(shares[first, second])
-        n_confused = int(matrix[first, second] + matrix[second, first])
+        n_confused = (matrix[first, second] + matrix[second, first]).item()
         if share < MIN_SHARE or n_confused < MIN_IMAGES:
             break
         members = tuple(sorted(clusters[first] + clusters[second]))
         clusters = [c for number, c in enumerate(clusters) if number not in (first, second)]
         clusters.append(members)
-        metrics = evaluate(*merge_classes(y, scores, clusters))
+        metrics = _evaluate_merged(y, repeats, clusters)
         merges.append(Merge(members, n_confused, share, metrics))
     return merges
+
+
+def _count_merged(y: Int, repeats: Float, clusters: Sequence[Sequence[int]]) -> Int | Float:
+    """Confusion matrix of merged classes: int64 of a single repeat, else the mean, float64."""
+    matrices = []
+    for scores in repeats:
+        merged_y, merged_scores = merge_classes(y, scores, clusters)
+        matrices.append(confusion(merged_y, merged_scores.argmax(axis=1), len(clusters)))
+    return matrices[0] if len(matrices) == 1 else np.mean(matrices, axis=0)
+
+
+def _evaluate_merged(y: Int, repeats: Float, clusters: Sequence[Sequence[int]]) -> dict[str, float]:
+    """Metrics of merged classes, averaged over repeats."""
+    results = [evaluate(*merge_classes(y, scores, clusters)) for scores in repeats]
+    return {name: float(np.mean([result[name] for result in results])) for name in results[0]}
 
 
 def merge_classes(y: Int, scores: Float, clusters: Sequence[Sequence[int]]) -> tuple[Int, Float]:

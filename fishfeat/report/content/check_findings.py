@@ -8,16 +8,24 @@ from dataclasses import replace
 import numpy as np
 
 from fishfeat.checks import Finding
-from fishfeat.classify.statistics.metrics import RANKED_BY, class_metrics, paired_interval
+from fishfeat.classify.statistics.metrics import RANKED_BY, paired_interval
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.records import Float, ImageSet
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing, score_majority_class
 from fishfeat.report.content.run_sentences import describe_chance
 from fishfeat.report.content.sentences import count_groups
+from fishfeat.report.content.tables import score_classes
 from fishfeat.report.findings.data_issues import DataIssues
 from fishfeat.report.run_view import Mask, RunView
-from fishfeat.report.text import count, end_sentence, integer, join_items, percent_sign
+from fishfeat.report.text import (
+    count,
+    end_sentence,
+    integer,
+    join_items,
+    mean_count,
+    percent_sign,
+)
 
 FEW_GROUPS = 10
 LOW_RECALL = 0.7
@@ -152,7 +160,7 @@ def _check_selection(standings: Sequence[Standing]) -> list[Finding]:
 
 
 def _check_confidence(view: RunView) -> list[Finding]:
-    is_confident, is_correct = view.is_confident, view.is_correct
+    is_confident, is_correct = view.is_confident, view.run.correct
     if is_confident.all() or not _is_less_accurate_when_uncertain(view):
         return []
     return [
@@ -168,6 +176,7 @@ def _check_confidence(view: RunView) -> list[Finding]:
 
 def _is_less_accurate_when_uncertain(view: RunView) -> bool:
     """Whether uncertain images are significantly more often classified incorrectly."""
+    is_correct = view.run.correct
 
     def spread_accuracy(subset: Mask) -> Float:
         """float64 (n_images,): values whose mean is the accuracy on the subset.
@@ -175,8 +184,8 @@ def _is_less_accurate_when_uncertain(view: RunView) -> bool:
         The values vary about that mean, because the size of the subset varies when groups are
         resampled.
         """
-        accuracy = view.is_correct[subset].mean()
-        values: Float = accuracy + subset * (view.is_correct - accuracy) / subset.mean()
+        accuracy = is_correct[subset].mean()
+        values: Float = accuracy + subset * (is_correct - accuracy) / subset.mean()
         return values
 
     groups = None if view.images.groups is None else view.groups
@@ -187,14 +196,12 @@ def _is_less_accurate_when_uncertain(view: RunView) -> bool:
 
 
 def _check_recall(view: RunView) -> list[Finding]:
-    run = view.run
-    metrics = class_metrics(run.y, view.predicted, len(run.class_names))
-    recall, support = metrics.recall, metrics.support
     classes = []
-    for c in np.argsort(recall, kind="stable"):
-        if support[c] and recall[c] < LOW_RECALL:
-            n_correct = f"{recall[c] * support[c]:.0f} of {count(support[c], 'image')}"
-            classes.append(f"{run.class_names[c]} ({n_correct})")
+    for score in sorted(score_classes(view), key=lambda score: score.recall):
+        if score.n_images and score.recall < LOW_RECALL:
+            n_correct = mean_count(round(score.recall * score.n_images, 6))
+            of_images = count(score.n_images, "image")
+            classes.append(f"{score.label} ({n_correct} of {of_images})")
     if not classes:
         return []
     message = f"{_list_first(classes)} {_have(len(classes))} low recall."
@@ -220,7 +227,7 @@ def _list_fit_notes(standings: Sequence[Standing]) -> list[Finding]:
     """What was noted while the runs were fitted, once for all runs with the same note."""
     labels: dict[Finding, list[str]] = {}
     for standing in standings:
-        for note in standing.run.config.notes:
+        for note in run_facts.fit_notes(standing.run):
             labels.setdefault(note, []).append(standing.label)
     findings = []
     for note, names in labels.items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from fishfeat.classify.statistics.reliability import calibration_error, reliability
 from fishfeat.records import Run
 
@@ -16,7 +18,7 @@ class ReliabilityBin(NamedTuple):
     low, high
         Edges of the bin.
     n_images
-        Number of images.
+        Number of images, a mean over repeats.
     confidence
         Mean probability of the predicted class.
     accuracy
@@ -25,7 +27,7 @@ class ReliabilityBin(NamedTuple):
 
     low: float
     high: float
-    n_images: int
+    n_images: float
     confidence: float
     accuracy: float
 
@@ -37,15 +39,16 @@ class ReliabilityDiagram(NamedTuple):
     expected_error: float
 
 
-def summarize_reliability(run: Run) -> ReliabilityDiagram | None:
-    """Confidence against accuracy of the averaged scores; None where they are no probabilities."""
-    binned = reliability(run.y, run.mean_scores)
-    error = calibration_error(run.y, run.mean_scores)
-    if binned is None or error is None:
-        return None
+def summarize_reliability(run: Run) -> ReliabilityDiagram:
+    """Confidence against accuracy of all repeats."""
+    n_repeats = len(run.scores)
+    y = np.tile(run.y, n_repeats)
+    binned = reliability(y, run.scores.reshape(len(y), -1))
+    error = float(np.mean([calibration_error(run.y, scores) for scores in run.scores]))
     bins = []
-    for k, n_images in enumerate(binned.n.tolist()):
-        if n_images:
+    for k, n_scores in enumerate(binned.n.tolist()):
+        if n_scores:
+            n_images = n_scores / n_repeats if n_scores % n_repeats else n_scores // n_repeats
             low, high = float(binned.edges[k]), float(binned.edges[k + 1])
             confidence, accuracy = float(binned.confidence[k]), float(binned.accuracy[k])
             bins.append(ReliabilityBin(low, high, n_images, confidence, accuracy))

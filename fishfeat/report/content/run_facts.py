@@ -24,6 +24,11 @@ def is_balanced(run: Run) -> bool:
     return run.config.balanced
 
 
+def fit_notes(run: Run) -> tuple[Finding, ...]:
+    """What was noted while the run was fitted."""
+    return run.config.notes
+
+
 def shuffled_labels(run: Run) -> Chance | None:
     """Scores on shuffled labels; None where they were not made."""
     return run.config.chance

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.classify.statistics.metrics import class_metrics, confusion
-from fishfeat.records import ImageSet, Int, Run, Str
+from fishfeat.records import Float, ImageSet, Int, Run, Str
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.run_facts import EmbeddingFacts
 from fishfeat.report.content.run_sentences import describe_settings
@@ -88,9 +88,15 @@ def count_parts(images: ImageSet) -> dict[str, int]:
 # --- confusion matrix ---------------------------------------------------------------------------
 
 
-def count_confusion(view: RunView) -> Int:
-    """int64 (n_classes, n_classes), rows true, of the scores averaged over repeats."""
-    return confusion(view.run.y, view.predicted, len(view.run.class_names))
+def count_confusion(view: RunView) -> Int | Float:
+    """Images by true class (rows) and predicted class, averaged over repeats as the accuracy is.
+
+    int64 (n_classes, n_classes) of a single repeat, float64 of several.
+    """
+    run = view.run
+    n_classes = len(run.class_names)
+    matrices = [confusion(run.y, scores.argmax(axis=1), n_classes) for scores in run.scores]
+    return matrices[0] if len(matrices) == 1 else np.mean(matrices, axis=0)
 
 
 class ConfusionCell(NamedTuple):
@@ -101,7 +107,7 @@ class ConfusionCell(NamedTuple):
     column
         Index of the predicted class.
     n_images
-        Number of images; 0 for an empty cell.
+        Number of images, a mean over repeats; 0 for an empty cell.
     share
         Share of the images of the true class.
     is_correct
@@ -111,7 +117,7 @@ class ConfusionCell(NamedTuple):
     """
 
     column: int
-    n_images: int
+    n_images: float
     share: float
     is_correct: bool
     shade: int
@@ -127,7 +133,7 @@ class ConfusionRow(NamedTuple):
     cells: list[ConfusionCell | int]
 
 
-def tabulate_confusion(matrix: Int, class_names: Str) -> list[ConfusionRow]:
+def tabulate_confusion(matrix: Int | Float, class_names: Str) -> list[ConfusionRow]:
     """The rows of a confusion matrix; empty cells are only counted, so that a row stays small."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     # Mistakes are rare: the square root makes them visible.
@@ -140,7 +146,7 @@ def tabulate_confusion(matrix: Int, class_names: Str) -> list[ConfusionRow]:
         for j in np.flatnonzero(matrix[i]).tolist():
             if j > next_column:
                 cells.append(j - next_column)
-            n_images, share, shade = int(matrix[i, j]), float(shares[i, j]), int(shades[i, j])
+            n_images, share, shade = matrix[i, j].item(), float(shares[i, j]), int(shades[i, j])
             cells.append(ConfusionCell(j, n_images, share, i == j, shade))
             next_column = j + 1
         if n_classes > next_column:
@@ -164,13 +170,13 @@ class Mistake(NamedTuple):
 
     true_label: str
     predicted_label: str
-    n_images: int
+    n_images: float
     share: float
     row: int
     column: int
 
 
-def list_mistakes(matrix: Int, class_names: Str, *, n: int = N_MISTAKES) -> list[Mistake]:
+def list_mistakes(matrix: Int | Float, class_names: Str, *, n: int = N_MISTAKES) -> list[Mistake]:
     """The most frequent mistakes, most frequent first."""
     errors = matrix.copy()
     np.fill_diagonal(errors, 0)
@@ -179,7 +185,7 @@ def list_mistakes(matrix: Int, class_names: Str, *, n: int = N_MISTAKES) -> list
     for flat_index in np.argsort(-errors, axis=None, kind="stable")[:n].tolist():
         i, j = divmod(flat_index, len(errors))
         if errors[i, j]:
-            n_images = int(errors[i, j])
+            n_images = errors[i, j].item()
             share = float(n_images / n_of_class[i])
             names = str(class_names[i]), str(class_names[j])
             mistakes.append(Mistake(names[0], names[1], n_images, share, i, j))
@@ -200,15 +206,14 @@ class ClassScore(NamedTuple):
 
 
 def score_classes(view: RunView) -> list[ClassScore]:
-    """Recall, precision and F1 of each class, in the order of the classes."""
+    """Mean recall, precision and F1 over repeats of each class, in the order of the classes."""
     run = view.run
-    metrics = class_metrics(run.y, view.predicted, len(run.class_names))
-    columns = [
-        metrics.support.tolist(),
-        metrics.recall.tolist(),
-        metrics.precision.tolist(),
-        metrics.f1.tolist(),
-    ]
+    n_classes = len(run.class_names)
+    repeats = [class_metrics(run.y, scores.argmax(axis=1), n_classes) for scores in run.scores]
+    recall = np.mean([metrics.recall for metrics in repeats], axis=0)
+    precision = np.mean([metrics.precision for metrics in repeats], axis=0)
+    f1 = np.mean([metrics.f1 for metrics in repeats], axis=0)
+    columns = [repeats[0].support.tolist(), recall.tolist(), precision.tolist(), f1.tolist()]
     labels = [str(name) for name in run.class_names]
     return [ClassScore(*row) for row in zip(labels, *columns, strict=True)]
 

@@ -35,7 +35,7 @@ class MergeStep(NamedTuple):
 
     members: list[str]
     name: str
-    n_confused: int
+    n_confused: float
     share: float
     n_classes: int
     accuracy: float
@@ -80,7 +80,7 @@ def suggest_class_merging(
     counts = np.bincount(run.y, minlength=len(run.class_names))
     merged_counts = [counts.max()]
     steps: list[MergeStep] = []
-    for merge in suggest_merges(run.y, run.mean_scores):
+    for merge in suggest_merges(run.y, run.scores):
         merged_counts.append(counts[list(merge.members)].sum())
         members = [str(run.class_names[c]) for c in merge.members]
         step = MergeStep(
@@ -97,7 +97,7 @@ def suggest_class_merging(
     if not active_merge:
         active_merge = {str(name): str(name) for name in run.class_names}
     return ClassMerging(
-        accuracy_before=float(view.is_correct.mean()),
+        accuracy_before=float(run.correct.mean()),
         majority_share=float(counts.max() / counts.sum()),
         steps=steps,
         table=tabulate_merges(steps, active_merge),

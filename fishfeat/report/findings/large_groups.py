@@ -57,7 +57,7 @@ def find_large_groups(view: RunView) -> list[LargeGroup]:
             label=str(run.class_names[label]),
             n_images=len(members),
             share_of_class=float(np.count_nonzero(run.y[members] == label) / n_of_class),
-            accuracy=float(view.is_correct[members].mean()),
+            accuracy=float(run.correct[members].mean()),
             rows=rows,
         )
         large_groups.append(large_group)

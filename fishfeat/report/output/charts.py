@@ -20,10 +20,10 @@ from matplotlib.figure import Figure
 
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.records import ImageSet, Int
+from fishfeat.records import Float, ImageSet, Int
 from fishfeat.report.content.comparison import Standing
 from fishfeat.report.content.reliability import ReliabilityDiagram
-from fishfeat.report.text import count, escape_invisible
+from fishfeat.report.text import count, escape_invisible, mean_count
 
 ACCENT, SECOND, INK, FAINT = "#0b6e8f", "#c8641e", "#1d2730", "#8a96a0"
 _CSS_COLOURS = {
@@ -117,8 +117,9 @@ def draw_reliability(diagram: ReliabilityDiagram, name: str, *, run_label: str) 
         axes.plot([x, x], [x, y], color=SECOND, lw=2, alpha=0.7)
         size = 5 + 7 * (group.n_images / largest) ** 0.5
         axes.plot(x, y, "o", color=ACCENT, ms=size, gid=f"bin{k}")
+        noun = "image" if group.n_images == 1 else "images"
         titles[f"bin{k}"] = (
-            f"{count(group.n_images, 'image')}: mean probability {100 * x:.0f} %, "
+            f"{mean_count(group.n_images)} {noun}: mean probability {100 * x:.0f} %, "
             f"{100 * y:.0f} % classified correctly"
         )
     axes.set_xlim(0, 1)
@@ -150,7 +151,9 @@ def draw_class_counts(images: ImageSet) -> bytes:
     return _save_png(figure)
 
 
-def draw_confusion(matrix: Int, class_names: Sequence[str], *, title: str, split: str) -> bytes:
+def draw_confusion(
+    matrix: Int | Float, class_names: Sequence[str], *, title: str, split: str
+) -> bytes:
     """PNG of a confusion matrix: shades are shares of the true class, numbers are images."""
     n_classes = len(class_names)
     side = min(2.2 + 0.34 * n_classes, 14)
@@ -162,7 +165,7 @@ def draw_confusion(matrix: Int, class_names: Sequence[str], *, title: str, split
         font_size = 8
         for row, column in zip(*np.nonzero(matrix), strict=True):
             colour = "white" if shares[row, column] > 0.55 else INK
-            number = str(matrix[row, column])
+            number = mean_count(matrix[row, column].item())
             axes.text(column, row, number, color=colour, ha="center", va="center", fontsize=7)
     names = [_shorten(name) for name in class_names]
     axes.set_xticks(range(n_classes), names, rotation=90, fontsize=font_size, parse_math=False)

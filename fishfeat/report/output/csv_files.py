@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fishfeat.records import Int
+from fishfeat.files import format_csv
+from fishfeat.records import Float, Int
 from fishfeat.report.content.tables import count_confusion
 from fishfeat.report.findings.exact_duplicates import ExactDuplicates
 from fishfeat.report.findings.label_issues import LabelIssues
 from fishfeat.report.run_view import RunView, name_group
-from fishfeat.report.text import escape_invisible
 
 # In place of a fold, for images that no fold holds.
 HELD_OUT = "held out"
@@ -26,24 +24,6 @@ LABEL_ISSUE_COLUMNS = (
     "agreeing_runs",
     "group",
 )
-
-
-def format_csv(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A CSV file as text; names that are not UTF-8 keep their bytes."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    for row in (header, *rows):
-        writer.writerow([_escape_surrogates(cell) for cell in row])
-    return file.getvalue()
-
-
-def _escape_surrogates(cell: object) -> object:
-    """The cell; escaped where it has a lone surrogate, which no file can hold."""
-    try:
-        str(cell).encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return escape_invisible(str(cell))
-    return cell
 
 
 def format_label_issues(label_issues: LabelIssues) -> str:
@@ -108,7 +88,8 @@ def format_confusion(view: RunView) -> dict[str, str]:
     """File name -> text of a run's confusion matrix: counts and shares, by class and by group."""
     class_names = [str(name) for name in view.run.class_names]
     counts = count_confusion(view)
-    heads = list(zip(class_names, counts.sum(axis=1).tolist(), strict=True))
+    n_images = np.bincount(view.run.y, minlength=len(class_names)).tolist()
+    heads = list(zip(class_names, n_images, strict=True))
     stem = f"confusion-{view.slug}-by-class"
     files = _format_matrix(stem, ["true class", "images", *class_names], heads, counts)
     if view.images.groups is not None:
@@ -120,14 +101,14 @@ def format_confusion(view: RunView) -> dict[str, str]:
 
 
 def _format_matrix(
-    stem: str, header: Sequence[str], heads: Sequence[Sequence[object]], counts: Int
+    stem: str, header: Sequence[str], heads: Sequence[Sequence[object]], counts: Int | Float
 ) -> dict[str, str]:
     """The same rows twice: with counts and with shares of the row."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     count_rows = []
     share_rows = []
     for head, count_row, share_row in zip(heads, counts.tolist(), shares.tolist(), strict=True):
-        count_rows.append([*head, *count_row])
+        count_rows.append([*head, *(round(number, 4) for number in count_row)])
         share_rows.append([*head, *(f"{share:.4f}" for share in share_row)])
     return {
         f"{stem}-counts.csv": format_csv(header, count_rows),
@@ -135,15 +116,18 @@ def _format_matrix(
     }
 
 
-def _count_by_group(view: RunView) -> tuple[list[list[object]], Int]:
+def _count_by_group(view: RunView) -> tuple[list[list[object]], Int | Float]:
     """A row for each group and each true class in it: name, class, images, and predictions."""
     run = view.run
     n_classes = len(run.class_names)
     pairs = np.stack([view.groups, run.y], axis=1)
     units, first, unit_of_image = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
     unit_of_image = unit_of_image.ravel()
-    counts = np.zeros((len(units), n_classes), int)
-    np.add.at(counts, (unit_of_image, view.predicted), 1)
+    counts: Int | Float = np.zeros((len(units), n_classes), np.int64)
+    for repeat_scores in run.scores:
+        np.add.at(counts, (unit_of_image, repeat_scores.argmax(axis=1)), 1)
+    if len(run.scores) > 1:
+        counts = counts / len(run.scores)
     scores = np.zeros((len(units), n_classes))
     np.add.at(scores, unit_of_image, run.mean_scores)
     heads: list[list[object]] = []
@@ -151,5 +135,5 @@ def _count_by_group(view: RunView) -> tuple[list[list[object]], Int]:
         group = name_group(view.images, int(view.rows[first[k]]))
         true_label = str(run.class_names[true_class])
         predicted_label = str(run.class_names[scores[k].argmax()])
-        heads.append([group, true_label, int(counts[k].sum()), predicted_label])
+        heads.append([group, true_label, round(counts[k].sum()), predicted_label])
     return heads, counts

@@ -181,7 +181,7 @@ class RunSection(NamedTuple):
     view: RunView
     confusion: list[tables.ConfusionRow]
     mistakes: list[tables.Mistake]
-    n_incorrect: int
+    n_incorrect: float
     folds: list[tables.FoldRow]
     class_scores: list[tables.ClassScore]
     galleries: Sequence[Gallery]
@@ -205,7 +205,7 @@ def _build_run_section(view: RunView, galleries: Sequence[Gallery]) -> RunSectio
         view=view,
         confusion=tables.tabulate_confusion(matrix, run.class_names),
         mistakes=tables.list_mistakes(matrix, run.class_names, n=n_mistakes),
-        n_incorrect=int((~view.is_correct).sum()),
+        n_incorrect=len(run.y) - float(run.correct.sum()),
         folds=tables.tabulate_folds(run),
         class_scores=tables.score_classes(view),
         galleries=galleries,
@@ -230,6 +230,7 @@ def _make_environment() -> Environment:
     environment.filters |= {name: getattr(text, name) for name in names.split()}
     environment.filters |= {
         "counted": text.count,
+        "mean_count": text.mean_count,
         "format_code": format_code,
         "format_metric": _format_metric,
         "format_metric_interval": _format_metric_interval,

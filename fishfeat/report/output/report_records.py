@@ -13,6 +13,8 @@ from msgspec import Meta
 PROTOCOL: Literal[2] = 2
 
 Count = Annotated[int, Meta(ge=0)]
+# Whole for one repeat, a mean over several.
+MeanCount = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 PValue = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(ge=0)]
@@ -160,7 +162,7 @@ class ReliabilityBinRecord(Record):
 
     low: Share
     high: Share
-    n_images: Count
+    n_images: MeanCount
     confidence: Share
     accuracy: Share
 
@@ -223,7 +225,7 @@ class RunRecord(Record):
     holdout: HoldoutRecord | None
     holdout_folds: HoldoutRecord | None
     folds: list[FoldRecord]
-    confusion: list[list[Count]]
+    confusion: list[list[MeanCount]]
     reliability: ReliabilityRecord | None
     per_class: list[ClassScoreRecord]
     galleries: GalleriesRecord
@@ -276,7 +278,7 @@ class MergeStepRecord(Record):
 
     members: list[str]
     name: str
-    n_confused: Count
+    n_confused: MeanCount
     share: Share
     n_classes: Count
     accuracy: Share

@@ -639,3 +639,33 @@ def test_species_left_out_have_a_table(make_images, make_run, tmp_path, read_pag
     assert describe_novelty(novelty) in section
     assert "fish 2987.5" in section
     assert "fish 19–cod" in section
+
+
+# --- repeats ------------------------------------------------------------------------------------
+
+
+def test_every_figure_of_repeats_is_their_mean(make_images, make_run, tmp_path):
+    """The matrix, the counts, the class scores and the merges agree with the accuracy."""
+    images = make_images(60)
+    repeats = [make_run(images, wrong=wrong) for wrong in (range(9), range(3, 14), range(30, 34))]
+    scores = np.concatenate([run.scores for run in repeats])
+    names = repeats[0].metrics
+    metrics = {name: float(np.mean([run.metrics[name] for run in repeats])) for name in names}
+    fold = np.concatenate([run.fold for run in repeats])
+    run = make_run(images, scores=scores, fold=fold, metrics=metrics)
+    page = write_report([run], images, tmp_path)
+    report = json.loads((page.parent / "report.json").read_text())
+    (shown,) = report["runs"]
+    matrix = np.array(shown["confusion"])
+    assert matrix.sum() == pytest.approx(len(images))
+    assert np.trace(matrix) / matrix.sum() == pytest.approx(metrics["accuracy"])
+    assert report["merges"]["accuracy_before"] == pytest.approx(metrics["accuracy"])
+    recalls = [row["recall"] for row in shown["per_class"]]
+    assert np.mean(recalls) == pytest.approx(metrics["macro_recall"])
+    assert np.mean([row["f1"] for row in shown["per_class"]]) == pytest.approx(metrics["macro_f1"])
+    assert shown["reliability"]["expected_error"] == pytest.approx(metrics["ece"])
+    assert "8.0 of 60 incorrect" in text_of(page) or "8 of 60 incorrect" in text_of(page)
+
+
+def text_of(page):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.read_text()))

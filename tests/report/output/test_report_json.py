@@ -96,7 +96,7 @@ def test_the_schema_refuses_what_is_missing_mistyped_or_unknown(validator, full)
         lambda d: d.pop("headline"),
         lambda d: d.update(extra=1),
         lambda d: d["leaderboard"][0].update(accuracy="93"),
-        lambda d: d["runs"][0]["confusion"][0].append(0.5),
+        lambda d: d["runs"][0]["confusion"][0].append(-0.5),
         lambda d: d["runs"][0]["per_class"][0].pop("recall"),
         lambda d: d["label_issues"]["issues"][0].update(p_given=1.5),
     ):
