@@ -27,7 +27,7 @@ from fishfeat.records import Float, Fold, Int
 SKIPPED_CALIBRATION = ("calibration",)
 # A smaller probability counts as this one: otherwise its logarithm would outweigh all others.
 _MIN_PROBABILITY = 1e-9
-# Folds are drawn again this often where one of them cannot be used.
+# How many seeds are tried where a fold cannot be used.
 _FOLD_ATTEMPTS = 5
 # A class this far below the best one in log probability, exp(-50) = 2e-22, counts nothing.
 _NEGLIGIBLE = 50.0
