@@ -19,7 +19,12 @@ settings.register_profile("fishfeat", deadline=None)
 settings.load_profile("fishfeat")
 
 # The files that take longest go first: then both processes end at the same time.
-LONG = ("test_commands.py", "test_reference.py", "test_splits.py", "test_interrupts.py")
+LONG = (
+    *("test_commands.py", "test_reference.py", "test_active_runs.py", "test_page.py"),
+    *("test_browser.py", "test_cross_validation.py", "test_contracts.py", "test_interrupts.py"),
+    *("test_runtimes.py", "test_calibration.py", "test_splits.py", "test_autotune.py"),
+    *("test_parallel.py", "test_readme.py"),
+)
 SHARED = Path(os.environ.get("FISHFEAT_SHARED", Path(__file__).parents[2] / "shared"))
 
 
@@ -59,6 +64,12 @@ def draw_folder() -> Callable[..., Path]:
 def folder(tmp_path: Path, draw_folder: Callable[..., Path]) -> Path:
     """Two classes of six small images in three pairs each."""
     return draw_folder(tmp_path / "fish")
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report draws no PNG files, which take half of its time; tests/report looks at them."""
+    monkeypatch.setattr("fishfeat.report.output.page._draw_plots", lambda contents: {})
 
 
 @pytest.fixture

@@ -20,6 +20,8 @@ from fishfeat.stages.predict import predict_images
 from fishfeat.stages.report import report_data
 from fishfeat.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("no_plots")
+
 
 @pytest.fixture
 def said() -> Iterator[list[str]]:

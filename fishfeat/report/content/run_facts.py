@@ -60,6 +60,12 @@ def features_description(run: Run) -> str:
     return "" if features is None else features.description
 
 
+def white(run: Run) -> float | None:
+    """Value of white in images of more than 8 bits, as the features of the run took it."""
+    features = run.config.features
+    return None if features is None else features.backbone.white
+
+
 def fingerprint(run: Run) -> str:
     """SHA-256 of the backbone's weights and preprocessing."""
     features = run.config.features

@@ -10,6 +10,7 @@ from pathlib import Path
 from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.files import atomic, write_text
 from fishfeat.records import ImageSet, OnProgress, Run
+from fishfeat.report.content import run_facts
 from fishfeat.report.content.check_findings import collect_findings
 from fishfeat.report.content.comparison import (
     Standing,
@@ -81,7 +82,7 @@ def write_report(
         images,
         order_rows(images, _list_important_rows(contents)),
         large_rows=list_shown_rows(contents),
-        white=_find_white(runs[0]),
+        white=run_facts.white(runs[0]),
         on_progress=on_progress,
     )
     leaderboard = charts.draw_leaderboard(contents.standings)
@@ -111,12 +112,6 @@ def write_report(
     write_report_json(folder / "report.json", contents, files=names)
     write_text(folder / "index.html", page)
     return folder / "index.html"
-
-
-def _find_white(run: Run) -> float | None:
-    """Value of white in images of more than 8 bits, as the features of `run` took it."""
-    features = run.config.features
-    return None if features is None else features.backbone.white
 
 
 def collect_contents(runs: Sequence[Run], images: ImageSet, content: ReportContent) -> Contents:
