@@ -543,7 +543,7 @@ def test_a_balanced_model_stands_beside_the_plain_one(run, fish):
 
 def test_fit_searches_combines_and_shuffles_when_asked(run, fish):
     run("extract", fish, *TINY, "--group-by", PAIRS)
-    more = ["--search", "2", "--ensemble", "--permute", 1]
+    more = ["--search", "1", "--ensemble", "--permute", 1]
     document = run("--json", "fit", "--clf", "knn", "--clf", "lda", "--cv", 3, *more)
     names = ["knn-search", "knn-search", "lda-search", "lda-search", "ensemble", "ensemble"]
     assert [one["clf"] for one in document["runs"]] == names
