@@ -8,6 +8,7 @@ import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -116,10 +117,8 @@ def scan(
         exclude=options.exclude or (),
         table=TableOptions(options.root, options.columns or "", column),
     )
-    listing = listing._replace(
-        entries=_apply_class_options(listing.entries, options),
-        empty={} if options.only else listing.empty,
-    )
+    empty = {} if options.only else _find_gone_classes(known, listing) | dict(listing.empty)
+    listing = listing._replace(entries=_apply_class_options(listing.entries, options), empty=empty)
     facts = _examine_files(listing, known, on_progress)
     images = _make_image_set(listing, facts)
     return group_images(images, rules)
@@ -272,6 +271,26 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
         ),
     )
     return group_by_column(check_value_ranges(images), [entry.group for entry in entries])
+
+
+def _find_gone_classes(known: ImageSet | None, listing: Listing) -> dict[str, str]:
+    """Classes of the earlier scan whose files are all gone, with what they were."""
+    if known is None or known.root != listing.root:
+        return {}
+    listed = {entry.key for entry in listing.entries}
+    keys_of: dict[str, list[str]] = {}
+    for key, label in zip(known.keys.tolist(), known.labels.tolist(), strict=True):
+        keys_of.setdefault(label, []).append(key)
+    return {
+        label: f"{count_things(len(keys), 'image')} before, none now"
+        for label, keys in keys_of.items()
+        if label and listed.isdisjoint(keys) and not _exists_any(listing.root, keys)
+    }
+
+
+def _exists_any(root: Path, keys: Sequence[str]) -> bool:
+    """Whether a file is still there, as where it is only excluded."""
+    return any(os.path.exists(root / key) for key in keys)
 
 
 def _check_classes(

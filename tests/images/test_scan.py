@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -247,6 +248,26 @@ def test_classes_without_a_usable_image_are_named(fish):
         *(True, True, True, False, False)
     ]
     assert "eel" not in str(scan(fish, ScanOptions(merge={"eel": "dab"})).findings)
+
+
+def find_lost_classes(fish, known, **options):
+    images = scan(fish, ScanOptions(**options), known=known)
+    return [f.message for f in images.findings if f.check == "classes-without-images"]
+
+
+def test_a_class_that_is_gone_since_the_last_scan_is_named(fish):
+    before = scan(fish)
+    shutil.rmtree(fish / "eel")
+    (message,) = find_lost_classes(fish, before)
+    assert "eel (1 image" in message
+    assert find_lost_classes(fish, None) == []
+
+
+def test_a_class_that_is_left_out_on_purpose_is_not_gone(fish):
+    before = scan(fish)
+    assert find_lost_classes(fish, before, exclude=("eel/*",)) == []
+    assert find_lost_classes(fish, before, drop=("eel",)) == []
+    assert find_lost_classes(fish, before, merge={"eel": "dab"}) == []
 
 
 def test_where_nothing_can_be_used_the_reasons_are_told(tmp_path):

@@ -92,13 +92,17 @@ def parse_folds(cv: int | str) -> int | None:
     """
     if str(cv).lower() == LOGO:
         return None
+    refusal = SplitError(
+        f"cv must be a number of folds (5) or {LOGO!r} (each group is left out in turn); got "
+        f"{cv!r}."
+    )
     try:
-        return int(cv)
-    except (TypeError, ValueError):
-        raise SplitError(
-            f"cv must be a number of folds (5) or {LOGO!r} (each group is left out in turn); got "
-            f"{cv!r}."
-        ) from None
+        n_folds = int(cv)
+    except (TypeError, ValueError, OverflowError):
+        raise refusal from None
+    if not isinstance(cv, str) and n_folds != cv:  # 2.7
+        raise refusal
+    return n_folds
 
 
 def check_disjoint(splits: Splits, groups: Int, *, folds: bool = True) -> None:

@@ -395,6 +395,12 @@ def test_any_other_text_is_refused(leaky: Features) -> None:
         make_splits(leaky, SplitOptions(cv="loo"))
 
 
+@pytest.mark.parametrize("cv", [2.7, float("nan"), float("inf"), None, [5]])
+def test_folds_that_are_no_whole_number_are_refused(leaky: Features, cv: Any) -> None:
+    with pytest.raises(SplitError):
+        make_splits(leaky, SplitOptions(cv=cv))
+
+
 # --- notes about rare classes -----------------------------------------------------------------
 
 
