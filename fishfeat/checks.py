@@ -367,6 +367,12 @@ _ALL = (
         "left out.",
     ),
     Check(
+        "images-not-scored",
+        "warning",
+        "Images were added after the fit",
+        "No score covers images that were added after the fit, and no model was fitted on them.",
+    ),
+    Check(
         "unfinished-fit",
         "warning",
         "The last fit was stopped",

@@ -73,6 +73,7 @@ def find_active_runs(dataset: Dataset) -> ActiveRuns:
             f"The scores of {dataset.name!r} are of {reasons}. Run `fishfeat fit` again."
         )
     findings = [_describe_left_out(left_out[why], why, len(runs)) for why in left_out]
+    findings += _describe_added(active, images)
     findings += describe_unfinished(dataset)
     for finding in findings:
         log.warning("%s", finding)
@@ -86,6 +87,21 @@ def _describe_left_out(runs: Sequence[Run], difference: str, n_runs: int) -> Fin
         f"{len(runs)} of {n_runs} runs are left out: they used {difference} ({names}).",
         "Fit them again.",
     )
+
+
+def _describe_added(runs: Sequence[Run], images: ImageSet) -> list[Finding]:
+    """Images with a label that a run has not: they were added after the fit."""
+    labelled = images.keys[images.y >= 0]
+    n_added = max(
+        int((~np.isin(labelled, np.append(run.keys, _holdout_keys(run)))).sum()) for run in runs
+    )
+    if not n_added:
+        return []
+    message = (
+        f"{n_added:,} of {len(labelled):,} images are not scored: they were added, or got a label, "
+        "after the fit."
+    )
+    return [Finding("images-not-scored", message, "Run `fishfeat fit` again.")]
 
 
 def describe_unfinished(dataset: Dataset) -> list[Finding]:

@@ -14,6 +14,7 @@ from PIL import Image
 from fishfeat.errors import DataError, ModelError
 from fishfeat.models import read_data_identity
 from fishfeat.stages import fit as fit_stage
+from fishfeat.stages.active_runs import find_active_runs
 from fishfeat.stages.extract import extract_data
 from fishfeat.stages.inspect import inspect_data
 from fishfeat.stages.predict import predict_images
@@ -164,13 +165,19 @@ def test_old_runs_beside_a_new_one_are_left_out_and_said_on_the_page(pond, said)
     assert "knn" in list_runs(pond)
 
 
-def test_added_images_leave_the_scores_of_the_others(pond):
+def test_added_images_leave_the_scores_of_the_others_and_are_said(pond):
     pond.extract()
     pond.fit()
+    assert find_active_runs(pond.read()).findings == []
     path = sorted(pond.data.rglob("*.png"))[0]
     Image.new("RGB", (28, 20), "blue").save(path.with_name("fish_9_99.png"))
     pond.extract()
-    assert list_runs(pond) == ["centroid"]
+    runs, (finding,) = find_active_runs(pond.read())
+    assert {run.name for run in runs} == {"centroid"}
+    assert finding.check == "images-not-scored"
+    assert "1 of 13 images" in finding.message
+    pond.fit()
+    assert find_active_runs(pond.read()).findings == []
 
 
 def test_a_renamed_file_is_another_image(pond):
