@@ -42,9 +42,9 @@ class Pond(NamedTuple):
         """Fit one classifier."""
         return fit_data(dataclasses.replace(FIT, **changes), cache=self.cache)
 
-    def read(self) -> Dataset:
+    def read(self, name: str = "pond") -> Dataset:
         """Read the state."""
-        return Workspace(self.cache).dataset("pond").read()
+        return Workspace(self.cache).dataset(name).read()
 
     def read_files(self) -> dict[str, bytes]:
         """Contents of every file of the state."""

@@ -30,6 +30,13 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def draw_plots_where_marked(request):
+    """Only tests that are marked `plots` draw plots, as does the page that all share."""
+    if not request.node.get_closest_marker("plots"):
+        request.getfixturevalue("no_plots")
+
+
 @pytest.fixture(scope="module")
 def pond(make_images, make_run):
     """Two runs on grouped folds and one of them on random folds."""
@@ -114,6 +121,7 @@ def test_report_json_keeps_names_that_are_no_utf8(make_images, make_run, tmp_pat
     assert {shot["path"] for shot in uncertain} <= set(images.keys.tolist())
 
 
+@pytest.mark.plots
 def test_same_input_gives_the_same_bytes(pond, written, tmp_path):
     images, runs = pond
     second = write_report(runs[::-1], images, tmp_path).parent
@@ -533,6 +541,7 @@ def test_runs_whose_splits_differ_are_refused_and_nothing_is_written(
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.plots
 def test_files_of_an_earlier_report_are_removed_and_no_others(make_images, make_run, tmp_path):
     images = make_images(60)
     write_report([make_run(images, wrong=[7], margin=np.full(60, 0.9))], images, tmp_path)
