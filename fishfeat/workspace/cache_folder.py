@@ -70,7 +70,7 @@ class Source:
 
 
 class Workspace:
-    """The cache folder: one subfolder for each data set, and a note of the one last used.
+    """The cache folder: one subfolder for each data set, and a note of the one in use.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Workspace:
 
     @property
     def current(self) -> DatasetFolder | None:
-        """The data set last used, or None."""
+        """The data set in use, or None."""
         note = self.folder / _CURRENT
         if not note.is_file():
             return None
@@ -101,7 +101,7 @@ class Workspace:
         return self.dataset(name)
 
     def use(self, dataset: DatasetFolder) -> None:
-        """Remember `dataset` as the one last used."""
+        """Take `dataset` into use."""
         if self.current != dataset:
             write_text(self.folder / _CURRENT, dataset.name + "\n")
 
