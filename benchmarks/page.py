@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.records import ImageSet, Run
+from fishfeat.records.results import FeatureMap
 from fishfeat.report.content.contents import ReportContent
 from fishfeat.report.output.page import write_report
 from fishfeat.report.output.thumbnails import make_thumbnails

@@ -1,13 +1,13 @@
 from .checks import CHECKS, Check, Finding
-from .classify.projection import FeatureMap, feature_map
+from .classify.projection import feature_map
 from .classify.validation.cross_validation import (
     FoldFit,
     cross_validate,
     run_from_scores,
 )
 from .classify.validation.ensemble import average_runs
-from .classify.validation.learning_curve import Curve, learning_curve
-from .classify.validation.novelty import Novelty, leave_one_class_out
+from .classify.validation.learning_curve import learning_curve
+from .classify.validation.novelty import leave_one_class_out
 from .classify.validation.permutation import score_shuffled_labels
 from .classify.validation.splits import make_splits
 from .errors import (
@@ -57,6 +57,7 @@ from .records import (
     SplitsInfo,
 )
 from .records.near_duplicates import DuplicatePair, NearDuplicates
+from .records.results import Curve, FeatureMap, Novelty
 from .report.output.page import write_report
 from .workspace import Dataset, DatasetFolder, DatasetState, Workspace
 

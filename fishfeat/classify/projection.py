@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 from fishfeat.errors import DataError, MissingExtraError, did_you_mean
 from fishfeat.options import MapMethod
-from fishfeat.records import Features, Float, Str
+from fishfeat.records import Features, Float
+from fishfeat.records.results import FeatureMap
 
 MIN_IMAGES = 3
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureMap:
-    """The position of each image.
-
-    Attributes
-    ----------
-    keys
-        str (n_images,).
-    xy
-        float64 (n_images, 2).
-    method
-        'pca' or 'umap'.
-    explained
-        Share of the variance along the two axes; None for a method whose axes have no meaning.
-    features
-        Description of the features.
-    """
-
-    keys: Str
-    xy: Float
-    method: str
-    explained: float | None
-    features: str
 
 
 def check_method(method: str) -> None:
@@ -89,6 +63,8 @@ def feature_map(features: Features, *, method: str = "pca", seed: int = 0) -> Fe
 
 
 def _project_pca(X: NDArray[np.float32], seed: int) -> tuple[Float, float | None]:
+    from sklearn.decomposition import PCA  # a report with a saved map loads no scikit-learn
+
     xy = np.zeros((len(X), 2))
     if not np.ptp(X, axis=0).any():
         # All rows are equal: there is no direction of largest variance.

@@ -33,3 +33,14 @@ def identify_data(data: ImageSet | Features, rows: Int, holdout: Int) -> str:
     for part in (rows, holdout):
         parts += [data.keys[part], data.digest[part], names[data.y[part]]]
     return json_digest(parts)
+
+
+def partition_digest(groups: Int | None, rows: Int) -> str:
+    """SHA-256 of which of `rows` share a group; '' for None.
+
+    The numbers of the groups do not change it.
+    """
+    if groups is None:
+        return ""
+    _, first, codes = np.unique(groups[rows], return_index=True, return_inverse=True)
+    return json_digest(np.argsort(np.argsort(first))[codes].tolist())

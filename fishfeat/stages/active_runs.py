@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.checks import Finding
-from fishfeat.classify.validation.splits import partition_digest
 from fishfeat.errors import DataError, shortened
 from fishfeat.records import ImageSet, Int, Run, Str, identify_data
+from fishfeat.records.identity import partition_digest
 from fishfeat.workspace import Dataset
 
 log = logging.getLogger("fishfeat")

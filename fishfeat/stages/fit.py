@@ -16,8 +16,8 @@ from fishfeat.classify.parallel import use_backend
 from fishfeat.classify.validation.cross_validation import score_holdout, validate_and_fit
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.ensemble import average_runs
-from fishfeat.classify.validation.learning_curve import Curve, learning_curve
-from fishfeat.classify.validation.novelty import Novelty, leave_one_class_out, select_known_fold
+from fishfeat.classify.validation.learning_curve import learning_curve
+from fishfeat.classify.validation.novelty import leave_one_class_out, select_known_fold
 from fishfeat.classify.validation.permutation import score_shuffled_labels
 from fishfeat.classify.validation.search import make_model
 from fishfeat.classify.validation.splits import make_splits, parse_folds
@@ -26,6 +26,7 @@ from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.models import Model, combine_models, wrap_pipeline
 from fishfeat.options import FitOptions
 from fishfeat.records import Chance, Features, OnProgress, PathLike, Run, Splits, identify_data
+from fishfeat.records.results import Curve, Novelty
 from fishfeat.stages.dataset import open_dataset
 from fishfeat.stages.extract import load_features
 from fishfeat.stages.grouping import Grouped, apply_groups, are_applied, parse_group_by, regroup

@@ -6,12 +6,11 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-from fishfeat.classify.projection import FeatureMap, check_method
-from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Novelty
+from fishfeat.classify.projection import check_method
 from fishfeat.errors import FishfeatError
 from fishfeat.options import MapMethod, ReportOptions
 from fishfeat.records import OnProgress, PathLike
+from fishfeat.records.results import Curve, FeatureMap, Novelty
 from fishfeat.stages.active_runs import find_active_runs
 from fishfeat.stages.dataset import read_dataset
 from fishfeat.stages.extract import load_features

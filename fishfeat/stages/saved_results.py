@@ -10,9 +10,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from fishfeat.classify.projection import FeatureMap, check_method, feature_map
-from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Novelty
+from fishfeat.classify.projection import check_method, feature_map
 from fishfeat.errors import CacheError, FishfeatError
 from fishfeat.files import json_digest, read_json, safe_name, write_arrays, write_json
 from fishfeat.images.labels import clean_names, merge_names, read_merge_table
@@ -20,6 +18,7 @@ from fishfeat.images.sources.listing import list_data
 from fishfeat.images.sources.tables import TableOptions
 from fishfeat.options import MapMethod
 from fishfeat.records import Features, Run
+from fishfeat.records.results import Curve, FeatureMap, Novelty
 from fishfeat.workspace import Dataset, DatasetFolder
 
 log = logging.getLogger("fishfeat")

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.errors import ModelError
 from fishfeat.files import PROTOCOL
 from fishfeat.models import load_model
 from fishfeat.options import ExtractOptions, FitOptions
 from fishfeat.records import BackboneSpec
+from fishfeat.records.results import Curve, Novelty
 from fishfeat.stages.extract import extract_data, load_features
 from fishfeat.stages.fit import fit_data
 from fishfeat.stages.inspect import inspect_data

@@ -22,7 +22,7 @@ from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
 from fishfeat.classify.validation.failures import explain_failure
 from fishfeat.classify.validation.inner_findings import find_missing_inner_folds
 from fishfeat.classify.validation.search import make_model, name_run
-from fishfeat.classify.validation.splits import check_disjoint, partition_digest
+from fishfeat.classify.validation.splits import check_disjoint
 from fishfeat.errors import DataError, SplitError
 from fishfeat.files import versions
 from fishfeat.options import ClassifierOptions
@@ -43,6 +43,7 @@ from fishfeat.records import (
     SplitsInfo,
     identify_data,
 )
+from fishfeat.records.identity import partition_digest
 
 log = logging.getLogger("fishfeat")
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")

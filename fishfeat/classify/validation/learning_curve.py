@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from joblib import delayed
@@ -15,64 +14,9 @@ from fishfeat.classify.statistics.metrics import evaluate, paired_interval
 from fishfeat.classify.validation.cross_validation import fit_rows, score_rows
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
+from fishfeat.records.results import Curve, CurvePoint
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """The out-of-fold score of classifiers that learned from a share of the training groups.
-
-    Attributes
-    ----------
-    share
-        Share of the training groups.
-    n_train, per_class
-        Mean over folds: images, and images of each class.
-    accuracy, low, high
-        Accuracy with its 95 % interval.
-    balanced_accuracy
-        Mean recall over classes.
-    """
-
-    share: float
-    n_train: float
-    per_class: float
-    accuracy: float
-    low: float
-    high: float
-    balanced_accuracy: float
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A learning curve.
-
-    Attributes
-    ----------
-    clf, balanced, seed
-        The classifier.
-    split, splits_digest, features
-        Strategy and digest of the folds; the features in words.
-    points
-        The smallest share first, all training rows last.
-    gain, gain_low, gain_high
-        Accuracy that the last doubling brought, with its 95 % interval.
-    seconds
-        Wall-clock seconds.
-    """
-
-    clf: str
-    balanced: bool
-    seed: int
-    split: str
-    splits_digest: str
-    features: str
-    points: tuple[CurvePoint, ...]
-    gain: float
-    gain_low: float
-    gain_high: float
-    seconds: float
 
 
 def learning_curve(

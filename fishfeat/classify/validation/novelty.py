@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 from joblib import delayed
@@ -15,62 +14,10 @@ from fishfeat.classify.validation.cross_validation import fit_rows, score_rows
 from fishfeat.errors import SplitError
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Fold, OnProgress, Splits
+from fishfeat.records.results import LeftOutClass, Novelty
 
 # Every fifth fold is not in training: 1 of 5 folds, or 20 of 100.
 _EVERY = 5
-
-
-@dataclass(frozen=True)
-class LeftOutClass:
-    """How well a class is separated by a classifier that was trained without it.
-
-    Attributes
-    ----------
-    name
-        The class that was left out.
-    n
-        Its number of images.
-    auroc
-        Probability that an image of a known class that is not in training either gets a higher
-        confidence than an image of the class left out: 1 is always, 0.5 is chance. None where no
-        image of a known class was kept out of training.
-    taken_for
-        The class that most of its images were classified as.
-    """
-
-    name: str
-    n: int
-    auroc: float | None
-    taken_for: str
-
-
-@dataclass(frozen=True)
-class Novelty:
-    """Novelty detection with each class left out in turn.
-
-    Attributes
-    ----------
-    clf, balanced, seed
-        The classifier.
-    split, splits_digest, features
-        Strategy and digest of the folds; the features in words.
-    classes
-        One for each class.
-    auroc
-        Mean over the classes; None where no class has a value.
-    seconds
-        Wall-clock seconds.
-    """
-
-    clf: str
-    balanced: bool
-    seed: int
-    split: str
-    splits_digest: str
-    features: str
-    classes: tuple[LeftOutClass, ...]
-    auroc: float | None
-    seconds: float
 
 
 def leave_one_class_out(

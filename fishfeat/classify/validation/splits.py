@@ -12,7 +12,6 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, Stra
 
 from fishfeat.checks import Finding
 from fishfeat.errors import SplitError, shortened
-from fishfeat.files import json_digest
 from fishfeat.options import SplitOptions, Strategy, explain_seed, is_seed
 from fishfeat.records import Features, Fold, Int, Splits, SplitStrategy
 
@@ -119,17 +118,6 @@ def check_disjoint(splits: Splits, groups: Int, *, folds: bool = True) -> None:
         n_leaking = int(is_on_side.all(axis=0).sum())
         if n_leaking:
             raise SplitError(f"{n_leaking} groups are on both sides of a split.")
-
-
-def partition_digest(groups: Int | None, rows: Int) -> str:
-    """SHA-256 of which of `rows` share a group; '' for None.
-
-    The numbers of the groups do not change it.
-    """
-    if groups is None:
-        return ""
-    _, first, codes = np.unique(groups[rows], return_index=True, return_inverse=True)
-    return json_digest(np.argsort(np.argsort(first))[codes].tolist())
 
 
 # --- checks -----------------------------------------------------------------------------------

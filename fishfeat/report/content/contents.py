@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fishfeat.checks import Finding
-from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.significance import Evidence
-from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.records import ImageSet
 from fishfeat.records.near_duplicates import DuplicatePair
+from fishfeat.records.results import Curve, FeatureMap, Novelty
 from fishfeat.report.content.comparison import Standing
 from fishfeat.report.content.folds import SplitFolds
 from fishfeat.report.content.galleries import Gallery

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fishfeat.classify.statistics.metrics import RANKED_BY
-from fishfeat.classify.validation.learning_curve import Curve
-from fishfeat.classify.validation.novelty import Novelty
 from fishfeat.records import Holdout, ImageSet, Run
+from fishfeat.records.results import Curve, Novelty
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing, measure_optimism
 from fishfeat.report.content.run_sentences import describe_holdout

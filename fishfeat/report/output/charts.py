@@ -19,8 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fishfeat.classify.statistics.metrics import RANKED_BY
-from fishfeat.classify.validation.learning_curve import Curve
 from fishfeat.records import Float, ImageSet, Int
+from fishfeat.records.results import Curve
 from fishfeat.report.content.comparison import Standing
 from fishfeat.report.content.reliability import ReliabilityDiagram
 from fishfeat.report.text import count, escape_invisible, mean_count

@@ -10,9 +10,9 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from fishfeat.classify.projection import FeatureMap
 from fishfeat.classify.statistics.class_merging import order_by_confusion
 from fishfeat.records import ImageSet, Int, Str
+from fishfeat.records.results import FeatureMap
 from fishfeat.report.content.tables import count_confusion
 from fishfeat.report.output.thumbnails import SmallThumbnails
 from fishfeat.report.run_view import RunView

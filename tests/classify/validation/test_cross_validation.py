@@ -30,9 +30,9 @@ from fishfeat.classify.validation.cross_validation import (
     score_rows,
     validate_and_fit,
 )
-from fishfeat.classify.validation.learning_curve import Curve, learning_curve
-from fishfeat.classify.validation.novelty import Novelty, leave_one_class_out
-from fishfeat.classify.validation.splits import make_splits, partition_digest
+from fishfeat.classify.validation.learning_curve import learning_curve
+from fishfeat.classify.validation.novelty import leave_one_class_out
+from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError, SplitError
 from fishfeat.models import fit_model
 from fishfeat.options import MAX_SEED, ClassifierOptions, SplitOptions
@@ -46,6 +46,8 @@ from fishfeat.records import (
     Splits,
     SplitsInfo,
 )
+from fishfeat.records.identity import partition_digest
+from fishfeat.records.results import Curve, Novelty
 
 MakeFeatures = Callable[..., Features]
 # Fast classifiers.

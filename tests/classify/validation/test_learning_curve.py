@@ -8,9 +8,10 @@ import pytest
 
 from fishfeat.classify.validation import learning_curve as module
 from fishfeat.classify.validation.cross_validation import cross_validate
-from fishfeat.classify.validation.learning_curve import Curve, learning_curve
+from fishfeat.classify.validation.learning_curve import learning_curve
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.options import ClassifierOptions, SplitOptions
+from fishfeat.records.results import Curve
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from fishfeat.classify.estimators.registry import DEFAULT_CLASSIFIERS
 from fishfeat.classify.statistics.significance import compare
 from fishfeat.classify.validation.cross_validation import cross_validate
-from fishfeat.classify.validation.splits import check_disjoint, make_splits, partition_digest
+from fishfeat.classify.validation.splits import check_disjoint, make_splits
 from fishfeat.errors import SplitError
 from fishfeat.options import SplitOptions, Strategy
 from fishfeat.records import BackboneSpec, Features, Fold, Splits
+from fishfeat.records.identity import partition_digest
 
 Array = np.ndarray[Any, Any]
 MakeFeatures = Callable[..., Features]

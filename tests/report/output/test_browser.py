@@ -5,8 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from fishfeat.classify.projection import FeatureMap
-from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
+from fishfeat.records.results import Curve, CurvePoint, FeatureMap
 from fishfeat.report.content.contents import ReportContent
 from fishfeat.report.output.page import write_report
 

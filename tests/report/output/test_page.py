@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from fishfeat.checks import Finding
-from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
-from fishfeat.classify.validation.novelty import LeftOutClass, Novelty
 from fishfeat.errors import DataError, SplitError
 from fishfeat.records import Chance, Rejected, RunConfig, SplitsInfo
 from fishfeat.records.near_duplicates import DuplicatePair
+from fishfeat.records.results import Curve, CurvePoint, LeftOutClass, Novelty
 from fishfeat.report.content.check_findings import collect_findings
 from fishfeat.report.content.comparison import compare_with_best, rank_runs
 from fishfeat.report.content.contents import ReportContent

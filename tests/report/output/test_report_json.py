@@ -8,10 +8,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from fishfeat.classify.projection import FeatureMap
-from fishfeat.classify.validation.learning_curve import Curve, CurvePoint
-from fishfeat.classify.validation.novelty import LeftOutClass, Novelty
 from fishfeat.records import Rejected, RunConfig
+from fishfeat.records.results import Curve, CurvePoint, FeatureMap, LeftOutClass, Novelty
 from fishfeat.report.content.contents import ReportContent
 from fishfeat.report.output.page import write_report
 from fishfeat.report.output.report_records import PROTOCOL, ReportRecord
