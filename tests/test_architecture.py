@@ -28,7 +28,7 @@ FLOORS = {
 }
 STRANGERS = {("features", "classify"), ("classify", "features")}
 HEAVY = ["torch", "torchvision", "timm", "sklearn", "xgboost", "matplotlib", "h5py", "jinja2"]
-HEAVY += ["cv2", "scipy", "numpy"]
+HEAVY += ["cv2", "scipy", "scipy.stats", "numpy"]
 
 
 def modules() -> dict[str, Path]:
@@ -112,9 +112,15 @@ for command in [c.name or c.callback.__name__ for c in app.registered_commands]:
     assert loaded_by(code) == set()
 
 
-def test_fit_and_report_load_no_torch():
-    loaded = loaded_by("import fishfeat.stages.fit, fishfeat.report.output.page")
+def test_fit_loads_no_torch():
+    loaded = loaded_by("import fishfeat.stages.fit")
     assert loaded.isdisjoint({"torch", "torchvision", "timm", "xgboost"})
+
+
+def test_report_loads_neither_torch_nor_scikit_learn():
+    loaded = loaded_by("import fishfeat.stages.report, fishfeat.report.output.page")
+    networks_and_classifiers = {"torch", "torchvision", "timm", "xgboost", "sklearn", "scipy.stats"}
+    assert loaded.isdisjoint(networks_and_classifiers)
 
 
 def test_every_public_name_can_be_had():

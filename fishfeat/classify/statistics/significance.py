@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special  # importing scipy.stats takes a second
 
 from fishfeat.classify.statistics.metrics import RANKED_BY, interval_of_draws, paired_draws
 from fishfeat.records import Float, Int, Run
@@ -95,7 +95,7 @@ def corrected_t_test(
             return 0.0, 1.0
         return float(np.copysign(np.inf, mean)), 0.0
     t = mean / float(np.sqrt(variance))
-    return t, float(2 * stats.t.sf(abs(t), k - 1))
+    return t, float(2 * special.stdtr(k - 1, -abs(t)))
 
 
 def mcnemar(only_first: int, only_other: int) -> float:
@@ -109,8 +109,8 @@ def mcnemar(only_first: int, only_other: int) -> float:
     if n == 0:
         return 1.0
     if n <= FEW_DISCORDANT:
-        return float(stats.binomtest(only_first, n).pvalue)
-    return float(stats.chi2.sf(max(0, abs(only_first - only_other) - 1) ** 2 / n, 1))
+        return min(1.0, float(2 * special.bdtr(min(only_first, only_other), n, 0.5)))
+    return float(special.chdtrc(1, max(0, abs(only_first - only_other) - 1) ** 2 / n))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
