@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import io
@@ -347,8 +348,14 @@ def version() -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """Installed version of each package, without importing it; missing ones are left out."""
-    installed = {}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            installed[package] = importlib.metadata.version(package)
-    return installed
+    installed = {package: _find_version(package) for package in packages}
+    return {package: number for package, number in installed.items() if number}
+
+
+@functools.cache
+def _find_version(package: str) -> str:
+    """Installed version of a package; '' where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -34,7 +34,9 @@ def test_the_wheel_holds_both_packages_and_no_top_level_cli(wheel):
 
 
 def test_the_wheel_holds_every_module_template_and_marker(wheel):
-    ours = [p for p in (ROOT / "fishfeat").rglob("*") if p.is_file() and p.suffix != ".pyc"]
+    ours = [
+        p for p in (ROOT / "fishfeat").rglob("*") if p.is_file() and p.parent.name != "__pycache__"
+    ]
     expected = {p.relative_to(ROOT).as_posix() for p in ours}
     expected |= {f"fishfeat_cli/{p.name}" for p in (ROOT / "cli").glob("*.py")}
     assert expected - wheel == set()

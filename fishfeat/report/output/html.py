@@ -6,12 +6,15 @@ import base64
 import functools
 import hashlib
 import json
+import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from fishfeat.checks import CHECKS
@@ -216,10 +219,20 @@ def _build_run_section(view: RunView, galleries: Sequence[Gallery]) -> RunSectio
     )
 
 
+def _find_bytecode_cache() -> FileSystemBytecodeCache | None:
+    """Where compiled templates are kept, as Python keeps compiled modules; None where it cannot."""
+    folder = Path(__file__).parents[1] / "templates" / "__pycache__"
+    if sys.dont_write_bytecode or not os.access(folder.parent, os.W_OK):
+        return None
+    folder.mkdir(exist_ok=True)
+    return FileSystemBytecodeCache(str(folder), f"%s.{version()}.cache")
+
+
 @functools.cache  # a template is compiled once in a process
 def _make_environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("fishfeat.report"),
+        bytecode_cache=_find_bytecode_cache(),
         autoescape=True,
         finalize=finalize_value,
         undefined=StrictUndefined,

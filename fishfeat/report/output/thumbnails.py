@@ -102,9 +102,7 @@ def make_thumbnails(
         Called with (done, total) images.
     """
     rows = list(order)
-    # WebP has a very short header; the header is most of a small JPEG.
-    small_format = "webp" if features.check("webp") else "jpeg"
-    small_side = SMALL_SIDE if len(rows) <= MANY_IMAGES else SMALL_SIDE_OF_MANY
+    small_side, small_format = _choose_size(len(rows))
     small = SmallThumbnails(f"image/{small_format}", small_side, {}, len(rows))
     large: dict[int, LargeThumbnail] = {}
     n_bytes = 0
@@ -136,6 +134,16 @@ def make_thumbnails(
             if on_progress is not None:
                 on_progress(min(start + CHUNK, len(wanted_rows)), len(wanted_rows))
     return Thumbnails(large, small)
+
+
+def _choose_size(n_images: int) -> tuple[int, str]:
+    """Longest side and format of small thumbnails: JPEG is quick, WebP is short.
+
+    Pillow wrote a JPEG fifteen times as fast as a WebP file, which was a third shorter.
+    """
+    if n_images <= MANY_IMAGES:
+        return SMALL_SIDE, "jpeg"
+    return SMALL_SIDE_OF_MANY, "webp" if features.check("webp") else "jpeg"
 
 
 def _decode(path: Path, *, min_side: int, white: float | None) -> Image.Image | None:
