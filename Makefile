@@ -7,11 +7,12 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/fishfeat demo
 
-# The tests start many processes, which load torch faster where byte code is cached.
+# The tests start many processes, which load torch faster where byte code is cached. There is one
+# more process of tests than there are usually cores, because some tests only wait.
 test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/installed-dev
 	-@sh tools/get_browser.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check cli fishfeat tests benchmarks tools docs && $(BIN)/mypy

@@ -9,6 +9,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# The suite runs in one process for each core: more threads only wait for one another. It is set
+# before anything loads OpenMP.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from hypothesis import settings
