@@ -353,6 +353,14 @@ _ALL = (
         "Recall is the share of a class's images that are classified correctly.",
     ),
     Check(
+        "rare-classes-score-lower",
+        "warning",
+        "Rare classes score lower than frequent ones",
+        "Accuracy counts images, so that frequent classes decide it. Balanced accuracy, the mean "
+        "recall over classes, counts each class the same. Where the two differ much, accuracy says "
+        "little about the rare classes. `fishfeat fit --balanced` gives them more weight.",
+    ),
+    Check(
         "few-groups",
         "warning",
         "Classes with few groups",

@@ -259,7 +259,7 @@ class FitOptions(SplitOptions, ClassifierOptions, WorkerOptions, GroupingOptions
     Attributes
     ----------
     clf
-        Names of classifiers. Empty is svc, rf and xgb.
+        Names of classifiers. Empty is logreg, svc, rf and xgb.
     ensemble
         Add the soft-voting ensemble: the mean of the classifiers' probabilities.
     permute

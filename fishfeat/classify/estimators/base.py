@@ -14,6 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fishfeat.records import Float, Int
 
 ClassWeight = str | Mapping[Any, float] | None
+# With more training images than this, trees are grown in a way that costs less.
+MANY_IMAGES = 8_000
 
 
 class ProbabilityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -33,7 +33,7 @@ from fishfeat.errors import DataError, did_you_mean
 from fishfeat.options import ClassifierOptions, explain_seed, is_seed
 from fishfeat.records import Int
 
-DEFAULT_CLASSIFIERS = ("svc", "rf", "xgb")
+DEFAULT_CLASSIFIERS = ("logreg", "svc", "rf", "xgb")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 

@@ -29,6 +29,10 @@ from fishfeat.report.text import (
 
 FEW_GROUPS = 10
 LOW_RECALL = 0.7
+# Classes are unequal where one has this many times as many images as another, and balanced accuracy
+# is this far below accuracy.
+UNEQUAL_COUNTS = 3
+UNEQUAL_SCORES = 0.05
 MAX_LISTED = 5
 SEVERITIES = ("error", "warning", "info")
 
@@ -65,6 +69,7 @@ def collect_findings(
         *_check_selection(standings),
         *_check_confidence(best),
         *_check_recall(best),
+        *_check_balance(best),
         *_check_few_groups(best),
         *_list_fit_notes(standings),
         *_check_data(images, issues),
@@ -206,6 +211,26 @@ def _check_recall(view: RunView) -> list[Finding]:
         return []
     message = f"{_list_first(classes)} {_have(len(classes))} low recall."
     return [Finding("low-recall", message)]
+
+
+def _check_balance(view: RunView) -> list[Finding]:
+    run = view.run
+    counts = np.bincount(run.y)
+    smallest, largest = int(counts[counts > 0].min()), int(counts.max())
+    accuracy, balanced = run.metrics["accuracy"], run.metrics["balanced_accuracy"]
+    difference = accuracy - balanced
+    if difference < UNEQUAL_SCORES or largest < UNEQUAL_COUNTS * smallest:
+        return []
+    message = (
+        f"The classes have {integer(smallest)} to {integer(largest)} images. {view.label} has an "
+        f"accuracy of {percent_sign(accuracy)}, and a balanced accuracy (mean recall over classes) "
+        f"of {percent_sign(balanced)}: {100 * difference:.1f} points less."
+    )
+    if run_facts.is_balanced(run):
+        fix = "More images of the rare classes help most."
+    else:
+        fix = "Run `fishfeat fit --balanced`, which gives rare classes more weight, and compare."
+    return [Finding("rare-classes-score-lower", message, fix)]
 
 
 def _check_few_groups(view: RunView) -> list[Finding]:

@@ -29,6 +29,18 @@ def test_every_column_is_in_one_block_and_blocks_take_turns(make_features: MakeF
     assert [turn.booster.num_boosted_rounds() for turn in model.turns_] == [2] * 5
 
 
+def test_many_images_take_half_the_rounds_at_twice_the_rate(
+    make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fishfeat.classify.estimators.boosting.MANY_IMAGES", 20)
+    features = make_features(dim=8)
+    model = BoostedTrees(n_estimators=9, learning_rate=0.7, subsample=0.4, max_bin=64)
+    model.fit(features.X, features.y)
+    assert model.pace_ == (5, 1.0, 0.4, 32)
+    assert [turn.booster.num_boosted_rounds() for turn in model.turns_] == [4, 1]
+    assert (model.predict(features.X) == features.y).mean() > 0.9
+
+
 def test_a_class_that_needs_columns_of_two_blocks_is_learned() -> None:
     """Each turn continues from the margins of the turns before, so that blocks add up."""
     rng = np.random.default_rng(0)

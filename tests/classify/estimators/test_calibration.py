@@ -166,6 +166,23 @@ def test_each_part_of_the_forest_leaves_out_whole_groups(leaky: Features) -> Non
     assert grouped < random / 1.5
 
 
+def test_a_forest_of_many_images_grows_on_directions(
+    leaky: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = CalibratedForest(n_estimators=60).fit(leaky.X, leaky.y, groups=leaky.groups)
+    monkeypatch.setattr("fishfeat.classify.estimators.forest.MANY_IMAGES", 100)
+    monkeypatch.setattr("fishfeat.classify.estimators.forest.N_DIRECTIONS", 4)
+    many = CalibratedForest(n_estimators=60).fit(leaky.X, leaky.y, groups=leaky.groups)
+    counts = [len(part.trees.estimators_) for part in many.parts_]
+    assert (len(counts), sum(counts)) == (5, 30)
+    assert {part.trees.n_features_in_ for part in many.parts_} == {4}
+    assert {part.trees.n_features_in_ for part in few.parts_} == {leaky.X.shape[1]}
+    for forest in (few, many):
+        assert (forest.predict(leaky.X) == leaky.y).mean() > 0.9
+    del few.directions_  # as saved by version 0.1.0
+    assert few.predict_proba(leaky.X).shape == (len(leaky), 4)
+
+
 def test_random_folds_are_calibrated_on_random_folds(leaky: Features) -> None:
     """With random splits related images are on both sides of inner and outer folds alike."""
     for strategy in ("grouped", "random"):

@@ -434,6 +434,18 @@ def test_low_recall_and_few_groups_name_the_classes(make_images, make_run):
     assert message == "bream (2 groups), cod (2 groups) and dab (2 groups) have few groups."
 
 
+def test_rare_classes_that_score_lower_are_said_with_the_difference(make_images, make_run):
+    y = np.repeat([0, 1, 2], [40, 16, 4])
+    images = make_images(60, y=y)
+    wrong = np.flatnonzero(y == 2)[1:]
+    message = collect_checks([make_run(images, wrong=wrong)], images)["rare-classes-score-lower"]
+    assert "4 to 40 images" in message
+    assert "20.0 points less" in message  # accuracy 57 of 60, recalls 1, 1 and 1/4
+    equal = make_images(60)
+    missed = np.flatnonzero(equal.y == 1)[:10]
+    assert "rare-classes-score-lower" not in collect_checks([make_run(equal, wrong=missed)], equal)
+
+
 def test_one_label_issue_is_singular_and_shows_two_probabilities(
     make_images, make_run, tmp_path, read_page
 ):
