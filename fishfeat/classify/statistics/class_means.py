@@ -21,9 +21,9 @@ from fishfeat.classify.statistics.rates import (
 )
 from fishfeat.records import Float, Int
 
-# A class with more groups lacks little in each fold.
+# A class with more groups is learned from nearly all of them in each fold.
 _MAX_FEW = 9
-# Weight of what is assumed of classes without evidence, in groups.
+# What is assumed where there is no evidence counts as one group.
 _PRIOR = 1.0
 
 
@@ -128,12 +128,12 @@ def _correlate_groups(y: Int, correct: Float, cell: Int, cell_class: Int) -> flo
 def learn_from_few_groups(rates: Float, evidence: ClassEvidence) -> FewGroups:
     """Estimate what classes with few groups gain by the fit on all images.
 
-    A class with 3 groups is learned from 2 in the folds that score it, and from 3 in the fit on all
-    images. Then it is classified as well as classes that have 4 groups, and are scored after
-    learning from 3, are classified in the folds. So the rates of the classes over the number of
-    groups that they were learned from are a learning curve. It needs no further fits. It is made
-    monotone (isotonic regression, Ayer et al. 1955). Where no class tells, a curve n / (n + 1) that
-    ends at the rate of the frequent classes counts as one group.
+    A class with 3 groups is learned from 2 where it is scored, and from 3 in the fit on all images.
+    Classes with 4 groups are learned from 3 where they are scored. So the rates of classes over the
+    number of groups that they were learned from are a learning curve, and it shows what the third
+    group brings. It needs no further fits. A curve does not fall (isotonic regression, Ayer et al.
+    1955). Where no class shows a level, the distance of the level before from the rate of the
+    frequent classes shrinks as that of the curve n / (n + 1) does; this counts as one group.
 
     Parameters
     ----------
@@ -187,14 +187,10 @@ def interval_of_class_mean(
 ) -> tuple[float, float]:
     """Compute the 95 % interval of the mean of the rates of all classes.
 
-    The score may be a mean over classes that have 1 or 2 groups. Their rates are 0 or 1, so that
-    their own variance says nothing. A rate therefore has the variance of `n_effective` independent
-    images (Korn and Graubard 1998), at a rate between its own and that of classes like it: both
-    count by their numbers of images. A class that was in no training set has the rate that the
-    others lead one to expect, with the variance of a rate of which nothing else is known.
-
-    The interval is about the score and what the fit on all images is expected to gain (see
-    `learn_from_few_groups` and `Gain`). It is a score interval (Wilson 1927) with a t quantile.
+    The interval is about the score and what the fit on all images is expected to add (see
+    `learn_from_few_groups` and `expect_growth`). The degrees of freedom are those of a sum of
+    variances (Satterthwaite 1946). No end is further out than the mean of the ends of the intervals
+    of the classes.
 
     Parameters
     ----------
@@ -209,30 +205,46 @@ def interval_of_class_mean(
     n_classes, folds = len(rates), evidence.folds
     if is_unknown is None:
         is_unknown = np.zeros(n_classes, bool)
-    n = np.where(is_unknown, 0.0, evidence.n_effective)
-    few = learn_from_few_groups(rates, evidence._replace(n_effective=n))
-    likely = (n * rates + few.expected) / (n + 1)
-    # Without the last factor it would be too small on average, because `likely` varies itself.
-    variance = likely * (1 - likely) / np.maximum(n, 1e-9) / (1 - n / (n + 1) ** 2)
-    if folds is not None:
-        is_new = folds.n_learned < 0.5
-        likely = np.where(is_new, few.gain, likely)
-        variance = np.where(is_new, likely * (1 - likely) / 2, variance)
-    likely[is_unknown], variance[is_unknown] = 0.5, 1 / 12
+    known = evidence._replace(n_effective=np.where(is_unknown, 0.0, evidence.n_effective))
+    few = learn_from_few_groups(rates, known)
+    likely, variances = _estimate_variances(rates, known, few)
+    likely[is_unknown], variances[is_unknown] = 0.5, 1 / 12  # of a rate that may be any
     gains = np.where(is_unknown, 0.5, few.gain)
     grown = np.where(few.has_few | is_unknown, 0.0, 1 / n_classes)
     gain = Gain(float(gains.mean()), few.prior_variance / n_classes**2).plus(
         expect_growth(rates, grown, chance=1 / n_classes, folds=folds)
     )
-    parts = few.weight**2 * variance * correct_variances(evidence.n_groups, folds)
-    # The variance of a class is known from its groups and from the rate that counts as one.
+    parts = few.weight**2 * variances * correct_variances(evidence.n_groups, folds)
+    # A variance is known from the groups of the class, and from the rate that counts as one more.
     degrees = float(parts.sum() ** 2 / (parts**2 / (evidence.n_groups + 1)).sum())
     spread = float(parts.sum()) / n_classes**2 + gain.variance
-    usual = float(likely.mean())
+    usual, score = float(likely.mean()), float(rates.mean())
     n_effective = usual * (1 - usual) / max(spread, 1e-12)
-    score = float(rates.mean())
-    ends = interval_of_rate(score, gain.mean, n_effective, min(degrees, evidence.degrees))
-    lows, highs = wilson_intervals(np.minimum(1, rates + gains), np.maximum(n, 1e-9), np.inf)
-    return min(score, max(ends[0], float(lows.mean()))), max(
-        score, min(ends[1], float(highs.mean()))
-    )
+    low, high = interval_of_rate(score, gain.mean, n_effective, min(degrees, evidence.degrees))
+    n = np.maximum(known.n_effective, 1e-9)
+    lows, highs = wilson_intervals(np.minimum(1, rates + gains), n, np.inf)
+    low, high = max(low, float(lows.mean())), min(high, float(highs.mean()))
+    return min(score, low), max(score, high)
+
+
+def _estimate_variances(
+    rates: Float, evidence: ClassEvidence, few: FewGroups
+) -> tuple[Float, Float]:
+    """Estimate the likely rate and the variance of the rate of each class: float64 (n_classes,).
+
+    A class of 1 or 2 groups has a rate of 0 or 1, so that its own variance says nothing. Its
+    variance is that of as many independent images as its images tell (Korn and Graubard 1998), at a
+    likely rate. The likely rate is the mean of its own and of the expected one, which counts as one
+    image. It varies itself, so that the variance would be too small on average: by
+    1 - n / (n + 1)**2 for n images. A class that was in no training set has the expected rate, with
+    the variance of a rate of which nothing else is known (that of a Beta distribution whose two
+    parameters add to 1).
+    """
+    n = evidence.n_effective
+    likely = (n * rates + few.expected) / (n + 1)
+    variances = likely * (1 - likely) / np.maximum(n, 1e-9) / (1 - n / (n + 1) ** 2)
+    if evidence.folds is not None:
+        is_new = evidence.folds.n_learned < 0.5
+        likely = np.where(is_new, few.gain, likely)
+        variances = np.where(is_new, likely * (1 - likely) / 2, variances)
+    return likely, variances

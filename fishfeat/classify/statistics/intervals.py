@@ -30,9 +30,9 @@ def score_intervals(
     An interval is for the score on new groups of the classifier that is fitted on all images. Four
     things make that score uncertain:
 
-    - *Which groups were scored.* Images of one group are not independent evidence. A group is left
-      out in turn (the jackknife over groups, which is safer than other ways where groups are few or
-      of unequal size: MacKinnon, Nielsen and Webb 2023), with a t quantile for the number of
+    - *Which groups were scored.* Images of one group are not independent evidence. Each group
+      is left out in turn (the jackknife over groups, which MacKinnon, Nielsen and Webb 2023 advise
+      where groups are few or of unequal size), with a t quantile for the number of
       groups of equal size that tell as much (Kish 1965).
     - *Classes with few groups* in a mean over classes. See `interval_of_class_mean`.
     - *Which groups trained.* See `correct_variances`.
