@@ -168,7 +168,7 @@ def learn_from_few_groups(rates: Float, evidence: ClassEvidence) -> FewGroups:
     uses = steps.sum(axis=0) / total
     uses[0] = 0
     expected = np.where(is_frequent, usual, before @ curve)
-    prior_variance = float(((uses * _PRIOR) ** 2 * curve * (1 - curve) / 2).sum())
+    prior_variance = float(((uses * _PRIOR) ** 2 * curve * (1 - curve)).sum())
     return FewGroups(has_few, expected, gain, 1 + n * (before @ uses), prior_variance)
 
 
