@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.statistics.intervals import score_intervals
+from fishfeat.classify.statistics.metrics import evaluate
 from fishfeat.records import ImageSet, Run
 from fishfeat.records.results import FeatureMap
 from fishfeat.report.content.contents import ReportContent
@@ -73,9 +74,7 @@ def simulate_run(images: ImageSet, name: str, seed: int) -> Run:
     logits[np.arange(n), predicted] += 6
     proba = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert images.groups is not None
-    intervals = bootstrap_intervals(
-        images.y, proba[None], "proba", groups=images.groups, n_bootstrap=50
-    )
+    intervals = score_intervals(images.y, proba[None], groups=images.groups)
     return Run(
         name=name,
         kind="classical",

@@ -226,7 +226,8 @@ class Run:
     metrics
         Name -> value, computed from `scores`, mean over repeats.
     intervals
-        Name -> (low, high): 95 % bootstrap interval.
+        Name -> (low, high): 95 % interval of the score on new groups of the classifier that is
+        fitted on all of these images.
     folds
         What each fold of each repeat gave.
     seconds

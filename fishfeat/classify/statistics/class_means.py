@@ -1,91 +1,250 @@
-"""Intervals of means over classes, such as balanced accuracy, where classes have few groups."""
+"""The rates of classes with few groups: how uncertain they are, and what the folds cost them.
+
+A rate is the recall, precision or F1 of a class. Their mean over classes has an interval.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
-from fishfeat.records import Float
+from fishfeat.classify.statistics.rates import (
+    FoldShares,
+    Gain,
+    correct_variances,
+    expect_growth,
+    interval_of_rate,
+    wilson_intervals,
+)
+from fishfeat.records import Float, Int
 
-_Z = float(special.ndtri(0.975))
-# A class whose draws vary less than this does not vary.
-_NO_VARIANCE = 1e-12
+# A class with more groups is learned from nearly all of them in each fold.
+_MAX_FEW = 9
+# What is assumed where there is no evidence counts as one group.
+_PRIOR = 1.0
 
 
 class ClassEvidence(NamedTuple):
-    """What is known of the rate of each class.
+    """What the rates of the classes rest on.
 
     Attributes
     ----------
-    rates
-        float64 (n_classes,): the rate of each class, 0 to 1.
-    draws
-        float64 (n_draws, n_classes): the same rates with randomly weighted units.
-    n_units
-        float64 (n_classes,): number of units, groups or images, that each rate rests on; at least
-        1.
+    n_images, n_groups
+        float64 (n_classes,): images and groups of each class, both at least 1.
     n_effective
-        float64 (n_classes,): the same for units of equal sizes (Kish 1965).
+        float64 (n_classes,): the number of independent images that tell as much as the images of
+        each class do.
+    degrees
+        Degrees of freedom of the similarity within groups.
+    folds
+        What the folds leave out; None for images that are in no fold.
     """
 
-    rates: Float
-    draws: Float
-    n_units: Float
+    n_images: Float
+    n_groups: Float
     n_effective: Float
+    degrees: float
+    folds: FoldShares | None
 
 
-def interval_of_class_mean(evidence: ClassEvidence) -> tuple[float, float]:
+class FewGroups(NamedTuple):
+    """What classes with few groups gain by the fit on all images, as other classes show.
+
+    Attributes
+    ----------
+    has_few
+        bool (n_classes,): whether a class has few groups.
+    expected
+        float64 (n_classes,): the rate of classes that were learned from as many groups.
+    gain
+        float64 (n_classes,): by how much a rate rises with the groups that the folds left out; 0
+        for a class with more than a few groups.
+    weight
+        float64 (n_classes,): how much the rate of each class counts in the sum of rates and gains.
+        It is more than 1 where the gains of other classes rest on it too.
+    prior_variance
+        Variance of the sum that comes from what is assumed where there is no evidence.
+    """
+
+    has_few: NDArray[np.bool_]
+    expected: Float
+    gain: Float
+    weight: Float
+    prior_variance: float
+
+
+def weigh_evidence(y: Int, correct: Float, unit: Int, folds: FoldShares | None) -> ClassEvidence:
+    """Count the groups and the independent images of each class.
+
+    The images of a group are alike. How much is the intraclass correlation of `correct`, by the
+    analysis of variance of groups within classes (Donner 1986), pooled over all classes: classes
+    with few groups alone could not tell. Images of a group of n then tell as much as
+    n / (1 + (n - 1) * correlation) independent ones (the design effect, Kish 1965).
+
+    Parameters
+    ----------
+    y, unit
+        int64 (n_images,): class, without gaps, and group of each image.
+    correct
+        float64 (n_images,): share of the repeats in which an image is classified correctly.
+    folds
+        What the folds leave out, or None.
+    """
+    n_classes = int(y.max()) + 1
+    cells, cell = np.unique(unit * n_classes + y, return_inverse=True)
+    cell_class = cells % n_classes
+    sizes = np.bincount(cell).astype(np.float64)
+    n_images = np.bincount(y).astype(np.float64)
+    n_groups = np.bincount(cell_class).astype(np.float64)
+    degrees = len(cells) - n_classes
+    correlation = _correlate_groups(y, correct, cell, cell_class)
+    alike = np.bincount(cell_class, sizes * (1 + (sizes - 1) * correlation))
+    return ClassEvidence(n_images, n_groups, n_images**2 / alike, max(degrees, 1), folds)
+
+
+def _correlate_groups(y: Int, correct: Float, cell: Int, cell_class: Int) -> float:
+    """Intraclass correlation of `correct` in groups within classes, 0 to 1; 1 if unknown."""
+    sizes = np.bincount(cell)
+    n_images, n_cells, n_classes = len(cell), len(sizes), int(y.max()) + 1
+    if n_cells == n_classes or n_images == n_cells:
+        return 1.0
+    sums = np.bincount(cell, correct)
+    class_sums, class_sizes = np.bincount(y, correct), np.bincount(y)
+    between = (sums**2 / sizes).sum() - (class_sums**2 / class_sizes).sum()
+    within = (correct**2).sum() - (sums**2 / sizes).sum()
+    mean_between = max(0.0, between) / (n_cells - n_classes)
+    mean_within = max(0.0, within) / (n_images - n_cells)
+    unequal = (np.bincount(cell_class, sizes**2) / class_sizes).sum()
+    usual_size = (n_images - unequal) / (n_cells - n_classes)
+    total = mean_between + (usual_size - 1) * mean_within
+    if total <= 1e-12:
+        return 1.0
+    return float(np.clip((mean_between - mean_within) / total, 0, 1))
+
+
+def learn_from_few_groups(rates: Float, evidence: ClassEvidence) -> FewGroups:
+    """Estimate what classes with few groups gain by the fit on all images.
+
+    A class with 3 groups is learned from 2 where it is scored, and from 3 in the fit on all images.
+    Classes with 4 groups are learned from 3 where they are scored. So the rates of classes over the
+    number of groups that they were learned from are a learning curve, and it shows what the third
+    group brings. It needs no further fits. A curve does not fall (isotonic regression, Ayer et al.
+    1955). Where no class shows a level, the distance of the level before from the rate of the
+    frequent classes shrinks as that of the curve n / (n + 1) does; this counts as one group.
+
+    Parameters
+    ----------
+    rates
+        float64 (n_classes,), 0 to 1.
+    evidence
+        What they rest on.
+    """
+    n = evidence.n_effective
+    n_most = 0 if evidence.folds is None else _MAX_FEW
+    learned = evidence.n_groups if evidence.folds is None else evidence.folds.n_learned
+    is_frequent = learned > n_most
+    frequent = is_frequent if is_frequent.any() else np.ones(len(rates), bool)
+    usual = ((n * rates)[frequent].sum() + 0.5) / (n[frequent].sum() + 1)
+    if n_most == 0:
+        none = np.zeros(len(rates))
+        return FewGroups(none > 0, none + usual, none, none + 1, 0.0)
+
+    before = _interpolate(learned, n_most)
+    after = _interpolate(evidence.n_groups, n_most)
+    has_few = evidence.n_groups <= n_most
+    total = before.T @ n + _PRIOR
+    sums = before.T @ (n * rates)
+    curve = np.zeros(n_most + 1)  # a class that was not in training has a rate of 0
+    for level in range(1, n_most + 1):
+        likely = usual - (usual - curve[level - 1]) * level / (level + 1)
+        curve[level] = (sums[level] + _PRIOR * likely) / total[level]
+    curve = isotonic_regression(curve, weights=total).x
+
+    steps = has_few[:, None] * (after - before)
+    gain = np.clip(steps @ curve, 0, 1 - rates)
+    uses = steps.sum(axis=0) / total
+    uses[0] = 0
+    expected = np.where(is_frequent, usual, before @ curve)
+    prior_variance = float(((uses * _PRIOR) ** 2 * curve * (1 - curve)).sum())
+    return FewGroups(has_few, expected, gain, 1 + n * (before @ uses), prior_variance)
+
+
+def _interpolate(n_groups: Float, n_most: int) -> Float:
+    """Weights of 0 to `n_most` groups in each number of groups; none above `n_most`.
+
+    float64 (n_classes, n_most + 1).
+    """
+    distance = np.abs(n_groups[:, None] - np.arange(n_most + 1))
+    weights: Float = np.maximum(0, 1 - distance) * (n_groups <= n_most)[:, None]
+    return weights
+
+
+def interval_of_class_mean(
+    rates: Float, evidence: ClassEvidence, *, is_unknown: NDArray[np.bool_] | None = None
+) -> tuple[float, float]:
     """Compute the 95 % interval of the mean of the rates of all classes.
 
-    Draws with random weights never lose a class, as resamples of whole units do (Bayesian
-    bootstrap, Rubin 1981). Three things are added:
+    The interval is about the score and what the fit on all images is expected to add (see
+    `learn_from_few_groups` and `expect_growth`). The degrees of freedom are those of a sum of
+    variances (Satterthwaite 1946). No end is further out than the mean of the ends of the intervals
+    of the classes.
 
-    - The draws of a class with n units vary less than its rate, by (n - 1) / (n + 1).
-    - The variances of few units are uncertain: a t quantile replaces the normal one, with the
-      degrees of freedom of Welch and Satterthwaite (1946).
-    - A rate whose draws do not vary, as where all images of a class are correct, is as uncertain as
-      Wilson's interval (1927) for its number of units. Widths of classes are squared and added
-      (Zou and Donner 2008). The larger side counts for both sides: a class with one unit is either
-      all correct or all incorrect, and says little of the opposite.
-
-    No end is further out than the mean of the ends of the classes' own Wilson intervals.
+    Parameters
+    ----------
+    rates
+        float64 (n_classes,): the rates of the classes, 0 to 1.
+    evidence
+        What they rest on.
+    is_unknown
+        bool (n_classes,): classes that count as 0 but may have any rate, such as the precision of
+        a class that is never predicted.
     """
-    rates = evidence.rates
-    n_classes = len(rates)
-    variance = evidence.draws.var(axis=0)
-    varies = variance > _NO_VARIANCE
-    scale = _scale_width(variance[varies], evidence.n_units[varies])
-    mean = float(rates.mean())
-    low, high = np.percentile(evidence.draws.mean(axis=1), [2.5, 97.5])
-
-    class_low, class_high = _wilson_interval(rates, evidence.n_effective)
-    class_widths = np.maximum(rates - class_low, class_high - rates)[~varies]
-    added = float((class_widths**2).sum()) / n_classes**2
-    below = np.hypot(scale * max(0.0, mean - low), np.sqrt(added))
-    above = np.hypot(scale * max(0.0, high - mean), np.sqrt(added))
-    return (
-        max(mean - float(below), float(class_low.mean())),
-        min(mean + float(above), float(class_high.mean())),
+    n_classes, folds = len(rates), evidence.folds
+    if is_unknown is None:
+        is_unknown = np.zeros(n_classes, bool)
+    known = evidence._replace(n_effective=np.where(is_unknown, 0.0, evidence.n_effective))
+    few = learn_from_few_groups(rates, known)
+    likely, variances = _estimate_variances(rates, known, few)
+    likely[is_unknown], variances[is_unknown] = 0.5, 1 / 12  # of a rate that may be any
+    gains = np.where(is_unknown, 0.5, few.gain)
+    grown = np.where(few.has_few | is_unknown, 0.0, 1 / n_classes)
+    gain = Gain(float(gains.mean()), few.prior_variance / n_classes**2).plus(
+        expect_growth(rates, grown, chance=1 / n_classes, folds=folds)
     )
+    parts = few.weight**2 * variances * correct_variances(evidence.n_groups, folds)
+    # A variance is known from the groups of the class, and from the rate that counts as one more.
+    degrees = float(parts.sum() ** 2 / (parts**2 / (evidence.n_groups + 1)).sum())
+    spread = float(parts.sum()) / n_classes**2 + gain.variance
+    usual, score = float(likely.mean()), float(rates.mean())
+    n_effective = usual * (1 - usual) / max(spread, 1e-12)
+    low, high = interval_of_rate(score, gain.mean, n_effective, min(degrees, evidence.degrees))
+    n = np.maximum(known.n_effective, 1e-9)
+    lows, highs = wilson_intervals(np.minimum(1, rates + gains), n, np.inf)
+    low, high = max(low, float(lows.mean())), min(high, float(highs.mean()))
+    return min(score, low), max(score, high)
 
 
-def _scale_width(variance: Float, n_units: Float) -> float:
-    """Compute the factor on the width of the draws from the classes that vary."""
-    if not len(variance):
-        return 1.0
-    degrees = np.maximum(n_units - 1, 1)
-    unbiased = variance * (degrees + 2) / degrees
-    total_degrees = unbiased.sum() ** 2 / (unbiased**2 / degrees).sum()
-    quantile = special.stdtrit(total_degrees, 0.975)
-    return float(np.sqrt(unbiased.sum() / variance.sum()) * quantile / _Z)
+def _estimate_variances(
+    rates: Float, evidence: ClassEvidence, few: FewGroups
+) -> tuple[Float, Float]:
+    """Estimate the likely rate and the variance of the rate of each class: float64 (n_classes,).
 
-
-def _wilson_interval(rates: Float, n: Float) -> tuple[Float, Float]:
-    """Compute the 95 % score interval of each rate of n outcomes."""
-    centre = (n * rates + _Z**2 / 2) / (n + _Z**2)
-    width = _Z * np.sqrt(n * rates * (1 - rates) + _Z**2 / 4) / (n + _Z**2)
-    low = np.where(rates <= 0, 0.0, centre - width)
-    high = np.where(rates >= 1, 1.0, centre + width)
-    return low, high
+    A class of 1 or 2 groups has a rate of 0 or 1, so that its own variance says nothing. Its
+    variance is that of as many independent images as its images tell (Korn and Graubard 1998), at a
+    likely rate. The likely rate is the mean of its own and of the expected one, which counts as one
+    image. It varies itself, so that the variance would be too small on average: by
+    1 - n / (n + 1)**2 for n images. A class that was in no training set has the expected rate, with
+    the variance of a rate of which nothing else is known (that of a Beta distribution whose two
+    parameters add to 1).
+    """
+    n = evidence.n_effective
+    likely = (n * rates + few.expected) / (n + 1)
+    variances = likely * (1 - likely) / np.maximum(n, 1e-9) / (1 - n / (n + 1) ** 2)
+    if evidence.folds is not None:
+        is_new = evidence.folds.n_learned < 0.5
+        likely = np.where(is_new, few.gain, likely)
+        variances = np.where(is_new, likely * (1 - likely) / 2, variances)
+    return likely, variances

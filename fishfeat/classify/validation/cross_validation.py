@@ -18,7 +18,8 @@ from fishfeat.checks import Finding
 from fishfeat.classify.estimators.calibration import class_scores
 from fishfeat.classify.estimators.registry import fit_pipeline
 from fishfeat.classify.parallel import count_results, run_jobs
-from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.statistics.intervals import score_intervals
+from fishfeat.classify.statistics.metrics import evaluate
 from fishfeat.classify.validation.failures import explain_failure
 from fishfeat.classify.validation.inner_findings import find_missing_inner_folds
 from fishfeat.classify.validation.search import make_model, name_run
@@ -361,6 +362,7 @@ def run_from_scores(
     metrics = {}
     for name in repeats[0]:
         metrics[name] = float(np.mean([repeat[name] for repeat in repeats]))
+    numbers = _number_folds(splits)
     folds = _score_folds(features, splits, scores, fits)
     holdout_folds = None
     if holdout is not None and len(holdout):
@@ -373,9 +375,9 @@ def run_from_scores(
         y=y,
         class_names=features.class_names,
         scores=scores,
-        fold=_number_folds(splits),
+        fold=numbers,
         metrics=metrics,
-        intervals=bootstrap_intervals(y, scores, groups=groups, seed=splits.seed),
+        intervals=score_intervals(y, scores, groups=groups, folds=numbers),
         folds=folds,
         seconds={
             "fit": sum(fold.seconds_fit for fold in folds),
@@ -454,7 +456,7 @@ def evaluate_holdout(features: Features, splits: Splits, scores: Float) -> Holdo
         y=y,
         scores=scores,
         metrics=evaluate(y, scores),
-        intervals=bootstrap_intervals(y, scores[None], groups=groups, seed=splits.seed),
+        intervals=score_intervals(y, scores[None], groups=groups),
     )
 
 

@@ -1,4 +1,4 @@
-"""Metrics equal those of scikit-learn, and intervals cover the truth as often as promised."""
+"""Metrics equal those of scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from fishfeat.classify.statistics.metrics import (
-    bootstrap_intervals,
     class_metrics,
     confusion,
     evaluate,
@@ -125,117 +124,6 @@ def test_a_probability_of_zero_has_a_finite_log_loss() -> None:
     assert 5 < evaluate(np.array([0, 1]), scores)["log_loss"] < 10
 
 
-# --- intervals --------------------------------------------------------------------------------
-
-
-def draw_groups(seed: int, *, n_groups: int, deviation: float) -> tuple[Array, Array, Array]:
-    """Labels, scores and groups of ten images, correct with the probability of the group.
-
-    Half of the probabilities are 0.7 - deviation, half are 0.7 + deviation.
-    """
-    rng = np.random.default_rng(seed)
-    groups = np.repeat(np.arange(n_groups), 10)
-    accuracy = 0.7 + deviation * rng.choice([-1, 1], size=n_groups)
-    correct = rng.random(len(groups)) < accuracy[groups]
-    y = rng.integers(2, size=len(groups))
-    scores = np.eye(2)[np.where(correct, y, 1 - y)]
-    return y, scores[None], groups
-
-
-def accuracy_interval(seed: int, *, grouped: bool = True, **options: Any) -> tuple[float, float]:
-    y, scores, groups = draw_groups(seed, **options)
-    intervals = bootstrap_intervals(y, scores, groups=groups if grouped else None, n_bootstrap=150)
-    return intervals["accuracy"]
-
-
-def measure_coverage(*, grouped: bool) -> float:
-    intervals = [
-        accuracy_interval(s, grouped=grouped, n_groups=40, deviation=0.3) for s in range(40)
-    ]
-    return float(np.mean([low <= 0.7 <= high for low, high in intervals]))
-
-
-def test_intervals_over_groups_cover_the_truth() -> None:
-    assert measure_coverage(grouped=True) >= 0.88
-
-
-def test_intervals_that_ignore_groups_are_too_narrow() -> None:
-    assert measure_coverage(grouped=False) < 0.85
-
-
-def measure_width(seed: int, **options: Any) -> float:
-    low, high = accuracy_interval(seed, **options)
-    return high - low
-
-
-def test_intervals_shrink_with_the_square_root_of_the_groups() -> None:
-    few, many = (
-        np.mean([measure_width(s, n_groups=n, deviation=0.3) for s in range(8)]) for n in (20, 180)
-    )
-    assert few / many == pytest.approx(3, rel=0.25)
-
-
-def test_intervals_are_wider_with_groups_where_groups_differ() -> None:
-    widths = [
-        [measure_width(s, n_groups=40, deviation=0.3, grouped=g) for g in (True, False)]
-        for s in range(8)
-    ]
-    assert all(with_groups > without for with_groups, without in widths)
-
-
-def test_groups_that_do_not_differ_do_not_change_the_intervals() -> None:
-    widths = [
-        [measure_width(s, n_groups=40, deviation=0.0, grouped=g) for g in (True, False)]
-        for s in range(8)
-    ]
-    with_groups, without = np.mean(widths, axis=0)
-    assert with_groups == pytest.approx(without, rel=0.15)
-
-
-def test_intervals_depend_on_the_seed_alone() -> None:
-    y, scores, groups = draw_groups(0, n_groups=20, deviation=0.2)
-
-    def resample(seed: int) -> dict[str, tuple[float, float]]:
-        return bootstrap_intervals(y, scores, groups=groups, seed=seed, n_bootstrap=50)
-
-    assert resample(1) == resample(1)
-    assert resample(1) != resample(2)
-
-
-def test_the_codes_of_the_groups_do_not_matter() -> None:
-    y, scores, groups = draw_groups(0, n_groups=20, deviation=0.2)
-    renamed = [
-        bootstrap_intervals(y, scores, groups=g, n_bootstrap=50)
-        for g in (groups, groups * 1000 - 7)
-    ]
-    assert renamed[0] == renamed[1]
-
-
-def test_every_metric_has_an_interval_that_contains_it() -> None:
-    y, scores = draw(0, true=list(range(7)), predicted=list(range(7)), n=300)
-    point = evaluate(y, scores)
-    intervals = bootstrap_intervals(y, scores[None], n_bootstrap=200)
-    assert intervals.keys() == point.keys() - {"ece"}  # resampling only increases it
-    for name, (low, high) in intervals.items():
-        assert low < point[name] < high
-
-
-def test_repeats_are_averaged_and_do_not_count_as_more_images() -> None:
-    y, scores, groups = draw_groups(0, n_groups=20, deviation=0.2)
-    once, thrice = (
-        bootstrap_intervals(y, s, groups=groups, n_bootstrap=50)
-        for s in (scores, np.repeat(scores, 3, axis=0))
-    )
-    assert thrice["accuracy"] == pytest.approx(once["accuracy"])
-
-
-def test_resamples_without_a_class_have_finite_metrics() -> None:
-    y = np.array([0] * 9 + [1])
-    scores = np.eye(2)[y][None]
-    intervals = bootstrap_intervals(y, scores, n_bootstrap=100)
-    assert all(np.isfinite(pair).all() for pair in intervals.values())
-
-
 # --- margin -------------------------------------------------------------------------------
 
 
@@ -252,37 +140,7 @@ def test_the_margin_is_the_difference_of_the_two_largest_probabilities() -> None
     np.testing.assert_allclose(margin(proba), [0, 0.3, 1])
 
 
-# --- intervals of certain or few outcomes ----------------------------------------------------
-
-
-def test_intervals_of_perfect_scores_shrink_with_the_number_of_groups() -> None:
-    lows = []
-    for n_groups in (5, 50, 500):
-        groups = np.repeat(np.arange(n_groups), 4)
-        y = groups % 2
-        intervals = bootstrap_intervals(y, np.eye(2)[y][None], groups=groups, n_bootstrap=9)
-        low, high = intervals["accuracy"]
-        assert high == 1
-        lows.append(low)
-    assert lows == pytest.approx([0.025 ** (1 / n) for n in (5, 50, 500)], abs=0.02)
-
-
-def test_intervals_of_an_accuracy_of_0_have_a_width() -> None:
-    y = np.arange(40) % 2
-    low, high = bootstrap_intervals(y, np.eye(2)[1 - y][None], n_bootstrap=9)["accuracy"]
-    assert (low, high) == (0, pytest.approx(1 - 0.025 ** (1 / 40)))
-
-
-def test_the_interval_of_a_single_group_is_0_to_1() -> None:
-    y, scores, _ = draw_groups(0, n_groups=3, deviation=0.2)
-    groups = np.zeros(len(y), np.int64)
-    intervals = bootstrap_intervals(y, scores, groups=groups, n_bootstrap=20)
-    assert intervals["accuracy"] == (0.0, 1.0)
-
-
-def test_intervals_over_few_groups_cover_the_truth_nearly_as_often() -> None:
-    intervals = [accuracy_interval(s, n_groups=8, deviation=0.25) for s in range(150)]
-    assert np.mean([low <= 0.7 <= high for low, high in intervals]) >= 0.87
+# --- intervals of differences ---------------------------------------------------------------
 
 
 def test_intervals_of_few_groups_are_as_wide_as_t_intervals() -> None:

@@ -18,7 +18,8 @@ from sklearn.pipeline import Pipeline
 
 from fishfeat.classify import parallel
 from fishfeat.classify.estimators.registry import CLASSIFIERS, make_classifier
-from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.statistics.intervals import score_intervals
+from fishfeat.classify.statistics.metrics import evaluate
 from fishfeat.classify.validation import cross_validation as module
 from fishfeat.classify.validation import search
 from fishfeat.classify.validation.cross_validation import (
@@ -118,12 +119,15 @@ def test_metrics_are_the_mean_over_repeats_of_those_of_the_scores(run: Run) -> N
     assert run.metrics == pytest.approx(expected)
 
 
-def test_intervals_resample_whole_groups(features: Features, splits: Splits, run: Run) -> None:
+def test_intervals_know_the_groups_and_the_folds(
+    features: Features, splits: Splits, run: Run
+) -> None:
     assert features.groups is not None
     groups = features.groups[splits.rows]
-    resample = partial(bootstrap_intervals, run.y, run.scores, seed=splits.seed)
-    assert run.intervals == resample(groups=groups)
-    assert run.intervals != resample()
+    compute = partial(score_intervals, run.y, run.scores)
+    assert run.intervals == compute(groups=groups, folds=run.fold)
+    assert run.intervals != compute(folds=run.fold)
+    assert run.intervals != compute(groups=groups)
 
 
 def test_the_metrics_of_each_fold_are_those_of_its_rows(splits: Splits, run: Run) -> None:
@@ -379,12 +383,8 @@ def test_holdout_scores_of_the_folds_are_the_mean_over_their_models(
     np.testing.assert_array_equal(holdout.keys, features.keys[splits.holdout])
     assert holdout.metrics == evaluate(features.y[splits.holdout], holdout.scores)
     assert features.groups is not None
-    assert holdout.intervals == bootstrap_intervals(
-        holdout.y,
-        holdout.scores[None],
-        groups=features.groups[splits.holdout],
-        seed=splits.seed,
-    )
+    groups = features.groups[splits.holdout]
+    assert holdout.intervals == score_intervals(holdout.y, holdout.scores[None], groups=groups)
 
 
 def test_no_fold_trains_on_held_out_rows(

@@ -12,7 +12,8 @@ import pytest
 
 from fishfeat.checks import Finding
 from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
-from fishfeat.classify.statistics.metrics import bootstrap_intervals, evaluate
+from fishfeat.classify.statistics.intervals import score_intervals
+from fishfeat.classify.statistics.metrics import evaluate
 from fishfeat.classify.validation.cross_validation import cross_validate
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.classify.validation.splits import make_splits
@@ -50,7 +51,7 @@ def test_scores_are_the_mean_of_the_members_probabilities(
     per_repeat = [evaluate(run.y, scores)["accuracy"] for scores in run.scores]
     assert run.metrics["accuracy"] == pytest.approx(np.mean(per_repeat))
     groups = features.groups[splits.rows]
-    assert run.intervals == bootstrap_intervals(run.y, run.scores, groups=groups, seed=1)
+    assert run.intervals == score_intervals(run.y, run.scores, groups=groups, folds=run.fold)
     assert run.config.members == MEMBERS
     assert run.splits_digest == runs[0].splits_digest
 
