@@ -24,7 +24,7 @@ from fishfeat.images.grouping.grey_images import GreyImage
 Descriptors = NDArray[np.uint8]
 Float32 = NDArray[np.float32]
 
-N_FEATURES = 128
+N_FEATURES = 224
 DESCRIPTOR_DIM = 128
 
 # Of ORB: the ratio of neighbouring scales and their number, and the smallest contrast of a corner
@@ -33,13 +33,13 @@ _SCALE_RATIO, _N_SCALES, _MIN_CONTRAST = 1.3, 5, 5
 _BORDER = 9  # px of each scale without corners
 _DIRECTION_WINDOW = 19  # px of each scale that give the direction of a corner
 _MIN_SIDE = 32  # px of a grey image
-_SIGMA = 2.0  # px of each scale: the unit of length of a descriptor
+_SIGMA = 1.7  # px of each scale: the unit of length of a descriptor
 # Of SIFT: octave layers, contrast threshold and edge threshold.
-_FEW_CORNERS = 80
+_FEW_CORNERS = 100
 _BLOBS = (3, 0.004, 25.0)
 
-# A descriptor has 4 × 4 cells of 3 sigmas, with 4 × 4 samples each.
-_N_CELLS, _CELL, _N_SAMPLES = 4, 3.0, 16
+# A descriptor has 4 × 4 cells of 3 sigmas, with 3 × 3 samples each.
+_N_CELLS, _CELL, _N_SAMPLES = 4, 3.0, 12
 _N_DIRECTIONS = 8
 _N_OCTAVES = 5  # of blurred images, two for each octave
 _BLUR = 0.5  # px, of an image as it comes
@@ -58,7 +58,7 @@ class LocalFeatures(NamedTuple):
     Attributes
     ----------
     points
-        float32 (n_features, 2): x and y of each in the grey image.
+        float32 (n_features, 2): x and y of each in the grey image, the strongest corner first.
     descriptors
         uint8 (n_features, 128): symmetric descriptors.
     """
@@ -123,7 +123,7 @@ def _detect_corners(image: GreyImage) -> _Corners | None:
         patchSize=_DIRECTION_WINDOW,
         fastThreshold=_MIN_CONTRAST,
     )
-    keypoints: list[Any] = list(detector.detect(image.pixels, mask))
+    keypoints: list[Any] = sorted(detector.detect(image.pixels, mask), key=_get_strength)
     sigmas = [keypoint.size * _SIGMA / _DIRECTION_WINDOW for keypoint in keypoints]
     if len(keypoints) < _FEW_CORNERS:
         blobs = cv2.SIFT.create(N_FEATURES - len(keypoints), *_BLOBS).detect(image.pixels, mask)
@@ -136,8 +136,12 @@ def _detect_corners(image: GreyImage) -> _Corners | None:
     return _Corners(points, np.array(sigmas, np.float32), angles)
 
 
+def _get_strength(keypoint: Any) -> float:
+    return -float(keypoint.response)
+
+
 def _cut_patches(image: GreyImage, corners: _Corners) -> Float32:
-    """Turn the surroundings of each corner upright: float32 (n, 18, 18).
+    """Turn the surroundings of each corner upright: float32 (n, 14, 14).
 
     A patch has a sample of border on each side. It is cut from the image whose blur suits its
     scale.
@@ -203,7 +207,7 @@ def _describe(patches: Float32) -> Float32:
 
 
 def _weigh_samples() -> Float32:
-    """Weight of each sample of a patch in each cell: float32 (256, 16).
+    """Weight of each sample of a patch in each cell: float32 (144, 16).
 
     As in SIFT it falls linearly with the distance from the middle of the cell, and as a Gaussian
     with the distance from the middle of the patch.
@@ -229,4 +233,7 @@ def _make_symmetric(histograms: Float32) -> Descriptors:
     roots = np.sqrt(histograms / total)
     first, second = roots[:, _FIRST], roots[:, _SECOND]
     symmetric = np.concatenate([first + second, np.abs(first - second)], axis=1) / np.sqrt(2)
-    return np.minimum(np.rint(_DESCRIPTOR_UNIT * symmetric), 255).astype(np.uint8)
+    descriptors: Descriptors = np.minimum(np.rint(_DESCRIPTOR_UNIT * symmetric), 255).astype(
+        np.uint8
+    )
+    return descriptors

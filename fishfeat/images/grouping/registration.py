@@ -19,7 +19,7 @@ from fishfeat.images.grouping.local_features import Float32, LocalFeatures, unit
 Affine = NDArray[np.float64]
 
 # Two images are near-duplicates where all of this holds. Measured by benchmarks/near_duplicates.py.
-MIN_INLIERS = 8
+MIN_INLIERS = 7
 MIN_OVERLAP = 0.4
 MIN_CORRELATION = 0.985  # two fish in front of one reef, by a fixed camera, reach 0.981
 MAX_DIFFERING = 0.015
@@ -27,6 +27,7 @@ MIN_AGREEING = 0.9
 
 _RATIO = 0.85  # distance of a match over that of the second best match, at most (Lowe, 7.1)
 _INLIER_TOLERANCE = 3.0  # px
+_MIN_INLIER_SHARE = 0.5  # of the matches
 _MIN_SCALE, _MAX_SCALE, _MAX_STRETCH = 0.15, 6.0, 2.5
 
 # Comparison of the aligned pixels.
@@ -39,8 +40,9 @@ _FLAT = 25.0  # grey levels squared: a window of smaller variance has no content
 _NOISE = 9.0  # grey levels squared
 _MIN_WINDOW_CORRELATION = 0.7
 _MIN_WINDOWS = 16
-_REFINABLE = 0.92  # correlation above which a refined alignment may help
-_REFINE_STEPS = 20
+# Correlation and share of inliers above which a refined alignment may help.
+_REFINABLE, _REFINABLE_SHARE = 0.85, 0.6
+_REFINE_STEPS = 8
 _REFINE_BLUR = 3  # px
 
 
@@ -138,7 +140,8 @@ def _fit_affine(points_a: Float32, points_b: Float32) -> Registration | None:
         n_inliers=int(is_inlier.sum()),
         transform=np.asarray(transform, np.float64),
     )
-    if registration.n_inliers < MIN_INLIERS or not _is_plausible(registration.transform):
+    n_needed = max(MIN_INLIERS, _MIN_INLIER_SHARE * registration.n_matches)
+    if registration.n_inliers < n_needed or not _is_plausible(registration.transform):
         return None
     return registration
 
@@ -169,7 +172,11 @@ def score_registration(a: GreyImage, b: GreyImage, registration: Registration) -
 
     counts = (registration.n_matches, registration.n_inliers)
     score = RegistrationScore(*counts, transform, *_compare_pixels(fixed, moving, transform))
-    if score.correlation > _REFINABLE and not score.is_duplicate:
+    is_refinable = (
+        score.correlation > _REFINABLE
+        and registration.n_inliers >= _REFINABLE_SHARE * registration.n_matches
+    )
+    if is_refinable and not score.is_duplicate:
         transform = _refine(fixed, moving, transform)
         score = RegistrationScore(*counts, transform, *_compare_pixels(fixed, moving, transform))
 
