@@ -29,7 +29,7 @@ from fishfeat.workspace import (
 log = logging.getLogger("fishfeat")
 
 # Raised where near-duplicates or hints are found in another way, so that they are searched again.
-_METHOD = 2
+_METHOD = 3
 
 
 class Grouped(NamedTuple):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 
 # A pair is a candidate where the cosine of its word vectors or of its features is at least this.
-MIN_WORD_COSINE, MIN_FEATURE_COSINE = 0.2, 0.7
+MIN_WORD_COSINE, MIN_FEATURE_COSINE = 0.1, 0.7
 _BLOCK = 1024  # rows of a block of the similarity matrix
 _COSINE_BLOCK = 8192  # pairs
 _N_OUTSIDE = 3  # neighbours of each image outside its set

@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.checks import Finding
-from fishfeat.images.grouping.candidates import centre_features, find_nearest
+from fishfeat.images.grouping.candidates import (
+    centre_features,
+    find_nearest,
+)
 from fishfeat.images.grouping.capture_time import name_bursts, read_captures
 from fishfeat.images.grouping.near_duplicates import verify_pairs
 from fishfeat.images.grouping.rules import encode_groups
@@ -28,8 +31,11 @@ _MIN_SHARE, _MIN_SHARE_OF_NAMES = 0.05, 0.2
 _MAX_CROSSING_SHARE = 0.1  # of the groups that have several classes
 # Groups that a number must tell apart in a class. With fewer it tells the class, not the animal.
 _GROUPS_IN_CLASS = 5
-_EXIF_BLOCK, _N_EXIF_BLOCKS = 100, 20
+_EXIF_BLOCK, _N_EXIF_BLOCKS, _N_EXIF_PROBES = 100, 20, 100
 _SAMPLE, _SAMPLE_NEIGHBOURS = 40, 2
+_MIN_COSINE = (
+    0.4  # less alike, images are hardly ever near-duplicates, and their files are not read
+)
 _SEED = 0
 _BEFORE_DELIMITER = r"(?=[^/\da-zA-Z][^/]*$)"
 
@@ -204,8 +210,12 @@ def _often_cross_classes(images: ImageSet, groups: Int) -> bool:
 def find_burst_hint(images: ImageSet) -> GroupingHint | None:
     """Find images that one camera took within seconds.
 
-    Of a large data set, 20 blocks of 100 neighbouring images are examined.
+    Of a large data set, 20 blocks of 100 neighbouring images are examined. Most data sets have no
+    capture times at all: where 100 images, spread over the data set, have none, no more are read.
     """
+    spread = np.unique(np.linspace(0, len(images) - 1, _N_EXIF_PROBES).round().astype(np.int64))
+    if not any(read_captures(images, spread)):
+        return None
     rows = np.arange(len(images))
     if len(rows) > _EXIF_BLOCK * _N_EXIF_BLOCKS:
         starts = np.linspace(0, len(rows) - _EXIF_BLOCK, _N_EXIF_BLOCKS).astype(np.int64)
@@ -226,10 +236,16 @@ def find_near_duplicate_hint(images: ImageSet, X: NDArray[np.float32]) -> Groupi
         return None
     rng = np.random.default_rng(_SEED)
     rows = np.sort(rng.permutation(len(images))[:_SAMPLE])
-    index, cosine = find_nearest(centre_features(X), k=_SAMPLE_NEIGHBOURS, rows=rows)
-    pairs = np.stack([np.repeat(rows, index.shape[1]), index.ravel()], axis=1)
-    duplicates = verify_pairs(images, pairs, cosine.ravel())
-    n_with_duplicate = len({pair.key for pair in duplicates})
+    neighbours, cosines = find_nearest(centre_features(X), k=_SAMPLE_NEIGHBOURS, rows=rows)
+    n_with_duplicate = 0
+    is_open = np.ones(len(rows), bool)
+    for neighbour, cosine in zip(neighbours.T, cosines.T, strict=True):
+        # The next neighbour is read only where the nearer one is no near-duplicate.
+        is_candidate = is_open & (cosine >= _MIN_COSINE)
+        pairs = np.stack([rows, neighbour], axis=1)[is_candidate]
+        with_duplicate = {pair.key for pair in verify_pairs(images, pairs, cosine[is_candidate])}
+        is_open &= ~np.isin(images.keys[rows], list(with_duplicate))
+        n_with_duplicate += len(with_duplicate)
     if n_with_duplicate < _MIN_SHARE * len(rows):
         return None
     related_share = n_with_duplicate / len(rows) * (1 - 1 / _N_FOLDS)

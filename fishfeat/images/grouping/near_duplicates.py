@@ -1,10 +1,7 @@
 """Find near-duplicates: candidates by nearest neighbours, each verified by registration.
 
-Candidates are nearest neighbours among the cached features and among *word vectors*, which need no
-network. A word vector is a bag of visual words (Sivic and Zisserman, ICCV 2003). It counts how
-often each of about two thousand typical local features occurs in an image and in its mirror image.
-Rotation and mirroring do not change it. Only pairs whose pixels agree after registration are
-near-duplicates.
+Candidates are nearest neighbours among the cached features and among word vectors. Only pairs whose
+pixels agree after registration are near-duplicates.
 """
 
 from __future__ import annotations
@@ -28,18 +25,20 @@ from fishfeat.images.grouping.candidates import (
     centre_features,
     find_candidates,
     find_more_candidates,
-    normalise_rows,
+)
+from fishfeat.images.grouping.grey_images import GreyImage, read_grey_image
+from fishfeat.images.grouping.local_features import (
+    NO_FEATURES,
+    Descriptors,
+    LocalFeatures,
+    detect_features,
 )
 from fishfeat.images.grouping.registration import (
-    DESCRIPTOR_DIM,
-    GreyImage,
-    LocalFeatures,
     RegistrationScore,
-    read_grey_image,
     register,
     score_registration,
-    unit_descriptors,
 )
+from fishfeat.images.grouping.words import Words, assign_words, draw_vocabulary, make_word_vectors
 from fishfeat.records import ImageSet, Int, OnProgress
 from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates
 
@@ -49,12 +48,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("fishfeat")
 
 N_NEIGHBOURS = 10
-N_WORDS = 2048
-WORD_VECTOR_DIM = 512
 _VOCABULARY_IMAGES = 500
 _MAX_ROUNDS = 5
 _CHUNK = 256  # images or pairs that the threads share
-_MAX_IN_MEMORY = 8_000  # grey images, about 80 kB each
+_BATCH = 16  # images whose words are found together
+_MAX_IN_MEMORY = 50_000  # grey images, 16 to 32 kB each
 _SEED = 0
 
 
@@ -211,9 +209,9 @@ def _verify(cache: GreyImageCache, pairs: Int, cosine: Float32) -> Iterator[Dupl
 
 
 class GreyImageCache:
-    """Grey images of an image set, read when they are needed.
+    """Grey images of an image set and their local features, read when they are needed.
 
-    All local features stay in memory (35 kB an image), and the grey images that were used last.
+    All local features stay in memory (17 kB an image), and the grey images that were used last.
 
     Parameters
     ----------
@@ -232,20 +230,21 @@ class GreyImageCache:
         """Number of images that could not be read."""
         return sum(features is None for features in self._local_features.values())
 
-    def read_local_features(self, rows: Sequence[int]) -> Iterator[LocalFeatures | None]:
-        """Local features of the images `rows`, in this order; None where one cannot be read."""
-        with _open_pool() as pool:
-            for start in range(0, len(rows), _CHUNK):
-                yield from pool.map(self._get_local_features, rows[start : start + _CHUNK])
+    def get_local_features(self, row: int) -> LocalFeatures | None:
+        """Local features of one image; None where it cannot be read."""
+        if row not in self._local_features:
+            image = self._get_grey_image(row)
+            self._local_features[row] = None if image is None else detect_features(image)
+        return self._local_features[row]
 
     def compare(self, pairs: Int) -> list[RegistrationScore | None]:
         """Register each pair, int64 (n_pairs, 2); None where there is no registration."""
-        with _open_pool() as pool:
+        with open_pool() as pool:
             return list(pool.map(self._compare_pair, pairs.tolist()))
 
     def _compare_pair(self, pair: Sequence[int]) -> RegistrationScore | None:
         i, j = pair
-        features_a, features_b = self._get_local_features(i), self._get_local_features(j)
+        features_a, features_b = self.get_local_features(i), self.get_local_features(j)
         if features_a is None or features_b is None:
             return None
         registration = register(features_a, features_b)
@@ -256,32 +255,24 @@ class GreyImageCache:
             return None
         return score_registration(a, b, registration)
 
-    def _get_local_features(self, i: int) -> LocalFeatures | None:
-        if i not in self._local_features:
-            self._get_grey_image(i)
-        return self._local_features[i]
-
-    def _get_grey_image(self, i: int) -> GreyImage | None:
+    def _get_grey_image(self, row: int) -> GreyImage | None:
         with self._lock:
-            if i in self._grey_images:
-                self._grey_images.move_to_end(i)
-                return self._grey_images[i]
+            if row in self._grey_images:
+                self._grey_images.move_to_end(row)
+                return self._grey_images[row]
         try:
-            # Local features are the slow part. They are known where a grey image was dropped.
-            image = read_grey_image(self.images.path(i), local_features=self._local_features.get(i))
+            image = read_grey_image(self.images.path(row))
         except UnreadableImage:
-            self._local_features[i] = None
             return None
         with self._lock:
-            self._local_features.setdefault(i, image.local_features)
-            self._grey_images[i] = image
+            self._grey_images[row] = image
             if len(self._grey_images) > _MAX_IN_MEMORY:
                 self._grey_images.popitem(last=False)
         return image
 
 
 @contextlib.contextmanager
-def _open_pool() -> Iterator[ThreadPoolExecutor]:
+def open_pool() -> Iterator[ThreadPoolExecutor]:
     """Open one thread for each core, while OpenCV and BLAS use one thread each.
 
     The number of OpenCV's threads, which is global, is set back at the end.
@@ -305,42 +296,21 @@ def _compute_word_vectors(
     cache: GreyImageCache, rows: Int, on_progress: OnProgress | None
 ) -> Float32:
     """Word vectors of length 1, float32 (n_rows, WORD_VECTOR_DIM)."""
-    rng = np.random.default_rng(_SEED)
-    vocabulary = _draw_vocabulary(cache, rows, rng)
-    # A random projection of the counts keeps their cosines to about 0.04.
-    signs = np.array([-1, 1], np.float32)
-    projection = rng.choice(signs, (len(vocabulary), WORD_VECTOR_DIM))
-    n_images_with_word = np.zeros(len(vocabulary))
-    histograms: list[tuple[Int, Float32]] = []
-    for n_done, features in enumerate(cache.read_local_features(rows.tolist()), start=1):
-        words, weights = _count_words(features, vocabulary)
-        n_images_with_word[words] += 1
-        histograms.append((words, weights))
-        if on_progress is not None:
-            on_progress(n_done, len(rows))
-    rarity = np.log1p(len(rows) / np.maximum(n_images_with_word, 1)).astype(np.float32)
-    vectors = [(weights * rarity[words]) @ projection[words] for words, weights in histograms]
-    return normalise_rows(np.array(vectors, np.float32))
+    sample = np.random.default_rng(_SEED).permutation(rows)[:_VOCABULARY_IMAGES]
+    batches = [rows[start : start + _BATCH].tolist() for start in range(0, len(rows), _BATCH)]
+    words: list[Words] = []
 
+    def get_descriptors(row: int) -> Descriptors:
+        return (cache.get_local_features(row) or NO_FEATURES).descriptors
 
-def _draw_vocabulary(cache: GreyImageCache, rows: Int, rng: np.random.Generator) -> Float32:
-    """Draw local features of a sample of the images as words, float32 (n_words, 128)."""
-    sample = np.sort(rng.permutation(rows)[:_VOCABULARY_IMAGES])
-    # One word of zeros, so that the vocabulary is not empty where no image has local features.
-    descriptors = [np.zeros((1, DESCRIPTOR_DIM), np.float32)]
-    for features in cache.read_local_features(sample.tolist()):
-        if features is not None:
-            descriptors.append(unit_descriptors(features))
-    words = np.concatenate(descriptors)
-    return words[rng.permutation(len(words))[:N_WORDS]]
+    with open_pool() as pool:
+        vocabulary = draw_vocabulary(list(pool.map(get_descriptors, np.sort(sample).tolist())))
 
+        def assign_batch(batch: list[int]) -> list[Words]:
+            return assign_words([get_descriptors(row) for row in batch], vocabulary)
 
-def _count_words(features: LocalFeatures | None, vocabulary: Float32) -> tuple[Int, Float32]:
-    """The words of an image, int64 (n,), and the square roots of their counts, float32 (n,)."""
-    if features is None:
-        return np.empty(0, np.int64), np.empty(0, np.float32)
-    plain = unit_descriptors(features) @ vocabulary.T
-    mirrored = unit_descriptors(features, mirrored=True) @ vocabulary.T
-    nearest_words = np.concatenate([plain, mirrored]).argmax(axis=1)
-    words, counts = np.unique(nearest_words, return_counts=True)
-    return words.astype(np.int64), np.sqrt(counts).astype(np.float32)
+        for words_of_batch in pool.map(assign_batch, batches):
+            words += words_of_batch
+            if on_progress is not None:
+                on_progress(len(words), len(rows))
+    return make_word_vectors(words, len(vocabulary))

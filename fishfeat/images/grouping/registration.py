@@ -1,101 +1,49 @@
 """Registration: align two images by local features, then compare their pixels.
 
-Local features (Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004, as
-square roots after Arandjelović and Zisserman, CVPR 2012) give the affine map that aligns one image
-or its mirror image with the other. The pixels decide whether both are the same photograph. Features
-alone cannot: two fish in front of one reef share most of their features, but their pixels differ
-where the fish are.
+The local features give the affine map that aligns one image or its mirror image with the other. The
+pixels decide whether both are the same photograph. Features alone cannot: two fish in front of one
+reef share most of their features, but their pixels differ where the fish are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fishfeat.images.decode import decode, read_bytes, read_size
-from fishfeat.records import PathLike
+from fishfeat.images.grouping.grey_images import GreyImage, Mask, shrink_mask
+from fishfeat.images.grouping.local_features import Float32, LocalFeatures, unit_descriptors
 
-Grey = NDArray[np.uint8]
-Descriptors = NDArray[np.uint8]
-Float32 = NDArray[np.float32]
 Affine = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
-LONGEST_SIDE = 224  # px: enough to recognise near-duplicates, and 6 ms an image
-N_FEATURES = 256
-DESCRIPTOR_DIM = 128
 
 # Two images are near-duplicates where all of this holds. Measured by benchmarks/near_duplicates.py.
-MIN_INLIERS = 6
+MIN_INLIERS = 7
 MIN_OVERLAP = 0.4
 MIN_CORRELATION = 0.985  # two fish in front of one reef, by a fixed camera, reach 0.981
 MAX_DIFFERING = 0.015
 MIN_AGREEING = 0.9
 
-# SIFT's octave layers, contrast threshold and edge threshold. The second detector is for images in
-# which the first detects few features, such as small images and murky water.
-_DETECTORS = ((3, 0.02, 10.0), (6, 0.004, 25.0))
-_FEW_FEATURES = 60
 _RATIO = 0.85  # distance of a match over that of the second best match, at most (Lowe, 7.1)
 _INLIER_TOLERANCE = 3.0  # px
+_MIN_INLIER_SHARE = 0.5  # of the matches
 _MIN_SCALE, _MAX_SCALE, _MAX_STRETCH = 0.15, 6.0, 2.5
 
-# Padding: one colour that fills an image from a corner, as rotation leaves it.
-_PADDING_TOLERANCE = 10  # grey levels
-_MAX_PADDING = 0.85  # of the image; more is a plain background
-_EDGE = 4  # px beside padding in which nothing is compared
-
 # Comparison of the aligned pixels.
-_BLUR = 2.0  # px
+_BLUR = 1.5  # px
 _BLACK, _WHITE = 8.0, 247.0  # grey levels; beyond, a change of brightness loses details
 _MIN_UNCLIPPED = 0.25  # of the overlap
 _LARGE_RESIDUAL = 0.6  # standard deviations
-_WINDOW = 17  # px
+_WINDOW = 9  # px
 _FLAT = 25.0  # grey levels squared: a window of smaller variance has no content
 _NOISE = 9.0  # grey levels squared
 _MIN_WINDOW_CORRELATION = 0.7
-_MIN_WINDOWS = 50
-_REFINABLE = 0.9  # correlation above which a refined alignment may help
-_REFINE_STEPS = 20
-
-
-class LocalFeatures(NamedTuple):
-    """The local features of one image.
-
-    Attributes
-    ----------
-    points
-        float32 (n_features, 2): x and y of each in the grey image.
-    descriptors
-        uint8 (n_features, 128): SIFT.
-    scale
-        Pixels of the grey image for each pixel of the upright image, in x and in y.
-    """
-
-    points: Float32
-    descriptors: Descriptors
-    scale: tuple[float, float]
-
-
-class GreyImage(NamedTuple):
-    """A small grey version of an image, to be compared with others.
-
-    Attributes
-    ----------
-    pixels
-        uint8 (height, width); the longer side has `LONGEST_SIDE` px.
-    valid_mask
-        bool (height, width): False in and beside padding.
-    local_features
-        Its local features.
-    """
-
-    pixels: Grey
-    valid_mask: Mask
-    local_features: LocalFeatures
+_MIN_WINDOWS = 16
+# Correlation and share of inliers above which a refined alignment may help.
+_REFINABLE, _REFINABLE_SHARE = 0.85, 0.6
+_REFINE_STEPS = 8
+_REFINE_BLUR = 3  # px
 
 
 class Registration(NamedTuple):
@@ -153,146 +101,14 @@ class RegistrationScore(NamedTuple):
         )
 
 
-# --- grey images and their features ---------------------------------------------------------
-
-
-def read_grey_image(path: PathLike, *, local_features: LocalFeatures | None = None) -> GreyImage:
-    """Read an image file as a grey image.
-
-    Parameters
-    ----------
-    path
-        The file.
-    local_features
-        Its local features, if they are known; they are the slow part.
-
-    Raises
-    ------
-    UnreadableImage
-        The file cannot be read.
-    """
-    data = read_bytes(path)
-    rgb = decode(data, allow_truncated=True, min_side=2 * LONGEST_SIDE)
-    decoded_scale = max(rgb.shape[:2]) / max(read_size(data))
-    return make_grey_image(rgb, decoded_scale=decoded_scale, local_features=local_features)
-
-
-def make_grey_image(
-    rgb: NDArray[np.uint8],
-    *,
-    decoded_scale: float = 1.0,
-    local_features: LocalFeatures | None = None,
-) -> GreyImage:
-    """Make the grey image of an image.
-
-    Parameters
-    ----------
-    rgb
-        uint8 (height, width, 3), upright.
-    decoded_scale
-        Size of `rgb` relative to the file's image; a large JPEG is decoded at a smaller size.
-    local_features
-        As in `read_grey_image`.
-    """
-    import cv2
-
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    height, width = grey.shape
-    factor = LONGEST_SIDE / max(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    interpolation = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    pixels = np.asarray(cv2.resize(grey, size, interpolation=interpolation), np.uint8)
-    valid_mask = _find_valid_mask(pixels)
-    if local_features is None:
-        points, descriptors = _detect_features(pixels, valid_mask)
-        scale = (size[0] / width * decoded_scale, size[1] / height * decoded_scale)
-        local_features = LocalFeatures(points, descriptors, scale)
-    return GreyImage(pixels, valid_mask, local_features)
-
-
-def _find_valid_mask(pixels: Grey) -> Mask:
-    """Everything except padding: areas of one colour that reach inwards from a corner."""
-    import cv2
-
-    height, width = pixels.shape
-    filled = np.zeros((height + 2, width + 2), np.uint8)
-    flags = 4 | cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY | (1 << 8)
-    tolerance = (_PADDING_TOLERANCE,)
-    for x, y in ((0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)):
-        if not filled[y + 1, x + 1]:
-            cv2.floodFill(pixels, filled, (x, y), (0,), tolerance, tolerance, flags)
-    padding = filled[1:-1, 1:-1] > 0
-    if padding.mean() > _MAX_PADDING:
-        return np.ones_like(padding)
-    return _erode(~padding, _EDGE)
-
-
-def _erode(mask: Mask, width: int) -> Mask:
-    """Shrink the true area of a mask by `width` px."""
-    import cv2
-
-    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    return np.asarray(cv2.erode(mask.astype(np.uint8), square), np.uint8) > 0
-
-
-def _detect_features(pixels: Grey, valid_mask: Mask) -> tuple[Float32, Descriptors]:
-    """Points, float32 (n_features, 2), and descriptors, uint8 (n_features, 128)."""
-    import cv2
-
-    keypoints: Sequence[Any] = ()
-    for n_layers, contrast, edge in _DETECTORS:
-        detector = cv2.SIFT.create(N_FEATURES, n_layers, contrast, edge)
-        keypoints, descriptors = detector.detectAndCompute(pixels, valid_mask.astype(np.uint8))
-        if len(keypoints) >= _FEW_FEATURES:
-            break
-    if descriptors is None:
-        return np.zeros((0, 2), np.float32), np.zeros((0, DESCRIPTOR_DIM), np.uint8)
-    points = np.array([keypoint.pt for keypoint in keypoints[:N_FEATURES]], np.float32)
-    return points, np.asarray(descriptors[:N_FEATURES], np.uint8)
-
-
-# A SIFT descriptor has 4 × 4 cells × 8 directions, relative to the direction of its feature. That
-# of the mirrored image has the same numbers in another order.
-_CELLS = np.arange(DESCRIPTOR_DIM).reshape(4, 4, 8)
-_MIRRORED_ORDER = _CELLS[::-1][:, :, -np.arange(8) % 8].ravel()
-
-
-def unit_descriptors(features: LocalFeatures, *, mirrored: bool = False) -> Float32:
-    """Descriptors of length 1, float32 (n_features, 128); `mirrored`: of the mirror image."""
-    values = features.descriptors.astype(np.float32)
-    unit: Float32 = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1.0))
-    return unit[:, _MIRRORED_ORDER] if mirrored else unit
-
-
 # --- registration ---------------------------------------------------------------------------
-
-
-def compare_images(a: GreyImage, b: GreyImage) -> RegistrationScore | None:
-    """Register `b` on `a` and score it; None where the local features give no registration."""
-    registration = register(a.local_features, b.local_features)
-    if registration is None:
-        return None
-    return score_registration(a, b, registration)
 
 
 def register(a: LocalFeatures, b: LocalFeatures) -> Registration | None:
     """Align `b` or its mirror image with `a`; None where too few local features agree."""
-    plain = _fit_affine(*_match_features(a, b, mirrored=False))
-    mirrored = _fit_affine(*_match_features(a, b, mirrored=True))
-    if plain is None:
-        return mirrored
-    if mirrored is None or mirrored.n_inliers <= plain.n_inliers:
-        return plain
-    return mirrored
-
-
-def _match_features(
-    a: LocalFeatures, b: LocalFeatures, *, mirrored: bool
-) -> tuple[Float32, Float32]:
-    """Points of `a` and of `b`, float32 (n_matches, 2) each, that are each other's best match."""
     if min(len(a.points), len(b.points)) < MIN_INLIERS:
-        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
-    similarity = unit_descriptors(a) @ unit_descriptors(b, mirrored=mirrored).T
+        return None
+    similarity = unit_descriptors(a.descriptors) @ unit_descriptors(b.descriptors).T
     rows = np.arange(len(similarity))
     best = similarity.argmax(axis=1)
     is_mutual = similarity.argmax(axis=0)[best] == rows
@@ -300,7 +116,7 @@ def _match_features(
     similarity[rows, best] = -1
     second_distance = 2 - 2 * similarity.max(axis=1)
     is_match = is_mutual & (best_distance < _RATIO**2 * second_distance)
-    return a.points[is_match], b.points[best[is_match]]
+    return _fit_affine(a.points[is_match], b.points[best[is_match]])
 
 
 def _fit_affine(points_a: Float32, points_b: Float32) -> Registration | None:
@@ -324,15 +140,19 @@ def _fit_affine(points_a: Float32, points_b: Float32) -> Registration | None:
         n_inliers=int(is_inlier.sum()),
         transform=np.asarray(transform, np.float64),
     )
-    if registration.n_inliers < MIN_INLIERS or not _is_plausible(registration.transform):
+    n_needed = max(MIN_INLIERS, _MIN_INLIER_SHARE * registration.n_matches)
+    if registration.n_inliers < n_needed or not _is_plausible(registration.transform):
         return None
     return registration
 
 
 def _is_plausible(transform: Affine) -> bool:
     """Whether the scale and the stretch are those of a copy."""
-    large, small = np.linalg.svd(transform[:, :2], compute_uv=False)
-    return bool(small > _MIN_SCALE and large < _MAX_SCALE and large < _MAX_STRETCH * small)
+    a, b, _, c, d, _ = transform.ravel().tolist()
+    # Singular values of a 2 × 2 matrix.
+    sum_part, difference_part = math.hypot(a + d, b - c), math.hypot(a - d, b + c)
+    large, small = (sum_part + difference_part) / 2, abs(sum_part - difference_part) / 2
+    return small > _MIN_SCALE and large < _MAX_SCALE and large < _MAX_STRETCH * small
 
 
 def _invert(transform: Affine) -> Affine:
@@ -352,14 +172,17 @@ def score_registration(a: GreyImage, b: GreyImage, registration: Registration) -
 
     counts = (registration.n_matches, registration.n_inliers)
     score = RegistrationScore(*counts, transform, *_compare_pixels(fixed, moving, transform))
-    if score.correlation > _REFINABLE and not score.is_duplicate:
+    is_refinable = (
+        score.correlation > _REFINABLE
+        and registration.n_inliers >= _REFINABLE_SHARE * registration.n_matches
+    )
+    if is_refinable and not score.is_duplicate:
         transform = _refine(fixed, moving, transform)
         score = RegistrationScore(*counts, transform, *_compare_pixels(fixed, moving, transform))
 
     if is_swapped:
         transform = _invert(transform)
-    scale_a, scale_b = a.local_features.scale, b.local_features.scale
-    return score._replace(transform=_to_image_pixels(transform, scale_a, scale_b))
+    return score._replace(transform=_to_image_pixels(transform, a.scale, b.scale))
 
 
 def _refine(fixed: GreyImage, moving: GreyImage, transform: Affine) -> Affine:
@@ -368,10 +191,16 @@ def _refine(fixed: GreyImage, moving: GreyImage, transform: Affine) -> Affine:
 
     criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, _REFINE_STEPS, 1e-4)
     inverse = _invert(transform).astype(np.float32)
-    valid_mask = moving.valid_mask.astype(np.uint8)
+    valid_mask = moving.valid_mask.view(np.uint8)
     try:
         _, refined_inverse = cv2.findTransformECC(
-            fixed.pixels, moving.pixels, inverse, cv2.MOTION_AFFINE, criteria, valid_mask, 5
+            fixed.pixels,
+            moving.pixels,
+            inverse,
+            cv2.MOTION_AFFINE,
+            criteria,
+            valid_mask,
+            _REFINE_BLUR,
         )
     except cv2.error:  # it does not converge
         return transform
@@ -406,9 +235,9 @@ def _compare_pixels(
         borderMode=cv2.BORDER_REPLICATE,
     )
     warped_mask = cv2.warpAffine(
-        moving.valid_mask.astype(np.uint8), transform, size, flags=cv2.INTER_NEAREST
+        moving.valid_mask.view(np.uint8), transform, size, flags=cv2.INTER_NEAREST
     )
-    overlap_mask = _erode(fixed.valid_mask & (warped_mask > 0), _EDGE // 2)
+    overlap_mask = shrink_mask(fixed.valid_mask & (warped_mask > 0), 1)
     moving_area = moving.valid_mask.sum() * abs(np.linalg.det(transform[:, :2]))
     smaller_area = min(fixed.valid_mask.sum(), moving_area)
     overlap = float(overlap_mask.sum() / max(smaller_area, 1.0))
@@ -417,7 +246,7 @@ def _compare_pixels(
     return overlap, *_compare_grey(_blur(fixed.pixels), _blur(np.asarray(warped)), overlap_mask)
 
 
-def _blur(pixels: Grey) -> Float32:
+def _blur(pixels: NDArray[np.uint8]) -> Float32:
     import cv2
 
     return np.asarray(cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), _BLUR))
@@ -427,47 +256,60 @@ def _compare_grey(first: Float32, second: Float32, mask: Mask) -> tuple[float, f
     """Correlation, differing and agreeing, after brightness and contrast are made equal."""
     x, y = first[mask], second[mask]
     unclipped = (np.minimum(x, y) > _BLACK) & (np.maximum(x, y) < _WHITE)
-    if unclipped.mean() < _MIN_UNCLIPPED or min(x[unclipped].std(), y[unclipped].std()) < 1.0:
-        return 0.0, 1.0, 0.0
-    gain, offset = np.polyfit(y[unclipped], x[unclipped], 1)
+    gain, offset = _fit_brightness(x[unclipped], y[unclipped], n_pixels=len(x))
     if gain <= 0:
         return 0.0, 1.0, 0.0
     residual = _compute_residual(x, y, gain, offset)
-    correlation = float(np.sqrt(max(0.0, 1 - residual.var() / x.var())))
-    differing = float((np.abs(residual) > _LARGE_RESIDUAL * x.std()).mean())
+    variance = float(x.var())
+    correlation = math.sqrt(max(0.0, 1 - float(residual.var()) / variance))
+    large_residual = _LARGE_RESIDUAL * math.sqrt(variance)
+    differing = np.count_nonzero(np.abs(residual) > large_residual) / len(x)
+    if correlation < _REFINABLE:
+        return correlation, differing, 0.0
     expected = first.copy()
     expected[mask] -= residual
     return correlation, differing, _measure_agreement(first, expected, mask)
 
 
+def _fit_brightness(x: Float32, y: Float32, *, n_pixels: int) -> tuple[float, float]:
+    """Gain and offset that turn `y` into `x` by least squares; 0, 0 where too little is known."""
+    if len(x) < _MIN_UNCLIPPED * n_pixels:
+        return 0.0, 0.0
+    x_mean, y_mean = float(x.mean()), float(y.mean())
+    x_centred, y_centred = x - x_mean, y - y_mean
+    x_variance, y_variance = x_centred @ x_centred / len(x), y_centred @ y_centred / len(y)
+    if min(x_variance, y_variance) < 1.0:
+        return 0.0, 0.0
+    gain = float(x_centred @ y_centred / len(x) / y_variance)
+    return gain, x_mean - gain * y_mean
+
+
 def _compute_residual(x: Float32, y: Float32, gain: float, offset: float) -> Float32:
     """The part of `x` that `y` does not explain; 0 where clipping to black or white explains it."""
-    residual = x - np.asarray(gain * y + offset, np.float32)
+    residual: Float32 = x - np.float32(gain) * y - np.float32(offset)
     is_clipped = ((x >= _WHITE) | (y <= _BLACK)) & (residual < 0)
     is_clipped |= ((x <= _BLACK) | (y >= _WHITE)) & (residual > 0)
-    return np.where(is_clipped, np.float32(0), residual)
+    residual[is_clipped] = 0
+    return residual
 
 
 def _measure_agreement(first: Float32, second: Float32, mask: Mask) -> float:
     """Share of the windows that correlate, among the windows with content."""
-    weight = np.maximum(_average_window(mask.astype(np.float32)), 1e-6)
-
-    def average(values: Float32) -> Float32:
-        return np.asarray(_average_window(values * mask) / weight, np.float32)
-
-    mean_a, mean_b = average(first), average(second)
-    var_a = average(first * first) - mean_a * mean_a
-    var_b = average(second * second) - mean_b * mean_b
-    covariance = average(first * second) - mean_a * mean_b
-    std_product = np.sqrt((np.maximum(var_a, 0) + _NOISE) * (np.maximum(var_b, 0) + _NOISE))
-    correlation = covariance / std_product
-    has_content = mask & (weight > 0.5) & (np.maximum(var_a, var_b) > _FLAT)
-    if has_content.sum() <= _MIN_WINDOWS:
-        return 0.0
-    return float((correlation[has_content] > _MIN_WINDOW_CORRELATION).mean())
-
-
-def _average_window(values: Float32) -> Float32:
     import cv2
 
-    return np.asarray(cv2.boxFilter(values, -1, (_WINDOW, _WINDOW)), np.float32)
+    weight = mask.astype(np.float32)
+    a, b = first * weight, second * weight
+    sums = cv2.boxFilter(cv2.merge([weight, a, b]), -1, (_WINDOW, _WINDOW))
+    products = cv2.boxFilter(cv2.merge([a * a, b * b, a * b]), -1, (_WINDOW, _WINDOW))
+    weight = np.maximum(sums[:, :, 0], 1e-6)
+    mean_a, mean_b = sums[:, :, 1] / weight, sums[:, :, 2] / weight
+    var_a = products[:, :, 0] / weight - mean_a * mean_a
+    var_b = products[:, :, 1] / weight - mean_b * mean_b
+    covariance = products[:, :, 2] / weight - mean_a * mean_b
+    std_product = np.sqrt((np.maximum(var_a, 0) + _NOISE) * (np.maximum(var_b, 0) + _NOISE))
+    has_content = mask & (weight > 0.5) & (np.maximum(var_a, var_b) > _FLAT)
+    n_windows = np.count_nonzero(has_content)
+    if n_windows <= _MIN_WINDOWS:
+        return 0.0
+    agrees = has_content & (covariance > _MIN_WINDOW_CORRELATION * std_product)
+    return np.count_nonzero(agrees) / n_windows

@@ -13,16 +13,18 @@ from PIL import Image
 
 from fishfeat.images.decode import read_image
 from fishfeat.images.grouping.candidates import centre_features, find_nearest
+from fishfeat.images.grouping.grey_images import (
+    LONGEST_SIDE,
+    GreyImage,
+    make_grey_image,
+    read_grey_image,
+)
+from fishfeat.images.grouping.local_features import detect_features, unit_descriptors
 from fishfeat.images.grouping.near_duplicates import (
     find_near_duplicates,
     near_duplicate_groups,
 )
-from fishfeat.images.grouping.registration import (
-    compare_images,
-    make_grey_image,
-    read_grey_image,
-    unit_descriptors,
-)
+from fishfeat.images.grouping.registration import RegistrationScore, register, score_registration
 from fishfeat.images.scan import scan
 from fishfeat.options import ScanOptions
 from fishfeat.records import ImageSet
@@ -78,6 +80,11 @@ def write_images(folder: Path, images: dict[str, np.ndarray]) -> Path:
     return folder
 
 
+def compare_images(a: GreyImage, b: GreyImage) -> RegistrationScore | None:
+    registration = register(detect_features(a), detect_features(b))
+    return None if registration is None else score_registration(a, b, registration)
+
+
 def image_set(keys: list[str]) -> ImageSet:
     """Images that are only keys."""
     zeros = np.zeros(len(keys), np.int64)
@@ -111,7 +118,7 @@ def find_groups(folder: Path, **options) -> set[frozenset[str]]:
 
 @pytest.mark.parametrize("change", COPIES)
 def test_a_copy_is_recognised_whatever_was_done_to_it(change):
-    original = photograph(1)
+    original = photograph(4)
     for first, second in (
         (original, COPIES[change](original)),
         (COPIES[change](original), original),
@@ -168,18 +175,28 @@ def test_the_transform_counts_in_pixels_of_the_file_however_it_was_decoded(tmp_p
     a, b = read_grey_image(tmp_path / "large.jpg"), read_grey_image(tmp_path / "crop.jpg")
     score = compare_images(a, b)
     assert score is not None
-    assert score.transform @ [0, 0, 1] == pytest.approx([400, 300], abs=12)
-    assert score.transform @ [1600, 1200, 1] == pytest.approx([2000, 1500], abs=12)
+    pixel = 2400 / LONGEST_SIDE
+    assert score.transform @ [0, 0, 1] == pytest.approx([400, 300], abs=pixel)
+    assert score.transform @ [1600, 1200, 1] == pytest.approx([2000, 1500], abs=pixel)
 
 
-def test_descriptors_of_the_mirrored_image_need_no_mirrored_image():
+@pytest.mark.parametrize("change", ["mirrored", "upside down", "turned by 90 degrees"])
+def test_a_mirrored_or_turned_image_has_the_same_descriptors(change):
     rgb = photograph(6)
-    a = make_grey_image(rgb).local_features
-    b = make_grey_image(rgb[:, ::-1].copy()).local_features
-    plain = (unit_descriptors(a) @ unit_descriptors(b).T).max(axis=1)
-    mirrored = (unit_descriptors(a) @ unit_descriptors(b, mirrored=True).T).max(axis=1)
-    assert np.median(mirrored) > 0.98
-    assert np.median(plain) < 0.95
+    descriptors, other_descriptors, strange_descriptors = (
+        unit_descriptors(detect_features(make_grey_image(image)).descriptors)
+        for image in (rgb, COPIES[change](rgb), photograph(7))
+    )
+    assert np.median((descriptors @ other_descriptors.T).max(axis=1)) > 0.98
+    assert np.median((descriptors @ strange_descriptors.T).max(axis=1)) < 0.95
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (9, 500), (30, 30)])
+def test_images_of_any_size_have_features_or_none(size):
+    rgb = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    features = detect_features(make_grey_image(rgb))
+    assert features.descriptors.shape == (len(features.points), 128)
+    assert features.descriptors.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
