@@ -207,7 +207,10 @@ class _Bench:
 
     @cached_property
     def _baseline(self) -> _Baseline:
-        """The probe images, embedded in eager fp32."""
+        return self._measure_baseline()
+
+    def _measure_baseline(self) -> _Baseline:
+        """Embed the probe images in eager fp32."""
         runner = self.prepare("eager", "fp32")
         engine = Engine(self.backbone, runner)
         rows = np.unique(np.linspace(0, len(self._items) - 1, _N_PROBES).astype(int))

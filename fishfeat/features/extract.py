@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # torch is loaded only if an image has to be embedded
     from fishfeat.features.backbones import Backbone
     from fishfeat.features.engines.local import Batch
     from fishfeat.features.kept_networks import KeptNetwork
+    from fishfeat.features.runners import Network
 
 log = logging.getLogger("fishfeat")
 _FORECAST_AFTER_SECONDS = 2.0
@@ -272,6 +273,7 @@ def embed_missing(
     keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
     begun = _read_begun_runtime(folder, plan.specs)
     network, runner, record = make_ready(found, items, engine, load=load, begun=begun)
+    _import_torch_if_faster(images.width[rows], images.height[rows], network, engine.workers)
     batches = embed(
         items,
         network,
@@ -354,6 +356,18 @@ def _find_kept(plan: ExtractionPlan, engine: EngineOptions) -> KeptNetwork | Non
     if not isinstance(plan.backbone, BackboneSpec) or len(plan.specs) > 1:
         return None
     return find_startable(plan.specs[0], engine)
+
+
+def _import_torch_if_faster(width: Int, height: Int, network: Network, workers: int | None) -> None:
+    """Import torch where reducing the images without it takes longer than its import."""
+    from fishfeat.features.engines.local import count_workers
+    from fishfeat.features.resampling import import_torch_for
+
+    input_height, input_width = network.preprocess.size
+    is_reduced = (height > input_height) & (width > input_width)
+    # A large JPEG is halved while it is decoded.
+    n_pixels = np.minimum(width * height, 16 * input_height * input_width)
+    import_torch_for(int(n_pixels[is_reduced].sum()), count_workers(workers))
 
 
 def _load_on_device(

@@ -21,6 +21,8 @@ Filter = Literal["bilinear", "bicubic"]
 _RADIUS = {"bilinear": 1.0, "bicubic": 2.0}
 _LARGEST_WEIGHT = 1 << 15
 _MAX_PRECISION = 22
+# What torch saves for each pixel of an image, and what its import takes.
+_SECONDS_PER_PIXEL, _IMPORT_SECONDS = 23e-9, 2.0
 
 
 class Taps(NamedTuple):
@@ -61,6 +63,12 @@ def reduce_image(rgb: RGB, size: tuple[int, int], name: Filter) -> RGB:
     if "torch" in sys.modules:
         return _reduce_with_torch(rgb, size, name)
     return reduce_with_numpy(rgb, size, name)
+
+
+def import_torch_for(n_pixels: int, n_threads: int) -> None:
+    """Import torch where reducing images of `n_pixels` in total without it would take longer."""
+    if n_pixels * _SECONDS_PER_PIXEL / n_threads > _IMPORT_SECONDS:
+        import torch  # noqa: F401
 
 
 def _reduce_with_torch(rgb: RGB, size: tuple[int, int], name: Filter) -> RGB:

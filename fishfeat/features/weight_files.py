@@ -88,8 +88,8 @@ def compute_digests(spec: BackboneSpec, names: Iterable[str]) -> dict[str, str]:
 
 def have_changed(spec: BackboneSpec, digests: Mapping[str, str]) -> bool:
     """Whether the files of a network are no longer those that had these digests."""
-    names = list_folder_files(spec)
     try:
+        names = list_folder_files(spec)
         return compute_digests(spec, digests if names is None else names) != digests
     except OSError:
         return True
