@@ -47,7 +47,10 @@ def find_weight_files(backbone: Backbone) -> list[str] | None:
         return _find_torchvision_files(spec.name)
     config = getattr(backbone.network, "pretrained_cfg", None) or {}
     repository = config.get("hf_hub_id")
-    return _find_hub_files(repository) if repository and "@" not in repository else None
+    is_unusual = config.get("file") or config.get("hf_hub_filename")
+    if not repository or is_unusual or "@" in repository:
+        return None
+    return _find_hub_files(repository)
 
 
 def _find_torchvision_files(name: str) -> list[str]:

@@ -28,6 +28,7 @@ from fishfeat.features.openvino_networks import import_openvino, make_runner
 from fishfeat.features.ready_networks import find_startable
 from fishfeat.features.runtimes import prepare_runner
 from fishfeat.features.specs import make_spec
+from fishfeat.features.weight_files import compute_digests, find_weight_files, have_changed
 from fishfeat.images.scan import scan
 from fishfeat.options import EngineOptions
 from fishfeat.records.provenance import RuntimeConfig
@@ -179,6 +180,26 @@ def test_a_network_whose_folder_is_gone_is_not_answered_by_the_kept_one(spec, ex
     elsewhere = network.rename(network.with_name("elsewhere"))
     assert find_kept_network(spec) is None
     elsewhere.rename(network)
+
+
+def test_a_network_of_the_hub_is_known_by_its_newest_revision(original, tmp_path, monkeypatch):
+    name = "test_resnet.r160_in1k"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / f"models--timm--{name}"
+    (repository / "refs").mkdir(parents=True)
+
+    def publish(revision):
+        shutil.copytree(original, repository / "snapshots" / revision)
+        (repository / "refs" / "main").write_text(revision)
+
+    publish("a" * 40)
+    backbone = load_backbone(make_spec(name, img_size=32))
+    files = find_weight_files(backbone)
+    assert [file.rpartition("/")[2] for file in files][1:] == ["model.safetensors", "main"]
+    digests = compute_digests(backbone.spec, files)
+    assert not have_changed(backbone.spec, digests)
+    publish("b" * 40)
+    assert have_changed(backbone.spec, digests)
 
 
 def test_a_network_that_was_changed_in_memory_is_not_kept(spec):
