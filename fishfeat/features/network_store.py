@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -71,8 +70,8 @@ def read_entry(path: Path) -> dict[str, object]:
 def write_entry(path: Path, content: dict[str, object]) -> bool:
     """Write a JSON file of the store; whether it could be written."""
     try:
-        write_json(path, json.loads(json.dumps(content)))
-    except (CacheError, OSError, ValueError):
+        write_json(path, content)
+    except (CacheError, OSError):
         return False
     return True
 

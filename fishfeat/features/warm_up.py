@@ -22,7 +22,8 @@ def start_imports(
     Returns
     -------
     threading.Thread or None
-        The thread that imports. Python waits for it before it ends.
+        The thread that imports; to be joined before anything else is imported. Python waits for it
+        before it ends.
     """
     for spec in specs:
         name = folder.features_file(spec).name

@@ -105,8 +105,10 @@ def extract_data(
         spec = named or _change_spec(before, options)
         layers = options.layer or ()
         specs = [dataclasses.replace(spec, layer=layer) for layer in layers or (spec.layer,)]
-        start_imports(folder, specs, options)
+        imports = start_imports(folder, specs, options)
         images, scan_options = list_images(opened, options, progress.on_scan)
+        if imports is not None:
+            imports.join()
         shown = dataclasses.replace(spec, layer=", ".join(layers)) if layers else spec
         log.info("Backbone: %s.", shown.describe())
         plan = plan_extraction(images, spec, folder, layers=layers)
