@@ -28,10 +28,12 @@ from fishfeat.features.openvino_networks import import_openvino, make_runner
 from fishfeat.features.ready_networks import find_startable
 from fishfeat.features.runtimes import prepare_runner
 from fishfeat.features.specs import make_spec
+from fishfeat.features.warm_up import start_imports
 from fishfeat.features.weight_files import compute_digests, find_weight_files, have_changed
 from fishfeat.images.scan import scan
 from fishfeat.options import EngineOptions
 from fishfeat.records.provenance import RuntimeConfig
+from fishfeat.stages.info import describe_cache
 from fishfeat.workspace import Workspace
 
 pytestmark = pytest.mark.skipif(not find_spec("openvino"), reason="OpenVINO is not installed")
@@ -297,6 +299,29 @@ def test_tta_and_several_layers_keep_nothing(network, store):
     layers = load_backbone(make_spec(f"local-dir:{network}"), layers=["0", "1"])
     prepare_runner(layers, CONFIG, 2)
     assert network_store.measure_store()[0] == 0
+
+
+def test_info_shows_the_store(spec, expected, store, tmp_path):
+    networks = describe_cache(tmp_path).networks
+    assert (networks.folder, networks.n_networks) == (str(store), 1)
+    assert networks.megabytes > 0.1
+
+
+def test_torch_is_imported_while_listing_only_where_it_will_be_needed(
+    spec, expected, folder, tmp_path
+):
+    def is_started(spec, name, engine):
+        thread = start_imports(Workspace(tmp_path).dataset(name), [spec], engine)
+        if thread is not None:
+            thread.join()
+        return thread is not None
+
+    eager = EngineOptions(runtime="eager")
+    assert not is_started(spec, "fish", OPENVINO)
+    assert is_started(spec, "fish", eager)
+    extract(scan(folder), spec, cache=tmp_path, engine=OPENVINO)
+    assert not is_started(spec, "fish", eager)
+    assert not is_started(spec, "other", eager)
 
 
 # --- the network that ships in the package ----------------------------------------------------
