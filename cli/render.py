@@ -356,6 +356,12 @@ def show_contents(console: Console, contents: CacheContents) -> None:
         console.say(f"{count(dataset.n_runs, 'run')}; models: {models}")
     if not contents.datasets:
         console.say(f"{contents.cache} holds no data set yet.")
+    networks = contents.networks
+    if networks.n_networks:
+        console.say(
+            f"{count(networks.n_networks, 'network')} kept on this machine in {networks.folder}: "
+            f"{networks.megabytes:.1f} MB"
+        )
 
 
 def show_check(console: Console, check: CacheCheck) -> None:

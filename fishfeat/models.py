@@ -49,6 +49,7 @@ from fishfeat.records import (
 
 if TYPE_CHECKING:
     from fishfeat.features.backbones import Backbone
+    from fishfeat.features.kept_networks import KeptNetwork
 
 _FILE = "pipeline.joblib"
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib", "torch", "timm")
@@ -178,7 +179,7 @@ class Model:
         self,
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
-        backbone: Backbone | None = None,
+        backbone: Backbone | KeptNetwork | None = None,
     ) -> list[Prediction]:
         """Classify new images, in the order given.
 
@@ -187,7 +188,8 @@ class Model:
         paths
             Image files, or one of them.
         backbone
-            A loaded backbone; None loads it by the model's own specification.
+            A loaded backbone, or a network kept on this machine. None is a kept one of the model's
+            specification and weights, else it is loaded.
 
         Raises
         ------
@@ -197,17 +199,16 @@ class Model:
         DataError
             `paths` are no paths.
         """
-        from fishfeat.features.autotune import autotune
-        from fishfeat.features.backbones import load_backbone
         from fishfeat.features.engines.local import Item, embed
+        from fishfeat.features.ready_networks import make_ready
 
-        backbone = backbone or load_backbone(self.spec)
+        backbone = backbone or self.find_kept_network() or self._load_backbone()
         self.check_backbone(backbone.fingerprint)
         names = list_paths(paths)
         items = [Item(name, "") for name in dict.fromkeys(names)]
-        runner = autotune(items, backbone, EngineOptions()).runner
+        network, runner, _ = make_ready(backbone, items, EngineOptions(), load=self._load_backbone)
         predictions: dict[str, Prediction] = {}
-        for batch in embed(items, backbone, runner=runner):
+        for batch in embed(items, network, runner):
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
             for item, reason, _ in batch.failed:
                 predictions[item.path] = Prediction(item.path, "", None, None, reason)
@@ -215,6 +216,18 @@ class Model:
             finding = Finding("other-versions", *explain_versions(self.fitted_with, self.name))
             log.warning("%s", finding)
         return [predictions[name] for name in names]
+
+    def find_kept_network(self) -> KeptNetwork | None:
+        """Find a network with the model's weights that is kept on this machine, ready to run."""
+        from fishfeat.features.ready_networks import find_startable
+
+        kept = find_startable(self.spec, EngineOptions())
+        return kept if kept is not None and kept.fingerprint == self.fingerprint else None
+
+    def _load_backbone(self) -> Backbone:
+        from fishfeat.features.backbones import load_backbone
+
+        return load_backbone(self.spec)
 
     def check_backbone(self, fingerprint: str) -> None:
         """Raise a `ModelError` where the fingerprint is not that of the model's backbone."""

@@ -6,6 +6,7 @@ import codecs
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,12 +30,22 @@ LONG = (
     *("test_runtimes.py", "test_calibration.py", "test_splits.py", "test_autotune.py"),
     *("test_parallel.py", "test_readme.py"),
 )
+# Networks that tests outside of a test function keep, as fixtures of a module do.
+os.environ["FISHFEAT_NETWORKS"] = tempfile.mkdtemp(prefix="fishfeat-networks-")
 SHARED = Path(os.environ.get("FISHFEAT_SHARED", Path(__file__).parents[2] / "shared"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the files that take longest to the front."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The store of kept networks: empty for each test, and never that of the user."""
+    folder = tmp_path_factory.getbasetemp() / "networks" / uuid.uuid4().hex
+    monkeypatch.setenv("FISHFEAT_NETWORKS", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,14 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from fishfeat.errors import FishfeatError
+from fishfeat.errors import BackboneError, FishfeatError
 from fishfeat.features.backbones import Backbone
 from fishfeat.features.engines.local import (
     Engine,
@@ -25,23 +27,32 @@ from fishfeat.features.engines.local import (
     read_item,
     start_threads,
 )
-from fishfeat.features.runtimes import Runner, make_runtime_config, prepare_runner
+from fishfeat.features.kept_networks import AGREEMENT, compute_cosines
+from fishfeat.features.measured_runtimes import (
+    Measured,
+    MeasuredPlace,
+    read_measured,
+    write_measured,
+)
+from fishfeat.features.runners import Runner
+from fishfeat.features.runtimes import make_runtime_config, prepare_runner
 from fishfeat.features.specs import check_runtime
 from fishfeat.options import EngineOptions
 from fishfeat.records.provenance import CandidateRecord, RuntimeConfig, RuntimeRecord
 
 log = logging.getLogger("fishfeat")
 
-# Smallest cosine to eager fp32 that the vector of any probe image may have.
-AGREEMENT = 0.999
 _N_PROBES = 16
 # Work of fewer images or seconds starts at once, without a search.
 _MIN_IMAGES = 64
-_MIN_SECONDS = 15.0
-_TIMED_SECONDS = 0.3
-# Expected gain of a runtime and its cost to build, as measured on four networks.
-_EXPECTED_GAIN = {"eager": 2.0, "openvino": 2.0, "compile": 1.4}
-_BUILD_SECONDS_PER_MODULE = 0.12
+_MIN_SECONDS = 4.0
+_TIMED_SECONDS = 0.2
+# Expected gain of a runtime and its cost to build, as measured on four networks. A module is one
+# with weights of its own.
+_EXPECTED_GAIN = {"eager": 2.0, "openvino": 1.8, "compile": 1.4}
+_BUILD_SECONDS_PER_MODULE = {"openvino": 0.025, "compile": 0.12}
+# Processors that emulate bf16: a network ran at a twentieth of its speed there.
+_WITHOUT_BF16 = ("DEFAULT", "NO AVX", "AVX2")
 _PRECISIONS = {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16"), "mps": ("fp32", "fp16")}
 
 
@@ -50,21 +61,39 @@ class Candidate(NamedTuple):
 
     Attributes
     ----------
-    runner
-        The network, ready to run in it.
+    config
+        The runtime.
     rate
         Images per second.
     cosine
         Its smallest cosine to eager fp32 over the probe images.
+    prepare_seconds
+        What it took to prepare it.
+    runner
+        The network, ready to run in it; None where an earlier run measured it.
+    """
+
+    config: RuntimeConfig
+    rate: float
+    cosine: float
+    prepare_seconds: float = 0.0
+    runner: Runner | None = None
+
+    def __str__(self) -> str:
+        config = self.config
+        return f"{config.runtime} {config.precision} {self.rate:.0f}/s (cosine {self.cosine:.5f})"
+
+
+class _Baseline(NamedTuple):
+    """Probe images, their vectors float32 (n, dim) in eager fp32, and the seconds that took.
+
+    `runner` is eager fp32.
     """
 
     runner: Runner
-    rate: float
-    cosine: float
-
-    def __str__(self) -> str:
-        config = self.runner.config
-        return f"{config.runtime} {config.precision} {self.rate:.0f}/s (cosine {self.cosine:.5f})"
+    probes: list[LoadedImage]
+    vectors: NDArray[np.float32]
+    seconds: float
 
 
 class Selection(NamedTuple):
@@ -78,7 +107,7 @@ class Selection(NamedTuple):
         candidates = []
         for candidate in self.candidates:
             rate, cosine = round(candidate.rate, 1), round(candidate.cosine, 6)
-            candidates.append(CandidateRecord(candidate.runner.config, rate, cosine))
+            candidates.append(CandidateRecord(candidate.config, rate, cosine))
         return RuntimeRecord(self.runner.config, tuple(candidates))
 
 
@@ -113,23 +142,34 @@ def autotune(
     check_runtime(engine.runtime)
     n_threads = count_workers(engine.workers)
     with start_threads(n_threads) as pool:
-        bench = _Bench(backbone, pool, n_threads, engine.batch_size)
+        bench = _Bench(backbone, items, pool, n_threads, engine.batch_size)
         if begun is not None:
             return Selection(_continue_runtime(bench, begun, engine.runtime), [])
-        return _select_runtime(bench, items, engine.runtime)
+        return _select_runtime(bench, len(items), engine.runtime)
 
 
 class _Bench:
     """Prepares and measures candidates in the threads that the run will have."""
 
     def __init__(
-        self, backbone: Backbone, pool: ThreadPoolExecutor, n_threads: int, batch_size: int | None
+        self,
+        backbone: Backbone,
+        items: Sequence[Item],
+        pool: ThreadPoolExecutor,
+        n_threads: int,
+        batch_size: int | None,
     ) -> None:
         self.backbone = backbone
-        self._pool, self._batch_size = pool, batch_size
+        self._items, self._pool, self._batch_size = items, pool, batch_size
         self._n_threads = n_threads if backbone.device.type == "cpu" else 1
-        self._probes: list[LoadedImage] = []
-        self._expected: NDArray[np.float32]
+        self._remembered = {m.config: m for m in read_measured(self._place)}
+
+    @property
+    def _place(self) -> MeasuredPlace:
+        device = self.backbone.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        specs, fingerprint = self.backbone.specs, self.backbone.fingerprint
+        return MeasuredPlace.of(specs, fingerprint, self._n_threads, device=name)
 
     def prepare(self, runtime: str, precision: str | None = None) -> Runner:
         """Prepare a runtime in one of the threads."""
@@ -137,36 +177,85 @@ class _Bench:
         task = self._pool.submit(prepare_runner, self.backbone, config, self._n_threads)
         return task.result()
 
-    def measure_baseline(self, items: Sequence[Item]) -> float:
-        """Embed the probe images in eager fp32; return the estimated seconds for all items.
+    def prepare_candidate(self, candidate: Candidate) -> Runner:
+        """Prepare a candidate where it is not ready yet."""
+        config = candidate.config
+        return candidate.runner or self.prepare(config.runtime, config.precision)
+
+    def recall(self, runtime: str, precision: str) -> Candidate | None:
+        """The candidate as an earlier run measured it on this machine; None if none did."""
+        config = make_runtime_config(self.backbone, runtime, precision, self._batch_size)
+        measured = self._remembered.get(config)
+        if measured is None:
+            return None
+        return Candidate(config, measured.rate, measured.cosine, measured.prepare_seconds)
+
+    def remember(self, candidates: Sequence[Candidate]) -> None:
+        """Write what was measured for later runs on this machine."""
+        measured = [
+            Measured(c.config, c.rate, c.cosine, c.prepare_seconds) for c in candidates if c.runner
+        ]
+        if measured:
+            write_measured(measured, self._place)
+
+    def estimate_seconds(self) -> float:
+        """Estimate the seconds that all items take in eager fp32.
 
         It is 0 where no probe image can be read.
         """
+        remembered = self.recall("eager", "fp32")
+        if remembered is not None:
+            return len(self._items) / remembered.rate
+        baseline = self._baseline
+        return baseline.seconds * len(self._items) / max(len(baseline.probes), 1)
+
+    @cached_property
+    def _baseline(self) -> _Baseline:
+        return self._measure_baseline()
+
+    def _measure_baseline(self) -> _Baseline:
+        """Embed the probe images in eager fp32."""
         runner = self.prepare("eager", "fp32")
         engine = Engine(self.backbone, runner)
-        rows = np.unique(np.linspace(0, len(items) - 1, _N_PROBES).astype(int))
-        loaded = self._pool.map(lambda i: engine.load_image(read_item(items[i])), rows)
-        self._probes = [image for image in loaded if image.pixels is not None]
-        if not self._probes:
-            return 0.0
+        rows = np.unique(np.linspace(0, len(self._items) - 1, _N_PROBES).astype(int))
+        loaded = self._pool.map(lambda i: engine.load_image(read_item(self._items[i])), rows)
+        probes = [image for image in loaded if image.pixels is not None]
+        if not probes:
+            return _Baseline(runner, [], np.empty((0, self.backbone.dim), np.float32), 0.0)
         start = time.perf_counter()
-        self._expected = self._embed(runner, self._probes)
-        return (time.perf_counter() - start) * len(items) / len(self._probes)
+        vectors = self._embed(runner, probes)
+        return _Baseline(runner, probes, vectors, time.perf_counter() - start)
 
     def measure(self, runtime: str, precision: str) -> Candidate:
-        """Prepare a runtime, compare its vectors with the baseline, and time it."""
-        runner = self.prepare(runtime, precision)
-        cosine = _compute_cosines(self._embed(runner, self._probes), self._expected).min()
+        """Prepare a runtime, compare its vectors with the baseline, and time it.
+
+        Raises
+        ------
+        BackboneError, MissingExtraError
+            It does not run on this machine, or no probe image can be read.
+        """
+        runner, probes, expected, _ = self._baseline
+        if not probes:
+            raise BackboneError("None of the probe images can be read.")
+        prepare_seconds = 0.0
+        vectors = expected
+        if (runtime, precision) != ("eager", "fp32"):
+            start = time.perf_counter()
+            runner = self.prepare(runtime, precision)
+            prepare_seconds = time.perf_counter() - start
+            vectors = self._embed(runner, probes)
+        cosine = compute_cosines(vectors, expected).min()
         # At least one batch for each thread.
         n_images = runner.config.batch_size * self._n_threads
-        images = self._probes * -(-n_images // len(self._probes))
+        images = probes * -(-n_images // len(probes))
         durations: list[float] = []
         since = time.perf_counter()
         while not durations or time.perf_counter() - since < _TIMED_SECONDS:
             start = time.perf_counter()
             self._embed(runner, images)
             durations.append(time.perf_counter() - start)
-        return Candidate(runner, len(images) / min(durations), float(cosine))
+        rate = len(images) / min(durations)
+        return Candidate(runner.config, rate, float(cosine), prepare_seconds, runner)
 
     def _embed(self, runner: Runner, loaded: list[LoadedImage]) -> NDArray[np.float32]:
         engine, size = Engine(self.backbone, runner), runner.config.batch_size
@@ -174,15 +263,6 @@ class _Bench:
         map_batches = map if self._n_threads == 1 else self._pool.map
         pending = map_batches(engine.start_batch, batches)
         return np.concatenate([batch.finish().X for batch in pending])
-
-
-def _compute_cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine between each row of `a` and that of `b`, float64 (n,); -1 where it is undefined."""
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosines = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
-    defined: NDArray[np.float64] = np.nan_to_num(cosines, nan=-1)
-    return defined
 
 
 def _continue_runtime(bench: _Bench, begun: RuntimeConfig, runtime: str) -> Runner:
@@ -205,14 +285,15 @@ def _continue_runtime(bench: _Bench, begun: RuntimeConfig, runtime: str) -> Runn
         return bench.prepare("eager", begun.precision)
 
 
-def _select_runtime(bench: _Bench, items: Sequence[Item], runtime: str) -> Selection:
+def _select_runtime(bench: _Bench, n_images: int, runtime: str) -> Selection:
     spec_precision = bench.backbone.spec.precision
     first_runtime = "eager" if runtime == "auto" else runtime
     first_precision = "fp32" if spec_precision == "auto" else spec_precision
     is_fixed = runtime != "auto" and spec_precision != "auto"
-    if is_fixed or len(items) < _MIN_IMAGES or bench.measure_baseline(items) < _MIN_SECONDS:
+    if is_fixed or n_images < _MIN_IMAGES or bench.estimate_seconds() < _MIN_SECONDS:
         return Selection(bench.prepare(first_runtime, first_precision), [])
-    first = bench.measure(first_runtime, first_precision)
+    first = bench.recall(first_runtime, first_precision)
+    first = first or bench.measure(first_runtime, first_precision)
     candidates = [first]
     # Where the specification states a precision, the first candidate sets the standard.
     agreement = AGREEMENT if spec_precision == "auto" else min(AGREEMENT, first.cosine)
@@ -220,22 +301,38 @@ def _select_runtime(bench: _Bench, items: Sequence[Item], runtime: str) -> Selec
         best = _find_fastest(candidates, agreement)
         if not _is_promising(other_runtime, precision, candidates, best, agreement):
             continue
-        if not _pays_off(other_runtime, best, bench.backbone, len(items)):
+        remembered = bench.recall(other_runtime, precision)
+        if remembered is not None:
+            candidates.append(remembered)
+            continue
+        if not _pays_off(other_runtime, best, bench.backbone, n_images):
             continue
         try:
             candidates.append(bench.measure(other_runtime, precision))
         except FishfeatError as error:
             log.debug("The runtime %s %s was not measured: %s", other_runtime, precision, error)
-    best = _find_fastest(candidates, agreement)
+    best = _find_soonest(candidates, agreement, n_images)
+    bench.remember(candidates)
     measured = ", ".join(map(str, candidates))
-    log.info("Runtimes measured: %s. Selected: %s.", measured, best.runner.config)
-    return Selection(best.runner, candidates)
+    log.info("Runtimes measured: %s. Selected: %s.", measured, best.config)
+    return Selection(bench.prepare_candidate(best), candidates)
 
 
 def _find_fastest(candidates: Sequence[Candidate], agreement: float) -> Candidate:
     """The fastest candidate whose vectors match; the first one if none does."""
     matching = [candidate for candidate in candidates if candidate.cosine >= agreement]
     return max(matching, key=lambda candidate: candidate.rate, default=candidates[0])
+
+
+def _find_soonest(candidates: Sequence[Candidate], agreement: float, n_images: int) -> Candidate:
+    """The matching candidate that ends soonest; one that is not ready has to be prepared first."""
+
+    def estimate_seconds(candidate: Candidate) -> float:
+        wait = candidate.prepare_seconds if candidate.runner is None else 0.0
+        return wait + n_images / candidate.rate
+
+    matching = [candidate for candidate in candidates if candidate.cosine >= agreement]
+    return min(matching, key=estimate_seconds, default=candidates[0])
 
 
 def _list_candidates(backbone: Backbone, first: str, runtime: str) -> list[tuple[str, str]]:
@@ -247,6 +344,8 @@ def _list_candidates(backbone: Backbone, first: str, runtime: str) -> list[tuple
     precisions: Sequence[str] = (backbone.spec.precision,)
     if backbone.spec.precision == "auto":
         precisions = _PRECISIONS.get(device, ("fp32",))
+        if device == "cpu" and torch.backends.cpu.get_cpu_capability() in _WITHOUT_BF16:
+            precisions = ("fp32",)
     candidates = [(first, precision) for precision in precisions[1:]]
     if runtime == "auto":
         others = ("openvino", "compile") if device == "cpu" else ("compile",)
@@ -268,21 +367,19 @@ def _is_promising(
     so far. OpenVINO was faster than compilation for every network measured.
     """
     for candidate in candidates:
-        if candidate.cosine < agreement and candidate.runner.config.precision == precision:
+        if candidate.cosine < agreement and candidate.config.precision == precision:
             return False
-    if runtime == candidates[0].runner.config.runtime:
+    if runtime == candidates[0].config.runtime:
         return True
-    config = best.runner.config
+    config = best.config
     return precision == config.precision and config.runtime != "openvino"
 
 
 def _pays_off(runtime: str, best: Candidate, backbone: Backbone, n_images: int) -> bool:
     """Whether the seconds that a candidate may save are more than its measurement costs."""
-    build_seconds = 0.0
-    if runtime != "eager":
-        modules = backbone.network.modules()
-        n_modules = sum(any(True for _ in m.parameters(recurse=False)) for m in modules)
-        build_seconds = _BUILD_SECONDS_PER_MODULE * n_modules
+    modules = backbone.network.modules()
+    n_modules = sum(any(True for _ in m.parameters(recurse=False)) for m in modules)
+    build_seconds = _BUILD_SECONDS_PER_MODULE.get(runtime, 0.0) * n_modules
     seconds = n_images / best.rate
     saved = seconds * (1 - 1 / _EXPECTED_GAIN[runtime])
     return seconds > _MIN_SECONDS and saved > build_seconds + 3 * _N_PROBES / best.rate

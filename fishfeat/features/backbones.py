@@ -7,9 +7,9 @@ import fnmatch
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +21,14 @@ from torch import Tensor, nn
 
 from fishfeat.errors import BackboneError, did_you_mean, shortened
 from fishfeat.features import hub
-from fishfeat.features.pooling import make_embedder, make_layer_specs
+from fishfeat.features.pooling import Embedder, make_embedder, make_layer_specs
 from fishfeat.features.preprocess import Preprocess
-from fishfeat.features.specs import BUNDLED, DEFAULT_BACKBONE, make_spec
+from fishfeat.features.specs import (
+    BUNDLED,
+    DEFAULT_BACKBONE,
+    find_bundled_folder,
+    make_spec,
+)
 from fishfeat.features.tta import check_tta
 from fishfeat.records import BackboneSpec
 
@@ -60,6 +65,9 @@ class Backbone(nn.Module):
         uint8 (height, width, 3) -> uint8 (*input size, 3).
     n_parameters
         Number of weights.
+    loaded_at
+        Time at which `load_backbone` began to read its files, as `time.time` gives it; None where
+        another function made it.
 
     Raises
     ------
@@ -88,8 +96,8 @@ class Backbone(nn.Module):
         self.eval()
         self.fingerprint = compute_fingerprint(network, preprocess)
         self.n_parameters = sum(p.numel() for p in network.parameters())
-        blank = torch.zeros(1, 3, *preprocess.size)
-        self.dims = tuple(part.flatten(1).shape[1] for part in self._embed(blank))
+        self.loaded_at: float | None = None
+        self.dims = _measure_dims(self._embed, preprocess.size)
         # Convolutions run about twice as fast in this layout; only rounding differs.
         self.to(memory_format=torch.channels_last)
 
@@ -125,6 +133,21 @@ class Backbone(nn.Module):
         return self.mean.device
 
 
+def _measure_dims(embed: Embedder, size: tuple[int, int]) -> tuple[int, ...]:
+    """Length of each layer's vectors.
+
+    One thread embeds a blank image: several wait for one another longer than they compute, and on
+    a busy machine for seconds.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            return tuple(part.flatten(1).shape[1] for part in embed(torch.zeros(1, 3, *size)))
+    finally:
+        torch.set_num_threads(n_threads)
+
+
 def _make_channel_tensor(values: tuple[float, float, float]) -> Tensor:
     return torch.tensor(values).view(1, 3, 1, 1)
 
@@ -150,11 +173,14 @@ def load_backbone(
     """
     spec = make_spec(backbone) if isinstance(backbone, str) else backbone
     load_network = _load_torchvision if spec.source == "torchvision" else _load_timm
+    loaded_at = time.time()
     network, preprocess = load_network(spec)
     try:
-        return Backbone(spec, network, preprocess, layers)
+        loaded = Backbone(spec, network, preprocess, layers)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise BackboneError(f"{spec.describe()} does not run: {error}") from error
+    loaded.loaded_at = loaded_at
+    return loaded
 
 
 def compute_fingerprint(network: nn.Module, preprocess: Preprocess) -> str:
@@ -199,7 +225,7 @@ def _create_timm_network(spec: BackboneSpec) -> nn.Module:
     if spec.source == "hf-hub":
         return hub.fetch(name, lambda: _create_model(spec, name))
     if spec.source == "bundled":
-        name = f"local-dir:{resources.files('fishfeat') / 'weights' / spec.name}"
+        name = f"local-dir:{find_bundled_folder(spec.name)}"
     try:
         return _create_model(spec, name)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

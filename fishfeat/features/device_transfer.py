@@ -1,7 +1,9 @@
-"""Copies of images to a device and of vectors back; on CUDA both overlap with the computation."""
+"""Batches on a device: images go there and vectors come back; on CUDA during the computation."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -10,8 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+log = logging.getLogger("fishfeat")
 
-class PendingVectors(NamedTuple):
+# uint8 (n, 3, height, width) on any device -> float32 (n, dim) on the network's device.
+Run = Callable[[Tensor], Tensor]
+
+
+class CopiedVectors(NamedTuple):
     """Vectors float32 (n, dim) in the memory of this machine, complete once `arrived` fires."""
 
     vectors: Tensor
@@ -25,7 +32,29 @@ class PendingVectors(NamedTuple):
         return array
 
 
-def stack_images(images: list[NDArray[np.uint8]], n: int, device: torch.device) -> Tensor:
+def start_batch(
+    run: Run, batch_size: int, device: torch.device, images: Sequence[NDArray[np.uint8]]
+) -> CopiedVectors:
+    """Send up to `batch_size` images through the network; do not wait for the vectors."""
+    with torch.inference_mode():
+        batch = send_images(stack_images(images, batch_size, device), device)
+        return fetch_vectors(_run_in_memory(run, batch))
+
+
+def _run_in_memory(run: Run, images: Tensor) -> Tensor:
+    """Run uint8 (n, 3, height, width); halve the batch where GPU memory is too small for it."""
+    try:
+        return run(images)
+    except torch.cuda.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+        torch.cuda.empty_cache()
+        half = len(images) // 2
+        log.info("A batch of %d does not fit into GPU memory; trying %d.", len(images), half)
+        return torch.cat([_run_in_memory(run, images[:half]), _run_in_memory(run, images[half:])])
+
+
+def stack_images(images: Sequence[NDArray[np.uint8]], n: int, device: torch.device) -> Tensor:
     """Stack images and append black ones up to `n`: uint8 (n, 3, height, width), on the CPU.
 
     A network may round differently in a batch of another size. In batches of one size an image has
@@ -34,7 +63,7 @@ def stack_images(images: list[NDArray[np.uint8]], n: int, device: torch.device) 
     """
     shape = (n, *images[0].shape)
     batch = torch.zeros(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    np.stack(images, out=batch.numpy()[: len(images)])
+    np.stack(list(images), out=batch.numpy()[: len(images)])
     # Height, width, channel is the memory layout that channels_last means: nothing is copied.
     return batch.permute(0, 3, 1, 2)
 
@@ -57,12 +86,12 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return stream
 
 
-def fetch_vectors(vectors: Tensor) -> PendingVectors:
+def fetch_vectors(vectors: Tensor) -> CopiedVectors:
     """Start to copy the vectors from the device."""
     if vectors.device.type != "cuda":
-        return PendingVectors(vectors.cpu())
+        return CopiedVectors(vectors.cpu())
     copy = torch.empty(vectors.shape, pin_memory=True)
     copy.copy_(vectors, non_blocking=True)
     arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
     arrived.record()
-    return PendingVectors(copy, arrived)
+    return CopiedVectors(copy, arrived)

@@ -23,6 +23,8 @@ from fishfeat.workspace import DatasetFolder, Source, Workspace, apply_truncated
 if TYPE_CHECKING:  # torch is loaded only if an image has to be embedded
     from fishfeat.features.backbones import Backbone
     from fishfeat.features.engines.local import Batch
+    from fishfeat.features.kept_networks import KeptNetwork
+    from fishfeat.features.runners import Network
 
 log = logging.getLogger("fishfeat")
 _FORECAST_AFTER_SECONDS = 2.0
@@ -254,23 +256,28 @@ def embed_missing(
     if not any(missing.values()):
         log.info("The cache holds all %d images already; nothing to embed.", len(images))
         return Embedding({}, {}, truncated, 0)
-    # torch is loaded only if an image has to be embedded
-    from fishfeat.features.autotune import autotune
     from fishfeat.features.engines.local import Item, embed
     from fishfeat.features.layer_files import merge_batches, open_layer_files
+    from fishfeat.features.ready_networks import make_ready
 
-    backbone = _load_on_device(plan.backbone, plan.specs, engine.device)
-    missing = copy_known_vectors(missing, images, folder, backbone.fingerprint)
+    def load() -> Backbone:
+        return _load_on_device(plan.backbone, plan.specs, engine.device)
+
+    # torch is loaded only if no network is kept that is ready to run
+    found = _find_kept(plan, engine) or load()
+    missing = copy_known_vectors(missing, images, folder, found.fingerprint)
     if not any(missing.values()):
         return Embedding({}, {}, truncated, 0)
     rows = _find_rows(images, frozenset().union(*missing.values()))
     items = [Item(str(images.path(i)), str(images.digest[i])) for i in rows]
     keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
-    selection = autotune(items, backbone, engine, begun=_read_begun_runtime(folder, backbone))
+    begun = _read_begun_runtime(folder, plan.specs)
+    network, runner, record = make_ready(found, items, engine, load=load, begun=begun)
+    _import_torch_if_faster(images.width[rows], images.height[rows], network, engine.workers)
     batches = embed(
         items,
-        backbone,
-        runner=selection.runner,
+        network,
+        runner,
         workers=engine.workers,
         allow_truncated=allow_truncated,
     )
@@ -278,7 +285,7 @@ def embed_missing(
     unavailable: dict[str, str] = {}
     all_truncated = dict(truncated)
     n_done = n_new = 0
-    with open_layer_files(folder, backbone, missing, selection.to_record()) as layer_files:
+    with open_layer_files(folder, network, missing, record) as layer_files:
         try:
             for batch, seconds in merge_batches(_log_forecast(batches, len(items))):
                 if batch.truncated:
@@ -342,11 +349,32 @@ def _find_missing(
     return frozenset(digests.tolist())
 
 
+def _find_kept(plan: ExtractionPlan, engine: EngineOptions) -> KeptNetwork | None:
+    """Find a network that is kept on this machine, ready to run."""
+    from fishfeat.features.ready_networks import find_startable
+
+    if not isinstance(plan.backbone, BackboneSpec) or len(plan.specs) > 1:
+        return None
+    return find_startable(plan.specs[0], engine)
+
+
+def _import_torch_if_faster(width: Int, height: Int, network: Network, workers: int | None) -> None:
+    """Import torch where reducing the images without it takes longer than its import."""
+    from fishfeat.features.engines.local import count_workers
+    from fishfeat.features.resampling import import_torch_for
+
+    input_height, input_width = network.preprocess.size
+    is_reduced = (height > input_height) & (width > input_width)
+    # A large JPEG is halved while it is decoded.
+    n_pixels = np.minimum(width * height, 16 * input_height * input_width)
+    import_torch_for(int(n_pixels[is_reduced].sum()), count_workers(workers))
+
+
 def _load_on_device(
     backbone: Backbone | BackboneSpec, specs: Sequence[BackboneSpec], device: str
 ) -> Backbone:
     from fishfeat.features.backbones import load_backbone
-    from fishfeat.features.engines.local import choose_device
+    from fishfeat.features.runtimes import choose_device
 
     if isinstance(backbone, BackboneSpec):
         backbone = load_backbone(backbone, layers=[spec.layer for spec in specs])
@@ -368,9 +396,11 @@ def _find_rows(images: ImageSet, digests: frozenset[str]) -> Int:
     return np.sort(np.array(list(chosen.values()), np.int64))
 
 
-def _read_begun_runtime(folder: DatasetFolder, backbone: Backbone) -> RuntimeConfig | None:
-    """Read the runtime of the rows that the files of the backbone hold; None if there are none."""
-    for spec in backbone.specs:
+def _read_begun_runtime(
+    folder: DatasetFolder, specs: Sequence[BackboneSpec]
+) -> RuntimeConfig | None:
+    """Read the runtime of the rows that the files of these layers hold; None if there are none."""
+    for spec in specs:
         path = folder.features_file(spec)
         if path.exists():
             cache = FeatureCache(path)

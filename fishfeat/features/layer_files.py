@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import BackboneError, shortened
-from fishfeat.features.backbones import Backbone
 from fishfeat.features.cache import FeatureWriter, open_writer
 from fishfeat.features.engines.local import Batch
+from fishfeat.features.runners import Network
 from fishfeat.records import BackboneSpec
 from fishfeat.records.provenance import Provenance, RuntimeRecord
 from fishfeat.workspace import DatasetFolder
@@ -53,17 +53,17 @@ class LayerFile(NamedTuple):
 @contextlib.contextmanager
 def open_layer_files(
     folder: DatasetFolder,
-    backbone: Backbone,
+    network: Network,
     missing: Mapping[BackboneSpec, frozenset[str]],
     runtime: RuntimeRecord,
 ) -> Iterator[list[LayerFile]]:
-    """Open a feature file for each layer of the backbone.
+    """Open a feature file for each layer of the network.
 
     Parameters
     ----------
     folder
         The data set.
-    backbone
+    network
         The network that makes the vectors.
     missing
         Specification -> digests that its file does not hold yet.
@@ -78,14 +78,14 @@ def open_layer_files(
     layer_files = []
     start = 0
     with contextlib.ExitStack() as stack:
-        for spec, dim in zip(backbone.specs, backbone.dims, strict=True):
+        for spec, dim in zip(network.specs, network.dims, strict=True):
             writer = stack.enter_context(
                 open_writer(
                     folder.features_file(spec),
                     spec,
-                    backbone.fingerprint,
+                    network.fingerprint,
                     dim,
-                    provenance=_describe_backbone(backbone),
+                    provenance=_describe_network(network),
                     n_new=len(missing[spec]),
                 )
             )
@@ -95,12 +95,12 @@ def open_layer_files(
         yield layer_files
 
 
-def _describe_backbone(backbone: Backbone) -> Provenance:
+def _describe_network(network: Network) -> Provenance:
     return Provenance(
-        preprocess=backbone.preprocess,
-        input_size=backbone.preprocess.size,
-        n_parameters=backbone.n_parameters,
-        device=str(backbone.device),
+        preprocess=network.preprocess,
+        input_size=network.preprocess.size,
+        n_parameters=network.n_parameters,
+        device=str(network.device),
     )
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
+from fishfeat.features.resampling import Filter, reduce_image
 from fishfeat.records.provenance import PreprocessParameters
 
 RGB = NDArray[np.uint8]
@@ -22,7 +21,7 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 # torch's antialiased filters are three times as fast; 2 % of the values differ by one level.
-_FAST = ("bilinear", "bicubic")
+_FAST: dict[str, Filter] = {"bilinear": "bilinear", "bicubic": "bicubic"}
 # A JPEG may be decoded at half its size as long as it stays this many times larger than the
 # input: at 1.7 times vectors differed (cosine 0.997), at 3.3 times they did not (0.9996).
 _MIN_RATIO_AFTER_HALVING = 3
@@ -47,11 +46,9 @@ class Preprocess(PreprocessParameters):
         return round(_MIN_RATIO_AFTER_HALVING * max(self.size) / share)
 
     def _resize(self, rgb: RGB, size: tuple[int, int]) -> RGB:
-        """Reduce with torch; otherwise use Pillow, bit for bit as in training."""
+        """Reduce as torch does; otherwise use Pillow, bit for bit as in training."""
         if self.interpolation in _FAST and rgb.shape[0] > size[0] and rgb.shape[1] > size[1]:
-            x = torch.tensor(rgb).permute(2, 0, 1)[None]
-            reduced = nn.functional.interpolate(x, size, mode=self.interpolation, antialias=True)
-            return np.ascontiguousarray(reduced[0].permute(1, 2, 0).numpy())
+            return reduce_image(rgb, size, _FAST[self.interpolation])
         return np.asarray(Image.fromarray(rgb).resize(size[::-1], self._filter))
 
     @property

@@ -7,17 +7,18 @@ machine (`fishfeat.features.autotune`).
 from __future__ import annotations
 
 import logging
-import sys
-import threading
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fishfeat.errors import BackboneError, FishfeatError, MissingExtraError
+from fishfeat.errors import BackboneError, FishfeatError
 from fishfeat.features.backbones import Backbone
+from fishfeat.features.conversion import prepare_openvino
+from fishfeat.features.device_transfer import Run, start_batch
+from fishfeat.features.runners import Runner
 from fishfeat.features.tta import Transform, make_transforms
 from fishfeat.records.provenance import RuntimeConfig
 
@@ -26,9 +27,6 @@ from fishfeat.records.provenance import RuntimeConfig
 # 8 in bf16 and 4 with OpenVINO.
 _BATCH_SIZE = {"cpu": 8, "mps": 64, "cuda": 256}
 _SMALL_BATCH_SIZE, _OTHER_BATCH_SIZE = 4, 32
-
-# uint8 (n, 3, height, width) on any device -> float32 (n, dim) on the backbone's device.
-Run = Callable[[Tensor], Tensor]
 
 
 def make_runtime_config(
@@ -63,17 +61,11 @@ def make_runtime_config(
     return RuntimeConfig(runtime, precision, batch_size)
 
 
-class Runner(NamedTuple):
-    """A network that is ready to run in batches of exactly `config.batch_size` images."""
-
-    config: RuntimeConfig
-    run: Run
-
-
 def prepare_runner(backbone: Backbone, config: RuntimeConfig, n_threads: int = 1) -> Runner:
     """Make the network ready for up to `n_threads` threads that run it at the same time.
 
-    `run` gives the mean over the transforms of the specification's test-time augmentation.
+    It runs batches of exactly `config.batch_size` images, and gives the mean over the transforms of
+    the specification's test-time augmentation.
     'compile' compiles for as many OpenMP threads as the calling thread has.
 
     Raises
@@ -97,7 +89,15 @@ def prepare_runner(backbone: Backbone, config: RuntimeConfig, n_threads: int = 1
             f"{reason}. Use `--runtime eager`."
         ) from error
     transforms = make_transforms(backbone.spec.tta, backbone.preprocess.mean)
-    return Runner(config, _average_transforms(run, transforms))
+    run = _average_transforms(run, transforms)
+    return Runner(config, partial(start_batch, run, config.batch_size, backbone.device))
+
+
+def choose_device() -> str:
+    """'cuda' or 'mps' where there is one, else 'cpu'."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _average_transforms(run: Run, transforms: Sequence[Transform]) -> Run:
@@ -143,49 +143,8 @@ def _build_openvino(backbone: Backbone, config: RuntimeConfig, n_threads: int) -
             f"device must be cpu for the runtime 'openvino'; got {backbone.device.type!r}. Use "
             "`--device cpu`."
         )
-    ov = _import_openvino()
-    images = _make_blank_images(backbone, config.batch_size)
-    # Traced in fp32: OpenVINO lowers the precision.
-    fp32_network = _InFullPrecision(backbone)
-    model = ov.convert_model(fp32_network, example_input=(images,), input=[tuple(images.shape)])
-    settings = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "fp16": "f16"}.get(config.precision, "bf16"),
-        "NUM_STREAMS": n_threads,
-        "INFERENCE_NUM_THREADS": n_threads,
-        "CPU_DENORMALS_OPTIMIZATION": True,
-    }
-    compiled = ov.Core().compile_model(model, "CPU", settings)
-    local = threading.local()  # a request serves one thread at a time
-
-    def run(x: Tensor) -> Tensor:
-        if not hasattr(local, "request"):
-            local.request = compiled.create_infer_request()
-        outputs = local.request.infer([x.contiguous().numpy()])
-        return torch.from_numpy(outputs[compiled.output(0)].copy())
-
-    return run
-
-
-class _InFullPrecision(nn.Module):
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: Tensor) -> Tensor:
-        vectors: Tensor = self.backbone(images, "fp32")
-        return vectors
-
-
-def _import_openvino() -> Any:
-    # OpenVINO reports each import to its makers; a user of fishfeat has not agreed to that.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtraError(
-            "runtime 'openvino' needs OpenVINO: pip install 'fishfeat[openvino]'."
-        ) from error
-    return openvino
+    run_array = prepare_openvino(backbone, config, n_threads)
+    return lambda x: torch.from_numpy(run_array(x.contiguous().numpy()))
 
 
 def _make_blank_images(backbone: Backbone, n: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from importlib import resources
 from pathlib import Path
 from typing import get_args
 
@@ -104,6 +105,11 @@ def split_name(name: str) -> tuple[str, str]:
             f"{name!r}."
         )
     return source, bare_name
+
+
+def find_bundled_folder(name: str) -> Path:
+    """The folder of a network that ships in the package."""
+    return Path(str(resources.files("fishfeat") / "weights" / name))
 
 
 def _find_model_folder(folder: str) -> str:

@@ -16,6 +16,7 @@ from fishfeat.features.extract import (
     reject_unusable,
 )
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
+from fishfeat.features.warm_up import start_imports
 from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.options import BackboneOptions, ExtractOptions
 from fishfeat.records import BackboneSpec, Features, ImageSet, OnProgress, PathLike
@@ -101,9 +102,13 @@ def extract_data(
     named = make_spec(options.backbone, **_changes(options)) if options.backbone else None
     with open_data(data, cache, options, name=dataset, on_progress=progress.on_scan) as opened:
         before, folder = opened.dataset, opened.dataset.folder
-        images, scan_options = list_images(opened, options, progress.on_scan)
         spec = named or _change_spec(before, options)
         layers = options.layer or ()
+        specs = [dataclasses.replace(spec, layer=layer) for layer in layers or (spec.layer,)]
+        imports = start_imports(folder, specs, options)
+        images, scan_options = list_images(opened, options, progress.on_scan)
+        if imports is not None:
+            imports.join()
         shown = dataclasses.replace(spec, layer=", ".join(layers)) if layers else spec
         log.info("Backbone: %s.", shown.describe())
         plan = plan_extraction(images, spec, folder, layers=layers)

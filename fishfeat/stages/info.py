@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fishfeat.errors import FishfeatError
 from fishfeat.features.cache import FeatureCache
+from fishfeat.features.network_store import find_store, measure_store
 from fishfeat.features.verify import FileCheck, Pruned, check_file, prune_file
 from fishfeat.records import PathLike
 from fishfeat.stages.dataset import open_dataset
@@ -38,12 +39,22 @@ class DatasetContents:
 
 
 @dataclass(frozen=True)
+class NetworksContents:
+    """The networks that are kept on this machine: folder, number and size."""
+
+    folder: str
+    n_networks: int
+    megabytes: float
+
+
+@dataclass(frozen=True)
 class CacheContents:
     """What the cache folder holds; `current` is the name of the data set in use."""
 
     cache: str
     current: str | None
     datasets: tuple[DatasetContents, ...]
+    networks: NetworksContents
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,13 @@ def describe_cache(cache: PathLike = "cache", *, dataset: str | None = None) -> 
         cache=os.path.abspath(cache),
         current=current.name if current else None,
         datasets=tuple(_describe_dataset(folder) for folder in _list_folders(workspace, dataset)),
+        networks=_describe_networks(),
     )
+
+
+def _describe_networks() -> NetworksContents:
+    n_networks, n_bytes = measure_store()
+    return NetworksContents(str(find_store()), n_networks, n_bytes / 1e6)
 
 
 def _describe_dataset(folder: DatasetFolder) -> DatasetContents:

@@ -37,6 +37,7 @@ from fishfeat.workspace import Dataset, DatasetFolder, Workspace
 
 if TYPE_CHECKING:  # torch is loaded when a model predicts
     from fishfeat.features.backbones import Backbone
+    from fishfeat.features.kept_networks import KeptNetwork
 
 log = logging.getLogger("fishfeat")
 
@@ -230,11 +231,12 @@ def _find_difference(dataset: Dataset, model: Model) -> str:
 # --- its backbone -----------------------------------------------------------------------------
 
 
-def find_backbone(model: Model, dataset: Dataset, name: str | None) -> Backbone:
+def find_backbone(model: Model, dataset: Dataset, name: str | None) -> Backbone | KeptNetwork:
     """The backbone of a model: by `name`, by the model's own, or wherever the same network lies.
 
     A network is known by its fingerprint. Where the folder of the model's backbone is gone, one
-    that features of the data set with the same fingerprint came from is used.
+    that features of the data set with the same fingerprint came from is used. A network that is
+    kept on this machine starts without loading torch.
 
     Raises
     ------
@@ -243,6 +245,8 @@ def find_backbone(model: Model, dataset: Dataset, name: str | None) -> Backbone:
     ModelError
         The backbone called `name` has other weights.
     """
+    if name is None and (kept := model.find_kept_network()) is not None:
+        return kept
     from fishfeat.features.backbones import load_backbone
 
     if name is not None:

@@ -23,6 +23,7 @@ from fishfeat.options import EngineOptions
 from fishfeat.records.provenance import RuntimeConfig
 from fishfeat.workspace import Workspace
 
+BUILDS = ("openvino", "compile")
 OLD_CACHE = Path(__file__).parents[1] / "data" / "cache-0.1.0"
 
 
@@ -83,13 +84,15 @@ def machine(monkeypatch):
     monkeypatch.setattr(runtimes, "_build_openvino", make_builder("openvino"))
     monkeypatch.setattr(module, "_MIN_SECONDS", 0.0)
     monkeypatch.setattr(module, "_TIMED_SECONDS", 0.0)
-    monkeypatch.setattr(module, "_BUILD_SECONDS_PER_MODULE", 0.0)
+    monkeypatch.setattr(module, "_BUILD_SECONDS_PER_MODULE", dict.fromkeys(BUILDS, 0.0))
+    monkeypatch.setattr(module, "_WITHOUT_BF16", ())
     return seconds, deviating
 
 
 def describe_config(selected):
     """Runtime and precision of a selection or a candidate."""
-    return selected.runner.config.runtime, selected.runner.config.precision
+    config = getattr(selected, "config", None) or selected.runner.config
+    return config.runtime, config.precision
 
 
 def measured(selection):
@@ -132,7 +135,7 @@ def test_a_candidate_is_not_measured_if_the_images_cannot_pay_for_it(
 ):
     seconds, _ = machine
     seconds["compile", "fp32"] = 0.0
-    monkeypatch.setattr(module, "_BUILD_SECONDS_PER_MODULE", 100.0)
+    monkeypatch.setattr(module, "_BUILD_SECONDS_PER_MODULE", dict.fromkeys(BUILDS, 100.0))
     assert {runtime for runtime, _ in measured(autotune(items * 10, backbone))} == {"eager"}
 
 
@@ -158,7 +161,7 @@ def test_the_record_of_a_selection_holds_its_rounded_candidates(items, backbone,
     assert record.config == selection.runner.config
     assert len(record.candidates) == len(selection.candidates) > 1
     for rounded, candidate in zip(record.candidates, selection.candidates, strict=True):
-        assert rounded.config == candidate.runner.config
+        assert rounded.config == candidate.config
         assert rounded.images_per_second == pytest.approx(candidate.rate, abs=0.051)
         assert rounded.cosine == pytest.approx(candidate.cosine, abs=1e-6)
 

@@ -9,11 +9,8 @@ import torch
 from fishfeat.errors import BackboneError, MissingExtraError
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.engines.local import start_threads
-from fishfeat.features.runtimes import (
-    _import_openvino,
-    make_runtime_config,
-    prepare_runner,
-)
+from fishfeat.features.openvino_networks import import_openvino
+from fishfeat.features.runtimes import make_runtime_config, prepare_runner
 from fishfeat.features.specs import make_spec
 from fishfeat.records.provenance import RuntimeConfig
 
@@ -55,8 +52,8 @@ def test_every_runtime_matches_the_plain_network_in_several_threads_at_once(
         runner = pool.submit(prepare_runner, backbone, config, 3).result()
 
         def run(shift):
-            with torch.inference_mode():
-                return runner.run(images.roll(shift, 0)).roll(-shift, 0)
+            pixels = images.roll(shift, 0).permute(0, 2, 3, 1).numpy()
+            return torch.from_numpy(runner.start(list(pixels)).wait()).roll(-shift, 0)
 
         for vectors in pool.map(run, range(9)):
             assert vectors.dtype == torch.float32
@@ -72,7 +69,7 @@ def test_openvino_without_its_extra_names_the_command_that_installs_it(backbone,
 def test_openvino_sends_no_telemetry():
     if not find_spec("openvino"):
         pytest.skip("OpenVINO is not installed")
-    _import_openvino()
+    import_openvino()
     assert [n for n, module in sys.modules.items() if module and "telemetry." in n] == []
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
-import logging
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,18 +21,9 @@ from typing import NamedTuple, TypeVar
 
 import joblib
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from fishfeat.features.backbones import Backbone
-from fishfeat.features.device_transfer import (
-    PendingVectors,
-    fetch_vectors,
-    send_images,
-    stack_images,
-)
-from fishfeat.features.runtimes import Run, Runner, make_runtime_config, prepare_runner
+from fishfeat.features.runners import ComputedVectors, Network, PendingVectors, Runner
 from fishfeat.images.decode import (
     TruncatedImage,
     UnavailableFile,
@@ -40,8 +31,6 @@ from fishfeat.images.decode import (
     decode,
     read_bytes,
 )
-
-log = logging.getLogger("fishfeat")
 
 # Threads that only read files, so that no core waits for a slow disk.
 _N_READERS = 4
@@ -129,13 +118,13 @@ class Engine:
 
     Attributes
     ----------
-    backbone, runner
+    network, runner
         The network, and how it runs.
     allow_truncated
         Embed images of truncated files as far as they can be decoded.
     """
 
-    backbone: Backbone
+    network: Network
     runner: Runner
     allow_truncated: bool = False
 
@@ -148,7 +137,7 @@ class Engine:
         """Decode an image and fit it to the network's input."""
         if read.reason:
             return LoadedImage(read.item, None, read.reason, is_momentary=True)
-        preprocess = self.backbone.preprocess
+        preprocess = self.network.preprocess
         try:
             try:
                 rgb = decode(read.data, min_side=preprocess.min_side, white=preprocess.white)
@@ -166,19 +155,9 @@ class Engine:
         """Send a batch through the network; do not wait for the vectors."""
         images = [image.pixels for image in loaded if image.pixels is not None]
         if not images:
-            return PendingBatch(loaded, PendingVectors(torch.empty(0, self.backbone.dim)))
-        device = self.backbone.device
-        with torch.inference_mode():
-            batch = send_images(stack_images(images, self.batch_size, device), device)
-            vectors = _run_in_memory(self.runner.run, batch)
-            return PendingBatch(loaded, fetch_vectors(vectors))
-
-
-def choose_device() -> str:
-    """'cuda' or 'mps' where there is one, else 'cpu'."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+            none = np.empty((0, self.network.dim), np.float32)
+            return PendingBatch(loaded, ComputedVectors(none))
+        return PendingBatch(loaded, self.runner.start(images))
 
 
 def count_workers(workers: int | None = None) -> int:
@@ -193,6 +172,10 @@ def start_threads(n: int) -> ThreadPoolExecutor:
 
 
 def _set_up_thread() -> None:
+    if "torch" not in sys.modules:
+        return
+    import torch
+
     torch.set_num_threads(1)
     # A processor needs a hundred times as long for numbers below 1e-38: every third batch of real
     # photographs ran at half the speed.
@@ -201,9 +184,9 @@ def _set_up_thread() -> None:
 
 def embed(
     items: Sequence[Item],
-    backbone: Backbone,
+    network: Network,
+    runner: Runner,
     *,
-    runner: Runner | None = None,
     workers: int | None = None,
     allow_truncated: bool = False,
 ) -> Iterator[Batch]:
@@ -213,19 +196,17 @@ def embed(
     ----------
     items
         The images.
-    backbone
+    network
         The frozen network, on the device that runs it.
     runner
-        The network as `prepare_runner` made it ready. None is eager, in the specification's
-        precision or fp32.
+        The network, ready to run.
     workers
         Threads that decode, and on a CPU also run the network. None is one for each core.
     allow_truncated
         Embed images of truncated files as far as they can be decoded.
     """
-    runner = runner or prepare_runner(backbone, make_runtime_config(backbone))
-    engine = Engine(backbone, runner, allow_truncated)
-    embed_items = embed_on_cpu if backbone.device.type == "cpu" else embed_on_device
+    engine = Engine(network, runner, allow_truncated)
+    embed_items = embed_on_cpu if str(network.device) == "cpu" else embed_on_device
     n_threads = count_workers(workers)
     if runner.config.runtime == "openvino":
         # OpenVINO computes in its own threads; one more thread decodes at the same time.
@@ -318,16 +299,3 @@ def read_item(item: Item) -> FileRead:
     if item.digest and hashlib.sha256(data).hexdigest() != item.digest:
         return FileRead(item, reason="changed while it was being read; extract again")
     return FileRead(item, data)
-
-
-def _run_in_memory(run: Run, images: Tensor) -> Tensor:
-    """Run uint8 (n, 3, height, width); halve the batch where GPU memory is too small for it."""
-    try:
-        return run(images)
-    except torch.cuda.OutOfMemoryError:
-        if len(images) == 1:
-            raise
-        torch.cuda.empty_cache()
-        half = len(images) // 2
-        log.info("A batch of %d does not fit into GPU memory; trying %d.", len(images), half)
-        return torch.cat([_run_in_memory(run, images[:half]), _run_in_memory(run, images[half:])])

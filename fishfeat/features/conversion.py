@@ -1,0 +1,112 @@
+"""Convert a loaded network to OpenVINO's form, and keep it for later runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fishfeat.features.backbones import Backbone, compute_fingerprint
+from fishfeat.features.kept_networks import (
+    Contents,
+    KeptNetwork,
+    can_be_kept,
+    draw_probes,
+    find_folder,
+    find_kept_network,
+    keep_network,
+)
+from fishfeat.features.openvino_networks import RunArray, compile_model, import_openvino
+from fishfeat.features.weight_files import (
+    compute_digests,
+    find_weight_files,
+    were_written_since,
+)
+from fishfeat.records.provenance import RuntimeConfig
+
+
+def prepare_openvino(backbone: Backbone, config: RuntimeConfig, n_threads: int) -> RunArray:
+    """Take the network that is kept on this machine, or convert it and keep it.
+
+    A network that is kept is always compiled from its file: then it gives the same vectors in the
+    run that made it and in later ones, bit for bit.
+    """
+    kept = None
+    if can_be_kept(backbone.specs):
+        kept = find_kept_network(backbone.spec, config.batch_size)
+    if kept is not None and kept.fingerprint == backbone.fingerprint:
+        run = kept.compile(config, n_threads)
+        if run is not None:
+            return run
+    model = convert_network(backbone, config.batch_size)
+    kept = _keep(backbone, model, config.batch_size)
+    run = None if kept is None else kept.compile(config, n_threads)
+    return run or compile_model(model, config, n_threads)
+
+
+def convert_network(backbone: Backbone, batch_size: int) -> Any:
+    """Convert the network to OpenVINO's form, for batches of exactly `batch_size` images.
+
+    It is traced in fp32: OpenVINO lowers the precision where it compiles. The trace is frozen
+    first, which halves the time of the conversion. OpenVINO's own tracing takes four times as long.
+    """
+    ov = import_openvino()
+    images = torch.zeros(batch_size, *backbone.preprocess.size, 3, dtype=torch.uint8)
+    images = images.permute(0, 3, 1, 2)
+    network = _InFullPrecision(backbone).eval()
+    with torch.no_grad():
+        trace: Any = torch.jit.trace  # it has no types
+        traced = trace(network, (images,), check_trace=False, strict=False)
+        frozen = torch.jit.freeze(traced)
+    return ov.convert_model(frozen, example_input=(images,), input=[tuple(images.shape)])
+
+
+class _InFullPrecision(nn.Module):
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.backbone(images, "fp32")
+        return vectors
+
+
+def _keep(backbone: Backbone, model: Any, batch_size: int) -> KeptNetwork | None:
+    """Keep the network where it is known to be that of its weight files."""
+    if backbone.loaded_at is None or not can_be_kept(backbone.specs):
+        return None
+    if compute_fingerprint(backbone.network, backbone.preprocess) != backbone.fingerprint:
+        return None  # somebody changed it after it was loaded
+    try:
+        names = find_weight_files(backbone)
+        if names is None or were_written_since(backbone.spec, names, backbone.loaded_at):
+            return None
+        digests = compute_digests(backbone.spec, names)
+    except OSError:
+        return None
+    folder = find_folder(backbone.spec, batch_size)
+    contents = describe_network(backbone, batch_size, digests)
+    return keep_network(folder, model, contents, embed_probes(backbone))
+
+
+def describe_network(backbone: Backbone, batch_size: int, weight_files: dict[str, str]) -> Contents:
+    """Describe a network as `network.json` does, without the files beside it."""
+    return Contents(
+        spec=backbone.spec.to_json(),
+        fingerprint=backbone.fingerprint,
+        dim=backbone.dim,
+        n_parameters=backbone.n_parameters,
+        preprocess=backbone.preprocess,
+        batch_size=batch_size,
+        weight_files=weight_files,
+        files={},
+    )
+
+
+def embed_probes(backbone: Backbone) -> dict[str, Any]:
+    """The probe images and their vectors in eager fp32."""
+    images = draw_probes(backbone.preprocess.size)
+    with torch.inference_mode():
+        vectors = backbone(torch.from_numpy(images).permute(0, 3, 1, 2), "fp32")
+    return {"images": images, "vectors": vectors.numpy()}

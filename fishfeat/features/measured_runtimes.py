@@ -1,0 +1,92 @@
+"""What autotune measured on this machine, so that the next data set needs no search; no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from fishfeat.features import network_store as store
+from fishfeat.records import BackboneSpec
+from fishfeat.records.provenance import RuntimeConfig
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A runtime that was measured.
+
+    Attributes
+    ----------
+    config
+        The runtime.
+    rate
+        Images per second.
+    cosine
+        Its smallest cosine to eager fp32 over the probe images.
+    prepare_seconds
+        What it took to prepare it.
+    """
+
+    config: RuntimeConfig
+    rate: float
+    cosine: float
+    prepare_seconds: float
+
+
+class MeasuredPlace(NamedTuple):
+    """What a measurement holds for; the processor and the installed versions belong to it too.
+
+    Attributes
+    ----------
+    fingerprint
+        Of the network.
+    settings
+        Its specifications without the name of the network.
+    n_threads
+        Threads that run it.
+    device
+        Device that runs it.
+    """
+
+    fingerprint: str
+    settings: tuple[str, ...]
+    n_threads: int
+    device: str
+
+    @classmethod
+    def of(
+        cls,
+        specs: Sequence[BackboneSpec],
+        fingerprint: str,
+        n_threads: int,
+        *,
+        device: str = "cpu",
+    ) -> MeasuredPlace:
+        """The place of a network with these specifications, one for each layer."""
+        # A network is the same under another name or in another folder.
+        unnamed = [dataclasses.replace(spec, source="random", name="") for spec in specs]
+        return cls(fingerprint, tuple(spec.to_json() for spec in unnamed), n_threads, device)
+
+    @property
+    def path(self) -> Path:
+        """The file of the measurements; it need not exist."""
+        return store.find_entry("measured", *self, store.describe_processor()) / store.MEASURED
+
+
+def read_measured(place: MeasuredPlace) -> list[Measured]:
+    """Read what was measured in a place; empty where nothing was."""
+    content = store.read_entry(place.path).get("measured", [])
+    try:
+        return msgspec.convert(content, list[Measured])
+    except msgspec.ValidationError:
+        return []
+
+
+def write_measured(measured: Sequence[Measured], place: MeasuredPlace) -> None:
+    """Write what was measured in a place, beside what earlier runs measured there."""
+    merged = {m.config: m for m in read_measured(place)}
+    merged |= {m.config: m for m in measured}
+    content: dict[str, object] = {"measured": msgspec.to_builtins(list(merged.values()))}
+    store.write_entry(place.path, content)

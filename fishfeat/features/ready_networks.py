@@ -1,0 +1,136 @@
+"""Make a network ready for a job: one kept on this machine starts without torch and timm."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from fishfeat.features.engines.local import Item, count_workers
+from fishfeat.features.kept_networks import AGREEMENT, KeptNetwork, find_kept_network
+from fishfeat.features.measured_runtimes import Measured, MeasuredPlace, read_measured
+from fishfeat.features.openvino_networks import make_runner
+from fishfeat.features.runners import Network, Runner
+from fishfeat.options import EngineOptions
+from fishfeat.records import BackboneSpec
+from fishfeat.records.provenance import CandidateRecord, RuntimeConfig, RuntimeRecord
+
+if TYPE_CHECKING:  # torch is loaded only where no network is kept
+    from fishfeat.features.backbones import Backbone
+
+log = logging.getLogger("fishfeat")
+
+# Seconds that importing torch and timm and loading a network take.
+_LOAD_SECONDS = 4.0
+# Fewer images are embedded by a kept network even if its rate was not measured; of more, its rate
+# is measured first.
+_FEW_IMAGES, _MANY_IMAGES = 64, 10_000
+# Files that exist where torch may find a GPU.
+_GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+_GPU_LIBRARY = r"C:\Windows\System32\nvcuda.dll"
+
+
+class ReadyNetwork(NamedTuple):
+    """A network that is ready to run, and the record of its runtime for the feature file."""
+
+    network: Network
+    runner: Runner
+    record: RuntimeRecord
+
+
+def find_startable(spec: BackboneSpec, engine: EngineOptions) -> KeptNetwork | None:
+    """Find a kept network that may run with these options; None where there is none."""
+    if engine.runtime not in ("auto", "openvino"):
+        return None
+    if engine.device != "cpu" and (engine.device != "auto" or may_have_gpu()):
+        return None
+    return find_kept_network(spec, engine.batch_size)
+
+
+def may_have_gpu() -> bool:
+    """Whether torch may find a GPU on this machine; torch itself is not asked."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return os.path.exists(_GPU_LIBRARY)
+    return any(map(os.path.exists, _GPU_FILES))
+
+
+def make_ready(
+    network: KeptNetwork | Backbone,
+    items: Sequence[Item],
+    engine: EngineOptions,
+    *,
+    load: Callable[[], Backbone],
+    begun: RuntimeConfig | None = None,
+) -> ReadyNetwork:
+    """Make a network ready to embed `items`.
+
+    Parameters
+    ----------
+    network
+        A kept network or a loaded one, on its device.
+    items
+        The images.
+    engine
+        Runtime, batch size and workers.
+    load
+        Loads the network where the kept one does not suit the job.
+    begun
+        The runtime of the rows that a feature file already has.
+    """
+    if isinstance(network, KeptNetwork):
+        ready = _start_kept(network, len(items), engine, begun)
+        if ready is not None:
+            return ready
+        network = load()
+    from fishfeat.features.autotune import autotune
+
+    selection = autotune(items, network, engine, begun=begun)
+    return ReadyNetwork(network, selection.runner, selection.to_record())
+
+
+def _start_kept(
+    kept: KeptNetwork, n_images: int, engine: EngineOptions, begun: RuntimeConfig | None
+) -> ReadyNetwork | None:
+    n_threads = count_workers(engine.workers)
+    measured = read_measured(MeasuredPlace.of(kept.specs, kept.fingerprint, n_threads))
+    config = _choose_config(kept, n_images, measured, begun)
+    if config is None:
+        return None
+    run = kept.compile(config, n_threads)
+    if run is None:
+        return None
+    log.info("Runtime: %s. The network was prepared before, in %s.", config, kept.folder)
+    candidates: tuple[CandidateRecord, ...] = ()
+    if begun is None:
+        candidates = tuple(CandidateRecord(m.config, m.rate, m.cosine) for m in measured)
+    return ReadyNetwork(kept, make_runner(run, config), RuntimeRecord(config, candidates))
+
+
+def _choose_config(
+    kept: KeptNetwork,
+    n_images: int,
+    measured: Sequence[Measured],
+    begun: RuntimeConfig | None,
+) -> RuntimeConfig | None:
+    """How the kept network runs; None where the job is better done by the loaded one."""
+    batch_size = kept.contents.batch_size
+    if begun is not None:
+        is_same = (begun.runtime, begun.batch_size) == ("openvino", batch_size)
+        return begun if is_same else None
+    precision = "fp32" if kept.spec.precision == "auto" else kept.spec.precision
+    default = RuntimeConfig("openvino", precision, batch_size)
+    matching = [m for m in measured if m.cosine >= AGREEMENT]
+    own = [m for m in matching if m.config.runtime == "openvino"]
+    own = [m for m in own if m.config.batch_size == batch_size]
+    if not own:
+        return default if n_images < (_FEW_IMAGES if matching else _MANY_IMAGES) else None
+    best = max(own, key=lambda m: m.rate)
+    fastest = max(m.rate for m in matching)
+    if n_images / best.rate > n_images / fastest + _LOAD_SECONDS:
+        return None
+    return best.config
