@@ -25,6 +25,7 @@ from fishfeat.images.grouping.near_duplicates import (
     near_duplicate_groups,
 )
 from fishfeat.images.grouping.registration import RegistrationScore, register, score_registration
+from fishfeat.images.grouping.words import assign_words, draw_vocabulary, make_word_vectors
 from fishfeat.images.scan import scan
 from fishfeat.options import ScanOptions
 from fishfeat.records import ImageSet
@@ -65,6 +66,7 @@ COPIES = {
     "upside down": lambda rgb: rgb[::-1].copy(),
     "mirrored and turned": lambda rgb: turned(rgb[:, ::-1].copy(), 200),
     "cropped": lambda rgb: rgb[20:130, 40:190].copy(),
+    "turned and cropped": lambda rgb: turned(rgb, 25)[25:125, 35:165].copy(),
     "half the size": lambda rgb: cv2.resize(rgb, None, fx=0.5, fy=0.5),
     "twice the size": lambda rgb: cv2.resize(rgb, None, fx=2, fy=2),
     "recompressed": lambda rgb: recompressed(rgb, 40),
@@ -250,6 +252,24 @@ def test_neighbours_may_be_sought_outside_a_set():
     index, cosine = find_nearest(V, k=2, rows=np.array([0]), set_of=np.array([7, 7, 7, 8, 9]))
     assert sorted(index[0].tolist()) == [3, 4]
     assert np.isfinite(cosine).all()
+
+
+def test_few_images_share_words():
+    """The vocabulary is drawn from the images themselves: not every feature becomes a word."""
+    copies = [detect_features(make_grey_image(photograph(1))).descriptors]
+    copies += [detect_features(make_grey_image(turned(photograph(1), 7))).descriptors]
+    vocabulary = draw_vocabulary(copies)
+    assert len(vocabulary) <= 1 + sum(map(len, copies)) // 8
+    first, second = make_word_vectors(assign_words(copies, vocabulary), len(vocabulary))
+    assert first @ second > 0.5
+
+
+def test_an_image_takes_little_memory():
+    image = make_grey_image(photograph(1, height=900, width=1200))
+    features = detect_features(image)
+    n_bytes = image.pixels.nbytes + image.valid_mask.nbytes
+    n_bytes += features.points.nbytes + features.descriptors.nbytes
+    assert n_bytes < 65_000, "100,000 images in 6.5 GB"
 
 
 def test_two_looks_find_the_same(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fishfeat.errors import DataError
+from fishfeat.images.grouping import hints
 from fishfeat.images.grouping.hints import (
     GroupingHint,
     expect_related_share,
@@ -442,6 +443,46 @@ def test_planted_near_duplicates_are_a_hint_and_different_images_are_none(tmp_pa
     assert (hint.rule, hint.n_groups, hint.related_share) == ("duplicates", 16, pytest.approx(0.8))
     alone = images.select(np.arange(8))
     assert find_hints(alone, X[:8]) == []
+
+
+def test_without_capture_times_a_hundred_files_are_read(monkeypatch):
+    n_read = []
+
+    def read_no_captures(images, rows):
+        n_read.append(len(rows))
+        return [None] * len(rows)
+
+    monkeypatch.setattr(hints, "read_captures", read_no_captures)
+    images = in_folders(*[f"a/{i:04d}.jpg" for i in range(900)])
+    assert hints.find_burst_hint(images) is None
+    assert n_read == [100]
+
+
+def test_a_second_neighbour_is_read_only_where_the_first_is_no_near_duplicate(monkeypatch):
+    compared = []
+
+    def verify_first(images, pairs, cosine):
+        compared.append(pairs.tolist())
+        keys = images.keys.tolist()
+        return tuple(DuplicatePair(keys[i], keys[j], "pixels") for i, j in pairs.tolist() if i < 3)
+
+    monkeypatch.setattr(hints, "verify_pairs", verify_first)
+    images = in_folders(*[f"a/{i:04d}.jpg" for i in range(8)])
+    X = np.repeat(np.eye(2, dtype=np.float32), 4, axis=0)  # images 0 to 3 are alike, and 4 to 7
+    hint = hints.find_near_duplicate_hint(images, X)
+    assert (hint.n_groups, hint.n_images) == (3, 8)
+    assert [i for i, _ in compared[0]] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert [i for i, _ in compared[1]] == [3, 4, 5, 6, 7]
+
+
+def test_the_files_of_unlike_neighbours_are_not_read(monkeypatch):
+    compared = []
+    monkeypatch.setattr(
+        hints, "verify_pairs", lambda images, pairs, _: compared.extend(pairs) or ()
+    )
+    images = in_folders(*[f"a/{i:04d}.jpg" for i in range(8)])
+    assert hints.find_near_duplicate_hint(images, np.eye(8, dtype=np.float32)) is None
+    assert compared == []
 
 
 def test_the_related_share_is_that_of_random_folds():
