@@ -21,7 +21,7 @@ from PIL import Image
 
 from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import evaluate
-from fishfeat.records import ImageSet, Run
+from fishfeat.records import ImageSet, Run, RunConfig
 from fishfeat.records.results import FeatureMap
 from fishfeat.report.content.contents import ReportContent
 from fishfeat.report.output.page import write_report
@@ -83,14 +83,13 @@ def simulate_run(images: ImageSet, name: str, seed: int) -> Run:
         y=images.y,
         class_names=images.class_names,
         scores=proba[None],
-        score_kind="proba",
         fold=(images.groups % N_FOLDS)[None],
-        metrics=evaluate(images.y, proba, "proba"),
+        metrics=evaluate(images.y, proba),
         intervals=intervals,
         folds=(),
         seconds={"fit": 1.0, "predict": 1.0},
         splits_digest="one",
-        config={},
+        config=RunConfig(name),
         versions={},
     )
 

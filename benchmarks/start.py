@@ -106,6 +106,9 @@ def make_rows(shared: Path, images: Path) -> list[Row]:
             checkout.run("extract", fish, *nano)
             checkout.run("fit", "--clf", "logreg", "--cv", "3")
 
+    def refit(checkout: Checkout) -> Cost:
+        return checkout.run("fit", "--clf", "logreg", "--group-by", r"pattern:fish_(\d+)_")
+
     return [
         Row("--help", lambda checkout: None, lambda checkout: checkout.run("--help")),
         Row("predict, one image, nano", fit, lambda checkout: checkout.run("predict", fish_image)),
@@ -114,6 +117,8 @@ def make_rows(shared: Path, images: Path) -> list[Row]:
             fit,
             lambda checkout: checkout.run("extract", fish, *nano, "--group-by", "none"),
         ),
+        Row("fit --clf logreg, 1,002 fish", fit, refit),
+        Row("report, 1,002 fish", fit, lambda checkout: checkout.run("report")),
         Row("extract, 1,002 fish, nano, first", forget_all, extract(fish, nano)),
         Row("extract, JPEG, MobileNetV2, first", forget_all, extract(images, teacher)),
         Row("extract, JPEG, MobileNetV2, later", forget_cache, extract(images, teacher)),
