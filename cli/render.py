@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fishfeat.checks import CHECKS, Finding
-from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.files import JsonObject, format_csv, megabytes
 from fishfeat.records import Holdout, ImageSet, Run
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content.run_sentences import describe_chance, describe_holdout, describe_search
 from fishfeat.report.text import count
 

@@ -18,6 +18,8 @@ from fishfeat.records.provenance import Provenance
 Parameter = str | int | float | bool | None
 RunKind = Literal["classical", "finetune"]
 SplitStrategy = Literal["grouped", "random"]
+# The metric that ranks runs, on the page and on the command line.
+RANKED_BY = "accuracy"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fishfeat.checks import Finding
-from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.errors import (
     BackboneError,
     CacheError,
@@ -26,6 +25,7 @@ from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.models import Model, Prediction, load_model, name_model, read_data_identity
 from fishfeat.records import BackboneSpec, PathLike, Run
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.stages.active_runs import (
     compare_class_names,
     describe_unfinished,

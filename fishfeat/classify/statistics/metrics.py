@@ -11,8 +11,6 @@ from scipy import special  # importing scipy.stats takes a second
 from fishfeat.classify.statistics.reliability import calibration_error
 from fishfeat.records import Float, Int
 
-# The metric that ranks runs, on the page and on the command line.
-RANKED_BY = "accuracy"
 N_BOOTSTRAP = 1000
 TOP_K = 5
 # Resamples are counted in batches of about this many numbers: 32 MB.

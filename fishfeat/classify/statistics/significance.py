@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special  # importing scipy.stats takes a second
 
-from fishfeat.classify.statistics.metrics import RANKED_BY, interval_of_draws, paired_draws
+from fishfeat.classify.statistics.metrics import interval_of_draws, paired_draws
 from fishfeat.records import Float, Int, Run
+from fishfeat.records.runs import RANKED_BY
 
 LEVEL = 0.05
 # Up to this number of discordant images McNemar's test is the exact binomial test.

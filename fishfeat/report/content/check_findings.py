@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from fishfeat.checks import Finding
-from fishfeat.classify.statistics.metrics import RANKED_BY, paired_interval
+from fishfeat.classify.statistics.metrics import paired_interval
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.records import Float, ImageSet
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing, score_majority_class
 from fishfeat.report.content.run_sentences import describe_chance

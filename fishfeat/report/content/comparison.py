@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fishfeat.classify.statistics.metrics import RANKED_BY, paired_interval
+from fishfeat.classify.statistics.metrics import paired_interval
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.classify.statistics.significance import compare_pairs as compare_run_pairs
 from fishfeat.errors import DataError, SplitError, shortened
 from fishfeat.files import json_digest
 from fishfeat.records import ImageSet, Int, Run
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
 
 

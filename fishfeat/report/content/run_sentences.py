@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.records import Run
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.text import count, interval, percent_sign
 
 if TYPE_CHECKING:  # it loads scikit-learn, which most of these sentences do not need

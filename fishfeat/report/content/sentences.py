@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.records.results import Curve, Novelty
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing, measure_optimism
 from fishfeat.report.content.run_sentences import describe_holdout

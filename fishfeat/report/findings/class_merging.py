@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.classify.statistics.class_merging import suggest_merges
-from fishfeat.classify.statistics.metrics import RANKED_BY
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.run_view import RunView
 
 

@@ -18,9 +18,9 @@ from markupsafe import Markup, escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.records import Float, ImageSet, Int
 from fishfeat.records.results import Curve
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content.comparison import Standing
 from fishfeat.report.content.reliability import ReliabilityDiagram
 from fishfeat.report.text import count, escape_invisible, mean_count

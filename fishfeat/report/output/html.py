@@ -18,8 +18,8 @@ from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUn
 from markupsafe import Markup, escape
 
 from fishfeat.checks import CHECKS
-from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.files import plain, version
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report import text
 from fishfeat.report.content import run_facts, run_sentences, sentences, tables
 from fishfeat.report.content.check_findings import describe_grouping

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.files import atomic, write_text
 from fishfeat.records import ImageSet, OnProgress, Run
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.check_findings import collect_findings
 from fishfeat.report.content.comparison import (

@@ -10,11 +10,11 @@ import msgspec
 import numpy as np
 
 from fishfeat.checks import Finding
-from fishfeat.classify.statistics.metrics import RANKED_BY
 from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.files import JsonObject, plain, version, write_text
 from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.records.results import Curve, FeatureMap
+from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing, measure_optimism
 from fishfeat.report.content.contents import Contents
