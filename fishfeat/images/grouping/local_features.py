@@ -35,7 +35,7 @@ _DIRECTION_WINDOW = 19  # px of each scale that give the direction of a corner
 _MIN_SIDE = 32  # px of a grey image
 _SIGMA = 1.7  # px of each scale: the unit of length of a descriptor
 # Of SIFT: octave layers, contrast threshold and edge threshold.
-_FEW_CORNERS = 100
+_FEW_CORNERS = 200
 _BLOBS = (3, 0.004, 25.0)
 
 # A descriptor has 4 × 4 cells of 3 sigmas, with 3 × 3 samples each.
@@ -58,7 +58,7 @@ class LocalFeatures(NamedTuple):
     Attributes
     ----------
     points
-        float32 (n_features, 2): x and y of each in the grey image, the strongest corner first.
+        float32 (n_features, 2): x and y of each in the grey image.
     descriptors
         uint8 (n_features, 128): symmetric descriptors.
     """
@@ -123,7 +123,7 @@ def _detect_corners(image: GreyImage) -> _Corners | None:
         patchSize=_DIRECTION_WINDOW,
         fastThreshold=_MIN_CONTRAST,
     )
-    keypoints: list[Any] = sorted(detector.detect(image.pixels, mask), key=_get_strength)
+    keypoints: list[Any] = list(detector.detect(image.pixels, mask))
     sigmas = [keypoint.size * _SIGMA / _DIRECTION_WINDOW for keypoint in keypoints]
     if len(keypoints) < _FEW_CORNERS:
         blobs = cv2.SIFT.create(N_FEATURES - len(keypoints), *_BLOBS).detect(image.pixels, mask)
@@ -134,10 +134,6 @@ def _detect_corners(image: GreyImage) -> _Corners | None:
     points = np.array([keypoint.pt for keypoint in keypoints], np.float32)
     angles = np.radians(np.array([keypoint.angle for keypoint in keypoints], np.float32))
     return _Corners(points, np.array(sigmas, np.float32), angles)
-
-
-def _get_strength(keypoint: Any) -> float:
-    return -float(keypoint.response)
 
 
 def _cut_patches(image: GreyImage, corners: _Corners) -> Float32:

@@ -211,7 +211,7 @@ def _verify(cache: GreyImageCache, pairs: Int, cosine: Float32) -> Iterator[Dupl
 class GreyImageCache:
     """Grey images of an image set and their local features, read when they are needed.
 
-    All local features stay in memory (17 kB an image), and the grey images that were used last.
+    All local features stay in memory (30 kB an image), and the grey images that were used last.
 
     Parameters
     ----------

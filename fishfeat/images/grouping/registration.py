@@ -27,7 +27,7 @@ MIN_AGREEING = 0.9
 
 _RATIO = 0.85  # distance of a match over that of the second best match, at most (Lowe, 7.1)
 _INLIER_TOLERANCE = 3.0  # px
-_MIN_INLIER_SHARE = 0.5  # of the matches
+_MIN_INLIER_SHARE = 0.4  # of the matches
 _MIN_SCALE, _MAX_SCALE, _MAX_STRETCH = 0.15, 6.0, 2.5
 
 # Comparison of the aligned pixels.
@@ -41,7 +41,7 @@ _NOISE = 9.0  # grey levels squared
 _MIN_WINDOW_CORRELATION = 0.7
 _MIN_WINDOWS = 16
 # Correlation and share of inliers above which a refined alignment may help.
-_REFINABLE, _REFINABLE_SHARE = 0.85, 0.6
+_REFINABLE, _REFINABLE_SHARE = 0.85, 0.5
 _REFINE_STEPS = 8
 _REFINE_BLUR = 3  # px
 

@@ -22,7 +22,6 @@ Words = NDArray[np.uint16]
 
 N_WORDS = 2048
 WORD_VECTOR_DIM = 512
-_N_STRONGEST = 128
 _DESCRIPTORS_OF_WORD = 8  # at least
 _SEED = 0
 
@@ -49,8 +48,7 @@ def draw_vocabulary(descriptors: Sequence[Descriptors]) -> Float32:
 
 
 def assign_words(descriptors: Sequence[Descriptors], vocabulary: Float32) -> list[Words]:
-    """The nearest words of the strongest features: uint16 (n_features,) for each image."""
-    descriptors = [of_image[:_N_STRONGEST] for of_image in descriptors]
+    """The nearest word of each descriptor: uint16 (n_features,) for each image."""
     # One product for several images is faster than one for each.
     similarity = unit_descriptors(np.concatenate(descriptors)) @ vocabulary.T
     nearest = similarity.argmax(axis=1).astype(np.uint16)
