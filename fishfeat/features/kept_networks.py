@@ -26,6 +26,7 @@ from fishfeat.errors import FishfeatError
 from fishfeat.features import network_store as store
 from fishfeat.features.openvino_networks import (
     RunArray,
+    call_in_thread,
     compile_model,
     import_openvino,
     make_runner,
@@ -132,7 +133,7 @@ class KeptNetwork:
             _check_files(self.folder, self.contents.files)
             path = self.folder / next(iter(self.contents.files))
             run = compile_model(path, config, n_threads)
-            self._check_vectors(make_runner(run, config))
+            call_in_thread(self._check_vectors, make_runner(run, config))
         except Exception as error:  # OpenVINO raises errors of several classes
             log.info("The network kept in %s is not used: %s", self.folder, error)
             return None

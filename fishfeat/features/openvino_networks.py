@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from fishfeat.records.provenance import RuntimeConfig
 
 # uint8 (batch size, 3, height, width) -> float32 (batch size, dim).
 RunArray = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+T = TypeVar("T")
 
 
 def import_openvino() -> Any:
@@ -38,6 +40,16 @@ def import_openvino() -> Any:
     return openvino
 
 
+def call_in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Call a function in a thread of its own, which then ends.
+
+    OpenVINO sets the thread that compiles or runs a network to flush tiny numbers to zero, and does
+    not set it back. Computations of the user in the same thread would change.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *args).result()
+
+
 def compile_model(model: Any, config: RuntimeConfig, n_threads: int) -> RunArray:
     """Compile a model for up to `n_threads` threads that run it at the same time.
 
@@ -51,7 +63,8 @@ def compile_model(model: Any, config: RuntimeConfig, n_threads: int) -> RunArray
     }
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
-    compiled = import_openvino().Core().compile_model(model, "CPU", settings)
+    core = import_openvino().Core()
+    compiled = call_in_thread(core.compile_model, model, "CPU", settings)
     local = threading.local()  # a request serves one thread at a time
 
     def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:

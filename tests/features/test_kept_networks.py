@@ -5,6 +5,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -129,6 +130,18 @@ def test_a_kept_network_gives_the_same_bits_as_the_one_that_was_prepared(spec, e
         images = torch.from_numpy(draw_probes((32, 32), 6)).permute(0, 3, 1, 2)
         eager = backbone(images, "fp32").numpy()
     assert compute_cosines(expected, eager).min() > 0.99999
+
+
+def test_the_thread_that_starts_a_kept_network_still_computes_with_tiny_numbers(spec, expected):
+    """OpenVINO sets its threads to flush them to zero."""
+    kept = find_kept_network(spec, None)
+
+    def start() -> float:
+        assert kept.compile(CONFIG, 1) is not None
+        return float(np.float64(1e-308) * np.float64(0.1))
+
+    with ThreadPoolExecutor(1) as pool:  # an earlier test may have set the main thread
+        assert pool.submit(start).result() > 0
 
 
 def test_a_kept_network_embeds_and_predicts_without_torch(spec, expected, folder, tmp_path):

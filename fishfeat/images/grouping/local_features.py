@@ -8,7 +8,7 @@ should know to improve object retrieval", CVPR 2012). It has fewer samples than 
 takes most of its time for them, and all corners of an image are described together.
 
 A descriptor is then made symmetric, so that a corner and its mirror image have the same: one
-comparison finds copies and mirrored copies.
+comparison finds mirrored near-duplicates too.
 """
 
 from __future__ import annotations
