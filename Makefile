@@ -7,12 +7,11 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/fishfeat demo
 
-# The tests start many processes, which load torch faster where byte code is cached. There is one
-# more process of tests than there are usually cores, because some tests only wait.
+# The tests start many processes, which load torch faster where byte code is cached.
 test: export PYTHONDONTWRITEBYTECODE =
 test: .venv/installed-dev
 	-@sh tools/get_browser.sh
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check cli fishfeat tests benchmarks tools docs && $(BIN)/mypy
@@ -27,15 +26,15 @@ docs: .venv/installed-docs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 .venv/installed: .venv/bin/uv pyproject.toml
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable .
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'
 	touch $@
 
 .venv/installed-docs: .venv/installed
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[docs]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[docs]'
 	touch $@
 
 clean:

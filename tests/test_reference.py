@@ -110,6 +110,7 @@ def test_nano_beats_random_weights_on_fish_and_flowers(shared, tmp_path):
         scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",)))
         for n, p in patterns.items()
     )
+    flowers = flowers.select(np.arange(0, len(flowers), 2))
     nano = load_backbone("nano")
     random = load_backbone(make_spec("random:resnet18", img_size=96))
     assert score_grouped(fish, nano, tmp_path) >= 0.90
