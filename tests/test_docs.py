@@ -64,7 +64,7 @@ def test_the_command_line_understands_every_command_of_the_guide(command):
 
 
 def test_every_option_that_a_page_names_exists():
-    flags = {flag for p in get_command(app).params for flag in p.opts}
+    flags = {"--help"} | {flag for p in get_command(app).params for flag in p.opts}
     for command in COMMANDS.values():
         flags |= {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
     records = [r for _, r in inspect.getmembers(options, dataclasses.is_dataclass)]
