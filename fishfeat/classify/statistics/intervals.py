@@ -37,7 +37,7 @@ def score_intervals(
     - *Classes with few groups* in a mean over classes. See `interval_of_class_mean`.
     - *Which groups trained.* See `correct_variances`.
     - *Folds train on fewer groups* than the final fit. The interval is about the score that is
-      expected after it, so that it reaches further up than down. See `learn_from_few_groups` for
+      expected after it, which lies above the measured one. See `learn_from_few_groups` for
       classes with few groups, and `expect_growth` for the others.
 
     Scores of images that are in no fold have the first two alone. The interval does not cover other
