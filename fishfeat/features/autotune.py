@@ -38,7 +38,7 @@ from fishfeat.features.runners import Runner
 from fishfeat.features.runtimes import make_runtime_config, prepare_runner
 from fishfeat.features.specs import check_runtime
 from fishfeat.options import EngineOptions
-from fishfeat.records.provenance import CandidateRecord, RuntimeConfig, RuntimeRecord
+from fishfeat.records.provenance import RuntimeConfig, RuntimeRecord
 
 log = logging.getLogger("fishfeat")
 
@@ -61,23 +61,29 @@ class Candidate(NamedTuple):
 
     Attributes
     ----------
-    config
-        The runtime.
-    rate
-        Images per second.
-    cosine
-        Its smallest cosine to eager fp32 over the probe images.
-    prepare_seconds
-        What it took to prepare it.
+    measured
+        What was measured, now or by an earlier run.
     runner
         The network, ready to run in it; None where an earlier run measured it.
     """
 
-    config: RuntimeConfig
-    rate: float
-    cosine: float
-    prepare_seconds: float = 0.0
+    measured: Measured
     runner: Runner | None = None
+
+    @property
+    def config(self) -> RuntimeConfig:
+        """The runtime."""
+        return self.measured.config
+
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return self.measured.rate
+
+    @property
+    def cosine(self) -> float:
+        """Its smallest cosine to eager fp32 over the probe images."""
+        return self.measured.cosine
 
     def __str__(self) -> str:
         config = self.config
@@ -104,11 +110,8 @@ class Selection(NamedTuple):
 
     def to_record(self) -> RuntimeRecord:
         """The record for the feature file."""
-        candidates = []
-        for candidate in self.candidates:
-            rate, cosine = round(candidate.rate, 1), round(candidate.cosine, 6)
-            candidates.append(CandidateRecord(candidate.config, rate, cosine))
-        return RuntimeRecord(self.runner.config, tuple(candidates))
+        candidates = tuple(candidate.measured.to_record() for candidate in self.candidates)
+        return RuntimeRecord(self.runner.config, candidates)
 
 
 def autotune(
@@ -186,15 +189,11 @@ class _Bench:
         """The candidate as an earlier run measured it on this machine; None if none did."""
         config = make_runtime_config(self.backbone, runtime, precision, self._batch_size)
         measured = self._remembered.get(config)
-        if measured is None:
-            return None
-        return Candidate(config, measured.rate, measured.cosine, measured.prepare_seconds)
+        return None if measured is None else Candidate(measured)
 
     def remember(self, candidates: Sequence[Candidate]) -> None:
         """Write what was measured for later runs on this machine."""
-        measured = [
-            Measured(c.config, c.rate, c.cosine, c.prepare_seconds) for c in candidates if c.runner
-        ]
+        measured = [candidate.measured for candidate in candidates if candidate.runner]
         if measured:
             write_measured(measured, self._place)
 
@@ -255,7 +254,7 @@ class _Bench:
             self._embed(runner, images)
             durations.append(time.perf_counter() - start)
         rate = len(images) / min(durations)
-        return Candidate(runner.config, rate, float(cosine), prepare_seconds, runner)
+        return Candidate(Measured(runner.config, rate, float(cosine), prepare_seconds), runner)
 
     def _embed(self, runner: Runner, loaded: list[LoadedImage]) -> NDArray[np.float32]:
         engine, size = Engine(self.backbone, runner), runner.config.batch_size
@@ -328,7 +327,7 @@ def _find_soonest(candidates: Sequence[Candidate], agreement: float, n_images: i
     """The matching candidate that ends soonest; one that is not ready has to be prepared first."""
 
     def estimate_seconds(candidate: Candidate) -> float:
-        wait = candidate.prepare_seconds if candidate.runner is None else 0.0
+        wait = candidate.measured.prepare_seconds if candidate.runner is None else 0.0
         return wait + n_images / candidate.rate
 
     matching = [candidate for candidate in candidates if candidate.cosine >= agreement]

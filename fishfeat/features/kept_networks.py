@@ -34,7 +34,7 @@ from fishfeat.features.openvino_networks import (
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.runners import Runner
 from fishfeat.features.specs import find_bundled_folder
-from fishfeat.features.weight_files import have_changed
+from fishfeat.features.weight_files import digest_files, have_changed
 from fishfeat.files import write_arrays
 from fishfeat.records import BackboneSpec
 from fishfeat.records.provenance import PreprocessParameters, RuntimeConfig
@@ -256,7 +256,7 @@ def keep_network(
         import_openvino().save_model(model, os.fspath(path), compress_to_fp16=False)
         write_arrays(folder / _PROBES, probes)
         names = (path.name, path.with_suffix(".bin").name, _PROBES)
-        contents = msgspec.structs.replace(contents, files=_compute_digests(folder, names))
+        contents = msgspec.structs.replace(contents, files=digest_files(folder, names))
         _write_contents(folder, contents)
         store.prune_store()
     except (FishfeatError, OSError, RuntimeError) as error:
@@ -276,14 +276,6 @@ def _write_contents(folder: Path, contents: Contents) -> None:
     store.write_entry(folder / store.NETWORK, msgspec.to_builtins(contents))
 
 
-def _compute_digests(folder: Path, names: Sequence[str]) -> dict[str, str]:
-    digests = {}
-    for name in names:
-        with open(folder / name, "rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return digests
-
-
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
-    if not files or _compute_digests(folder, list(files)) != files:
+    if not files or digest_files(folder, files) != files:
         raise ValueError("its files are damaged")

@@ -11,7 +11,7 @@ import msgspec
 
 from fishfeat.features import network_store as store
 from fishfeat.records import BackboneSpec
-from fishfeat.records.provenance import RuntimeConfig
+from fishfeat.records.provenance import CandidateRecord, RuntimeConfig
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -33,6 +33,10 @@ class Measured(msgspec.Struct, frozen=True):
     rate: float
     cosine: float
     prepare_seconds: float
+
+    def to_record(self) -> CandidateRecord:
+        """The record for the feature file."""
+        return CandidateRecord(self.config, round(self.rate, 1), round(self.cosine, 6))
 
 
 class MeasuredPlace(NamedTuple):

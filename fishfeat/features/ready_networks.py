@@ -16,7 +16,7 @@ from fishfeat.features.openvino_networks import make_runner
 from fishfeat.features.runners import Network, Runner
 from fishfeat.options import EngineOptions
 from fishfeat.records import BackboneSpec
-from fishfeat.records.provenance import CandidateRecord, RuntimeConfig, RuntimeRecord
+from fishfeat.records.provenance import RuntimeConfig, RuntimeRecord
 
 if TYPE_CHECKING:  # torch is loaded only where no network is kept
     from fishfeat.features.backbones import Backbone
@@ -105,9 +105,7 @@ def _start_kept(
     if run is None:
         return None
     log.info("Runtime: %s. The network was prepared before, in %s.", config, kept.folder)
-    candidates: tuple[CandidateRecord, ...] = ()
-    if begun is None:
-        candidates = tuple(CandidateRecord(m.config, m.rate, m.cosine) for m in measured)
+    candidates = tuple(m.to_record() for m in measured) if begun is None else ()
     return ReadyNetwork(kept, make_runner(run, config), RuntimeRecord(config, candidates))
 
 

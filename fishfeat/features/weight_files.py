@@ -81,7 +81,17 @@ def compute_digests(spec: BackboneSpec, names: Iterable[str]) -> dict[str, str]:
     OSError
         A file cannot be read.
     """
-    folder = find_folder(spec)
+    return digest_files(find_folder(spec), names)
+
+
+def digest_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Compute the SHA-256 of each file of a folder by name.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read.
+    """
     digests = {}
     for name in names:
         with open(folder / name, "rb") as file:

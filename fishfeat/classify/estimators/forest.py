@@ -99,7 +99,7 @@ class CalibratedForest(ProbabilityClassifier):
         """Fit on X (n, dim) and labels y (n,); groups int64 (n,) are left out as a whole."""
         X, codes = self._check_training_data(X, y)
         has_many = len(X) > MANY_IMAGES
-        self.directions_ = self._fit_directions(X) if has_many else None
+        self.directions_: PCA | None = self._fit_directions(X) if has_many else None
         X = self._project(X)
         folds = inner_folds(codes, groups, self.n_parts, seed=self.random_state)
         self.skipped_ = () if folds else SKIPPED_CALIBRATION
@@ -119,10 +119,9 @@ class CalibratedForest(ProbabilityClassifier):
 
     def _project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """The columns that the trees see, float32 (n, n_directions or dim)."""
-        directions: PCA | None = getattr(self, "directions_", None)  # version 0.1.0 saved none
-        if directions is None:
+        if self.directions_ is None:
             return X
-        return np.ascontiguousarray(directions.transform(X), np.float32)
+        return np.ascontiguousarray(self.directions_.transform(X), np.float32)
 
     def _grow_part(
         self, X: NDArray[np.float32], codes: Int, n_trees: int, number: int

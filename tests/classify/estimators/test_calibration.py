@@ -179,8 +179,6 @@ def test_a_forest_of_many_images_grows_on_directions(
     assert {part.trees.n_features_in_ for part in few.parts_} == {leaky.X.shape[1]}
     for forest in (few, many):
         assert (forest.predict(leaky.X) == leaky.y).mean() > 0.9
-    del few.directions_  # as saved by version 0.1.0
-    assert few.predict_proba(leaky.X).shape == (len(leaky), 4)
 
 
 def test_random_folds_are_calibrated_on_random_folds(leaky: Features) -> None:
