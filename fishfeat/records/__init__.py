@@ -1,6 +1,6 @@
 """The frozen records that flow between rooms: numpy inside, validated where they are made."""
 
-from fishfeat.records.arrays import UNLABELLED, Float, Int, OnProgress, PathLike, Str
+from fishfeat.records.arrays import UNLABELLED, Float, Int, OnProgress, Parameter, PathLike, Str
 from fishfeat.records.backbone import SOURCES, TTAS, BackboneSpec
 from fishfeat.records.features import Features
 from fishfeat.records.identity import identify_data
@@ -11,7 +11,6 @@ from fishfeat.records.runs import (
     FeaturesInfo,
     FoldScore,
     Holdout,
-    Parameter,
     Run,
     RunConfig,
     RunKind,
@@ -19,6 +18,7 @@ from fishfeat.records.runs import (
     SplitStrategy,
 )
 from fishfeat.records.splits import Fold, Splits
+from fishfeat.records.training import Cost, Divergence, Epoch, FoldTraining, Training
 
 __all__ = [
     "PARTS",
@@ -27,11 +27,15 @@ __all__ = [
     "UNLABELLED",
     "BackboneSpec",
     "Chance",
+    "Cost",
+    "Divergence",
+    "Epoch",
     "Features",
     "FeaturesInfo",
     "Float",
     "Fold",
     "FoldScore",
+    "FoldTraining",
     "Holdout",
     "ImageSet",
     "Int",
@@ -48,6 +52,7 @@ __all__ = [
     "Splits",
     "SplitsInfo",
     "Str",
+    "Training",
     "encode_labels",
     "identify_data",
 ]

@@ -20,6 +20,8 @@ OnProgress = Callable[[int, int], None]
 
 # The class code of an image without a label.
 UNLABELLED = -1
+# A setting of a classifier or of a recipe, as JSON can hold it.
+Parameter = str | int | float | bool | None
 
 
 def check_lengths(record: Any, names: tuple[str, ...]) -> None:

@@ -10,12 +10,11 @@ import numpy as np
 
 from fishfeat.checks import Finding
 from fishfeat.errors import DataError
-from fishfeat.records.arrays import Float, Int, Str, check_labels, check_lengths
+from fishfeat.records.arrays import Float, Int, Parameter, Str, check_labels, check_lengths
 from fishfeat.records.backbone import BackboneSpec
 from fishfeat.records.provenance import Provenance
+from fishfeat.records.training import Training
 
-# A parameter of a classifier as JSON can hold it.
-Parameter = str | int | float | bool | None
 RunKind = Literal["classical", "finetune"]
 SplitStrategy = Literal["grouped", "random"]
 # The metric that ranks runs, on the page and on the command line.
@@ -135,6 +134,8 @@ class RunConfig:
         Checks that were not passed while the classifier was fitted.
     chance
         Scores on shuffled labels, where they were asked for.
+    training
+        How the networks were fine-tuned; None for a classifier on frozen features.
     """
 
     clf: str
@@ -148,6 +149,7 @@ class RunConfig:
     members: tuple[str, ...] = ()
     notes: tuple[Finding, ...] = ()
     chance: Chance | None = None
+    training: Training | None = None
 
 
 @dataclass(frozen=True)

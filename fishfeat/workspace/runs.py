@@ -169,7 +169,7 @@ def _load_holdout(
 
 
 def run_identity(run: Run) -> str:
-    """Digest of classifier, weights, seed, features and folds.
+    """Digest of classifier, weights, seed, features, folds and the recipe of a fine-tune.
 
     It is that of version 0.1.0, so that a run replaces an earlier one of that version. The
     parameters that a search selects do not matter, nor does the folder of a local network: its
@@ -180,7 +180,10 @@ def run_identity(run: Run) -> str:
     weights: list[Any] = [None, None]
     if features is not None:
         weights = [_format_spec_of_0_1(features.backbone), features.fingerprint]
-    return json_digest([run.name, run.kind, run.split, run.splits_digest, classifier, weights])
+    identity = [run.name, run.kind, run.split, run.splits_digest, classifier, weights]
+    if config.training is not None:
+        identity.append(dict(config.training.recipe))
+    return json_digest(identity)
 
 
 def _format_spec_of_0_1(spec: BackboneSpec) -> dict[str, Parameter]:
