@@ -11,6 +11,7 @@ import numpy as np
 from fishfeat.classify.statistics.significance import Evidence, compare
 from fishfeat.errors import DataError, SplitError
 from fishfeat.records import Cost, FoldTraining, Int, Run
+from fishfeat.records.runs import RANKED_BY
 
 Outcome = Literal["better", "same", "worse"]
 # The classifier on frozen features that a fine-tuned network is compared with.
@@ -50,11 +51,14 @@ class Arm:
     ----------
     name
         Name of the run.
+    accuracy
+        Its accuracy.
     cost
         From the images to the scores of all folds; None where it is not known.
     """
 
     name: str
+    accuracy: float
     cost: Cost | None
 
 
@@ -114,8 +118,8 @@ def judge_finetune(tuned: Run, frozen: Run, *, groups: Int | None) -> Verdict:
         outcome=outcome,
         evidence=evidence,
         lost=find_lost_recall(tuned, frozen),
-        tuned=Arm(tuned.name, None if training is None else training.cost),
-        frozen=Arm(frozen.name, measure_frozen_cost(frozen)),
+        tuned=Arm(tuned.name, tuned.metrics[RANKED_BY], training.cost if training else None),
+        frozen=Arm(frozen.name, frozen.metrics[RANKED_BY], measure_frozen_cost(frozen)),
         diverged=() if training is None else training.diverged,
     )
 
@@ -181,18 +185,23 @@ def measure_frozen_cost(run: Run) -> Cost | None:
 def find_baseline(tuned: Run, runs: Iterable[Run]) -> Run | None:
     """Find the run that a tuned network is compared with; None where there is none.
 
-    It is 'logreg' on the features of the backbone that the network started from and on the same
-    folds, without class weights where there are both.
+    It is 'logreg' on the same folds and on features of the network that was tuned. Of several the
+    one with the same preprocessing comes first, then the one without class weights.
     """
     candidates = []
     for run in runs:
         is_baseline = run.name == BASELINE and run.kind == "classical"
         if is_baseline and run.splits_digest == tuned.splits_digest:
             candidates.append(run)
-    started_from = _fingerprint(tuned)
-    same = [run for run in candidates if _fingerprint(run) == started_from]
-    return min(same, key=lambda run: run.config.balanced, default=None)
+    weights, network = _identify_network(tuned)
+    same = [run for run in candidates if _identify_network(run)[1] == network]
+    ranks = [(_identify_network(run)[0] != weights, run.config.balanced) for run in same]
+    return same[ranks.index(min(ranks))] if same else None
 
 
-def _fingerprint(run: Run) -> str:
-    return "" if run.config.features is None else run.config.features.fingerprint
+def _identify_network(run: Run) -> tuple[str, tuple[str, str]]:
+    """Fingerprint of the features of a run, and source and name of their network."""
+    features = run.config.features
+    if features is None:
+        return "", ("", "")
+    return features.fingerprint, (features.backbone.source, features.backbone.name)

@@ -181,7 +181,7 @@ def test_loss_is_a_mean_over_repeats():
 def test_costs_of_both_arms():
     frozen = make_run(NONE)
     verdict = judge_finetune(make_run(NONE, "tuned", training=TRAINING), frozen, groups=GROUPS)
-    assert verdict.tuned == Arm("tuned", TRAINING.cost)
+    assert verdict.tuned == Arm("tuned", 1.0, TRAINING.cost)
     cost = verdict.frozen.cost
     # Half of the embedded images are of these folds: 25 s of 50 s, 5 s to fit, 2.5 s to predict.
     assert (cost.wall_seconds, cost.images_passed) == (32.5, N)
@@ -244,17 +244,22 @@ def test_saved_runs_give_the_same_verdict(tmp_path: Path):
     assert verdict.diverged
 
 
-def test_baseline_is_logreg_on_the_same_features_and_folds():
+def change_features(run: Run, **changes: object) -> Run:
+    """The run on other features."""
+    features = dataclasses.replace(FROZEN_FEATURES, **changes)
+    return dataclasses.replace(run, config=dataclasses.replace(run.config, features=features))
+
+
+def test_baseline_is_logreg_on_the_same_network_and_folds():
     tuned = make_run(NONE, "finetune-last1", training=TRAINING)
     logreg = make_run(NONE)
-    svc = make_run(NONE, "svc")
     balanced = dataclasses.replace(logreg, config=dataclasses.replace(logreg.config, balanced=True))
     other_folds = dataclasses.replace(logreg, splits_digest="e" * 64)
-    features = dataclasses.replace(FROZEN_FEATURES, fingerprint="0" * 64)
-    other_network = dataclasses.replace(
-        logreg, config=dataclasses.replace(logreg.config, features=features)
-    )
-    runs = [tuned, svc, other_folds, other_network, balanced, logreg]
+    other_size = dataclasses.replace(SPEC, img_size=64)
+    smaller = change_features(logreg, backbone=other_size, fingerprint="0" * 64)
+    other = change_features(logreg, backbone=BackboneSpec("timm", "x"), fingerprint="1" * 64)
+    runs = [tuned, make_run(NONE, "svc"), other_folds, other, smaller, balanced, logreg]
     assert find_baseline(tuned, runs) is logreg
-    assert find_baseline(tuned, runs[:5]) is balanced
+    assert find_baseline(tuned, runs[:6]) is balanced
+    assert find_baseline(tuned, runs[:5]) is smaller
     assert find_baseline(tuned, runs[:4]) is None
