@@ -115,8 +115,9 @@ def draw_training(folds: Sequence[FoldTraining], name: str) -> list[Markup]:
     """
     if not any(fold.epochs or fold.divergence for fold in folds):
         return []
-    losses = [epoch.loss for fold in folds for epoch in fold.epochs]
-    rates = [epoch.lr for fold in folds for epoch in fold.epochs]
+    epochs = [epoch for fold in folds for epoch in fold.epochs]
+    losses = [epoch.loss for epoch in epochs if np.isfinite(epoch.loss)]
+    rates = [epoch.lr for epoch in epochs if np.isfinite(epoch.lr)]
     exponent = _find_exponent(max(rates, default=1.0))
     unit = f" (10{str(exponent).translate(_SUPERSCRIPTS)})" if exponent else ""
     quantities = {
@@ -178,9 +179,13 @@ def _draw_fold(
         end = divergence.last_loss
     elif key == "lr":
         end = divergence.lr * quantity.scale
-    if end is not None:
-        height = end if quantity.top is None else min(end, quantity.top)
-        axes.plot(divergence.epoch + 1, height, "x", color=SECOND, ms=7, mew=1.6, zorder=3)
+    if end is None or not np.isfinite(end):
+        return
+    height = end if quantity.top is None else min(end, quantity.top)
+    cross = {"color": SECOND, "ms": 7, "mew": 1.6, "zorder": 3}
+    if not values:
+        cross["gid"] = artist_id
+    axes.plot(divergence.epoch + 1, height, "x", **cross)
 
 
 def _describe_fold(fold: FoldTraining, key: str) -> str:
