@@ -25,6 +25,11 @@ if TYPE_CHECKING:  # they load scikit-learn, which only some commands need
     from fishfeat.stages.report import Report
 
 _MOST_REJECTED = 10
+GROUPED_AND_RANDOM = (
+    "grouped: no group is on both sides of a fold. It estimates accuracy on animals that were not "
+    "in the training data. Report this figure.\n"
+    "random: related images are on both sides. Optimism is random minus grouped."
+)
 
 
 @contextlib.contextmanager
@@ -83,7 +88,7 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
             },
             "rejected": _list_rejected(images),
             "notes": images.notes,
-            "findings": [_describe_finding(finding) for finding in images.findings],
+            "findings": [describe_finding(finding) for finding in images.findings],
         }
     )
     rows = []
@@ -168,8 +173,8 @@ def describe_fit(fit: Fit) -> JsonObject:
         "n_test": len(fit.splits.holdout),
         "grouping": fit.splits.grouping,
         "grouping_hints": [hint._asdict() for hint in fit.hints],
-        "findings": [_describe_finding(finding) for finding in fit.splits.notes],
-        "runs": [_describe_run(run) for run in fit.runs],
+        "findings": [describe_finding(finding) for finding in fit.splits.notes],
+        "runs": [describe_run(run) for run in fit.runs],
         "models": fit.models,
         "chance": {
             name: {
@@ -185,7 +190,8 @@ def describe_fit(fit: Fit) -> JsonObject:
     }
 
 
-def _describe_finding(finding: Finding) -> dict[str, str]:
+def describe_finding(finding: Finding) -> dict[str, str]:
+    """The document of a check that was not passed."""
     return {
         "check": finding.check,
         "severity": finding.severity,
@@ -194,7 +200,7 @@ def _describe_finding(finding: Finding) -> dict[str, str]:
     }
 
 
-def _describe_run(run: Run) -> JsonObject:
+def describe_run(run: Run) -> JsonObject:
     """Metrics by name, their intervals, folds, and those of the held-out images."""
     return {
         "clf": run.name,
@@ -205,7 +211,7 @@ def _describe_run(run: Run) -> JsonObject:
         "folds": run.folds,
         "seconds": run.seconds,
         "splits_digest": run.splits_digest,
-        "findings": [_describe_finding(finding) for finding in run.config.notes],
+        "findings": [describe_finding(finding) for finding in run.config.notes],
         "holdout": _describe_holdout(run.holdout),
         "holdout_folds": _describe_holdout(run.holdout_folds),
     }
@@ -228,11 +234,7 @@ def show_fit(console: Console, fit: Fit) -> None:
     for name, chance in fit.chance.items():
         console.say(describe_chance(name, chance))
     if fit.splits.strategy == "grouped":
-        console.say(
-            "grouped: no group is on both sides of a fold. It estimates accuracy on animals that "
-            "were not in the training data. Report this figure.\n"
-            "random: related images are on both sides. Optimism is random minus grouped."
-        )
+        console.say(GROUPED_AND_RANDOM)
 
 
 def show_leaderboard(console: Console, fit: Fit) -> None:
@@ -248,7 +250,7 @@ def show_leaderboard(console: Console, fit: Fit) -> None:
     columns += ["balanced", "macro F1", over, "seconds"]
     rows = []
     for run in ranked:
-        row = [run.name, *_format_score(run.metrics, run.intervals)]
+        row = [run.name, *format_score(run.metrics, run.intervals)]
         if strategy == "grouped":
             random_accuracy = random[run.name].metrics["accuracy"]
             optimism = random_accuracy - run.metrics["accuracy"]
@@ -263,9 +265,10 @@ def show_leaderboard(console: Console, fit: Fit) -> None:
     _show_holdout(console, fit, ranked)
 
 
-def _format_score(
+def format_score(
     metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
 ) -> tuple[str, str]:
+    """Accuracy and its interval: '0.975', '0.952–0.986'."""
     low, high = intervals[RANKED_BY]
     return f"{metrics[RANKED_BY]:.3f}", f"{low:.3f}–{high:.3f}"
 
@@ -278,19 +281,23 @@ def _show_holdout(console: Console, fit: Fit, ranked: Sequence[Run]) -> None:
     groups = fit.features.groups
     n_groups = None if groups is None else len(set(groups[holdout].tolist()))
     in_groups = "" if n_groups is None else f" in {count(n_groups, 'group')}"
-    title = f"Held out: {count(len(holdout), 'image')}{in_groups}, scored once"
+    show_holdout_scores(console, f"{count(len(holdout), 'image')}{in_groups}", ranked)
+    console.say(describe_holdout(ranked[0], ranked[0].name, n_groups))
+
+
+def show_holdout_scores(console: Console, images: str, ranked: Sequence[Run]) -> None:
+    """One row for each run: its scores on the held-out images."""
     columns = ("classifier", "fitted on all others (95 %)", "mean of folds' models (95 %)")
     rows = []
     for run in ranked:
         rows.append([run.name, _format_holdout(run.holdout), _format_holdout(run.holdout_folds)])
-    console.table(title, columns, rows)
-    console.say(describe_holdout(ranked[0], ranked[0].name, n_groups))
+    console.table(f"Held out: {images}, scored once", columns, rows)
 
 
 def _format_holdout(holdout: Holdout | None) -> str:
     if holdout is None:
         return ""
-    score, interval = _format_score(holdout.metrics, holdout.intervals)
+    score, interval = format_score(holdout.metrics, holdout.intervals)
     return f"{score} ({interval})"
 
 

@@ -353,6 +353,22 @@ _ALL = (
         "Recall is the share of a class's images that are classified correctly.",
     ),
     Check(
+        "diverged-folds",
+        "warning",
+        "The training of a network diverged",
+        "The loss or a gradient was no longer a finite number, mostly because the learning rate is "
+        "too high. The fold is scored as the class shares of its training images, so that the run "
+        "scores too low. `fishfeat predict` uses such a run only where --model names it.",
+    ),
+    Check(
+        "classes-lost-recall",
+        "warning",
+        "A tuned network recognizes fewer images of a class",
+        "Recall fell by at least 5 points and by at least two images against the classifier on "
+        "frozen features. The accuracy counts the images of all classes, so that it may rise "
+        "although a rare class loses.",
+    ),
+    Check(
         "rare-classes-score-lower",
         "warning",
         "Rare classes score lower than frequent ones",

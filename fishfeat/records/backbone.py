@@ -122,6 +122,13 @@ class BackboneSpec:
         """Short name: the network without the folder of its source."""
         return Path(self.name).name if self.source == "local-dir" else self.name
 
+    @property
+    def n_views(self) -> int:
+        """How often an image passes the network: once for each copy that `tta` averages."""
+        if self.tta.startswith("rotate:"):
+            return int(self.tta.partition(":")[2])
+        return {"none": 1, "flip": 2, "d4": 8}[self.tta]
+
     def describe(self) -> str:
         """One line: the network and every field that is not the default."""
         size = f"{self.img_size} px" if self.img_size else "its own input size"

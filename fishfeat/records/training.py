@@ -87,13 +87,13 @@ class Cost:
         Images that went through the network, or a part of it: each pass counts.
     flops
         Floating-point operations of the network: two for each multiplication with addition. A
-        trained layer counts three times, for its two gradients.
+        trained layer counts three times, for its two gradients. None where they were not counted.
     """
 
     wall_seconds: float
     processor_seconds: float | None
     images_passed: int
-    flops: float
+    flops: float | None = None
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,13 @@ def join_items(items: Iterable[str]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
+def list_first(items: Sequence[str], n: int = 5) -> str:
+    """'a, b and c', or 'a, b, c, d, e and 7 more'."""
+    if len(items) <= n:
+        return join_items(items)
+    return join_items([*items[:n], f"{len(items) - n} more"])
+
+
 def end_sentence(text: str) -> str:
     """The text with a full stop at its end."""
     text = text.strip()

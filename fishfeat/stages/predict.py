@@ -137,8 +137,8 @@ def _list_files(path: Path) -> list[str]:
 def find_model(dataset: Dataset, name: str | None = None, *, cache: PathLike = "cache") -> Path:
     """Folder of a saved model by name ('svc', or in full); by default the one with the best score.
 
-    By default only models of the data set as it is now are chosen. A model that is named is used
-    as it is.
+    By default only models of the data set as it is now are chosen, and no network whose training
+    diverged in a fold. A model that is named is used as it is.
 
     Raises
     ------
@@ -169,8 +169,21 @@ def find_model(dataset: Dataset, name: str | None = None, *, cache: PathLike = "
     for finding in describe_unfinished(dataset):
         log.warning("%s", finding)
     grouped = [run for run in active if run.split == "grouped"]
-    best = max(grouped or active, key=lambda run: run.metrics[RANKED_BY])
+    trusted = [run for run in grouped or active if not _has_diverged(run)]
+    if not trusted:
+        names = ", ".join(dict.fromkeys(_name_model(run) for run in active))
+        raise ModelError(
+            f"The training of every saved model of {dataset.name!r} diverged in a fold. Run "
+            "`fishfeat fit`, or `fishfeat finetune` with a lower --lr, or use one of them as it is "
+            f"with --model NAME: {names}."
+        )
+    best = max(trusted, key=lambda run: run.metrics[RANKED_BY])
     return saved[_name_model(best)]
+
+
+def _has_diverged(run: Run) -> bool:
+    training = run.config.training
+    return training is not None and bool(training.diverged)
 
 
 def _list_models(folder: DatasetFolder) -> dict[str, Path]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +16,18 @@ from PIL import Image
 from fishfeat.classify.statistics.metrics import evaluate
 from fishfeat.records import (
     BackboneSpec,
+    Cost,
+    Divergence,
+    Epoch,
     FeaturesInfo,
     FoldScore,
+    FoldTraining,
     Holdout,
     ImageSet,
     Run,
     RunConfig,
     SplitsInfo,
+    Training,
 )
 from fishfeat.records.provenance import Provenance, RuntimeConfig, RuntimeRecord
 
@@ -154,6 +160,40 @@ def make_run() -> Callable[..., Run]:
         return Run(**given | fields)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_tuned_run(make_run: Callable[..., Run]) -> Callable[..., Run]:
+    """`make_tuned_run(images, diverged=folds, recipe=..., **as_make_run)`: a fine-tune."""
+
+    def make(
+        images: ImageSet,
+        name: str = "finetune-last1",
+        *,
+        diverged: Sequence[int] = (),
+        recipe: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> Run:
+        run = make_run(images, name, kind="finetune", **fields)
+        folds = [_train_fold(k, has_diverged=k in diverged) for k in range(run.n_folds)]
+        training = Training(
+            recipe={"train": "last:1", "epochs": 2, "lr": 3e-4, "mixup": 0.0, **(recipe or {})},
+            blocks=("layer4.0",),
+            n_trained=10,
+            n_parameters=1234,
+            cost=Cost(90.0, 170.0, 5 * len(images), 1.9e12),
+            cut="layer4.0",
+            folds=tuple(folds),
+        )
+        return dataclasses.replace(run, config=dataclasses.replace(run.config, training=training))
+
+    return make
+
+
+def _train_fold(k: int, *, has_diverged: bool) -> FoldTraining:
+    if has_diverged:
+        return FoldTraining(0, k, (), Divergence(epoch=0, step=3, lr=1e6, last_loss=2.5))
+    return FoldTraining(0, k, (Epoch(3e-4, 1.2, 0.5, 80.0), Epoch(1e-4, 0.7, 0.9, 81.0)))
 
 
 @pytest.fixture(scope="session")

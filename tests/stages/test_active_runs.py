@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -13,13 +14,15 @@ from PIL import Image
 
 from fishfeat.errors import DataError, ModelError
 from fishfeat.models import read_data_identity
+from fishfeat.records import Cost, Divergence, FoldTraining, Training
 from fishfeat.stages import fit as fit_stage
 from fishfeat.stages.active_runs import find_active_runs
 from fishfeat.stages.extract import extract_data
 from fishfeat.stages.inspect import inspect_data
-from fishfeat.stages.predict import predict_images
+from fishfeat.stages.predict import find_model, predict_images
 from fishfeat.stages.report import report_data
 from fishfeat.workspace import Workspace
+from fishfeat.workspace.runs import load_run
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -132,6 +135,32 @@ def test_a_page_shows_only_what_is_of_the_labels_now(pond, said, extra):
     said.clear()
     assert list_runs(pond) == ["knn"]
     assert json.loads((folder / "report.json").read_text())[name] == []
+
+
+def mark_diverged(pond, name: str) -> None:
+    """Make the saved runs of a classifier fine-tunes whose training diverged in a fold."""
+    folder = pond.read().folder
+    fold = FoldTraining(0, 0, (), Divergence(epoch=0, step=0, lr=1e6, last_loss=None))
+    training = Training({}, (), 1, 1, Cost(1.0, 1.0, 1), folds=(fold,))
+    for path in (pond.cache / "pond" / "runs").glob(f"{name}-*"):
+        run = load_run(path)
+        shutil.rmtree(path)
+        config = dataclasses.replace(run.config, training=training)
+        folder.save_run(dataclasses.replace(run, kind="finetune", config=config))
+
+
+def test_a_diverged_network_predicts_only_where_it_is_named(pond):
+    pond.extract()
+    pond.fit(clf=("centroid", "knn"))
+    best = find_model(pond.read()).name.partition("-")[0]
+    (other,) = {"centroid", "knn"} - {best}
+    mark_diverged(pond, best)
+    assert {run.name for run in find_active_runs(pond.read()).runs} == {"centroid", "knn"}
+    assert find_model(pond.read()).name.startswith(f"{other}-on-")
+    assert find_model(pond.read(), best).name.startswith(f"{best}-on-")
+    mark_diverged(pond, other)
+    with pytest.raises(ModelError, match="--model"):
+        find_model(pond.read())
 
 
 def test_old_runs_beside_a_new_one_are_left_out_and_said_on_the_page(pond, said):

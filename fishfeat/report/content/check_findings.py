@@ -14,6 +14,7 @@ from fishfeat.records import Float, ImageSet
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing, score_majority_class
+from fishfeat.report.content.finetuning import FineTune, check_finetunes
 from fishfeat.report.content.run_sentences import describe_chance
 from fishfeat.report.content.sentences import count_groups
 from fishfeat.report.content.tables import score_classes
@@ -24,6 +25,7 @@ from fishfeat.report.text import (
     end_sentence,
     integer,
     join_items,
+    list_first,
     mean_count,
     percent_sign,
 )
@@ -34,7 +36,6 @@ LOW_RECALL = 0.7
 # is this far below accuracy.
 UNEQUAL_COUNTS = 3
 UNEQUAL_SCORES = 0.05
-MAX_LISTED = 5
 SEVERITIES = ("error", "warning", "info")
 
 
@@ -43,6 +44,8 @@ def collect_findings(
     standings: Sequence[Standing],
     evidence: Mapping[str, Evidence],
     issues: DataIssues,
+    *,
+    finetunes: Sequence[FineTune] = (),
     others: Sequence[Finding] = (),
 ) -> list[Finding]:
     """All checks that are not passed, the most severe first.
@@ -57,6 +60,8 @@ def collect_findings(
         How much better the best run is than each other run, by label.
     issues
         The data issues.
+    finetunes
+        The fine-tuned networks.
     others
         What the caller found besides.
     """
@@ -72,6 +77,7 @@ def collect_findings(
         *_check_recall(best),
         *_check_balance(best),
         *_check_few_groups(best),
+        *check_finetunes(finetunes, views),
         *_list_fit_notes(standings),
         *_check_data(images, issues),
     ]
@@ -210,7 +216,7 @@ def _check_recall(view: RunView) -> list[Finding]:
             classes.append(f"{score.label} ({n_correct} of {of_images})")
     if not classes:
         return []
-    message = f"{_list_first(classes)} {_have(len(classes))} low recall."
+    message = f"{list_first(classes)} {_have(len(classes))} low recall."
     return [Finding("low-recall", message)]
 
 
@@ -245,7 +251,7 @@ def _check_few_groups(view: RunView) -> list[Finding]:
             classes.append(f"{run.class_names[c]} ({count(n_groups, 'group')})")
     if not classes:
         return []
-    message = f"{_list_first(classes)} {_have(len(classes))} few groups."
+    message = f"{list_first(classes)} {_have(len(classes))} few groups."
     return [Finding("few-groups", message)]
 
 
@@ -259,13 +265,6 @@ def _list_fit_notes(standings: Sequence[Standing]) -> list[Finding]:
     for note, names in labels.items():
         findings.append(replace(note, message=f"{join_items(names)}: {note.message}"))
     return findings
-
-
-def _list_first(items: Sequence[str]) -> str:
-    """'a, b and c', or 'a, b, c, d, e and 7 more'."""
-    if len(items) <= MAX_LISTED:
-        return join_items(items)
-    return join_items([*items[:MAX_LISTED], f"{len(items) - MAX_LISTED} more"])
 
 
 # --- data ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from fishfeat.records import ImageSet
 from fishfeat.records.near_duplicates import DuplicatePair
 from fishfeat.records.results import Curve, FeatureMap, Novelty
 from fishfeat.report.content.comparison import Standing
+from fishfeat.report.content.finetuning import FineTune
 from fishfeat.report.content.folds import SplitFolds
 from fishfeat.report.content.galleries import Gallery
 from fishfeat.report.findings.data_issues import DataIssues
@@ -70,6 +71,8 @@ class Contents:
         The checks that are not passed, the most severe first.
     issues
         The data issues.
+    finetunes
+        The fine-tuned networks of the leaderboard.
     optional
         The optional parts.
     """
@@ -83,6 +86,7 @@ class Contents:
     pair_evidence: Mapping[tuple[str, str], Evidence]
     findings: Sequence[Finding]
     issues: DataIssues
+    finetunes: Sequence[FineTune]
     optional: ReportContent
 
     @property

@@ -9,14 +9,21 @@ from typing import NamedTuple
 
 from fishfeat.checks import Finding
 from fishfeat.files import JsonObject, json_digest
-from fishfeat.records import Chance, Run
+from fishfeat.records import Chance, Run, Training
 
 # --- classifier ---------------------------------------------------------------------------------
 
 
 def configuration(run: Run) -> JsonObject:
-    """The whole configuration by name, only to be shown."""
-    return dataclasses.asdict(run.config)
+    """The whole configuration by name, only to be shown.
+
+    Of a fine-tune it has what was chosen, not what happened: see `training` for that.
+    """
+    values: JsonObject = dataclasses.asdict(dataclasses.replace(run.config, training=None))
+    del values["training"]
+    if run.config.training is not None:
+        values["recipe"] = dict(run.config.training.recipe)
+    return values
 
 
 def is_balanced(run: Run) -> bool:
@@ -34,6 +41,16 @@ def shuffled_labels(run: Run) -> Chance | None:
     return run.config.chance
 
 
+def training(run: Run) -> Training | None:
+    """How the networks of a fine-tune were trained; None for a classifier on frozen features."""
+    return run.config.training
+
+
+def members(run: Run) -> tuple[str, ...]:
+    """Names of the runs whose probabilities are averaged; empty for a single classifier."""
+    return run.config.members
+
+
 def classifier_digest(run: Run) -> str:
     """Digest of the classifier and its features, whatever parameters a search chose."""
     network = [features_description(run), fingerprint(run)]
@@ -41,9 +58,10 @@ def classifier_digest(run: Run) -> str:
 
 
 def configuration_digest(run: Run) -> str:
-    """Digest of the classifier and its parameters, without splits and seed."""
-    compared = dataclasses.replace(run.config, splits=None, features=None, seed=0)
-    return json_digest([classifier_digest(run), compared])
+    """Digest of the classifier and its parameters or recipe, without splits and seed."""
+    compared = dataclasses.replace(run.config, splits=None, features=None, seed=0, training=None)
+    recipe = None if run.config.training is None else dict(run.config.training.recipe)
+    return json_digest([classifier_digest(run), compared, recipe])
 
 
 def sorting_digest(run: Run) -> str:

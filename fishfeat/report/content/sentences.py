@@ -6,13 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fishfeat.records import Holdout, ImageSet, Run
+from fishfeat.classify.statistics.verdict import Verdict
+from fishfeat.records import Cost, Holdout, ImageSet, Run
 from fishfeat.records.results import Curve, Novelty
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing, measure_optimism
 from fishfeat.report.content.run_sentences import describe_holdout
-from fishfeat.report.text import count, interval, percent_sign, points
+from fishfeat.report.text import (
+    count,
+    duration,
+    integer,
+    interval,
+    percent_sign,
+    points,
+)
 
 LEVEL = "95\N{NO-BREAK SPACE}%"
 SMALL_GAIN = 0.01
@@ -172,6 +180,51 @@ def _limit_curve(curve: Curve) -> str:
     if not np.isclose(n_classes, round(n_classes)):
         return "A class with a single group is not in the training data of every fold."
     return ""
+
+
+_OUTCOMES = {
+    "better": "Fine-tuning is worth it on these images",
+    "same": "Fine-tuning makes no significant difference on these images",
+    "worse": "Fine-tuning is worse on these images",
+}
+
+
+def describe_verdict(verdict: Verdict) -> str:
+    """Whether the tuned network is better than the classifier on frozen features."""
+    tuned, frozen, evidence = verdict.tuned, verdict.frozen, verdict.evidence
+    sentence = (
+        f"{_OUTCOMES[verdict.outcome]}: {tuned.name} classifies {percent_sign(tuned.accuracy)} "
+        f"correctly, {frozen.name} on frozen features {percent_sign(frozen.accuracy)} "
+        f"({points(evidence.value)} points, {LEVEL} interval {points(evidence.low)} to "
+        f"{points(evidence.high)})."
+    )
+    if verdict.diverged:
+        folds = count(len(verdict.diverged), "fold")
+        sentence += f" The training diverged in {folds}, which lowers the score of {tuned.name}."
+    return sentence
+
+
+def describe_costs(verdict: Verdict) -> str:
+    """What both sides of the comparison cost; '' where neither is known."""
+    tuned, frozen = verdict.tuned, verdict.frozen
+    sentences = []
+    if tuned.cost is not None:
+        sentences.append(f"{tuned.name} took {_describe_cost(tuned.cost)}.")
+    if frozen.cost is not None:
+        name = f"{frozen.name} with the embedding of its features"
+        sentences.append(f"{name} took {_describe_cost(frozen.cost)}.")
+    return " ".join(sentences)
+
+
+def _describe_cost(cost: Cost) -> str:
+    """'4 min 11 s (6 min 2 s of processor time, 5,010 images passed, 1,203 GFLOPs)'."""
+    details = []
+    if cost.processor_seconds is not None:
+        details.append(f"{duration(cost.processor_seconds)} of processor time")
+    details.append(f"{count(cost.images_passed, 'image')} passed")
+    if cost.flops is not None:
+        details.append(f"{integer(cost.flops / 1e9)} GFLOPs")
+    return f"{duration(cost.wall_seconds)} ({', '.join(details)})"
 
 
 def describe_novelty(novelty: Novelty) -> str:

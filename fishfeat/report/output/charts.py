@@ -17,8 +17,9 @@ import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from fishfeat.records import Float, ImageSet, Int
+from fishfeat.records import Float, FoldTraining, ImageSet, Int
 from fishfeat.records.results import Curve
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content.comparison import Standing
@@ -104,6 +105,99 @@ def draw_curve(curve: Curve, name: str) -> Markup:
     axes.grid(axis="y", color=FAINT, lw=0.6)
     label = f"Learning curve of {curve.clf}; see the table beside it"
     return _save_svg(figure, name, label=label, titles=titles)
+
+
+def draw_training(folds: Sequence[FoldTraining], name: str) -> list[Markup]:
+    """Loss, accuracy and rate of each epoch, one thin line for each fold.
+
+    A fold that diverged is drawn in another colour and ends in a cross. No chart is drawn where
+    nothing was trained.
+    """
+    if not any(fold.epochs or fold.divergence for fold in folds):
+        return []
+    epochs = [epoch for fold in folds for epoch in fold.epochs]
+    losses = [epoch.loss for epoch in epochs if np.isfinite(epoch.loss)]
+    rates = [epoch.lr for epoch in epochs if np.isfinite(epoch.lr)]
+    exponent = _find_exponent(max(rates, default=1.0))
+    unit = f" (10{str(exponent).translate(_SUPERSCRIPTS)})" if exponent else ""
+    quantities = {
+        "loss": _Quantity("loss", 1.1 * max(losses, default=1.0), 1.0),
+        "accuracy": _Quantity("training accuracy", 1.02, 1.0),
+        "lr": _Quantity(f"learning rate{unit}", None, 10.0**-exponent),
+    }
+    charts = []
+    for key, quantity in quantities.items():
+        figure, axes = _make_small_figure()
+        titles = {}
+        for k, fold in enumerate(folds):
+            _draw_fold(axes, fold, key, quantity, artist_id=f"fold{k}")
+            titles[f"fold{k}"] = _describe_fold(fold, key)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        axes.set_xlabel("epoch", color=INK)
+        axes.set_ylabel(quantity.label, color=INK)
+        axes.set_ylim(0, quantity.top)
+        if key == "accuracy":
+            axes.yaxis.set_major_formatter(_format_percent)
+        axes.grid(axis="y", color=FAINT, lw=0.6)
+        text = f"{quantity.label} of each epoch, a line for each fold; see report.json"
+        charts.append(_save_svg(figure, f"{name}-{key}", label=text, titles=titles))
+    return charts
+
+
+class _Quantity(NamedTuple):
+    """What a chart of the training shows: its label, the top of its axis and its unit."""
+
+    label: str
+    top: float | None
+    scale: float
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _find_exponent(rate: float) -> int:
+    """Power of ten of a small or a large rate; 0 where its digits need no space."""
+    exponent = int(np.floor(np.log10(rate))) if rate > 0 else 0
+    return exponent if exponent < -1 or exponent > 2 else 0
+
+
+def _draw_fold(
+    axes: Any, fold: FoldTraining, key: str, quantity: _Quantity, *, artist_id: str
+) -> None:
+    """The line of one fold, and a cross where it diverged; one beyond the top stands at the top."""
+    values = [getattr(epoch, key) * quantity.scale for epoch in fold.epochs]
+    epochs = range(1, len(values) + 1)
+    divergence = fold.divergence
+    colour, order = (ACCENT, 2) if divergence is None else (SECOND, 3)
+    marker = "o" if len(values) == 1 else ""
+    style = {"color": colour, "lw": 1, "alpha": 0.75, "marker": marker, "ms": 4, "zorder": order}
+    axes.plot(epochs, values, gid=artist_id, **style)
+    if divergence is None:
+        return
+    end = values[-1] if values else None
+    if key == "loss":
+        end = divergence.last_loss
+    elif key == "lr":
+        end = divergence.lr * quantity.scale
+    if end is None or not np.isfinite(end):
+        return
+    height = end if quantity.top is None else min(end, quantity.top)
+    cross = {"color": SECOND, "ms": 7, "mew": 1.6, "zorder": 3}
+    if not values:
+        cross["gid"] = artist_id
+    axes.plot(divergence.epoch + 1, height, "x", **cross)
+
+
+def _describe_fold(fold: FoldTraining, key: str) -> str:
+    """What a mouse on the line of a fold shows."""
+    text = f"fold {fold.fold + 1}"
+    if fold.repeat:
+        text = f"repeat {fold.repeat + 1}, {text}"
+    if fold.epochs:
+        text += f": {getattr(fold.epochs[-1], key):.3g} in epoch {len(fold.epochs)}"
+    if fold.divergence is not None:
+        text += f"; diverged in epoch {fold.divergence.epoch + 1}"
+    return text
 
 
 def draw_reliability(diagram: ReliabilityDiagram, name: str, *, run_label: str) -> Markup:

@@ -18,17 +18,18 @@ from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUn
 from markupsafe import Markup, escape
 
 from fishfeat.checks import CHECKS
+from fishfeat.classify.statistics.verdict import BASELINE
 from fishfeat.files import plain, version
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report import text
-from fishfeat.report.content import run_facts, run_sentences, sentences, tables
+from fishfeat.report.content import finetuning, run_facts, run_sentences, sentences, tables
 from fishfeat.report.content.check_findings import describe_grouping
 from fishfeat.report.content.comparison import measure_optimism, score_majority_class
 from fishfeat.report.content.contents import Contents
 from fishfeat.report.content.folds import ClassFolds
 from fishfeat.report.content.galleries import Gallery, select_typical_images
 from fishfeat.report.content.reliability import ReliabilityDiagram, summarize_reliability
-from fishfeat.report.output.charts import draw_curve, draw_reliability
+from fishfeat.report.output.charts import draw_curve, draw_reliability, draw_training
 from fishfeat.report.output.page_data import (
     build_page_data,
     format_script_json,
@@ -166,6 +167,7 @@ def _tabulate(contents: Contents) -> dict[str, Any]:
         "feature_map": contents.optional.feature_map,
         "run_sections": [_build_run_section(view, contents.galleries[view.slug]) for view in views],
         "n_ranked": len(standings),
+        "finetune_sections": [_build_finetune_section(item) for item in contents.finetunes],
         "embeddings": tables.list_embeddings(runs),
         "versions": tables.list_versions(runs),
     }
@@ -219,6 +221,42 @@ def _build_run_section(view: RunView, galleries: Sequence[Gallery]) -> RunSectio
     )
 
 
+class FinetuneSection(NamedTuple):
+    """What the page says about one fine-tuned network.
+
+    Attributes
+    ----------
+    finetune
+        The network, its baseline and the verdict.
+    verdict
+        The verdict in words; '' without a baseline.
+    arms
+        The rows of the comparison.
+    settings
+        What was trained, and the recipe.
+    charts
+        Loss, accuracy and rate; empty where nothing was trained.
+    """
+
+    finetune: finetuning.FineTune
+    verdict: str
+    arms: list[finetuning.ArmRow]
+    settings: list[finetuning.Setting]
+    charts: list[Markup]
+
+
+def _build_finetune_section(finetune: finetuning.FineTune) -> FinetuneSection:
+    verdict = finetune.verdict
+    training = finetune.training
+    return FinetuneSection(
+        finetune=finetune,
+        verdict="" if verdict is None else sentences.describe_verdict(verdict),
+        arms=finetuning.tabulate_arms(finetune),
+        settings=finetuning.list_settings(training),
+        charts=draw_training(training.folds, f"training-{finetune.view.slug}"),
+    )
+
+
 def _find_bytecode_cache() -> FileSystemBytecodeCache | None:
     """Where compiled templates are kept, as Python keeps compiled modules; None where it cannot."""
     folder = Path(__file__).parents[1] / "templates" / "__pycache__"
@@ -250,8 +288,10 @@ def _make_environment() -> Environment:
         "format_value": _format_value,
     }
     environment.globals |= {
+        "BASELINE": BASELINE,
         "CHECKS": CHECKS,
         "RANKED_BY": RANKED_BY,
+        "format_recipe": finetuning.format_recipe,
         "max_open_classes": tables.MAX_OPEN_CLASSES,
         "n_group_images": N_GROUP_IMAGES,
         "p_value": text.p_value,

@@ -22,6 +22,7 @@ from fishfeat.report.content.comparison import (
     rank_runs,
 )
 from fishfeat.report.content.contents import Contents, ReportContent
+from fishfeat.report.content.finetuning import collect_finetunes
 from fishfeat.report.content.folds import count_folds, select_one_per_split
 from fishfeat.report.content.galleries import build_galleries
 from fishfeat.report.content.tables import count_confusion
@@ -135,6 +136,7 @@ def collect_contents(runs: Sequence[Run], images: ImageSet, content: ReportConte
         duplicates=content.near_duplicates,
     )
     evidence = compare_with_best(standings, images)
+    finetunes = collect_finetunes(views[: len(standings)])
     return Contents(
         images=images,
         standings=standings,
@@ -143,8 +145,11 @@ def collect_contents(runs: Sequence[Run], images: ImageSet, content: ReportConte
         folds=[count_folds(view) for view in select_one_per_split(views)],
         evidence=evidence,
         pair_evidence=compare_pairs(standings, images),
-        findings=collect_findings(views, standings, evidence, issues, content.findings),
+        findings=collect_findings(
+            views, standings, evidence, issues, finetunes=finetunes, others=content.findings
+        ),
         issues=issues,
+        finetunes=finetunes,
         optional=content,
     )
 

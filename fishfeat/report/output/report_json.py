@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 
 from fishfeat.checks import Finding
 from fishfeat.classify.statistics.significance import Evidence
+from fishfeat.classify.statistics.verdict import Verdict
 from fishfeat.files import JsonObject, plain, version, write_text
-from fishfeat.records import Holdout, ImageSet, Run
+from fishfeat.records import Cost, Holdout, ImageSet, Run
 from fishfeat.records.results import Curve, FeatureMap
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
@@ -26,6 +28,7 @@ from fishfeat.report.content.sentences import (
     describe_meaning,
     describe_protocol,
     describe_score,
+    describe_verdict,
 )
 from fishfeat.report.content.tables import (
     count_confusion,
@@ -103,6 +106,11 @@ def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportR
         comparisons=[
             records.ComparisonRecord(better=better, worse=worse, **_evidence_fields(evidence))
             for (better, worse), evidence in contents.pair_evidence.items()
+        ],
+        finetuning=[
+            build_finetuning(finetune.verdict, tuned=finetune.view.label, frozen=baseline.label)
+            for finetune in contents.finetunes
+            if finetune.verdict is not None and (baseline := finetune.baseline) is not None
         ],
         runs=[_build_run(view, contents.galleries[view.slug]) for view in views],
         label_issues=_build_label_issues(issues.label_issues),
@@ -227,7 +235,49 @@ def _build_run(view: RunView, galleries: Sequence[Gallery]) -> records.RunRecord
         seconds=dict(run.seconds),
         splits_digest=run.splits_digest,
         config=plain(run_facts.configuration(run)),
+        training=build_training(run),
         versions=dict(run.versions),
+    )
+
+
+def build_finetuning(verdict: Verdict, *, tuned: str, frozen: str) -> records.FinetuningRecord:
+    """The record of a verdict, with the labels of both runs."""
+    arms = []
+    for label, arm in ((tuned, verdict.tuned), (frozen, verdict.frozen)):
+        cost = None if arm.cost is None else _build_run_cost(arm.cost)
+        arms.append(records.ArmRecord(run=label, accuracy=arm.accuracy, cost=cost))
+    return records.FinetuningRecord(
+        outcome=verdict.outcome,
+        verdict=describe_verdict(verdict),
+        tuned=arms[0],
+        frozen=arms[1],
+        evidence=records.EvidenceRecord(**_evidence_fields(verdict.evidence)),
+        lost_recall=[records.LostRecallRecord(**dataclasses.asdict(lost)) for lost in verdict.lost],
+        n_diverged=len(verdict.diverged),
+    )
+
+
+def _build_run_cost(cost: Cost) -> records.RunCostRecord:
+    return records.RunCostRecord(**dataclasses.asdict(cost))
+
+
+def build_training(run: Run) -> records.TrainingRecord | None:
+    """The record of how a network was fine-tuned; None for a classifier on frozen features."""
+    training = run_facts.training(run)
+    if training is None:
+        return None
+    folds = []
+    for fold in training.folds:
+        # Numbers that are not finite become null.
+        folds.append(msgspec.convert(plain(fold), records.FoldTrainingRecord))
+    return records.TrainingRecord(
+        recipe=dict(training.recipe),
+        blocks=list(training.blocks),
+        n_trained=training.n_trained,
+        n_parameters=training.n_parameters,
+        cut=training.cut,
+        cost=_build_run_cost(training.cost),
+        folds=folds,
     )
 
 

@@ -210,8 +210,92 @@ class GalleriesRecord(Record):
     only_incorrect: GalleryRecord | None = None
 
 
+class RunCostRecord(Record):
+    """What a run cost, from the images to its scores; what was not measured is null.
+
+    `images_passed` counts each pass of an image through the network or a part of it.
+    """
+
+    wall_seconds: Seconds
+    processor_seconds: Seconds | None
+    images_passed: Count
+    flops: Annotated[float, Meta(ge=0)] | None
+
+
+class EpochRecord(Record):
+    """One pass over the training images of a fold; what is not finite is null."""
+
+    lr: float | None
+    loss: float | None
+    accuracy: float | None
+    images_per_second: float | None
+
+
+class DivergenceRecord(Record):
+    """Where the loss or a gradient was no longer finite; epoch and step are counted from 0."""
+
+    epoch: Count
+    step: Count
+    lr: float | None
+    last_loss: float | None
+
+
+class FoldTrainingRecord(Record):
+    """The training of one fold of one repeat, both counted from 0."""
+
+    repeat: Count
+    fold: Count
+    epochs: list[EpochRecord]
+    divergence: DivergenceRecord | None
+    inverse_temperature: float | None
+
+
+class TrainingRecord(Record):
+    """How the networks of a run were fine-tuned."""
+
+    recipe: dict[str, str | int | float | bool | None]
+    blocks: list[str]
+    n_trained: Count
+    n_parameters: Count
+    cut: str
+    cost: RunCostRecord
+    folds: list[FoldTrainingRecord]
+
+
+class LostRecallRecord(Record):
+    """A class of which the tuned network recognizes fewer images."""
+
+    name: str
+    n_images: Count
+    before: Share
+    after: Share
+
+
+class ArmRecord(Record):
+    """One side of the comparison; the cost is null where it is not known."""
+
+    run: str
+    accuracy: Share
+    cost: RunCostRecord | None
+
+
+class FinetuningRecord(Record):
+    """Whether a fine-tuned network is better than a classifier on frozen features.
+
+    `evidence` is of tuned minus frozen accuracy; `n_diverged` counts folds.
+    """
+
+    outcome: Literal["better", "same", "worse"]
+    verdict: str
+    tuned: ArmRecord
+    frozen: ArmRecord
+    evidence: EvidenceRecord
+    lost_recall: list[LostRecallRecord]
+    n_diverged: Count
+
+
 class RunRecord(Record):
-    """A run."""
+    """A run; `training` is null for a classifier on frozen features."""
 
     label: str
     name: str
@@ -232,6 +316,7 @@ class RunRecord(Record):
     seconds: dict[str, Seconds]
     splits_digest: str
     config: dict[str, Any]
+    training: TrainingRecord | None
     versions: dict[str, str]
 
 
@@ -399,6 +484,7 @@ class ReportRecord(Record):
     ranked_by: str
     leaderboard: list[StandingRecord]
     comparisons: list[ComparisonRecord]
+    finetuning: list[FinetuningRecord]
     runs: list[RunRecord]
     label_issues: LabelIssuesRecord | None
     exact_duplicates: list[ExactDuplicatesRecord]
