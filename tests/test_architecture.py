@@ -20,6 +20,7 @@ FLOORS = {
     "images": 1,
     "features": 2,
     "classify": 2,
+    "finetune": 3,
     "report": 3,
     "models": 4,
     "stages": 5,

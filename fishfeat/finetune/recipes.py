@@ -164,7 +164,7 @@ class Recipe:
                 raise DataError(
                     f"stages must be parts with their epochs, such as 'head:5,full:2'; got {text!r}"
                 )
-            check_train(train)
+            check_train(train, "stages")
             stages.append(Stage(train, int(epochs)))
         return tuple(stages)
 
@@ -225,12 +225,12 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
-def check_train(train: str) -> None:
-    """Raise a `DataError` where `train` names no part of a network."""
+def check_train(train: str, setting: str = "train") -> None:
+    """Raise a `DataError` where `train`, a value of `setting`, names no part of a network."""
     if not _TRAIN.fullmatch(train):
         raise DataError(
-            f"train must be last:K (K a number of blocks), head, full or scratch; got {train!r}. "
-            "`fishfeat finetune --blocks` lists the blocks."
+            f"{setting} must be last:K (K a number of blocks), head, full or scratch; got "
+            f"{train!r}. `fishfeat finetune --blocks` lists the blocks."
         )
 
 

@@ -1,0 +1,295 @@
+"""The loop: it learns, it can be stopped and goes on, it notices what diverges."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fishfeat.errors import CacheError
+from fishfeat.finetune import checkpoints
+from fishfeat.finetune.blocks import list_blocks, select_blocks
+from fishfeat.finetune.checkpoints import CheckpointFile
+from fishfeat.finetune.cuts import CutNetwork, find_cut, stop_before
+from fishfeat.finetune.inputs import StoredActivations, draw_transforms
+from fishfeat.finetune.mixing import mix_images
+from fishfeat.finetune.optimisers import schedule_rate
+from fishfeat.finetune.randomness import Draw, draw_with
+from fishfeat.finetune.recipes import Recipe
+from fishfeat.finetune.training import (
+    DivergedError,
+    StoppedError,
+    Task,
+    Trainer,
+    score_images,
+)
+
+from .conftest import (
+    MemoryImages,
+    digest_tensors,
+    draw_images,
+    make_learner,
+    make_network,
+    make_task,
+    train,
+)
+
+QUICK = Recipe(epochs=2, batch_size=4, micro_batch=2)
+
+
+def weights_after(tiny, recipe, **options):
+    network = make_network(tiny, "last:2")
+    train(network, recipe, size=32, **options)
+    return digest_tensors(network)
+
+
+def test_twenty_images_are_learnt_in_sixty_steps(tiny):
+    recipe = Recipe(epochs=20, batch_size=8, lr=1e-3, head_lr=1e-2)
+    network = make_network(tiny, "last:2")
+    trainer = train(network, recipe, n=20, size=32)
+    assert 20 * math.ceil(20 / 8) == 60
+    assert trainer.progress.epochs[-1].accuracy == 1.0
+    logits = score_images(network, trainer.learner.inputs, np.arange(20))
+    assert (logits.argmax(1) == np.arange(20) % 2).all()
+
+
+def test_the_epochs_are_recorded(tiny):
+    trainer = train(make_network(tiny, "last:2"), QUICK, size=32)
+    assert len(trainer.progress.epochs) == 2
+    first = trainer.progress.epochs[0]
+    assert 0 < first.lr < QUICK.lr
+    assert 0 <= first.accuracy <= 1
+    assert first.loss > 0
+    assert first.images_per_second > 0
+
+
+def test_every_image_is_passed_once_in_each_epoch_in_another_order(tiny):
+    network = make_network(tiny, "last:2")
+    trainer = train(network, QUICK, n=9, size=32)
+    passes = trainer.learner.inputs.passes
+    assert sorted(passes[:9]) == sorted(passes[9:]) == list(range(9))
+    assert passes[:9] != passes[9:]
+
+
+def test_micro_batches_add_up_to_the_batch(tiny):
+    losses = []
+    for micro_batch in (1, 2, 4):
+        recipe = Recipe(epochs=2, batch_size=4, micro_batch=micro_batch)
+        trainer = train(make_network(tiny, "last:2"), recipe, size=32)
+        losses.append([epoch.loss for epoch in trainer.progress.epochs])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+@pytest.mark.parametrize(
+    "settings", [{}, {"ema": 0.9, "optimizer": "sgd"}, {"stages": "head:1,last:2:1"}]
+)
+def test_a_training_that_was_stopped_ends_with_the_same_weights(
+    stop_after, settings, tiny, tmp_path
+):
+    recipe = Recipe(epochs=2, batch_size=3, micro_batch=2, **settings)
+    expected = weights_after(tiny, recipe)
+    file = CheckpointFile(tmp_path / "checkpoint.safetensors")
+    steps = []
+
+    def stop(n):
+        steps.append(n)
+        return len(steps) != stop_after
+
+    with pytest.raises(StoppedError):
+        train(make_network(tiny, "last:2"), recipe, size=32, file=file, on_images=stop)
+    network = make_network(tiny, "last:2")
+    trainer = train(network, recipe, size=32, file=file)
+    assert digest_tensors(network) == expected
+    assert len(trainer.progress.epochs) == 2
+    assert sum(steps) == sum([3, 3, 2, 3, 3, 2][:stop_after])
+
+
+def test_checkpoints_are_written_when_they_are_due(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+    file = CheckpointFile(tmp_path / "checkpoint.safetensors")
+    train(make_network(tiny, "last:2"), QUICK, size=32, file=file)
+    assert len(file.read().progress.epochs) == 1
+    assert file.read().progress.step == 2
+
+
+@pytest.mark.parametrize("n_bytes", [0, 7, 100, -1])
+def test_a_truncated_checkpoint_is_refused(n_bytes, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "SECONDS_BETWEEN", 0.0)
+    file = CheckpointFile(tmp_path / "checkpoint.safetensors")
+    train(make_network(tiny, "last:2"), QUICK, size=32, file=file)
+    file.path.write_bytes(file.path.read_bytes()[:n_bytes])
+    with pytest.raises(CacheError, match=r"checkpoint\.safetensors"):
+        file.read()
+
+
+def test_a_rate_of_a_million_diverges_before_the_step(tiny):
+    recipe = Recipe(epochs=3, batch_size=4, lr=1e6, head_lr=1e7, warmup=0.0)
+    network = make_network(tiny, "full")
+    with pytest.raises(DivergedError) as caught:
+        train(network, recipe, size=32)
+    divergence = caught.value.divergence
+    assert (divergence.epoch, divergence.step) > (0, 0)
+    assert divergence.lr > 1e5
+    assert math.isfinite(divergence.last_loss)
+    assert all(torch.isfinite(p).all() for p in network.list_trained().values())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step(tiny):
+    network = make_network(tiny, "last:2")
+    parameter = network.head[-1].bias
+    parameter.register_hook(lambda gradient: gradient * math.inf)
+    before = digest_tensors(network)
+    with pytest.raises(DivergedError):
+        train(network, QUICK, size=32)
+    assert digest_tensors(network) == before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd"},
+        {"weight_decay": 1.0},
+        {"schedule": "constant"},
+        {"warmup": 0.5},
+        {"label_smoothing": 0.0},
+        {"mixup": 0.5},
+        {"cutmix": 0.5},
+        {"ema": 0.5},
+        {"class_weights": "balanced"},
+        {"clip_grad": 0.01},
+    ],
+)
+def test_a_setting_changes_the_weights(settings, tiny):
+    task = Task(np.arange(8), np.array([0, 0, 0, 0, 0, 0, 1, 1]), 2, Draw(0, 0, 0))
+    digests = []
+    for recipe in (QUICK, Recipe(epochs=2, batch_size=4, micro_batch=2, **settings)):
+        network = make_network(tiny, "last:2")
+        inputs = MemoryImages(draw_images(8, 32))
+        Trainer(make_learner(network, inputs), task, recipe).train()
+        digests.append(digest_tensors(network))
+    assert digests[0] != digests[1]
+
+
+def test_layer_decay_slows_the_deeper_blocks(tiny):
+    moved = {}
+    for decay in (1.0, 0.1):
+        network = make_network(tiny, "last:2")
+        before = {k: v.detach().clone() for k, v in network.list_trained().items()}
+        inputs = MemoryImages(draw_images(8, 32))
+        learner = make_learner(network, inputs)
+        blocks = list_blocks(tiny.network)
+        deep = {f"network.{name}" for name in blocks[-2].parameters}
+        learner = learner._replace(depths={k: int(k in deep) for k in learner.depths})
+        recipe = Recipe(epochs=1, batch_size=8, layer_decay=decay, weight_decay=0.0)
+        Trainer(learner, make_task(8), recipe).train()
+        moved[decay] = {
+            k: float((v.detach() - before[k]).abs().max())
+            for k, v in network.list_trained().items()
+        }
+    for name, distance in moved[1.0].items():
+        factor = 0.1 if name in deep else 1.0
+        assert moved[0.1][name] == pytest.approx(distance * factor, rel=1e-3, abs=1e-9)
+
+
+def test_dropout_is_the_same_whatever_runs_beside(tiny):
+    with draw_with(3):
+        first = torch.rand(4)
+    torch.rand(7)
+    with draw_with(3):
+        assert torch.equal(torch.rand(4), first)
+
+
+def test_transforms_are_drawn_for_each_image_and_epoch():
+    draw = Draw(0, 0, 1)
+    first, second = (draw_transforms(draw, epoch, 2, 1000) for epoch in (0, 1))
+    assert 400 < first.sum() < 600
+    assert 400 < (first != second).sum() < 600
+    assert np.array_equal(first, draw_transforms(draw, 0, 2, 1000))
+    assert not np.array_equal(first, draw_transforms(Draw(0, 0, 2), 0, 2, 1000))
+
+
+def test_rates_grow_and_fall():
+    rates = [schedule_rate(step, 100, Recipe(warmup=0.1)) for step in range(100)]
+    assert rates[9] == 1.0
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.01
+    assert schedule_rate(50, 100, Recipe(schedule="constant")) == 1.0
+
+
+@pytest.mark.parametrize("alphas", [{"mixup": 0.4, "cutmix": 0.0}, {"mixup": 0.0, "cutmix": 1.0}])
+def test_mixed_targets_have_the_share_of_the_mixed_pixels(alphas):
+    images = torch.stack([torch.full((3, 10, 10), float(i)) for i in range(4)])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        mixed, targets = mix_images(images, torch.eye(4), rng, **alphas)
+        assert torch.allclose(targets.sum(1), torch.ones(4))
+        values = targets @ torch.arange(4.0)
+        assert torch.allclose(mixed.mean((1, 2, 3)), values, atol=1e-5)
+
+
+def test_stored_activations_train_as_the_images_do(tiny, tmp_path):
+    """The same losses within fp16, and the same predictions."""
+    images = draw_images(24, 32, n_classes=3)
+    recipe = Recipe(epochs=8, batch_size=8, lr=1e-3)
+    plain = make_network(tiny, "last:2", n_classes=3)
+    cached = make_network(tiny, "last:2", n_classes=3)
+    blocks = select_blocks(list_blocks(tiny.network), "last:2")
+    cut = find_cut(cached, blocks, (32, 32))
+    with torch.no_grad(), stop_before(cached, cut.module) as run_frozen:
+        stored = MemoryImages(run_frozen(images).half().float())
+    rest = CutNetwork(cached, cut, (32, 32))
+    losses, predicted = [], []
+    for network, learning, inputs in (
+        (plain, plain, MemoryImages(images)),
+        (cached, rest, stored),
+    ):
+        learner = make_learner(network, inputs, learning=learning)
+        trainer = Trainer(learner, make_task(24, 3), recipe)
+        trainer.train()
+        losses.append([epoch.loss for epoch in trainer.progress.epochs])
+        predicted.append(score_images(learning, inputs, np.arange(24)).argmax(1))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert (predicted[0] == predicted[1]).mean() >= 0.99
+
+
+def test_shuffled_labels_cannot_be_learnt_for_other_images(tiny):
+    """Half of the images are scored by a network that learnt the labels of the other half."""
+    rng = np.random.default_rng(0)
+    images, codes = draw_images(120, 32), rng.integers(0, 2, 120)
+    network = make_network(tiny, "last:2")
+    task = Task(np.arange(60), codes[:60], 2, Draw(0, 0, 0))
+    inputs = MemoryImages(images)
+    Trainer(make_learner(network, inputs), task, Recipe(epochs=3)).train()
+    logits = score_images(network, inputs, np.arange(60, 120))
+    assert abs((logits.argmax(1) == codes[60:]).mean() - 0.5) < 0.15
+
+
+def test_scores_do_not_depend_on_what_is_scored_beside(tiny):
+    network = make_network(tiny, "last:2")
+    inputs = MemoryImages(draw_images(20, 32))
+    together = score_images(network, inputs, np.arange(20))
+    assert np.array_equal(score_images(network, inputs, np.array([3])), together[3:4])
+    assert np.array_equal(score_images(network, inputs, np.arange(7, 20)), together[7:])
+
+
+def test_nothing_to_score_gives_no_rows(tiny):
+    network = make_network(tiny, "last:2")
+    inputs = MemoryImages(draw_images(2, 32))
+    assert len(score_images(network, inputs, np.arange(0))) == 0
+
+
+def test_the_stored_inputs_are_the_drawn_transforms():
+    class File:
+        n_images, n_transforms = 5, 2
+
+        def read(self, images, transforms):
+            return torch.from_numpy(np.stack([images, transforms], 1))
+
+    draw = Draw(0, 0, 0)
+    images = np.array([4, 1])
+    read = StoredActivations(File()).read_training(images, draw, 3)
+    assert read[:, 1].tolist() == draw_transforms(draw, 3, 2, 5)[images].tolist()
+    assert StoredActivations(File()).read_plain(images)[:, 1].tolist() == [0, 0]
