@@ -32,17 +32,21 @@ class FineTune(NamedTuple):
         folds.
     verdict
         Whether it is worth its cost; None without a baseline.
+    mean
+        The mean of the probabilities of both; None where it is not in the leaderboard.
     """
 
     view: RunView
     training: Training
-    baseline: RunView | None
-    verdict: Verdict | None
+    baseline: RunView | None = None
+    verdict: Verdict | None = None
+    mean: RunView | None = None
 
 
 def collect_finetunes(ranked: Sequence[RunView]) -> list[FineTune]:
     """The fine-tuned networks among the ranked runs, each with its verdict."""
     view_of = {id(view.run): view for view in ranked}
+    mean_of = {frozenset(run_facts.members(view.run)): view for view in ranked}
     finetunes = []
     for view in ranked:
         training = run_facts.training(view.run)
@@ -50,11 +54,12 @@ def collect_finetunes(ranked: Sequence[RunView]) -> list[FineTune]:
             continue
         run = find_baseline(view.run, [other.run for other in ranked])
         if run is None:
-            finetunes.append(FineTune(view, training, None, None))
+            finetunes.append(FineTune(view, training))
             continue
         groups = None if view.images.groups is None else view.groups
         verdict = judge_finetune(view.run, run, groups=groups)
-        finetunes.append(FineTune(view, training, view_of[id(run)], verdict))
+        mean = mean_of.get(frozenset((run.name, view.run.name)))
+        finetunes.append(FineTune(view, training, view_of[id(run)], verdict, mean))
     return finetunes
 
 
@@ -130,18 +135,18 @@ def check_lost_recall(verdict: Verdict) -> list[Finding]:
 
 
 class ArmRow(NamedTuple):
-    """One side of the comparison.
+    """A row of the comparison.
 
     Attributes
     ----------
     label
         Name of the run.
     network
-        'tuned' or 'frozen'.
+        'tuned', 'frozen' or 'mean of both'.
     run
         The run.
     cost
-        What it cost; None where it is not known.
+        Its compute cost; None where it is not known.
     """
 
     label: str
@@ -151,11 +156,13 @@ class ArmRow(NamedTuple):
 
 
 def tabulate_arms(finetune: FineTune) -> list[ArmRow]:
-    """Both sides; only the tuned one without a baseline."""
+    """Both sides and their mean; only the tuned one without a baseline."""
     view, baseline, verdict = finetune.view, finetune.baseline, finetune.verdict
     rows = [ArmRow(view.label, "tuned", view.run, finetune.training.cost)]
     if baseline is not None and verdict is not None:
         rows.append(ArmRow(baseline.label, "frozen", baseline.run, verdict.frozen.cost))
+    if finetune.mean is not None:
+        rows.append(ArmRow(finetune.mean.label, "mean of both", finetune.mean.run, None))
     return rows
 
 

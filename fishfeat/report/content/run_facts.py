@@ -28,6 +28,9 @@ def configuration(run: Run) -> JsonObject:
 
 def is_balanced(run: Run) -> bool:
     """Whether all classes had the same weight in training."""
+    record = run.config.training
+    if record is not None and record.recipe.get("class_weights") == "balanced":
+        return True
     return run.config.balanced
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fishfeat.classify.statistics.verdict import judge_finetune
+from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import rank_runs
 from fishfeat.report.content.finetuning import (
     check_divergence,
@@ -34,6 +35,25 @@ def test_a_network_is_judged_by_logreg_on_the_same_folds(make_images, make_run, 
     assert finetune.verdict == judge_finetune(tuned, logreg, groups=images.groups)
     assert finetune.verdict.outcome == "better"
     assert [row.run.name for row in tabulate_arms(finetune)] == ["finetune-last1", "logreg"]
+
+
+def test_the_mean_of_both_stands_beside_them(make_images, make_run, make_tuned_run):
+    images = make_images()
+    runs = [make_tuned_run(images), make_run(images, "logreg", wrong=[1, 2])]
+    for names in (("logreg", "finetune-last1"), ("logreg", "finetune-full")):
+        mean = make_run(images, "+".join(names), wrong=[1], kind="finetune")
+        config = dataclasses.replace(mean.config, members=names)
+        runs.append(dataclasses.replace(mean, config=config))
+    (finetune,) = collect_finetunes(view_runs(runs, images))
+    assert finetune.mean.run is runs[2]
+    assert [row.run for row in tabulate_arms(finetune)] == runs[:3]
+
+
+def test_weights_of_classes_are_in_the_recipe(make_images, make_tuned_run):
+    images = make_images()
+    assert not run_facts.is_balanced(make_tuned_run(images))
+    tuned = make_tuned_run(images, recipe={"class_weights": "balanced"})
+    assert run_facts.is_balanced(tuned)
 
 
 def test_without_a_baseline_there_is_no_verdict(make_images, make_run, make_tuned_run):
