@@ -280,6 +280,37 @@ class FitOptions(SplitOptions, ClassifierOptions, WorkerOptions, GroupingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(_Record):
+    """Options of `fishfeat finetune`; what is None is as the recipe has it.
+
+    Attributes
+    ----------
+    train, epochs, lr, augment
+        As in `fishfeat.Recipe`. With another `lr` the rate of the head changes by the same factor.
+    select
+        As in `fishfeat.Recipe`.
+    recipe
+        TOML file with the settings of `fishfeat.Recipe`. None is the default recipe.
+    img_size
+        Side of the network's input in pixels. None is that of the features.
+    device
+        'cpu', 'cuda', 'mps' or 'auto'.
+    jobs
+        Folds that are trained at the same time, each by one core. -1 is one for each core.
+    """
+
+    train: str | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    augment: str | None = None
+    select: bool = False
+    recipe: str | os.PathLike[str] | None = None
+    img_size: int | None = None
+    device: str = "auto"
+    jobs: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportOptions(_Record):
     """Options of `fishfeat report`.
 

@@ -21,10 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import CacheError, DataError
-from fishfeat.features.storage import SLACK, open_hdf5, reserve, scrub_tail, trim
+from fishfeat.features.storage import (
+    SLACK,
+    append_rows,
+    create_hdf5,
+    open_hdf5,
+    reserve,
+    scrub_tail,
+    trim,
+)
 from fishfeat.files import (
     FEATURES_PROTOCOL,
-    atomic,
     check_protocol,
     free_bytes,
     megabytes,
@@ -204,17 +211,8 @@ class FeatureWriter:
         names = np.array([_encode_path(path) for path in paths], dtype=object)
         # A row costs its vector, its digest, a reference to its path and the path.
         self._reserve(X.nbytes + sum(128 + len(name) for name in names), n_more=len(digests))
-        start = int(self._file.attrs["n_done"])
-        stop = start + len(digests)
-        columns = (
-            ("features", X),
-            ("digest", np.array(digests, "S64")),
-            ("path", names),
-        )
-        for name, values in columns:
-            self._file[name].resize(stop, axis=0)
-            self._file[name][start:stop] = values
-        self._file.flush()
+        columns = {"features": X, "digest": np.array(digests, "S64"), "path": names}
+        stop = append_rows(self._file, columns)
         self._reserve(0, n_more=len(digests))
         self._provenance = dataclasses.replace(
             self._provenance,
@@ -346,14 +344,12 @@ def _warn_if_disk_is_small(path: Path, n_bytes: int, n_new: int) -> None:
 def create_file(
     path: Path, spec: BackboneSpec, fingerprint: str, dim: int, provenance: Provenance
 ) -> None:
-    """Create an empty feature file.
-
-    It is made in memory and then written, so that a kill or a full disk leaves no partial file.
-    """
+    """Create an empty feature file; a kill or a full disk leaves no partial one."""
     rows = max(1, _CHUNK_BYTES // (4 * dim))
     if not provenance.versions:
         provenance = dataclasses.replace(provenance, versions=versions(*_PACKAGES))
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+
+    def fill(file: h5py.File) -> None:
         file.create_dataset(
             "features", (0, dim), "float32", maxshape=(None, dim), chunks=(rows, dim)
         )
@@ -365,7 +361,5 @@ def create_file(
         file.attrs["fingerprint"] = fingerprint
         file.attrs["provenance"] = provenance.to_json()
         file.attrs["n_done"] = 0
-        file.flush()
-        image = file.id.get_file_image()
-    with atomic(path, binary=True) as empty_file:
-        empty_file.write(image)
+
+    create_hdf5(path, fill)

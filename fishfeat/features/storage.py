@@ -12,13 +12,15 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
+from numpy.typing import NDArray
 
 from fishfeat.errors import CacheError
-from fishfeat.files import say_unreadable
+from fishfeat.files import atomic, say_unreadable
 from fishfeat.workspace.locks import (
     NO_LOCKS,
     is_held_without_lock,
@@ -115,6 +117,34 @@ def _make_damaged_message(path: Path, error: Exception) -> str:
         f"{path} is damaged and cannot be used ({error}). Move it away and run `fishfeat extract`. "
         "The images are safe."
     )
+
+
+def create_hdf5(path: Path, fill: Callable[[h5py.File], None]) -> None:
+    """Create a file with what `fill` puts into it.
+
+    It is made in memory and then written, so that a kill or a full disk leaves no partial file.
+    """
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        fill(file)
+        file.flush()
+        image = file.id.get_file_image()
+    with atomic(path, binary=True) as empty_file:
+        empty_file.write(image)
+
+
+def append_rows(file: h5py.File, columns: Mapping[str, NDArray[Any]]) -> int:
+    """Write rows behind those that count, and flush them; returns how many rows there are now.
+
+    The caller has reserved the space, and then counts the rows in the attribute `n_done`.
+    """
+    start = int(file.attrs["n_done"])
+    stop = start
+    for name, values in columns.items():
+        stop = start + len(values)
+        file[name].resize(stop, axis=0)
+        file[name][start:stop] = values
+    file.flush()
+    return stop
 
 
 def scrub_tail(dataset: h5py.Dataset, n_rows: int) -> None:

@@ -180,7 +180,7 @@ def run_identity(run: Run) -> str:
     weights: list[Any] = [None, None]
     if features is not None:
         weights = [_format_spec_of_0_1(features.backbone), features.fingerprint]
-    identity = [run.name, run.kind, run.split, run.splits_digest, classifier, weights]
+    identity: list[Any] = [run.name, run.kind, run.split, run.splits_digest, classifier, weights]
     if config.training is not None:
         identity.append(dict(config.training.recipe))
     return json_digest(identity)

@@ -1,0 +1,449 @@
+"""Train the network of one job: which blocks learn, from which inputs, with which settings."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import nn
+
+from fishfeat.errors import BackboneError, DataError
+from fishfeat.features.backbones import Backbone, load_backbone
+from fishfeat.features.engines.local import Item
+from fishfeat.features.runtimes import choose_device
+from fishfeat.features.tta import make_transforms
+from fishfeat.files import free_bytes, json_digest, megabytes
+from fishfeat.finetune.activations import ActivationFile, estimate_bytes, find_missing
+from fishfeat.finetune.blocks import Block, list_blocks, select_blocks
+from fishfeat.finetune.checkpoints import Checkpoint, Progress
+from fishfeat.finetune.cuts import Cut, CutNetwork, find_cut
+from fishfeat.finetune.filling import Filling, fill_activations, read_filling
+from fishfeat.finetune.flops import Flops, count_flops
+from fishfeat.finetune.heads import copy_to_layer, solve_head
+from fishfeat.finetune.inputs import Inputs, PlainImages, StoredActivations, make_augment
+from fishfeat.finetune.jobs import Counter, Job, JobResult, WorkFolder
+from fishfeat.finetune.networks import TrainedNetwork, check_trainable, make_head
+from fishfeat.finetune.randomness import Purpose
+from fishfeat.finetune.recipes import Recipe
+from fishfeat.finetune.selection import Choice, choose_settings
+from fishfeat.finetune.training import DivergedError, Learner, Task, Trainer, score_images
+from fishfeat.records import Divergence, Epoch, Features, Float, OnProgress
+
+log = logging.getLogger("fishfeat")
+# Candidate granularities are probed before this many last blocks.
+_PROBED = "last:2"
+
+
+class Source:
+    """What is fine-tuned, and on which images.
+
+    Parameters
+    ----------
+    features
+        Features whose backbone is tuned.
+    items
+        The file of each row.
+    recipe, img_size, device
+        As in `finetune`.
+
+    Attributes
+    ----------
+    spec
+        The backbone as it is trained: without test-time augmentation, in its own input size or that
+        of `img_size`.
+    """
+
+    def __init__(
+        self,
+        features: Features,
+        items: Sequence[Item],
+        recipe: Recipe,
+        img_size: int | None,
+        device: str,
+    ) -> None:
+        self.features = features
+        self.items = items
+        self.recipe = recipe
+        self.img_size = img_size or features.spec.img_size
+        self.device = torch.device(choose_device() if device == "auto" else device)
+        self.spec = dataclasses.replace(features.spec, tta="none", img_size=self.img_size)
+
+    @property
+    def has_features_of_network(self) -> bool:
+        """Whether the cached features are those of the network before the training."""
+        return self.img_size == self.features.spec.img_size and not self.is_scratch
+
+    @property
+    def is_scratch(self) -> bool:
+        """Whether the training starts from random weights."""
+        return any(stage.train == "scratch" for stage in self.recipe.list_stages())
+
+    @property
+    def deepest(self) -> str:
+        """The largest part that any stage trains."""
+        return max((stage.train for stage in self.recipe.list_stages()), key=_measure_depth)
+
+
+def _measure_depth(train: str) -> int:
+    if train == "head":
+        return 0
+    return int(train.partition(":")[2]) if train.startswith("last:") else 10**9
+
+
+class Finetuner:
+    """Trains the networks of jobs; a context that closes the activation file.
+
+    Parameters
+    ----------
+    source
+        What is fine-tuned.
+    folder
+        Folder of the activation files.
+    """
+
+    backbone: Backbone
+    blocks: list[Block]
+    flops: Flops
+    n_trained: int
+    n_parameters: int
+
+    def __init__(self, source: Source, folder: Path) -> None:
+        self.source = source
+        self.cut: Cut | None = None
+        self.filling = Filling()
+        self._folder = folder
+        self._inputs: Inputs
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def prepare(self, jobs: Sequence[Job], *, on_progress: OnProgress | None = None) -> None:
+        """Load the backbone and choose the inputs; store activations where this saves passes.
+
+        `jobs` are those that are not finished.
+
+        Raises
+        ------
+        BackboneError
+            The backbone cannot be loaded or fine-tuned, or has other weights.
+        DataError
+            The recipe does not fit the network, or an image cannot be read.
+        """
+        self.backbone = self._load_backbone()
+        network = self._choose_blocks()
+        self.flops = count_flops(network, self.backbone.preprocess.size)
+        trained = network.list_trained().values()
+        self.n_trained = sum(parameter.numel() for parameter in trained)
+        self.n_parameters = sum(parameter.numel() for parameter in network.parameters())
+        self._inputs = self._make_plain_inputs()
+        if self._stores(jobs, network):
+            self._store_activations(network, on_progress)
+
+    def _load_backbone(self) -> Backbone:
+        source = self.source
+        backbone = load_backbone(source.spec)
+        if source.has_features_of_network and backbone.fingerprint != source.features.fingerprint:
+            raise BackboneError(
+                f"{source.spec.describe()} has other weights now than when the features were "
+                "extracted. Restore them, or run `fishfeat extract` and `fishfeat fit` again."
+            )
+        check_trainable(source.spec, backbone.network)
+        if source.is_scratch:
+            architecture = str(backbone.network.pretrained_cfg["architecture"])  # type: ignore[index]
+            spec = dataclasses.replace(source.spec, source="random", name=architecture)
+            backbone = load_backbone(spec)
+        return backbone.to(source.device)
+
+    def _choose_blocks(self) -> TrainedNetwork:
+        """Choose the trained blocks and the cut before them; gives a network of these."""
+        size = self.backbone.preprocess.size
+        is_coarse = must_be_coarse(self.backbone)
+        blocks = list_blocks(self.backbone.network, is_coarse=is_coarse)
+        self.blocks = select_blocks(blocks, self.source.deepest)
+        network = self._make_network(n_classes=len(self.source.features.class_names))
+        if 0 < len(self.blocks) < len(blocks):
+            self.cut = find_cut(network, self.blocks, size)
+            if self.cut is None:
+                log.info("This network cannot be cut before %s.", self.blocks[0].name)
+        return network
+
+    def _make_network(self, n_classes: int, head: nn.Sequential | None = None) -> TrainedNetwork:
+        if head is None:
+            layers = self.source.recipe.list_head_layers()
+            generator = torch.Generator().manual_seed(0)
+            head = make_head(self.backbone.dim, n_classes, layers, generator)
+        network = TrainedNetwork(
+            self.backbone, head, self.blocks, is_scratch=self.source.is_scratch
+        )
+        network.to(self.source.device)
+        network.to(memory_format=torch.channels_last)
+        return network
+
+    def _make_plain_inputs(self) -> Inputs:
+        preprocess, augment = self.backbone.preprocess, self.source.recipe.augment
+        drawn = make_augment(augment, preprocess.mean)
+        stored = "none" if drawn is not None else augment
+        return PlainImages(
+            self.source.items,
+            preprocess,
+            make_transforms(stored, preprocess.mean),
+            augment=drawn,
+            device=self.source.device,
+        )
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        """Names of the trained blocks."""
+        return tuple(block.name for block in self.blocks)
+
+    @property
+    def cut_name(self) -> str:
+        """The module before which activations are stored; '' where none are."""
+        return "" if self.cut is None else self.cut.module
+
+    def describe(self) -> str:
+        """What is trained, in words."""
+        label, recipe = self.source.spec.label, self.source.recipe
+        trained = f"{self.n_trained:,} of {self.n_parameters:,} parameters"
+        way = "from stored activations" if self.cut else "from the images"
+        return f"{label}, {recipe.stages or recipe.train} ({trained}) {way}"
+
+    # --- inputs -------------------------------------------------------------------------------
+
+    def count_passes(self, job: Job) -> int:
+        """Images that a job passes in training."""
+        epochs = sum(stage.epochs for stage in self.source.recipe.list_stages())
+        return epochs * len(job.train)
+
+    def _stores(self, jobs: Sequence[Job], network: TrainedNetwork) -> bool:
+        """Whether to store activations: the frozen blocks then run less often than without."""
+        if self.cut is None or self.source.recipe.is_drawn:
+            self.cut = None
+            return False
+        n_plain = sum(self.count_passes(job) + len(job.score) for job in jobs)
+        n_missing = len(self._find_missing()) * self._n_transforms
+        n_bytes = estimate_bytes(self.cut.shape, n_missing, 1)
+        n_free = free_bytes(self._folder)
+        if n_missing <= n_plain and n_bytes < n_free:
+            return True
+        if n_missing <= n_plain:
+            log.warning(
+                "The activations before %s would need %s, and %s are free. Every image passes "
+                "the whole network in each epoch instead, which takes longer.",
+                self.cut.module,
+                megabytes(n_bytes),
+                megabytes(n_free),
+            )
+        self.cut = None
+        return False
+
+    @property
+    def _n_transforms(self) -> int:
+        preprocess = self.backbone.preprocess
+        return len(make_transforms(self.source.recipe.augment, preprocess.mean))
+
+    @property
+    def _key(self) -> str:
+        """What the activations depend on, beside the image."""
+        assert self.cut is not None
+        parts = [self.backbone.fingerprint, self.cut.module, self.source.recipe.augment]
+        return json_digest([*parts, self.source.device.type])
+
+    @property
+    def _file(self) -> Path:
+        return self._folder / f"{self.source.spec.label}-{self.cut_name}-{self._key[:8]}.h5"
+
+    def _find_missing(self) -> set[str]:
+        digests = self.source.features.digest
+        assert digests is not None
+        return set(find_missing(self._file, self._key, digests).tolist())
+
+    def _store_activations(self, network: TrainedNetwork, on_progress: OnProgress | None) -> None:
+        missing = self._find_missing()
+        digests = self.source.features.digest
+        assert self.cut is not None
+        assert digests is not None
+        if missing:
+            items = {i.digest: i for i in self.source.items if i.digest in missing}
+            log.info("Storing the activations of %d images before %s.", len(items), self.cut.module)
+            transforms = make_transforms(self.source.recipe.augment, self.backbone.preprocess.mean)
+            fill_activations(
+                self._file,
+                self._key,
+                network,
+                self.cut,
+                self.backbone,
+                list(items.values()),
+                transforms,
+                on_progress=on_progress,
+            )
+        self.filling = read_filling(self._file)
+        file = ActivationFile(self._file, digests, device=self.source.device)
+        self._stack.callback(file.close)
+        self._inputs = StoredActivations(file)
+
+    # --- training -----------------------------------------------------------------------------
+
+    def run(self, job: Job, work: WorkFolder, counter: Counter) -> JobResult:
+        """Train on the images of a job, score its others, and write the result."""
+        wall, processor = time.perf_counter(), time.thread_time()
+        classes, codes = np.unique(self.source.features.y[job.train], return_inverse=True)
+        task = Task(job.train, codes.astype(np.int64), len(classes), job.draw)
+        choice = self._choose(job, task, work, counter)
+        learner = self._make_learner(task)
+        recipe = choice.apply(self.source.recipe)
+        trainer = Trainer(
+            learner,
+            task,
+            recipe,
+            file=work.checkpoint(job),
+            on_images=counter.count,
+            on_epoch=lambda i, epoch: _log_epoch(job, recipe, i, epoch),
+        )
+        divergence: Divergence | None = None
+        try:
+            trainer.train(n_epochs=choice.n_epochs)
+        except DivergedError as error:
+            divergence = error.divergence
+        fitted = time.perf_counter()
+        logits: Float | None = None
+        if divergence is None:
+            logits = score_images(learner.network, learner.inputs, job.score)
+            divergence = _check_scores(logits, trainer.progress)
+            logits = None if divergence is not None else logits
+        if job.name == "final" and divergence is None:
+            work.weights(job).write(Checkpoint(Progress(), _list_weights(learner)))
+        result = JobResult(
+            classes=classes.astype(np.int64),
+            logits=logits,
+            epochs=tuple(trainer.progress.epochs),
+            divergence=divergence,
+            seconds_fit=fitted - wall,
+            seconds_predict=time.perf_counter() - fitted,
+            processor_seconds=time.thread_time() - processor,
+            n_passed=len(trainer.progress.epochs) * len(job.train) + choice.n_passed,
+        )
+        work.write(job, result)
+        return result
+
+    def _make_learner(self, task: Task) -> Learner:
+        """A network with a new head that learns a task."""
+        head = self._make_head(task)
+        network = self._make_network(task.n_classes, head)
+        parameters = dict(network.list_trained())
+        depths: dict[str, int] = {}
+        for depth, block in enumerate(reversed(self.blocks)):
+            depths |= {f"network.{name}": depth for name in block.parameters}
+        learning: nn.Module = network
+        if self.cut is not None:
+            learning = CutNetwork(network, self.cut, self.backbone.preprocess.size)
+        head_names = {name for name in parameters if name.startswith("head.")}
+
+        def select(train: str) -> set[str]:
+            n_blocks = min(_measure_depth(train), len(self.blocks))
+            learns = {k for k, depth in depths.items() if depth < n_blocks}
+            return learns | head_names
+
+        return Learner(learning, self._inputs, parameters, select, depths)
+
+    def _make_head(self, task: Task) -> nn.Sequential:
+        source, recipe = self.source, self.source.recipe
+        seed = task.draw.make_seed(Purpose.HEAD)
+        generator = torch.Generator().manual_seed(seed)
+        layers = recipe.list_head_layers()
+        head = make_head(self.backbone.dim, task.n_classes, layers, generator)
+        if recipe.head_start == "random":
+            return head
+        if layers or not source.has_features_of_network:
+            raise DataError(
+                f"head_start must be random where the head has other layers, the network starts "
+                f"from scratch or --img-size is not that of the features; got {recipe.head_start!r}"
+            )
+        is_tempered = recipe.head_start == "tempered"
+        solved = solve_head(
+            source.features, task.images, seed=task.draw.seed, is_tempered=is_tempered
+        )
+        copy_to_layer(solved, head[-1])  # type: ignore[arg-type]
+        return head
+
+    def _choose(self, job: Job, task: Task, work: WorkFolder, counter: Counter) -> Choice:
+        """The settings of a job: those of the recipe, or those that a validation part selects."""
+        if not self.source.recipe.select:
+            return Choice()
+        groups = self.source.features.groups
+        return choose_settings(
+            task,
+            None if groups is None else groups[task.images],
+            self.source.recipe,
+            self._make_learner,
+            work.folder / f"{job.name}.selection.json",
+            title=job.title,
+            on_images=counter.count,
+        )
+
+    def rebuild(self, job: Job, result: JobResult, work: WorkFolder) -> TrainedNetwork:
+        """The trained network of a job whose weights were kept."""
+        codes = np.searchsorted(result.classes, self.source.features.y[job.train])
+        task = Task(job.train, codes.astype(np.int64), len(result.classes), job.draw)
+        network = self._make_network(task.n_classes, self._make_head(task))
+        kept = work.weights(job).read()
+        if kept is None:
+            raise DataError(f"{work.weights(job).path} is missing. Delete {work.folder}.")
+        tensors = {name: value.to(self.source.device) for name, value in kept.tensors.items()}
+        network.load_state_dict(tensors, strict=False)
+        return network
+
+
+def must_be_coarse(backbone: Backbone) -> bool:
+    """Whether the blocks of a network must be its stages, since it cannot be cut before the others.
+
+    In DenseNet each block takes the outputs of all earlier ones.
+    """
+    blocks = list_blocks(backbone.network)
+    if len(blocks) < 3:
+        return False
+    last = select_blocks(blocks, _PROBED)
+    head = make_head(backbone.dim, 2, (), torch.Generator().manual_seed(0))
+    network = TrainedNetwork(backbone, head.to(backbone.device), last)
+    return find_cut(network, last, backbone.preprocess.size) is None
+
+
+def _log_epoch(job: Job, recipe: Recipe, i: int, epoch: Epoch) -> None:
+    n_epochs = sum(stage.epochs for stage in recipe.list_stages())
+    log.info(
+        "%s, epoch %d of %d: loss %.3f, training accuracy %.3f, %.0f images/s.",
+        job.title.capitalize(),
+        i + 1,
+        n_epochs,
+        epoch.loss,
+        epoch.accuracy,
+        epoch.images_per_second,
+    )
+
+
+def _check_scores(logits: Float, progress: Progress) -> Divergence | None:
+    """A divergence in the last step: a weight overflowed where the gradient was still finite."""
+    if np.isfinite(logits).all():
+        return None
+    rate = progress.epochs[-1].lr if progress.epochs else 0.0
+    return Divergence(len(progress.epochs), 0, rate, progress.last_loss)
+
+
+def _list_weights(learner: Learner) -> dict[str, torch.Tensor]:
+    """Every tensor that the training changed: parameters, and statistics of batch norm."""
+    network = getattr(learner.network, "whole", learner.network)
+    tensors = {name: parameter.detach() for name, parameter in learner.parameters.items()}
+    if network.is_scratch:
+        tensors |= {name: buffer for name, buffer in network.named_buffers() if "." in name}
+    return tensors

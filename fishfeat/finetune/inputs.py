@@ -1,0 +1,154 @@
+"""What goes into the network: stored activations, or the images themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from fishfeat.errors import DataError, shortened
+from fishfeat.features.engines.local import Item, read_item
+from fishfeat.features.preprocess import Preprocess
+from fishfeat.features.tta import Transform
+from fishfeat.finetune.activations import ActivationFile
+from fishfeat.finetune.randomness import Draw, Purpose, draw_with
+from fishfeat.images.decode import UnreadableImage, decode
+from fishfeat.records import Int
+
+# uint8 (3, height, width) -> uint8 of the same shape, at random.
+Augment = Callable[[Tensor], Tensor]
+
+
+class Inputs(Protocol):
+    """Inputs of a network for some images.
+
+    `read_training` gives those of an epoch of a training, `read_plain` those without transforms;
+    both float32 or uint8 (n, ...), one for each of the images int64 (n,).
+    """
+
+    def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor: ...
+    def read_plain(self, images: Int) -> Tensor: ...
+
+
+class StoredActivations:
+    """Inputs of the part of a network behind a cut."""
+
+    def __init__(self, file: ActivationFile) -> None:
+        self._file = file
+
+    def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor:
+        """The activations of one of the stored transforms of each image, drawn for this epoch."""
+        drawn = draw_transforms(draw, epoch, self._file.n_transforms, self._file.n_images)
+        return self._file.read(images, drawn[images])
+
+    def read_plain(self, images: Int) -> Tensor:
+        """The activations of the images as they are."""
+        return self._file.read(images, np.zeros(len(images), np.int64))
+
+
+def draw_transforms(draw: Draw, epoch: int, n_transforms: int, n_images: int) -> Int:
+    """One of the transforms for each image of the data set in an epoch, int64 (n_images,)."""
+    rng = draw.make_rng(Purpose.TRANSFORM, epoch)
+    drawn: Int = rng.integers(n_transforms, size=n_images)
+    return drawn
+
+
+class PlainImages:
+    """Inputs of a whole network: images that are read and transformed whenever they are passed.
+
+    Parameters
+    ----------
+    items
+        The images, by row.
+    preprocess
+        Fits an image to the network's input.
+    transforms
+        One of them is drawn for each image and epoch. The first one keeps the image.
+    augment
+        Applied to each image instead, where it is not None.
+    device
+        Where the images go.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        preprocess: Preprocess,
+        transforms: Sequence[Transform],
+        *,
+        augment: Augment | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self._items = items
+        self._preprocess = preprocess
+        self._transforms = transforms
+        self._augment = augment
+        self._device = device
+
+    def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor:
+        """Each image with a transform that is drawn for this epoch."""
+        pixels = self.read_plain(images)
+        if self._augment is not None:
+            for i, image in enumerate(images.tolist()):
+                with draw_with(draw.make_seed(Purpose.AUGMENTATION, epoch, image)):
+                    pixels[i] = self._augment(pixels[i])
+            return pixels
+        drawn = draw_transforms(draw, epoch, len(self._transforms), len(self._items))
+        rows = []
+        for i, transform in enumerate(drawn[images].tolist()):
+            rows.append(self._transforms[transform](pixels[i : i + 1]))
+        return torch.cat(rows)
+
+    def read_plain(self, images: Int) -> Tensor:
+        """The images as they are, uint8 (n, 3, height, width)."""
+        pixels = np.stack([self._read_pixels(self._items[i]) for i in images.tolist()])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device)
+
+    def _read_pixels(self, item: Item) -> NDArray[np.uint8]:
+        read = read_item(item)
+        if read.reason:
+            raise explain_unreadable([(item.path, read.reason)])
+        fit = self._preprocess
+        try:
+            rgb = decode(
+                read.data,
+                min_side=fit.min_side,
+                white=fit.white,
+                allow_truncated=True,  # the features were extracted with or without
+            )
+        except UnreadableImage as error:
+            raise explain_unreadable([(item.path, str(error))]) from error
+        return fit(rgb)
+
+
+def explain_unreadable(failures: Sequence[tuple[str, str]]) -> DataError:
+    """The error of images that have features but cannot be read now; each has a reason."""
+    named = [f"{path}: {reason}" for path, reason in failures]
+    return DataError(
+        f"{len(named)} images cannot be read ({shortened(named, n=3)}). A network is trained on "
+        "the images themselves. Is the drive still there? Nothing is lost: the same command goes "
+        "on from here. Images that are gone or changed: run `fishfeat extract` and `fishfeat fit` "
+        "again."
+    )
+
+
+def make_augment(name: str, mean: tuple[float, float, float]) -> Augment | None:
+    """The transforms that `Recipe.augment` draws anew in each epoch; None for those it stores."""
+    mirror = v2.RandomHorizontalFlip()
+    light = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
+    if name == "light":
+        return _chain(mirror, light)
+    if name == "fish":
+        colour = [float(round(255 * value)) for value in mean]
+        place = v2.RandomAffine(degrees=15, translate=(0.05, 0.05), scale=(0.9, 1.15), fill=colour)
+        return _chain(mirror, place, light)
+    return None
+
+
+def _chain(*transforms: nn.Module) -> Augment:
+    return nn.Sequential(*transforms)

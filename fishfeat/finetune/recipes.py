@@ -1,0 +1,296 @@
+"""The recipe of a fine-tune: every setting of the training, with its type and default."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from fishfeat.errors import DataError, did_you_mean
+from fishfeat.options import FinetuneOptions
+from fishfeat.records import Parameter
+
+Optimizer = Literal["adamw", "sgd"]
+Schedule = Literal["cosine", "constant"]
+ClassWeights = Literal["none", "balanced"]
+HeadStart = Literal["random", "solved", "tempered"]
+
+# Transforms that can be computed once for each image and stored.
+_STORED = re.compile(r"none|flip|d4|rotate:([2-9]|[1-9]\d)")
+# Transforms that are drawn anew for each image and epoch.
+DRAWN = ("light", "fish")
+_TRAIN = re.compile(r"head|full|scratch|last:[1-9]\d*")
+_LAYER = re.compile(r"dense [1-9]\d*|dropout 0?\.\d+|dropout 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is fine-tuned.
+
+    Attributes
+    ----------
+    train
+        Which part is trained beside the head: 'last:K' (the last K blocks), 'head' (nothing else:
+        logistic regression on the cached features), 'full' (all blocks) or 'scratch' (all blocks,
+        from random weights).
+    epochs
+        Passes over the training images.
+    lr, head_lr
+        Largest learning rate of the trained blocks and of the head.
+    augment
+        Transforms of the training images. One of 'none', 'flip', 'd4' (rotations and mirror images
+        of a square) or 'rotate:N' is stored for each image, so that the frozen blocks run once.
+        'light' (mirror image, brightness, contrast and saturation) and 'fish' (also small rotations
+        and crops) are drawn anew in each epoch.
+    batch_size
+        Images in one step of the optimiser.
+    micro_batch
+        Images that pass at a time; the gradients of a batch are summed. Small ones are quicker on a
+        processor.
+    optimizer
+        'adamw', or 'sgd' with momentum 0.9.
+    weight_decay
+        Weight decay of the optimiser; biases and normalisation layers have none.
+    layer_decay
+        Each block has this many times the learning rate of the next one.
+    schedule
+        'cosine' lowers the rates to zero, 'constant' does not.
+    warmup
+        Share of the steps in which the rates grow from zero.
+    label_smoothing
+        Share of the target that all classes have in common.
+    mixup, cutmix
+        Parameter alpha of the two; 0 is off.
+    ema
+        Decay of the moving average of the weights for each step; 0 is off.
+    class_weights
+        'balanced' weights classes inversely to their number of training images.
+    clip_grad
+        Largest norm of the gradient; 0 is no limit.
+    stages
+        What is trained first and then, with the epochs of each: 'head:5,full:2'. '' is `train` for
+        `epochs`.
+    head
+        Layers before the last linear one, such as 'dense 512, dropout 0.2'; '' is none.
+    head_start
+        Weights of the head before the training: 'random', 'solved' (logistic regression on the
+        cached features) or 'tempered' (the same, with a calibrated confidence).
+    select
+        Select the number of epochs on a grouped validation part of each training fold, then train
+        on the whole fold.
+    """
+
+    train: str = "last:4"
+    epochs: int = 5
+    lr: float = 3e-4
+    head_lr: float = 3e-3
+    augment: str = "flip"
+    batch_size: int = 32
+    micro_batch: int = 8
+    optimizer: Optimizer = "adamw"
+    weight_decay: float = 0.01
+    layer_decay: float = 1.0
+    schedule: Schedule = "cosine"
+    warmup: float = 0.05
+    label_smoothing: float = 0.1
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float = 0.0
+    class_weights: ClassWeights = "none"
+    clip_grad: float = 0.0
+    stages: str = ""
+    head: str = ""
+    head_start: HeadStart = "random"
+    select: bool = False
+
+    def __post_init__(self) -> None:
+        """Check each setting.
+
+        Raises
+        ------
+        DataError
+            A setting has a value that is not allowed.
+        """
+        for name, kind in get_type_hints(type(self)).items():
+            object.__setattr__(self, name, _check_kind(name, kind, getattr(self, name)))
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise DataError(f"{name} must be from {low:g} to {high:g}; got {value:g}.")
+        check_train(self.train)
+        if not _STORED.fullmatch(self.augment) and self.augment not in DRAWN:
+            raise DataError(
+                "augment must be none, flip, d4, rotate:N (N from 2 to 99), light or fish; got "
+                f"{self.augment!r}.{did_you_mean(self.augment, ('none', 'flip', 'd4', *DRAWN))}"
+            )
+        self.list_stages()
+        self.list_head_layers()
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether each epoch sees other inputs, so that no activations can be stored."""
+        return self.augment in DRAWN or self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def name(self) -> str:
+        """Name of a run: 'finetune-last4'."""
+        trained = "-".join(part.partition(":")[0] for part in self.stages.split(",") if part)
+        return f"finetune-{trained or self.train.replace(':', '')}"
+
+    def list_stages(self) -> tuple[Stage, ...]:
+        """What is trained, in order, and for how many epochs.
+
+        Raises
+        ------
+        DataError
+            `stages` is not like 'head:5,full:2'.
+        """
+        if not self.stages:
+            return (Stage(self.train, self.epochs),)
+        stages = []
+        for text in self.stages.split(","):
+            train, _, epochs = text.strip().rpartition(":")
+            if not epochs.isdigit() or int(epochs) < 1:
+                raise DataError(
+                    f"stages must be parts with their epochs, such as 'head:5,full:2'; got {text!r}"
+                )
+            check_train(train)
+            stages.append(Stage(train, int(epochs)))
+        return tuple(stages)
+
+    def list_head_layers(self) -> tuple[HeadLayer, ...]:
+        """The layers before the last linear one.
+
+        Raises
+        ------
+        DataError
+            `head` is not like 'dense 512, dropout 0.2'.
+        """
+        layers = []
+        for text in filter(None, (part.strip() for part in self.head.split(","))):
+            if not _LAYER.fullmatch(text):
+                raise DataError(
+                    "head must be layers 'dense UNITS' and 'dropout SHARE', such as 'dense 512, "
+                    f"dropout 0.2'; got {text!r}."
+                )
+            kind, _, size = text.partition(" ")
+            layers.append(HeadLayer(kind, float(size)))
+        return tuple(layers)
+
+    def to_dict(self) -> dict[str, Parameter]:
+        """Every setting by name, as JSON can hold it."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: what is trained, and for how many epochs."""
+
+    train: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class HeadLayer:
+    """A layer of the head: 'dense' with its units, or 'dropout' with its share."""
+
+    kind: str
+    size: float
+
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "epochs": (1, 10_000),
+    "lr": (0, 1e9),
+    "head_lr": (0, 1e9),
+    "batch_size": (1, 65_536),
+    "micro_batch": (1, 65_536),
+    "weight_decay": (0, 1e3),
+    "layer_decay": (0.01, 1),
+    "warmup": (0, 1),
+    "label_smoothing": (0, 0.99),
+    "mixup": (0, 100),
+    "cutmix": (0, 100),
+    "ema": (0, 0.999999),
+    "clip_grad": (0, 1e9),
+}
+
+
+def check_train(train: str) -> None:
+    """Raise a `DataError` where `train` names no part of a network."""
+    if not _TRAIN.fullmatch(train):
+        raise DataError(
+            f"train must be last:K (K a number of blocks), head, full or scratch; got {train!r}. "
+            "`fishfeat finetune --blocks` lists the blocks."
+        )
+
+
+def _check_kind(name: str, kind: Any, value: Any) -> Any:
+    """The value, as the type that the setting has; a `DataError` where it is of another one."""
+    choices = get_args(kind)
+    if choices and value not in choices:
+        raise DataError(
+            f"{name} must be one of {', '.join(choices)}; got {value!r}."
+            f"{did_you_mean(str(value), choices)}"
+        )
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not choices and type(value) is not kind:
+        raise DataError(f"{name} must be of type {kind.__name__}; got {value!r}.")
+    if kind is float and value != value:
+        raise DataError(f"{name} must be a number; got {value!r}.")
+    return value
+
+
+def make_recipe(options: FinetuneOptions) -> Recipe:
+    """The recipe that is named, with what the other options change.
+
+    Raises
+    ------
+    DataError
+        There is no such recipe, or a setting is wrong.
+    """
+    settings: dict[str, Any] = {}
+    if options.recipe is not None:
+        settings = _read_settings(options.recipe)
+    for name in ("train", "epochs", "lr", "augment"):
+        value = getattr(options, name)
+        if value is not None:
+            settings[name] = value
+    if options.train is not None or options.epochs is not None:
+        settings.pop("stages", None)
+    if options.lr is not None and "head_lr" not in settings:
+        settings["head_lr"] = _HEAD_RATIO * options.lr
+    if options.select:
+        settings["select"] = True
+    return Recipe(**settings)
+
+
+# The head starts from random weights, and learns at this many times the rate of the blocks.
+_HEAD_RATIO = Recipe.head_lr / Recipe.lr
+
+
+def _read_settings(recipe: str | os.PathLike[str]) -> dict[str, Any]:
+    """The settings of a recipe's TOML file."""
+    path = Path(recipe)
+    try:
+        text = path.read_text(encoding="utf-8")
+        settings = tomllib.loads(text)
+    except OSError as error:
+        raise DataError(
+            f"recipe must be a TOML file; {os.fspath(recipe)!r} cannot be read ({error.strerror})."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a TOML file: {error}.") from error
+    names = [setting.name for setting in dataclasses.fields(Recipe)]
+    for name in settings:
+        if name not in names:
+            raise DataError(
+                f"{path}: {name!r} is not a setting of a recipe.{did_you_mean(name, names)} "
+                f"Settings: {', '.join(names)}."
+            )
+    return settings

@@ -1,0 +1,151 @@
+"""Select settings of a training on a validation part of its own training images."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from fishfeat.classify.estimators.calibration import count_units, inner_folds
+from fishfeat.files import read_json, write_json
+from fishfeat.finetune.recipes import Recipe
+from fishfeat.finetune.training import (
+    DivergedError,
+    Learner,
+    OnImages,
+    Task,
+    Trainer,
+    score_images,
+)
+from fishfeat.records import Epoch, Float, Int
+
+log = logging.getLogger("fishfeat")
+# Factors on the learning rates.
+RATE_FACTORS = (1 / 3, 1.0, 3.0)
+# One of this many parts of the training groups validates.
+_N_PARTS = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was selected.
+
+    Attributes
+    ----------
+    n_epochs
+        Epochs after which to stop; None is all of the schedule.
+    rate_factor
+        Factor on the learning rates.
+    n_passed
+        Images that were passed to select it.
+    """
+
+    n_epochs: int | None = None
+    rate_factor: float = 1.0
+    n_passed: int = 0
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """The recipe with the selected rates."""
+        return dataclasses.replace(
+            recipe, lr=self.rate_factor * recipe.lr, head_lr=self.rate_factor * recipe.head_lr
+        )
+
+
+def choose_settings(
+    task: Task,
+    groups: Int | None,
+    recipe: Recipe,
+    make_learner: Callable[[Task], Learner],
+    path: Path,
+    *,
+    title: str,
+    on_images: OnImages,
+) -> Choice:
+    """Select the rate and the number of epochs with the smallest validation loss.
+
+    Parameters
+    ----------
+    task
+        What is learned. A grouped part of its images validates.
+    groups
+        int64 (n,): group of each of its images, or None.
+    recipe
+        The recipe.
+    make_learner
+        Makes a network that learns a task.
+    path
+        File of the choice; it is read where it was made before.
+    title
+        The training, in words.
+    on_images
+        As in `Trainer`.
+
+    Returns
+    -------
+    The choice; the settings of the recipe where a class has too few groups for a validation part.
+    """
+    if path.is_file():
+        return msgspec.convert(read_json(path)["choice"], Choice)
+    folds = inner_folds(task.codes, groups, _N_PARTS, seed=task.draw.seed)
+    if not folds or count_units(task.codes, groups).min() < 2:
+        log.info("%s: a class has a single group, so the schedule is as it is.", title.capitalize())
+        return Choice()
+    train, validation = folds[0]
+    losses: dict[tuple[int, float], float] = {}
+    n_passed = 0
+    for factor in RATE_FACTORS:
+        changed = Choice(rate_factor=factor).apply(recipe)
+        validated = _validate(task, train, validation, changed, make_learner, on_images)
+        for epoch, loss in validated:
+            losses[epoch, factor] = loss
+            n_passed += len(train) + len(validation)
+    choice = Choice(n_passed=n_passed)
+    if losses:
+        n_epochs, factor = min(losses, key=lambda setting: losses[setting])
+        choice = Choice(n_epochs, factor, n_passed)
+    write_json(path, {"choice": msgspec.to_builtins(choice)})
+    return choice
+
+
+def _validate(
+    task: Task,
+    train: Int,
+    validation: Int,
+    recipe: Recipe,
+    make_learner: Callable[[Task], Learner],
+    on_images: OnImages,
+) -> Iterator[tuple[int, float]]:
+    """The number of epochs and the validation loss after each, until the training diverges."""
+    classes, codes = np.unique(task.codes[train], return_inverse=True)
+    part = Task(task.images[train], codes.astype(np.int64), len(classes), task.draw)
+    learner = make_learner(part)
+    images = task.images[validation]
+    targets = task.codes[validation]
+    is_known = np.isin(targets, classes)
+    columns = np.searchsorted(classes, targets[is_known])
+    losses: list[float] = []
+
+    def validate(i: int, epoch: Epoch) -> None:
+        logits = score_images(learner.network, learner.inputs, images[is_known])
+        losses.append(_measure_loss(logits, columns))
+
+    trainer = Trainer(learner, part, recipe, on_images=on_images, on_epoch=validate)
+    try:
+        trainer.train()
+    except DivergedError:
+        log.info("A learning rate of %.2g diverges on a validation part.", recipe.lr)
+    for i, loss in enumerate(losses):
+        if np.isfinite(loss):
+            yield i + 1, loss
+
+
+def _measure_loss(logits: Float, columns: Int) -> float:
+    """Mean negative log probability of the true classes."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_sums = np.log(np.exp(shifted).sum(axis=1))
+    return float((log_sums - shifted[np.arange(len(columns)), columns]).mean())

@@ -1,0 +1,286 @@
+"""Train a network on some images: the loop, its checkpoints, and the scores of other images."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fishfeat.finetune.checkpoints import Checkpoint, CheckpointFile, Progress
+from fishfeat.finetune.inputs import Inputs
+from fishfeat.finetune.mixing import mix_images
+from fishfeat.finetune.optimisers import Optimiser, make_optimiser
+from fishfeat.finetune.randomness import Draw, Purpose, draw_with
+from fishfeat.finetune.recipes import Recipe, Stage
+from fishfeat.records import Divergence, Epoch, Float, Int
+
+# Images that are scored at a time.
+_SCORED_AT_ONCE = 8
+
+
+class DivergedError(Exception):
+    """The loss or a gradient is not a finite number."""
+
+    def __init__(self, divergence: Divergence) -> None:
+        super().__init__()
+        self.divergence = divergence
+
+
+class StoppedError(Exception):
+    """The training was stopped; its checkpoint is written."""
+
+
+class Learner(NamedTuple):
+    """A network that learns, and what it learns from.
+
+    Attributes
+    ----------
+    network
+        Inputs become logits (n, n_classes). It has `embed` and `head`.
+    inputs
+        Its inputs by image.
+    parameters
+        Those that learn in any stage, by name.
+    select
+        Gives the names of the parameters that learn in a stage.
+    depths
+        Name of a parameter -> number of blocks behind its own; the head has none.
+    """
+
+    network: nn.Module
+    inputs: Inputs
+    parameters: Mapping[str, nn.Parameter]
+    select: Callable[[str], set[str]]
+    depths: Mapping[str, int]
+
+
+class Task(NamedTuple):
+    """What is learned.
+
+    Attributes
+    ----------
+    images, codes
+        int64 (n,): rows of the images to train on, and their classes, 0 to n_classes - 1.
+    n_classes
+        Number of classes among them.
+    draw
+        Which training the random choices belong to.
+    """
+
+    images: Int
+    codes: Int
+    n_classes: int
+    draw: Draw
+
+
+# Called with the number of images that were passed in a step; False stops the training.
+OnImages = Callable[[int], bool]
+
+
+class Trainer:
+    """Train one network.
+
+    Parameters
+    ----------
+    learner, task, recipe
+        The network, what it learns, and how.
+    file
+        Where checkpoints go; None keeps none.
+    on_images
+        Called after each step with the number of images that were passed. False stops the training.
+    on_epoch
+        Called after each epoch with its number and record.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        task: Task,
+        recipe: Recipe,
+        *,
+        file: CheckpointFile | None = None,
+        on_images: OnImages = lambda n: True,
+        on_epoch: Callable[[int, Epoch], None] = lambda i, epoch: None,
+    ) -> None:
+        self.learner = learner
+        self.task = task
+        self.recipe = recipe
+        self.progress = Progress()
+        self._file = file
+        self._on_images = on_images
+        self._on_epoch = on_epoch
+        self._weights = _weight_classes(task, recipe)
+        self._averages: dict[str, Tensor] = {}
+        if recipe.ema:
+            self._averages = {k: p.detach().clone() for k, p in learner.parameters.items()}
+
+    def train(self, *, n_epochs: int | None = None) -> None:
+        """Train through all stages, or stop after `n_epochs` epochs of the same schedule.
+
+        Raises
+        ------
+        DivergedError
+            The loss or a gradient is not a finite number. The step was not made.
+        StoppedError
+            `on_images` said so.
+        """
+        checkpoint = self._file.read() if self._file is not None else None
+        first = 0
+        for stage in self.recipe.list_stages():
+            epochs = range(first, first + stage.epochs)
+            first = epochs.stop
+            if checkpoint is not None and len(checkpoint.progress.epochs) >= epochs.stop:
+                continue  # a stage that was finished before the checkpoint
+            optimiser = self._start_stage(stage)
+            if checkpoint is not None:
+                self._resume(checkpoint, optimiser)
+                checkpoint = None
+            for epoch in epochs[len(self.progress.epochs) - epochs.start :]:
+                if n_epochs is not None and epoch >= n_epochs:
+                    break
+                self._train_epoch(epoch, epoch - epochs.start, optimiser)
+        self._use_averages()
+
+    def _start_stage(self, stage: Stage) -> Optimiser:
+        learns = self.learner.select(stage.train)
+        for name, parameter in self.learner.parameters.items():
+            parameter.requires_grad_(name in learns)
+        trained = {k: p for k, p in self.learner.parameters.items() if k in learns}
+        n_steps = stage.epochs * math.ceil(len(self.task.images) / self.recipe.batch_size)
+        return make_optimiser(trained, self.learner.depths, self.recipe, n_steps)
+
+    def _resume(self, checkpoint: Checkpoint, optimiser: Optimiser) -> None:
+        with torch.no_grad():
+            for name, parameter in self.learner.parameters.items():
+                parameter.copy_(checkpoint.tensors[f"parameter/{name}"])
+            for name, average in self._averages.items():
+                average.copy_(checkpoint.tensors[f"average/{name}"])
+        optimiser.load(checkpoint.tensors)
+        self.progress = checkpoint.progress
+
+    def _train_epoch(self, epoch: int, epoch_of_stage: int, optimiser: Optimiser) -> None:
+        task, progress = self.task, self.progress
+        order = task.draw.make_rng(Purpose.ORDER, epoch).permutation(len(task.images))
+        batches = _split(order, self.recipe.batch_size)
+        self.learner.network.train()
+        for step in range(progress.step, len(batches)):
+            start = time.perf_counter()
+            optimiser.set_rate(epoch_of_stage * len(batches) + step)
+            self._train_batch(batches[step], epoch, step, optimiser)
+            progress.seconds += time.perf_counter() - start
+            progress.step = step + 1
+            goes_on = self._on_images(len(batches[step]))
+            if self._file is not None and (self._file.is_due() or not goes_on):
+                self._file.write(self._make_checkpoint(optimiser))
+            if not goes_on:
+                raise StoppedError
+        n = len(order)
+        record = Epoch(
+            lr=optimiser.rate,
+            loss=progress.loss / n,
+            accuracy=progress.n_correct / n,
+            images_per_second=n / max(progress.seconds, 1e-9),
+        )
+        self.progress = Progress([*progress.epochs, record], last_loss=progress.last_loss)
+        self.learner.network.train(False)
+        self._on_epoch(epoch, record)
+
+    def _train_batch(self, batch: Int, epoch: int, step: int, optimiser: Optimiser) -> None:
+        optimiser.clear()
+        size = self.recipe.micro_batch
+        loss, n_correct = 0.0, 0
+        for part, micro in enumerate(_split(batch, size)):
+            images, codes = self.task.images[micro], torch.from_numpy(self.task.codes[micro])
+            with torch.no_grad():
+                inputs = self.learner.inputs.read_training(images, self.task.draw, epoch)
+            inputs, targets = self._mix(inputs, codes, (epoch, step, part))
+            logits = self._classify(inputs, (epoch, step, part))
+            targets = targets.to(logits.device)
+            summed = functional.cross_entropy(
+                logits,
+                targets,
+                weight=self._weights,
+                label_smoothing=self.recipe.label_smoothing,
+                reduction="sum",
+            )
+            (summed / len(batch)).backward()  # type: ignore[no-untyped-call]
+            loss += float(summed.detach())
+            n_correct += int((logits.detach().argmax(1).cpu() == codes).sum())
+        if not (math.isfinite(loss) and optimiser.has_finite_gradients()):
+            last_loss = self.progress.last_loss
+            raise DivergedError(Divergence(epoch, step, optimiser.rate, last_loss))
+        optimiser.step()
+        self._average()
+        self.progress.loss += loss
+        self.progress.n_correct += n_correct
+        self.progress.last_loss = loss / len(batch)
+
+    def _mix(self, inputs: Tensor, codes: Tensor, counters: Sequence[int]) -> tuple[Tensor, Tensor]:
+        if not (self.recipe.mixup or self.recipe.cutmix):
+            return inputs, codes
+        rng = self.task.draw.make_rng(Purpose.MIX, *counters)
+        targets = functional.one_hot(codes, self.task.n_classes).float()
+        return mix_images(inputs, targets, rng, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix)
+
+    def _classify(self, inputs: Tensor, counters: Sequence[int]) -> Tensor:
+        """Logits; the dropout of the head is drawn for this step."""
+        vectors = self.learner.network.embed(inputs)  # type: ignore[operator]
+        head: nn.Module = self.learner.network.head  # type: ignore[assignment]
+        if not any(isinstance(module, nn.Dropout) for module in head.modules()):
+            logits: Tensor = head(vectors)
+            return logits
+        with draw_with(self.task.draw.make_seed(Purpose.DROPOUT, *counters)):
+            logits = head(vectors)
+        return logits
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        for name, average in self._averages.items():
+            average.lerp_(self.learner.parameters[name], 1 - self.recipe.ema)
+
+    @torch.no_grad()
+    def _use_averages(self) -> None:
+        for name, average in self._averages.items():
+            self.learner.parameters[name].copy_(average)
+
+    def _make_checkpoint(self, optimiser: Optimiser) -> Checkpoint:
+        tensors = {f"parameter/{k}": p.detach() for k, p in self.learner.parameters.items()}
+        tensors |= {f"average/{name}": average for name, average in self._averages.items()}
+        return Checkpoint(self.progress, tensors | optimiser.list_tensors())
+
+
+def _weight_classes(task: Task, recipe: Recipe) -> Tensor | None:
+    """float32 (n_classes,) with mean 1 over the images, or None."""
+    if recipe.class_weights == "none":
+        return None
+    counts = np.bincount(task.codes, minlength=task.n_classes)
+    weights = len(task.codes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return torch.from_numpy(weights).float()
+
+
+def _split(values: Int, size: int) -> list[Int]:
+    return [values[i : i + size] for i in range(0, len(values), size)]
+
+
+@torch.no_grad()
+def score_images(network: nn.Module, inputs: Inputs, images: Int) -> Float:
+    """Logits float64 (n, n_classes) of images as they are, in batches of one size."""
+    network.train(False)
+    parts = []
+    for batch in _iterate_padded(images):
+        logits = network(inputs.read_plain(batch))
+        parts.append(logits.double().cpu().numpy())
+    scores: Float = np.concatenate(parts)[: len(images)] if parts else np.empty((0, 0))
+    return scores
+
+
+def _iterate_padded(images: Int) -> Iterator[Int]:
+    """Batches of one size, the last filled up: a network may round differently in other sizes."""
+    for batch in _split(images, _SCORED_AT_ONCE):
+        yield np.resize(batch, _SCORED_AT_ONCE)
