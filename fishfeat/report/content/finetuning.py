@@ -14,6 +14,8 @@ from fishfeat.report.text import count, integer, list_first, percent_sign
 
 # Settings of a recipe that are off.
 _OFF = (None, False, 0, "", "none")
+# An option of the command that is no setting of a recipe.
+_SIZE = "img_size"
 # Where a diverged rate is far too high, a tenth of it still is.
 _HIGHEST_LOWER_RATE = 1e-3
 
@@ -194,12 +196,18 @@ def _format_setting(value: Parameter) -> str:
 
 
 def format_recipe(recipe: Mapping[str, Parameter]) -> str:
-    """The recipe as the TOML file that `fishfeat finetune --recipe` reads."""
+    """The recipe as the TOML file that `format_command` reads."""
     lines = []
     for name, value in recipe.items():
-        if value is not None:
+        if value is not None and name != _SIZE:
             lines.append(f"{name} = {_format_toml(value)}")
     return "\n".join(lines) + "\n"
+
+
+def format_command(recipe: Mapping[str, Parameter]) -> str:
+    """The command that makes a run again, after a fit with the same folds."""
+    size = recipe.get(_SIZE)
+    return "fishfeat finetune --recipe recipe.toml" + (f" --img-size {size}" if size else "")
 
 
 def _format_toml(value: Parameter) -> str:

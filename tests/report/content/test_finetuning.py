@@ -13,6 +13,7 @@ from fishfeat.report.content.finetuning import (
     check_divergence,
     check_finetunes,
     collect_finetunes,
+    format_command,
     format_recipe,
     list_settings,
     tabulate_arms,
@@ -134,6 +135,13 @@ def test_the_recipe_is_read_back_as_it_was(make_images, make_tuned_run):
     training = make_tuned_run(make_images(), recipe=recipe).config.training
     expected = {name: value for name, value in training.recipe.items() if value is not None}
     assert tomllib.loads(format_recipe(training.recipe)) == expected
+
+
+def test_the_size_of_the_input_is_an_option_of_the_command(make_images, make_tuned_run):
+    recipe = make_tuned_run(make_images(), recipe={"img_size": 128}).config.training.recipe
+    assert "img_size" not in tomllib.loads(format_recipe(recipe))
+    assert format_command(recipe).endswith(" --img-size 128")
+    assert "--img-size" not in format_command({**recipe, "img_size": None})
 
 
 def test_settings_that_are_off_are_not_listed(make_images, make_tuned_run):
