@@ -111,11 +111,11 @@ def draw_training(folds: Sequence[FoldTraining], name: str) -> list[Markup]:
     """Loss, accuracy and rate of each epoch, one thin line for each fold.
 
     A fold that diverged is drawn in another colour and ends in a cross. No chart is drawn where
-    nothing was trained.
+    no fold finished an epoch.
     """
-    if not any(fold.epochs or fold.divergence for fold in folds):
-        return []
     epochs = [epoch for fold in folds for epoch in fold.epochs]
+    if not epochs:
+        return []
     losses = [epoch.loss for epoch in epochs if np.isfinite(epoch.loss)]
     rates = [epoch.lr for epoch in epochs if np.isfinite(epoch.lr)]
     exponent = _find_exponent(max(rates, default=1.0))
