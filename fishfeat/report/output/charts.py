@@ -121,7 +121,7 @@ def draw_training(folds: Sequence[FoldTraining], name: str) -> list[Markup]:
     exponent = _find_exponent(max(rates, default=1.0))
     unit = f" (10{str(exponent).translate(_SUPERSCRIPTS)})" if exponent else ""
     quantities = {
-        "loss": _Quantity("loss", 1.1 * max(losses, default=1.0), 1.0),
+        "loss": _Quantity("loss", 1.1 * max(losses, default=0.0) or 1.0, 1.0),
         "accuracy": _Quantity("training accuracy", 1.02, 1.0),
         "lr": _Quantity(f"learning rate{unit}", None, 10.0**-exponent),
     }

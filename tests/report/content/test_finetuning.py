@@ -115,6 +115,18 @@ def test_divergence_is_found_with_place_rate_and_loss(make_images, make_tuned_ru
     assert check_divergence("tuned", make_tuned_run(images)) == []
 
 
+def test_with_repeats_the_repeat_is_named(make_images, make_tuned_run):
+    run = make_tuned_run(make_images(), diverged=[1])
+    training = run.config.training
+    folds = tuple(dataclasses.replace(fold, repeat=1) for fold in training.folds)
+    config = dataclasses.replace(run.config, training=dataclasses.replace(training, folds=folds))
+    twice = {"scores": np.repeat(run.scores, 2, axis=0), "fold": np.repeat(run.fold, 2, axis=0)}
+    repeated = dataclasses.replace(run, config=config, folds=run.folds * 2, **twice)
+    (finding,) = check_divergence("tuned", repeated)
+    assert "1 of 6 folds" in finding.message
+    assert "repeat 2, fold 2" in finding.message
+
+
 def test_a_fold_without_a_finite_loss_is_told(make_images, make_tuned_run):
     run = make_tuned_run(make_images(), diverged=[0])
     training = run.config.training

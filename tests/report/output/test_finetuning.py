@@ -153,3 +153,4 @@ def test_each_fold_has_a_line_and_a_diverged_one_a_cross():
         assert "diverged in epoch 2" in chart
         assert "var(--incorrect)" in chart
     assert draw_training(folds[2:], "training-x") == []
+    assert len(draw_training([FoldTraining(0, 0, (Epoch(0.0, 0.0, 1.0, 80.0),))], "x")) == 3
