@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from fishfeat.options import ExtractOptions, FitOptions, ReportOptions, ScanOptions
+from fishfeat.options import (
+    ExtractOptions,
+    FinetuneOptions,
+    FitOptions,
+    ReportOptions,
+    ScanOptions,
+)
 
 from . import options as opt
 from .commands import Command, Session, take_options
@@ -190,6 +196,45 @@ def fit(
             options, cache=session.cache, dataset=dataset, on_run=on_run, on_compare=on_compare
         )
     render.show_fit(session.console, result)
+
+
+@app.command(cls=Command)
+def finetune(
+    ctx: typer.Context,
+    dataset: opt.Dataset = None,
+    train: opt.Train = None,
+    epochs: opt.Epochs = None,
+    lr: opt.LearningRate = None,
+    augment: opt.Augment = None,
+    select: opt.Select = False,
+    recipe: opt.RecipeFile = None,
+    img_size: opt.ImgSize = None,
+    blocks: opt.Blocks = False,
+    jobs: opt.FoldJobs = -1,
+    device: opt.Device = "auto",
+) -> None:
+    """Train the network itself, and compare.
+
+    It is scored on the folds of the last fit. A run that was stopped goes on where it was.
+    """
+    options = take_options(FinetuneOptions, locals())
+    from fishfeat.stages.finetune import finetune_data, list_network_blocks
+
+    from . import render, render_finetuning
+
+    session: Session = ctx.obj
+    if blocks:
+        rows = list_network_blocks(options, cache=session.cache, dataset=dataset)
+        render_finetuning.show_blocks(session.console, rows)
+        return
+    with (
+        render.show_fit_progress(session.console) as on_run,
+        session.console.progress("Training", "images") as on_progress,
+    ):
+        result = finetune_data(
+            options, cache=session.cache, dataset=dataset, on_run=on_run, on_progress=on_progress
+        )
+    render_finetuning.show_finetuning(session.console, result)
 
 
 @app.command(cls=Command)

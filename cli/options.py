@@ -303,6 +303,49 @@ Backend = Annotated[
     ),
 ]
 
+# --- fine-tune --------------------------------------------------------------------------------
+
+Train = Annotated[
+    str | None,
+    typer.Option(
+        metavar="last:K|head|full|scratch",
+        help="What is trained: the last K blocks, the head alone, all blocks, or all blocks from "
+        "random weights. [default: last:4]",
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images. [default: 5]")]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--lr", help="Largest learning rate of the trained blocks. [default: 0.0003]"),
+]
+Augment = Annotated[
+    str | None,
+    typer.Option(
+        metavar="none|flip|d4|rotate:N|light|fish",
+        help="Transforms of the training images. The first four are stored once; light and fish "
+        "are drawn anew in each epoch, which takes longer. [default: flip]",
+    ),
+]
+Select = Annotated[
+    bool,
+    typer.Option(
+        "--select",
+        help="Select rate and number of epochs on a validation part of each training fold. Takes "
+        "about four times as long.",
+    ),
+]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="TOML file with all settings of the training."),
+]
+Blocks = Annotated[bool, typer.Option("--blocks", help="List the blocks of the network, and stop.")]
+FoldJobs = Annotated[
+    int,
+    typer.Option(
+        help="Folds trained at the same time; -1 is one for each core.", rich_help_panel=_MACHINE
+    ),
+]
+
 # --- report -----------------------------------------------------------------------------------
 
 MapMethod = Annotated[

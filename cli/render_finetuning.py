@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fishfeat.checks import Finding
 from fishfeat.classify.statistics.verdict import Verdict
@@ -24,6 +24,9 @@ from .render import (
     format_score,
     show_holdout_scores,
 )
+
+if TYPE_CHECKING:  # it loads torch
+    from fishfeat.finetune.description import BlockRow
 
 
 class FinetuneResult(Protocol):
@@ -72,6 +75,19 @@ def show_finetuning(console: Console, result: FinetuneResult) -> None:
         console.say(f"The tuned network: {result.network}")
     if result.model is not None:
         console.say(f"The model: {result.model}")
+
+
+def show_blocks(console: Console, rows: Sequence[BlockRow]) -> None:
+    """The blocks of a network, the last one first."""
+    console.document({"blocks": [row._asdict() for row in rows]})
+    cells = []
+    for row in rows:
+        parameters = f"{row.n_trained:,}"
+        cells.append(
+            [row.train, row.name, f"{row.n_parameters:,}", parameters, f"{row.gigaflops:.2f}"]
+        )
+    columns = ("--train", "first block", "its parameters", "trained", "GFLOPs an image")
+    console.table("Blocks, from the output to the input", columns, cells)
 
 
 def describe_finetuning(result: FinetuneResult) -> JsonObject:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from fishfeat.checks import Finding
+from fishfeat.classify.estimators.dense_head import DenseHead
 from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.statistics.metrics import margin
@@ -43,6 +44,7 @@ from fishfeat.records import (
     Float,
     Int,
     Parameter,
+    Splits,
     Str,
     identify_data,
 )
@@ -317,6 +319,46 @@ def wrap_pipeline(
             search=options.search or "",
             params=getattr(pipeline[-1], "params_", None) or {},
             data=identify_data(features, rows, holdout),
+        ),
+    )
+
+
+def wrap_head(
+    classifier: DenseHead,
+    features: Features,
+    clf: str,
+    splits: Splits,
+    *,
+    backbone: FeaturesInfo | None = None,
+) -> Model:
+    """Make the model of the head of a network that was trained on `splits.rows`.
+
+    Parameters
+    ----------
+    classifier
+        The head.
+    features
+        The features that the training started from.
+    clf
+        Name of the recipe.
+    splits
+        Which rows were trained on and held out.
+    backbone
+        The tuned network; None is that of the features.
+    """
+    backbone = backbone or describe_features(features)
+    return Model(
+        clf=clf,
+        pipeline=make_pipeline(classifier),
+        class_names=features.class_names,
+        spec=backbone.backbone,
+        fingerprint=backbone.fingerprint,
+        config=ModelConfig(
+            balanced=False,
+            seed=splits.seed,
+            n_images=len(splits.rows),
+            features=backbone,
+            data=identify_data(features, splits.rows, splits.holdout),
         ),
     )
 

@@ -84,8 +84,10 @@ class Tuned(NamedTuple):
     ----------
     runs
         One for each of the splits.
-    final
-        Result of the training on all images.
+    final_job, final
+        The training on all images, and its result.
+    work
+        Where its weights are.
     finetuner
         What trained it.
     inverse_temperature
@@ -93,7 +95,9 @@ class Tuned(NamedTuple):
     """
 
     runs: list[Run]
+    final_job: Job
     final: JobResult
+    work: WorkFolder
     finetuner: Finetuner
     inverse_temperature: float
 
@@ -175,9 +179,10 @@ def finetune_splits(
     work = WorkFolder(folder / "finetune" / _identify(source, all_splits))
     finished = [work.read(job) for job in jobs]
     with Finetuner(source, folder / "activations") as finetuner:
+        finetuner.prepare(jobs, work)
         todo = [job for job, result in zip(jobs, finished, strict=True) if result is None]
         if todo:
-            finetuner.prepare(todo)
+            finetuner.open_inputs()
             results = iter(_run(finetuner, todo, work, runtime))
             finished = [next(results) if result is None else result for result in finished]
         else:
@@ -198,7 +203,7 @@ def finetune_splits(
     if len(ranked.holdout):
         scores = scorer.score(final, np.arange(len(ranked.holdout)), final_factor, ranked.rows)
         runs[0] = dataclasses.replace(runs[0], holdout=evaluate_holdout(features, ranked, scores))
-    return Tuned(runs, final, finetuner, final_factor)
+    return Tuned(runs, jobs[-1], final, work, finetuner, final_factor)
 
 
 def list_items(features: Features, images: ImageSet) -> list[Item]:

@@ -27,9 +27,15 @@ from fishfeat.finetune.cuts import Cut, CutNetwork, find_cut
 from fishfeat.finetune.filling import Filling, fill_activations, read_filling
 from fishfeat.finetune.flops import Flops, count_flops
 from fishfeat.finetune.heads import copy_to_layer, solve_head
-from fishfeat.finetune.inputs import Inputs, PlainImages, StoredActivations, make_augment
+from fishfeat.finetune.inputs import (
+    CachedFeatures,
+    Inputs,
+    PlainImages,
+    StoredActivations,
+    make_augment,
+)
 from fishfeat.finetune.jobs import Counter, Job, JobResult, WorkFolder
-from fishfeat.finetune.networks import TrainedNetwork, check_trainable, make_head
+from fishfeat.finetune.networks import HeadNetwork, TrainedNetwork, check_trainable, make_head
 from fishfeat.finetune.randomness import Purpose
 from fishfeat.finetune.recipes import Recipe
 from fishfeat.finetune.selection import Choice, choose_settings
@@ -128,17 +134,22 @@ class Finetuner:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def prepare(self, jobs: Sequence[Job], *, on_progress: OnProgress | None = None) -> None:
-        """Load the backbone and choose the inputs; store activations where this saves passes.
+    def prepare(self, jobs: Sequence[Job], work: WorkFolder) -> None:
+        """Load the backbone, and decide what enters the trained blocks.
 
-        `jobs` are those that are not finished.
+        Parameters
+        ----------
+        jobs
+            All trainings, finished ones too.
+        work
+            Where the decision is remembered, so that a run that goes on keeps to it.
 
         Raises
         ------
         BackboneError
             The backbone cannot be loaded or fine-tuned, or has other weights.
         DataError
-            The recipe does not fit the network, or an image cannot be read.
+            The recipe does not fit the network.
         """
         self.backbone = self._load_backbone()
         network = self._choose_blocks()
@@ -146,9 +157,32 @@ class Finetuner:
         trained = network.list_trained().values()
         self.n_trained = sum(parameter.numel() for parameter in trained)
         self.n_parameters = sum(parameter.numel() for parameter in network.parameters())
-        self._inputs = self._make_plain_inputs()
-        if self._stores(jobs, network):
-            self._store_activations(network, on_progress)
+        if self.cut is not None:
+            stores = work.recall_decision()
+            if stores is None:
+                stores = self._is_worth_storing(jobs)
+                work.remember_decision(stores=stores)
+            if not stores:
+                self.cut = None
+        if self.cut is not None and self._file.is_file():
+            self.filling = read_filling(self._file)
+
+    def open_inputs(self, *, on_progress: OnProgress | None = None) -> None:
+        """Open the inputs of the trained blocks; activations that are missing are stored first.
+
+        Raises
+        ------
+        DataError
+            An image cannot be read.
+        CacheError
+            The disk is full, or the activation file is damaged.
+        """
+        if not self.blocks:
+            self._inputs = self._make_cached_inputs()
+        elif self.cut is None:
+            self._inputs = self._make_plain_inputs()
+        else:
+            self._store_activations(on_progress)
 
     def _load_backbone(self) -> Backbone:
         source = self.source
@@ -202,6 +236,15 @@ class Finetuner:
             device=self.source.device,
         )
 
+    def _make_cached_inputs(self) -> Inputs:
+        source = self.source
+        if source.recipe.is_drawn or not source.has_features_of_network:
+            raise DataError(
+                "train must be more than head where images are augmented anew in each epoch, the "
+                "network starts from scratch or --img-size is not that of the features."
+            )
+        return CachedFeatures(source.features.X, device=source.device)
+
     @property
     def block_names(self) -> tuple[str, ...]:
         """Names of the trained blocks."""
@@ -217,6 +260,7 @@ class Finetuner:
         label, recipe = self.source.spec.label, self.source.recipe
         trained = f"{self.n_trained:,} of {self.n_parameters:,} parameters"
         way = "from stored activations" if self.cut else "from the images"
+        way = way if self.blocks else "from the cached features"
         return f"{label}, {recipe.stages or recipe.train} ({trained}) {way}"
 
     # --- inputs -------------------------------------------------------------------------------
@@ -226,26 +270,29 @@ class Finetuner:
         epochs = sum(stage.epochs for stage in self.source.recipe.list_stages())
         return epochs * len(job.train)
 
-    def _stores(self, jobs: Sequence[Job], network: TrainedNetwork) -> bool:
-        """Whether to store activations: the frozen blocks then run less often than without."""
-        if self.cut is None or self.source.recipe.is_drawn:
-            self.cut = None
+    def _is_worth_storing(self, jobs: Sequence[Job]) -> bool:
+        """Whether the frozen blocks run less often with stored activations, and the disk is free.
+
+        Where each epoch draws other inputs, nothing can be stored.
+        """
+        assert self.cut is not None
+        if self.source.recipe.is_drawn:
             return False
         n_plain = sum(self.count_passes(job) + len(job.score) for job in jobs)
         n_missing = len(self._find_missing()) * self._n_transforms
+        if n_missing > n_plain:
+            return False
         n_bytes = estimate_bytes(self.cut.shape, n_missing, 1)
         n_free = free_bytes(self._folder)
-        if n_missing <= n_plain and n_bytes < n_free:
+        if n_bytes < n_free:
             return True
-        if n_missing <= n_plain:
-            log.warning(
-                "The activations before %s would need %s, and %s are free. Every image passes "
-                "the whole network in each epoch instead, which takes longer.",
-                self.cut.module,
-                megabytes(n_bytes),
-                megabytes(n_free),
-            )
-        self.cut = None
+        log.warning(
+            "The activations before %s would need %s, and %s are free. Every image passes the "
+            "whole network in each epoch instead, which takes longer.",
+            self.cut.module,
+            megabytes(n_bytes),
+            megabytes(n_free),
+        )
         return False
 
     @property
@@ -269,7 +316,7 @@ class Finetuner:
         assert digests is not None
         return set(find_missing(self._file, self._key, digests).tolist())
 
-    def _store_activations(self, network: TrainedNetwork, on_progress: OnProgress | None) -> None:
+    def _store_activations(self, on_progress: OnProgress | None) -> None:
         missing = self._find_missing()
         digests = self.source.features.digest
         assert self.cut is not None
@@ -277,18 +324,17 @@ class Finetuner:
         if missing:
             items = {i.digest: i for i in self.source.items if i.digest in missing}
             log.info("Storing the activations of %d images before %s.", len(items), self.cut.module)
-            transforms = make_transforms(self.source.recipe.augment, self.backbone.preprocess.mean)
             fill_activations(
                 self._file,
                 self._key,
-                network,
+                self._make_network(n_classes=len(self.source.features.class_names)),
                 self.cut,
                 self.backbone,
                 list(items.values()),
-                transforms,
+                make_transforms(self.source.recipe.augment, self.backbone.preprocess.mean),
                 on_progress=on_progress,
             )
-        self.filling = read_filling(self._file)
+            self.filling = read_filling(self._file)
         file = ActivationFile(self._file, digests, device=self.source.device)
         self._stack.callback(file.close)
         self._inputs = StoredActivations(file)
@@ -346,7 +392,9 @@ class Finetuner:
         for depth, block in enumerate(reversed(self.blocks)):
             depths |= {f"network.{name}": depth for name in block.parameters}
         learning: nn.Module = network
-        if self.cut is not None:
+        if not self.blocks:
+            learning = HeadNetwork(network)
+        elif self.cut is not None:
             learning = CutNetwork(network, self.cut, self.backbone.preprocess.size)
         head_names = {name for name in parameters if name.startswith("head.")}
 

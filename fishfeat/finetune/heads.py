@@ -9,19 +9,18 @@ import torch
 from sklearn.pipeline import Pipeline
 from torch import nn
 
+from fishfeat.classify.estimators import registry
 from fishfeat.classify.estimators.calibration import (
     average_inverse_temperatures,
     fit_inverse_temperature,
     inner_folds,
 )
-from fishfeat.classify.estimators.registry import make_classifier
+from fishfeat.classify.estimators.dense_head import DenseHead
 from fishfeat.classify.parallel import one_blas_thread
+from fishfeat.classify.statistics.verdict import BASELINE
 from fishfeat.classify.validation.cross_validation import fit_rows
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Float, Int
-
-# Logistic regression solves the head, and is what a fine-tune is compared with.
-BASELINE = "logreg"
 
 
 class LinearHead(NamedTuple):
@@ -82,7 +81,13 @@ def solve_head(features: Features, rows: Int, *, seed: int, is_tempered: bool) -
 
 
 def _fit_head(features: Features, rows: Int, options: ClassifierOptions) -> LinearHead:
-    return fold_standardisation(fit_rows(make_classifier(BASELINE, options), features, rows))
+    regression = registry.make_classifier(BASELINE, options)
+    return fold_standardisation(fit_rows(regression, features, rows))
+
+
+def make_classifier(head: LinearHead) -> DenseHead:
+    """The head as a classifier on features."""
+    return DenseHead([(head.weight, head.bias)], head.classes)
 
 
 def copy_to_layer(head: LinearHead, layer: nn.Linear) -> None:

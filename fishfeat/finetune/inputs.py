@@ -35,6 +35,31 @@ class Inputs(Protocol):
     def read_plain(self, images: Int) -> Tensor: ...
 
 
+class CachedFeatures:
+    """Inputs of a head alone: the cached features; no image is opened.
+
+    Parameters
+    ----------
+    X
+        float32 (n_images, dim).
+    device
+        Where they go.
+    """
+
+    def __init__(self, X: NDArray[np.float32], *, device: str | torch.device = "cpu") -> None:
+        self._X = X
+        self._device = device
+
+    def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor:
+        """The features of the images, the same in each epoch."""
+        del draw, epoch
+        return self.read_plain(images)
+
+    def read_plain(self, images: Int) -> Tensor:
+        """The features of the images."""
+        return torch.from_numpy(self._X[images]).to(self._device)
+
+
 class StoredActivations:
     """Inputs of the part of a network behind a cut."""
 

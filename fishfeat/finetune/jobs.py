@@ -96,6 +96,20 @@ class WorkFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def recall_decision(self) -> bool | None:
+        """Whether activations are stored; None where it was not decided before."""
+        if not self._decision.is_file():
+            return None
+        return bool(read_json(self._decision)["stores_activations"])
+
+    def remember_decision(self, *, stores: bool) -> None:
+        """Remember whether activations are stored."""
+        write_json(self._decision, {"stores_activations": stores})
+
+    @property
+    def _decision(self) -> Path:
+        return self.folder / "decision.json"
+
     def checkpoint(self, job: Job) -> CheckpointFile:
         """The checkpoint of a job."""
         return CheckpointFile(self.folder / f"{job.name}.checkpoint.safetensors")

@@ -92,6 +92,34 @@ class TrainedNetwork(nn.Module):
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
 
+class HeadNetwork(nn.Module):
+    """The head alone: vectors (n, dim) become logits (n, n_classes).
+
+    Parameters
+    ----------
+    whole
+        The network whose head it is; the head is shared with it.
+    """
+
+    def __init__(self, whole: TrainedNetwork) -> None:
+        super().__init__()
+        self.whole = whole
+
+    @property
+    def head(self) -> nn.Module:
+        """The head of the whole network."""
+        return self.whole.head
+
+    def embed(self, vectors: Tensor) -> Tensor:
+        """The vectors as they are."""
+        return vectors
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Classify vectors."""
+        logits: Tensor = self.head(vectors)
+        return logits
+
+
 def make_head(
     dim: int, n_classes: int, layers: Sequence[HeadLayer], generator: torch.Generator
 ) -> nn.Sequential:

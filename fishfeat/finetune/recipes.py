@@ -137,6 +137,11 @@ class Recipe:
         return self.augment in DRAWN or self.mixup > 0 or self.cutmix > 0
 
     @property
+    def is_solved(self) -> bool:
+        """Whether nothing but one linear layer is trained: then it is solved."""
+        return self.train == "head" and not self.stages and not self.head
+
+    @property
     def name(self) -> str:
         """Name of a run: 'finetune-last4'."""
         trained = "-".join(part.partition(":")[0] for part in self.stages.split(",") if part)

@@ -123,7 +123,7 @@ class BackboneSpec:
         return Path(self.name).name if self.source == "local-dir" else self.name
 
     @property
-    def n_views(self) -> int:
+    def n_transforms(self) -> int:
         """How often an image passes the network: once for each copy that `tta` averages."""
         if self.tta.startswith("rotate:"):
             return int(self.tta.partition(":")[2])

@@ -22,9 +22,10 @@ from fishfeat.classify.validation.permutation import score_shuffled_labels
 from fishfeat.classify.validation.search import make_model
 from fishfeat.classify.validation.splits import make_splits, parse_folds
 from fishfeat.errors import DataError
+from fishfeat.finetune.tuned_networks import check_unseen
 from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.models import Model, combine_models, wrap_pipeline
-from fishfeat.options import FitOptions
+from fishfeat.options import FitOptions, SplitOptions
 from fishfeat.records import Chance, Features, OnProgress, PathLike, Run, Splits, identify_data
 from fishfeat.records.results import Curve, Novelty
 from fishfeat.stages.dataset import open_dataset
@@ -143,7 +144,8 @@ def fit_data(
         grouped = _group_features(before, options, on_compare)
         features = grouped.features
         log.info("Data set: %s. Features: %s.", before.name, features.spec.describe())
-        job = _Job(features, _make_all_splits(features, options), options, on_run)
+        job = _Job(features, make_all_splits(features, options), options, on_run)
+        check_unseen(features, np.append(job.splits.rows, job.splits.holdout))
         _log_splits(job, is_silent="none" in (grouped.state.options.group_by or ()))
         if options.novelty:
             select_known_fold(features, job.splits)  # an impossible request fails before the fits
@@ -191,7 +193,13 @@ def _group_features(
     return apply_groups(dataset, dataset.require_images(), features, on_compare=on_compare)
 
 
-def _make_all_splits(features: Features, options: FitOptions) -> list[Splits]:
+def select_split_options(options: SplitOptions) -> SplitOptions:
+    """Those of the options that say how the splits are made."""
+    names = [option.name for option in dataclasses.fields(SplitOptions)]
+    return SplitOptions(**{name: getattr(options, name) for name in names})
+
+
+def make_all_splits(features: Features, options: SplitOptions) -> list[Splits]:
     """The splits to rank by and, where these are grouped, random ones for comparison."""
     ranked = make_splits(features, options)
     if ranked.strategy == "random":
@@ -400,6 +408,7 @@ class _Saver:
         state = dataclasses.replace(
             self._grouped.state,
             splits=tuple(splits.digest for splits in self._job.all_splits),
+            split_options=select_split_options(self._job.options),
             unfinished=self._unfinished,
         )
         self.dataset = self.dataset.folder.commit(

@@ -220,9 +220,11 @@ def _has_model(run: Run, saved: Mapping[str, Path]) -> bool:
 
 
 def _name_model(run: Run) -> str:
-    features = run.config.features
+    features, training = run.config.features, run.config.training
     if features is None:
         return ""
+    if training is not None and training.network is not None:
+        return name_model(run.name, training.network, balanced=False)
     return name_model(run.name, features.backbone, balanced=run.config.balanced)
 
 
@@ -248,7 +250,8 @@ def find_backbone(model: Model, dataset: Dataset, name: str | None) -> Backbone 
     """The backbone of a model: by `name`, by the model's own, or wherever the same network lies.
 
     A network is known by its fingerprint. Where the folder of the model's backbone is gone, one
-    that features of the data set with the same fingerprint came from is used. A network that is
+    that features of the data set with the same fingerprint came from is used, or a tuned network
+    of the data set. A network that is
     kept on this machine starts without loading torch.
 
     Raises
@@ -298,5 +301,7 @@ def _list_places(model: Model, dataset: Dataset) -> list[BackboneSpec]:
             if cache.fingerprint == model.fingerprint:
                 source, name = cache.spec.source, cache.spec.name
                 places[dataclasses.replace(model.spec, source=source, name=name)] = None
+    for path in dataset.folder.networks():
+        places[dataclasses.replace(model.spec, source="local-dir", name=str(path))] = None
     places.pop(model.spec, None)
     return list(places)

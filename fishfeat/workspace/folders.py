@@ -127,6 +127,10 @@ class DatasetFolder:
         """Folder of the saved models."""
         return self.folder / "models"
 
+    def networks(self) -> list[Path]:
+        """The folder of each tuned network."""
+        return sorted(path.parent for path in self.folder.glob("networks/*/config.json"))
+
     def exists(self) -> bool:
         """Whether the data set has been listed before."""
         return self._find(STATE).is_file()

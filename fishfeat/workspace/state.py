@@ -13,7 +13,7 @@ import msgspec
 from fishfeat.checks import Finding
 from fishfeat.errors import CacheError
 from fishfeat.files import JsonObject
-from fishfeat.options import ScanOptions
+from fishfeat.options import ScanOptions, SplitOptions
 from fishfeat.records import BackboneSpec
 
 
@@ -78,6 +78,8 @@ class DatasetState:
         Digest -> reason of every image that was embedded though its file ends too early.
     splits
         Digests of the splits last used, the ranked ones first.
+    split_options
+        How these splits were made; None where they are of a version that did not remember it.
     near_duplicates, hints
         What was searched for before.
     unfinished
@@ -94,6 +96,7 @@ class DatasetState:
     features: str = ""
     truncated: Mapping[str, str] = field(default_factory=dict)
     splits: tuple[str, ...] = ()
+    split_options: SplitOptions | None = None
     near_duplicates: NearDuplicateSearch | None = None
     hints: HintSearch | None = None
     unfinished: tuple[str, ...] = ()
@@ -111,6 +114,9 @@ class DatasetState:
             "features": self.features,
             "truncated": dict(self.truncated),
             "splits": list(self.splits),
+            "split_options": None
+            if self.split_options is None
+            else dataclasses.asdict(self.split_options),
             "near_duplicates": None
             if self.near_duplicates is None
             else dataclasses.asdict(self.near_duplicates),
@@ -143,6 +149,7 @@ class DatasetState:
                 features=saved.features or "",
                 truncated=saved.truncated,
                 splits=saved.splits,
+                split_options=saved.split_options,
                 near_duplicates=saved.near_duplicates,
                 hints=saved.hints,
                 unfinished=saved.unfinished,
@@ -166,6 +173,7 @@ class _SavedState(msgspec.Struct):
     features: str | None = None
     truncated: dict[str, str] = {}
     splits: tuple[str, ...] = ()
+    split_options: SplitOptions | None = None
     near_duplicates: NearDuplicateSearch | None = None
     hints: HintSearch | None = None
     unfinished: tuple[str, ...] = ()

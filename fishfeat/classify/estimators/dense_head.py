@@ -40,6 +40,11 @@ class DenseHead(ProbabilityClassifier):
         """int64 (n_classes,)."""
         return self.classes
 
+    def fit(self, X: ArrayLike, y: ArrayLike) -> DenseHead:
+        """Do nothing: it has its weights from the beginning."""
+        del X, y
+        return self
+
     def __sklearn_is_fitted__(self) -> bool:
         """Whether it can predict: it has its weights from the beginning."""
         return True

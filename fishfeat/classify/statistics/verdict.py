@@ -178,7 +178,7 @@ def measure_frozen_cost(run: Run) -> Cost | None:
     return Cost(
         wall_seconds=embed_seconds + sum(run.seconds.values()),
         processor_seconds=None,
-        images_passed=n_images * features.backbone.n_views,
+        images_passed=n_images * features.backbone.n_transforms,
     )
 
 

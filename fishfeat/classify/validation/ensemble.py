@@ -9,12 +9,14 @@ import numpy as np
 
 from fishfeat.classify.validation.cross_validation import FoldFit, run_from_scores
 from fishfeat.errors import DataError, SplitError
-from fishfeat.records import Features, Float, Run, Splits
+from fishfeat.records import Features, Float, Run, RunKind, Splits
 
 NAME = "ensemble"
 
 
-def average_runs(features: Features, runs: Sequence[Run], splits: Splits) -> Run:
+def average_runs(
+    features: Features, runs: Sequence[Run], splits: Splits, *, name: str = NAME
+) -> Run:
     """The run of the mean of the runs' out-of-fold probabilities; nothing is fitted.
 
     Scores of held-out rows are the mean over the folds' models of all members.
@@ -25,6 +27,8 @@ def average_runs(features: Features, runs: Sequence[Run], splits: Splits) -> Run
         What the runs were fitted on.
     runs
         At least two, on these splits.
+    name
+        Name of the run.
 
     Raises
     ------
@@ -39,18 +43,20 @@ def average_runs(features: Features, runs: Sequence[Run], splits: Splits) -> Run
         raise SplitError("An ensemble needs runs on the same folds. Fit them together.")
     config = dataclasses.replace(
         runs[0].config,
-        clf=NAME,
+        clf=name,
         params={},
         search="",
         members=tuple(run.name for run in runs),
         notes=(),
         chance=None,
+        training=None,
     )
     held_scores = [run.holdout_folds.scores for run in runs if run.holdout_folds is not None]
     holdout: Float | None = np.mean(held_scores, axis=0) if held_scores else None
     scores: Float = np.mean([run.scores for run in runs], axis=0)
+    kind: RunKind = "finetune" if any(run.kind == "finetune" for run in runs) else "classical"
     return run_from_scores(
-        features, splits, scores, config, fits=_add_seconds(runs), holdout=holdout
+        features, splits, scores, config, fits=_add_seconds(runs), kind=kind, holdout=holdout
     )
 
 

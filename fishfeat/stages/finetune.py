@@ -1,0 +1,257 @@
+"""`fishfeat finetune`: train the network itself, on the folds of the last fit, and compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fishfeat.checks import Finding
+from fishfeat.classify.statistics.verdict import BASELINE, Verdict, judge_finetune
+from fishfeat.classify.validation.ensemble import average_runs
+from fishfeat.errors import DataError
+from fishfeat.finetune.recipes import Recipe, make_recipe
+from fishfeat.finetune.tuned_networks import check_unseen
+from fishfeat.models import Model, wrap_head
+from fishfeat.options import FinetuneOptions, FitOptions
+from fishfeat.records import BackboneSpec, Features, OnProgress, PathLike, Run, Splits
+from fishfeat.stages.dataset import open_dataset, read_dataset
+from fishfeat.stages.extract import load_features
+from fishfeat.stages.fit import OnRun, fit_data, make_all_splits, select_split_options
+from fishfeat.workspace import Dataset, Workspace
+
+if TYPE_CHECKING:  # it loads torch
+    from fishfeat.finetune.description import BlockRow
+
+log = logging.getLogger("fishfeat")
+
+
+@dataclass
+class Finetuning:
+    """What `finetune_data` did.
+
+    Attributes
+    ----------
+    dataset
+        Name of the data set.
+    features
+        Features whose backbone was tuned.
+    splits
+        The splits that the runs are ranked on.
+    baseline
+        Logistic regression on the frozen features, on the same folds.
+    runs
+        The tuned network on grouped folds, then on random ones where groups are known, then the
+        mean of its probabilities and those of the baseline.
+    verdict
+        Whether the tuned network is worth its cost.
+    model, network
+        Folder of the saved model, and of the tuned network; None where none was saved.
+    notes
+        What else is to be said.
+    """
+
+    dataset: str
+    features: Features
+    splits: Splits
+    baseline: Run
+    runs: list[Run]
+    verdict: Verdict
+    model: Path | None = None
+    network: Path | None = None
+    notes: list[Finding] = field(default_factory=list)
+
+
+def finetune_data(
+    options: FinetuneOptions | None = None,
+    *,
+    cache: PathLike = "cache",
+    dataset: str | None = None,
+    on_run: OnRun | None = None,
+    on_progress: OnProgress | None = None,
+) -> Finetuning:
+    """Fine-tune the backbone of the features last extracted, on the folds of the last fit.
+
+    Where logistic regression was not fitted on these features and folds, it is fitted first: it is
+    what the tuned network is compared with. Folds that are finished are not trained again.
+
+    Parameters
+    ----------
+    options
+        What is trained, and how.
+    cache
+        The cache folder.
+    dataset
+        Name of the data set, which is then the one in use; None is the one in use.
+    on_run
+        As in `fit_data`, for the baseline.
+    on_progress
+        Called with (done, total) images passed.
+
+    Raises
+    ------
+    DataError
+        A setting is wrong, an image cannot be read, or the network was trained on these images.
+    BackboneError
+        The backbone cannot be fine-tuned.
+    """
+    options = options or FinetuneOptions()
+    recipe = make_recipe(options)
+    _check_jobs(options.jobs)
+    _fit_baseline(cache, dataset, recipe, on_run)
+    with open_dataset(cache, dataset) as opened:
+        features = load_features(opened)
+        all_splits = _make_fitted_splits(opened, features)
+        assert all_splits is not None  # the baseline was fitted on them
+        splits = all_splits[0]
+        check_unseen(features, np.append(splits.rows, splits.holdout))
+        log.info("Data set: %s. Features: %s.", opened.name, features.spec.describe())
+        runs, model, network = _train(opened, features, all_splits, recipe, options, on_progress)
+        baseline = _find_run(opened, features, splits)
+        assert baseline is not None  # fitted above
+        groups = None if features.groups is None else features.groups[splits.rows]
+        verdict = judge_finetune(runs[0], baseline, groups=groups)
+        name = f"{BASELINE}+{runs[0].name}"
+        runs.append(average_runs(features, [baseline, runs[0]], splits, name=name))
+        for run in runs:
+            opened.folder.save_run(run)
+        model_folder = None
+        if model is not None:
+            model_folder = model.save(opened.folder.models / model.name)
+        Workspace(opened.folder.folder.parent).use(opened.folder)
+        return Finetuning(
+            opened.name, features, splits, baseline, runs, verdict, model_folder, network
+        )
+
+
+def _check_jobs(jobs: int) -> None:
+    if jobs == 0 or jobs < -1:
+        raise DataError(
+            f"jobs must be a number of folds at the same time, or -1 for one on each core; got "
+            f"{jobs}."
+        )
+
+
+def _fit_baseline(
+    cache: PathLike, dataset: str | None, recipe: Recipe, on_run: OnRun | None
+) -> None:
+    """Fit logistic regression where it has no run on these features and on the folds last used."""
+    current = read_dataset(cache, dataset)
+    features = load_features(current)
+    all_splits = _make_fitted_splits(current, features)
+    options = FitOptions(clf=(BASELINE,))
+    if all_splits is not None:
+        if _find_run(current, features, all_splits[0]) is not None:
+            return
+        kept = current.state.split_options
+        assert kept is not None
+        options = dataclasses.replace(options, **dataclasses.asdict(kept))
+    log.info("%s is fitted first: it is what %s is compared with.", BASELINE, recipe.name)
+    fit_data(options, cache=cache, dataset=dataset, on_run=on_run)
+
+
+def _make_fitted_splits(dataset: Dataset, features: Features) -> list[Splits] | None:
+    """The splits of the last fit, made again; None where nothing was fitted on these images."""
+    options, state = dataset.state.split_options, dataset.state
+    if options is None or not state.splits:
+        return None
+    fitted = dataclasses.replace(FitOptions(), **dataclasses.asdict(options))
+    all_splits = make_all_splits(features, select_split_options(fitted))
+    if tuple(splits.digest for splits in all_splits) != state.splits:
+        log.info("Images, labels or groups have changed since the last fit.")
+        return None
+    return all_splits
+
+
+def _find_run(dataset: Dataset, features: Features, splits: Splits) -> Run | None:
+    """The saved run of the baseline on these features and splits."""
+    for run in dataset.folder.load_runs():
+        info = run.config.features
+        if (
+            run.name == BASELINE
+            and run.splits_digest == splits.digest
+            and info is not None
+            and info.fingerprint == features.fingerprint
+            and np.array_equal(run.keys, features.keys[splits.rows])
+            and np.array_equal(run.y, features.y[splits.rows])
+            and not run.config.balanced
+        ):
+            return run
+    return None
+
+
+def _train(
+    dataset: Dataset,
+    features: Features,
+    all_splits: list[Splits],
+    recipe: Recipe,
+    options: FinetuneOptions,
+    on_progress: OnProgress | None,
+) -> tuple[list[Run], Model | None, Path | None]:
+    """The runs, the model of all images, and the folder of the tuned network."""
+    ranked = all_splits[0]
+    if recipe.is_solved:
+        from fishfeat.finetune.heads import make_classifier
+        from fishfeat.finetune.solved import solve_splits
+
+        solved = solve_splits(
+            features, all_splits, recipe, jobs=options.jobs, on_progress=on_progress
+        )
+        head = make_classifier(solved.head)
+        return solved.runs, wrap_head(head, features, recipe.name, ranked), None
+    from fishfeat.finetune.finetune import FinetuneRuntime, finetune_splits
+    from fishfeat.finetune.saving import save_tuned
+
+    tuned = finetune_splits(
+        features,
+        dataset.require_images(),
+        all_splits,
+        recipe,
+        folder=dataset.folder.folder,
+        img_size=options.img_size,
+        runtime=FinetuneRuntime(options.device, options.jobs, on_progress),
+    )
+    runs = tuned.runs
+    training = runs[0].config.training
+    if tuned.final.divergence is not None or (training is not None and training.diverged):
+        return runs, None, None
+    saved = save_tuned(tuned, dataset.folder.folder, ranked.rows)
+    runs = [_name_network(run, saved.backbone.backbone) for run in runs]
+    model = wrap_head(saved.classifier, features, recipe.name, ranked, backbone=saved.backbone)
+    return runs, model, saved.network
+
+
+def _name_network(run: Run, spec: BackboneSpec) -> Run:
+    """The run with the tuned network that was saved."""
+    training = run.config.training
+    assert training is not None
+    config = dataclasses.replace(run.config, training=dataclasses.replace(training, network=spec))
+    return dataclasses.replace(run, config=config)
+
+
+def list_network_blocks(
+    options: FinetuneOptions | None = None,
+    *,
+    cache: PathLike = "cache",
+    dataset: str | None = None,
+) -> list[BlockRow]:
+    """The blocks of the network of the features last extracted, the last one first.
+
+    Parameters
+    ----------
+    options
+        Only `img_size` matters.
+    cache, dataset
+        As in `finetune_data`.
+    """
+    from fishfeat.finetune.description import describe_blocks
+
+    options = options or FinetuneOptions()
+    spec = load_features(read_dataset(cache, dataset)).spec
+    if options.img_size is not None:
+        spec = dataclasses.replace(spec, img_size=options.img_size)
+    return describe_blocks(spec)
