@@ -277,7 +277,7 @@ def _make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = "percent percent_sign interval points integer duration bytes_size"
+    names = "percent percent_sign interval points integer duration gigaflops bytes_size"
     environment.filters |= {name: getattr(text, name) for name in names.split()}
     environment.filters |= {
         "counted": text.count,
