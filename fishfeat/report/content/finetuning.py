@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from fishfeat.checks import Finding
 from fishfeat.classify.statistics.verdict import Verdict, find_baseline, judge_finetune
 from fishfeat.records import Cost, FoldTraining, Parameter, Run, Training
 from fishfeat.report.content import run_facts
 from fishfeat.report.run_view import RunView
-from fishfeat.report.text import count, integer, list_first, percent_sign
+from fishfeat.report.text import count, integer, list_first, percent_sign, setting
 
+# Folds that diverged and are named.
+_MAX_PLACES = 3
 # Settings of a recipe that are off.
 _OFF = (None, False, 0, "", "none")
 # An option of the command that is no setting of a recipe.
@@ -48,7 +52,6 @@ class FineTune(NamedTuple):
 def collect_finetunes(ranked: Sequence[RunView]) -> list[FineTune]:
     """The fine-tuned networks among the ranked runs, each with its verdict."""
     view_of = {id(view.run): view for view in ranked}
-    mean_of = {frozenset(run_facts.members(view.run)): view for view in ranked}
     finetunes = []
     for view in ranked:
         training = run_facts.training(view.run)
@@ -60,9 +63,18 @@ def collect_finetunes(ranked: Sequence[RunView]) -> list[FineTune]:
             continue
         groups = None if view.images.groups is None else view.groups
         verdict = judge_finetune(view.run, run, groups=groups)
-        mean = mean_of.get(frozenset((run.name, view.run.name)))
+        mean = _find_mean(view.run, run, ranked)
         finetunes.append(FineTune(view, training, view_of[id(run)], verdict, mean))
     return finetunes
+
+
+def _find_mean(tuned: Run, frozen: Run, ranked: Sequence[RunView]) -> RunView | None:
+    """The run whose scores are the mean of both; networks of other recipes may have its name."""
+    for view in ranked:
+        is_mean = set(run_facts.members(view.run)) == {tuned.name, frozen.name}
+        if is_mean and np.allclose(view.run.scores, (tuned.scores + frozen.scores) / 2):
+            return view
+    return None
 
 
 # --- findings -----------------------------------------------------------------------------------
@@ -92,7 +104,7 @@ def check_divergence(label: str, run: Run) -> list[Finding]:
         Finding(
             "diverged-folds",
             f"{label}: the training diverged in {len(places)} of {count(len(run.folds), 'fold')}: "
-            f"{list_first(places)}.",
+            f"{list_first(places, _MAX_PLACES)}.",
             f"Run `fishfeat finetune` with a lower rate, such as `--lr {lower:.1g}`.",
         )
     ]
@@ -185,14 +197,8 @@ def list_settings(training: Training) -> list[Setting]:
         settings.append(Setting("computed once", f"everything before {training.cut}"))
     for name, value in training.recipe.items():
         if value not in _OFF:
-            settings.append(Setting(name.replace("_", " "), _format_setting(value)))
+            settings.append(Setting(name.replace("_", " "), setting(value)))
     return settings
-
-
-def _format_setting(value: Parameter) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def format_recipe(recipe: Mapping[str, Parameter]) -> str:

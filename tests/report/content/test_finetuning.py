@@ -8,7 +8,7 @@ import pytest
 
 from fishfeat.classify.statistics.verdict import judge_finetune
 from fishfeat.report.content import run_facts
-from fishfeat.report.content.comparison import rank_runs
+from fishfeat.report.content.comparison import label_runs, rank_runs
 from fishfeat.report.content.finetuning import (
     check_divergence,
     check_finetunes,
@@ -40,14 +40,15 @@ def test_a_network_is_judged_by_logreg_on_the_same_folds(make_images, make_run, 
 
 def test_the_mean_of_both_stands_beside_them(make_images, make_run, make_tuned_run):
     images = make_images()
-    runs = [make_tuned_run(images), make_run(images, "logreg", wrong=[1, 2])]
-    for names in (("logreg", "finetune-last1"), ("logreg", "finetune-full")):
-        mean = make_run(images, "+".join(names), wrong=[1], kind="finetune")
-        config = dataclasses.replace(mean.config, members=names)
-        runs.append(dataclasses.replace(mean, config=config))
-    (finetune,) = collect_finetunes(view_runs(runs, images))
-    assert finetune.mean.run is runs[2]
-    assert [row.run for row in tabulate_arms(finetune)] == runs[:3]
+    tuned, logreg = make_tuned_run(images), make_run(images, "logreg", wrong=[1, 2])
+    other = make_tuned_run(images, wrong=[3], recipe={"epochs": 3})
+    members = ("logreg", "finetune-last1")
+    config = dataclasses.replace(logreg.config, clf="mean", members=members)
+    scores = (tuned.scores + logreg.scores) / 2
+    mean = dataclasses.replace(logreg, name="mean", kind="finetune", scores=scores, config=config)
+    first, second = collect_finetunes(view_runs([tuned, other, logreg, mean], images))
+    assert [row.run for row in tabulate_arms(first)] == [tuned, logreg, mean]
+    assert [row.run for row in tabulate_arms(second)] == [other, logreg]
 
 
 def test_weights_of_classes_are_in_the_recipe(make_images, make_tuned_run):
@@ -160,6 +161,19 @@ def test_settings_that_are_off_are_not_listed(make_images, make_tuned_run):
     training = make_tuned_run(make_images()).config.training
     names = [setting.name for setting in list_settings(training)]
     assert names == ["trained", "parameters", "computed once", "train", "epochs", "lr"]
+
+
+def test_networks_of_one_name_are_told_apart_by_their_recipe(make_images, make_run, make_tuned_run):
+    images = make_images()
+    recipes = [{"epochs": 2}, {"epochs": 3}, {"epochs": 3, "augment": "flip"}]
+    runs = [make_tuned_run(images, recipe=recipe) for recipe in recipes]
+    labels = label_runs([*runs, make_run(images, "svc")])
+    assert labels[0] == "finetune-last1, epochs 2"
+    assert labels[1] == "finetune-last1, epochs 3"
+    assert labels[2] == "finetune-last1, epochs 3, augment flip"
+    assert labels[3] == "svc"
+    assert label_runs([runs[0], make_run(images, "svc")]) == ["finetune-last1", "svc"]
+    assert label_runs([runs[0], runs[0], make_run(images, "svc")])[2] == "svc"
 
 
 def test_networks_of_one_name_are_paired_by_their_recipe(make_images, make_tuned_run):
