@@ -14,7 +14,7 @@ from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content.finetuning import check_divergence, check_lost_recall
 from fishfeat.report.content.run_sentences import describe_holdout
 from fishfeat.report.content.sentences import describe_costs, describe_verdict
-from fishfeat.report.text import count, duration, integer
+from fishfeat.report.text import count, duration, gigaflops, integer
 
 from .console import Console
 from .render import (
@@ -167,10 +167,9 @@ def _compare_with_random(run: Run, random: Run | None) -> tuple[str, str]:
 def _format_cost(cost: Cost | None) -> tuple[str, str, str, str]:
     if cost is None:
         return "–", "–", "–", "–"
-    flops = None if cost.flops is None else cost.flops / 1e9
     return (
         duration(cost.wall_seconds),
         duration(cost.processor_seconds),
         integer(cost.images_passed),
-        integer(flops),
+        gigaflops(cost.flops),
     )

@@ -1,5 +1,6 @@
 from .checks import CHECKS, Check, Finding
 from .classify.projection import feature_map
+from .classify.statistics.verdict import Verdict, judge_finetune
 from .classify.validation.cross_validation import (
     FoldFit,
     cross_validate,
@@ -109,6 +110,7 @@ __all__ = [
     "SplitOptions",
     "Splits",
     "SplitsInfo",
+    "Verdict",
     "WorkerOptions",
     "Workspace",
     "average_runs",
@@ -119,6 +121,7 @@ __all__ = [
     "find_near_duplicates",
     "fit_model",
     "group_images",
+    "judge_finetune",
     "learning_curve",
     "leave_one_class_out",
     "load_backbone",

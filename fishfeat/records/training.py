@@ -1,4 +1,4 @@
-"""How a network was fine-tuned: its recipe, what happened in each epoch, and what it cost."""
+"""How a network was fine-tuned: its recipe, what happened in each epoch, and its compute cost."""
 
 from __future__ import annotations
 

@@ -92,6 +92,20 @@ def duration(seconds: float | None) -> str:
     return f"{minutes}{_GAP}min {rest}{_GAP}s"
 
 
+def gigaflops(flops: float | None) -> str:
+    """'1,900' for 1.9e12, '0.3' for 3e8, '–' for None; the unit is in the heading."""
+    if flops is None:
+        return "–"
+    return f"{flops / 1e9:,.{1 if flops < 1e10 else 0}f}"
+
+
+def setting(value: str | float | None) -> str:
+    """'0.0003' for 3e-4, 'yes' for True: the value of a setting of a recipe."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def bytes_size(n_bytes: float) -> str:
     """'9.2 kB', '31.0 MB'."""
     for unit in ("B", "kB", "MB", "GB"):

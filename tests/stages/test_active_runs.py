@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from fishfeat.errors import DataError, ModelError
-from fishfeat.models import read_data_identity
-from fishfeat.records import Cost, Divergence, FoldTraining, Training
+from fishfeat.models import name_model, read_data_identity
+from fishfeat.records import BackboneSpec, Cost, Divergence, FoldTraining, Training
 from fishfeat.stages import fit as fit_stage
 from fishfeat.stages.active_runs import find_active_runs
 from fishfeat.stages.extract import extract_data
@@ -161,6 +161,23 @@ def test_a_diverged_network_predicts_only_where_it_is_named(pond):
     mark_diverged(pond, other)
     with pytest.raises(ModelError, match="--model"):
         find_model(pond.read())
+
+
+def test_the_model_of_a_tuned_network_is_the_default_where_it_is_best(pond):
+    pond.extract()
+    fit = pond.fit()
+    folder = pond.read().folder
+    network = BackboneSpec("local-dir", "tuned")
+    training = Training({}, (), 1, 1, Cost(1.0, 1.0, 1), network=network)
+    (run,) = (run for run in fit.runs if run.split == "grouped")
+    config = dataclasses.replace(run.config, training=training)
+    metrics = {**run.metrics, "accuracy": 1.1}
+    changes = {"name": "finetune-last1", "kind": "finetune"}
+    folder.save_run(dataclasses.replace(run, config=config, metrics=metrics, **changes))
+    assert find_model(pond.read()) == fit.models[0]
+    model = folder.models / name_model("finetune-last1", network, balanced=False)
+    shutil.copytree(fit.models[0], model)
+    assert find_model(pond.read()) == model
 
 
 def test_old_runs_beside_a_new_one_are_left_out_and_said_on_the_page(pond, said):

@@ -235,6 +235,11 @@ def _check_balance(view: RunView) -> list[Finding]:
     )
     if run_facts.is_balanced(run):
         fix = "More images of the rare classes help most."
+    elif run_facts.training(run) is not None:
+        fix = (
+            'Write `class_weights = "balanced"` into the recipe, which gives rare classes more '
+            "weight, run `fishfeat finetune --recipe FILE`, and compare."
+        )
     else:
         fix = "Run `fishfeat fit --balanced`, which gives rare classes more weight, and compare."
     return [Finding("rare-classes-score-lower", message, fix)]

@@ -16,6 +16,7 @@ from fishfeat.files import json_digest
 from fishfeat.records import ImageSet, Int, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
+from fishfeat.report.text import setting
 
 
 class Standing(NamedTuple):
@@ -90,16 +91,35 @@ def _find_counterparts(runs: Sequence[Run], others: Sequence[Run]) -> list[Run |
 
 def label_runs(runs: Sequence[Run]) -> list[str]:
     """A label for each run, only as long as is needed to distinguish the runs."""
+    names = _name_recipes(runs)
     for features, with_balanced in product(("", "short", "full"), (False, True)):
-        labels = [_label_run(run, features, with_balanced) for run in runs]
+        labels = []
+        for run, name in zip(runs, names, strict=True):
+            labels.append(_label_run(run, name, features, with_balanced))
         if len(set(labels)) == len(labels):
             return labels
-    names = [run.name for run in runs]
-    return [f"{name} #{names[:i].count(name) + 1}" for i, name in enumerate(names)]
+    return [
+        f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name
+        for i, name in enumerate(names)
+    ]
 
 
-def _label_run(run: Run, features: str, with_balanced: bool) -> str:
-    label = run.name
+def _name_recipes(runs: Sequence[Run]) -> list[str]:
+    """Names of the runs; fine-tunes of one name say in which settings their recipes differ."""
+    names = []
+    for run in runs:
+        peers = [other for other in runs if other.name == run.name]
+        recipes = [run_facts.recipe(other) for other in peers]
+        settings = []
+        for key, value in run_facts.recipe(run).items():
+            if any(recipe.get(key) != value for recipe in recipes):
+                settings.append(f"{key.replace('_', ' ')} {setting(value)}")
+        names.append(", ".join([run.name, *settings]))
+    return names
+
+
+def _label_run(run: Run, name: str, features: str, with_balanced: bool) -> str:
+    label = name
     if with_balanced and run_facts.is_balanced(run):
         label += ", balanced"
     description = run_facts.features_description(run)

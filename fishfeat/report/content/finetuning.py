@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from fishfeat.checks import Finding
 from fishfeat.classify.statistics.verdict import Verdict, find_baseline, judge_finetune
 from fishfeat.records import Cost, FoldTraining, Parameter, Run, Training
 from fishfeat.report.content import run_facts
 from fishfeat.report.run_view import RunView
-from fishfeat.report.text import count, integer, list_first, percent_sign
+from fishfeat.report.text import count, integer, list_first, percent_sign, setting
 
+# Folds that diverged and are named.
+_MAX_PLACES = 3
 # Settings of a recipe that are off.
 _OFF = (None, False, 0, "", "none")
+# An option of the command that is no setting of a recipe.
+_SIZE = "img_size"
 # Where a diverged rate is far too high, a tenth of it still is.
 _HIGHEST_LOWER_RATE = 1e-3
 
@@ -32,12 +38,15 @@ class FineTune(NamedTuple):
         folds.
     verdict
         Whether it is worth its cost; None without a baseline.
+    mean
+        The mean of the probabilities of both; None where it is not in the leaderboard.
     """
 
     view: RunView
     training: Training
-    baseline: RunView | None
-    verdict: Verdict | None
+    baseline: RunView | None = None
+    verdict: Verdict | None = None
+    mean: RunView | None = None
 
 
 def collect_finetunes(ranked: Sequence[RunView]) -> list[FineTune]:
@@ -50,12 +59,22 @@ def collect_finetunes(ranked: Sequence[RunView]) -> list[FineTune]:
             continue
         run = find_baseline(view.run, [other.run for other in ranked])
         if run is None:
-            finetunes.append(FineTune(view, training, None, None))
+            finetunes.append(FineTune(view, training))
             continue
         groups = None if view.images.groups is None else view.groups
         verdict = judge_finetune(view.run, run, groups=groups)
-        finetunes.append(FineTune(view, training, view_of[id(run)], verdict))
+        mean = _find_mean(view.run, run, ranked)
+        finetunes.append(FineTune(view, training, view_of[id(run)], verdict, mean))
     return finetunes
+
+
+def _find_mean(tuned: Run, frozen: Run, ranked: Sequence[RunView]) -> RunView | None:
+    """The run whose scores are the mean of both; networks of other recipes may have its name."""
+    for view in ranked:
+        is_mean = set(run_facts.members(view.run)) == {tuned.name, frozen.name}
+        if is_mean and np.allclose(view.run.scores, (tuned.scores + frozen.scores) / 2):
+            return view
+    return None
 
 
 # --- findings -----------------------------------------------------------------------------------
@@ -85,7 +104,7 @@ def check_divergence(label: str, run: Run) -> list[Finding]:
         Finding(
             "diverged-folds",
             f"{label}: the training diverged in {len(places)} of {count(len(run.folds), 'fold')}: "
-            f"{list_first(places)}.",
+            f"{list_first(places, _MAX_PLACES)}.",
             f"Run `fishfeat finetune` with a lower rate, such as `--lr {lower:.1g}`.",
         )
     ]
@@ -130,18 +149,18 @@ def check_lost_recall(verdict: Verdict) -> list[Finding]:
 
 
 class ArmRow(NamedTuple):
-    """One side of the comparison.
+    """A row of the comparison.
 
     Attributes
     ----------
     label
         Name of the run.
     network
-        'tuned' or 'frozen'.
+        'tuned', 'frozen' or 'mean of both'.
     run
         The run.
     cost
-        What it cost; None where it is not known.
+        Its compute cost; None where it is not known.
     """
 
     label: str
@@ -151,11 +170,13 @@ class ArmRow(NamedTuple):
 
 
 def tabulate_arms(finetune: FineTune) -> list[ArmRow]:
-    """Both sides; only the tuned one without a baseline."""
+    """Both sides and their mean; only the tuned one without a baseline."""
     view, baseline, verdict = finetune.view, finetune.baseline, finetune.verdict
     rows = [ArmRow(view.label, "tuned", view.run, finetune.training.cost)]
     if baseline is not None and verdict is not None:
         rows.append(ArmRow(baseline.label, "frozen", baseline.run, verdict.frozen.cost))
+    if finetune.mean is not None:
+        rows.append(ArmRow(finetune.mean.label, "mean of both", finetune.mean.run, None))
     return rows
 
 
@@ -176,23 +197,23 @@ def list_settings(training: Training) -> list[Setting]:
         settings.append(Setting("computed once", f"everything before {training.cut}"))
     for name, value in training.recipe.items():
         if value not in _OFF:
-            settings.append(Setting(name.replace("_", " "), _format_setting(value)))
+            settings.append(Setting(name.replace("_", " "), setting(value)))
     return settings
 
 
-def _format_setting(value: Parameter) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def format_recipe(recipe: Mapping[str, Parameter]) -> str:
-    """The recipe as the TOML file that `fishfeat finetune --recipe` reads."""
+    """The recipe as the TOML file that `format_command` reads."""
     lines = []
     for name, value in recipe.items():
-        if value is not None:
+        if value is not None and name != _SIZE:
             lines.append(f"{name} = {_format_toml(value)}")
     return "\n".join(lines) + "\n"
+
+
+def format_command(recipe: Mapping[str, Parameter]) -> str:
+    """The command that makes a run again, after a fit with the same folds."""
+    size = recipe.get(_SIZE)
+    return "fishfeat finetune --recipe recipe.toml" + (f" --img-size {size}" if size else "")
 
 
 def _format_toml(value: Parameter) -> str:

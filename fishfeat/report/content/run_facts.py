@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fishfeat.checks import Finding
 from fishfeat.files import JsonObject, json_digest
-from fishfeat.records import Chance, Run, Training
+from fishfeat.records import Chance, Parameter, Run, Training
 
 # --- classifier ---------------------------------------------------------------------------------
 
@@ -22,13 +22,13 @@ def configuration(run: Run) -> JsonObject:
     values: JsonObject = dataclasses.asdict(dataclasses.replace(run.config, training=None))
     del values["training"]
     if run.config.training is not None:
-        values["recipe"] = dict(run.config.training.recipe)
+        values["recipe"] = dict(recipe(run))
     return values
 
 
 def is_balanced(run: Run) -> bool:
     """Whether all classes had the same weight in training."""
-    return run.config.balanced
+    return run.config.balanced or recipe(run).get("class_weights") == "balanced"
 
 
 def fit_notes(run: Run) -> tuple[Finding, ...]:
@@ -46,6 +46,11 @@ def training(run: Run) -> Training | None:
     return run.config.training
 
 
+def recipe(run: Run) -> Mapping[str, Parameter]:
+    """The recipe of a fine-tune; empty for a classifier on frozen features."""
+    return {} if run.config.training is None else run.config.training.recipe
+
+
 def members(run: Run) -> tuple[str, ...]:
     """Names of the runs whose probabilities are averaged; empty for a single classifier."""
     return run.config.members
@@ -60,8 +65,7 @@ def classifier_digest(run: Run) -> str:
 def configuration_digest(run: Run) -> str:
     """Digest of the classifier and its parameters or recipe, without splits and seed."""
     compared = dataclasses.replace(run.config, splits=None, features=None, seed=0, training=None)
-    recipe = None if run.config.training is None else dict(run.config.training.recipe)
-    return json_digest([classifier_digest(run), compared, recipe])
+    return json_digest([classifier_digest(run), compared, recipe(run)])
 
 
 def sorting_digest(run: Run) -> str:

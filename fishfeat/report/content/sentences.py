@@ -16,7 +16,7 @@ from fishfeat.report.content.run_sentences import describe_holdout
 from fishfeat.report.text import (
     count,
     duration,
-    integer,
+    gigaflops,
     interval,
     percent_sign,
     points,
@@ -223,7 +223,7 @@ def _describe_cost(cost: Cost) -> str:
         details.append(f"{duration(cost.processor_seconds)} of processor time")
     details.append(f"{count(cost.images_passed, 'image')} passed")
     if cost.flops is not None:
-        details.append(f"{integer(cost.flops / 1e9)} GFLOPs")
+        details.append(f"{gigaflops(cost.flops)} GFLOPs")
     return f"{duration(cost.wall_seconds)} ({', '.join(details)})"
 
 

@@ -111,17 +111,17 @@ def draw_training(folds: Sequence[FoldTraining], name: str) -> list[Markup]:
     """Loss, accuracy and rate of each epoch, one thin line for each fold.
 
     A fold that diverged is drawn in another colour and ends in a cross. No chart is drawn where
-    nothing was trained.
+    no fold finished an epoch.
     """
-    if not any(fold.epochs or fold.divergence for fold in folds):
-        return []
     epochs = [epoch for fold in folds for epoch in fold.epochs]
+    if not epochs:
+        return []
     losses = [epoch.loss for epoch in epochs if np.isfinite(epoch.loss)]
     rates = [epoch.lr for epoch in epochs if np.isfinite(epoch.lr)]
     exponent = _find_exponent(max(rates, default=1.0))
     unit = f" (10{str(exponent).translate(_SUPERSCRIPTS)})" if exponent else ""
     quantities = {
-        "loss": _Quantity("loss", 1.1 * max(losses, default=1.0), 1.0),
+        "loss": _Quantity("loss", 1.1 * max(losses, default=0.0) or 1.0, 1.0),
         "accuracy": _Quantity("training accuracy", 1.02, 1.0),
         "lr": _Quantity(f"learning rate{unit}", None, 10.0**-exponent),
     }

@@ -277,7 +277,7 @@ def _make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = "percent percent_sign interval points integer duration bytes_size"
+    names = "percent percent_sign interval points integer duration gigaflops bytes_size"
     environment.filters |= {name: getattr(text, name) for name in names.split()}
     environment.filters |= {
         "counted": text.count,
@@ -291,6 +291,7 @@ def _make_environment() -> Environment:
         "BASELINE": BASELINE,
         "CHECKS": CHECKS,
         "RANKED_BY": RANKED_BY,
+        "format_command": finetuning.format_command,
         "format_recipe": finetuning.format_recipe,
         "max_open_classes": tables.MAX_OPEN_CLASSES,
         "n_group_images": N_GROUP_IMAGES,

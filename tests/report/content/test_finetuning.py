@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from fishfeat.classify.statistics.verdict import judge_finetune
-from fishfeat.report.content.comparison import rank_runs
+from fishfeat.report.content import run_facts
+from fishfeat.report.content.comparison import label_runs, rank_runs
 from fishfeat.report.content.finetuning import (
     check_divergence,
     check_finetunes,
     collect_finetunes,
+    format_command,
     format_recipe,
     list_settings,
     tabulate_arms,
@@ -34,6 +36,26 @@ def test_a_network_is_judged_by_logreg_on_the_same_folds(make_images, make_run, 
     assert finetune.verdict == judge_finetune(tuned, logreg, groups=images.groups)
     assert finetune.verdict.outcome == "better"
     assert [row.run.name for row in tabulate_arms(finetune)] == ["finetune-last1", "logreg"]
+
+
+def test_the_mean_of_both_stands_beside_them(make_images, make_run, make_tuned_run):
+    images = make_images()
+    tuned, logreg = make_tuned_run(images), make_run(images, "logreg", wrong=[1, 2])
+    other = make_tuned_run(images, wrong=[3], recipe={"epochs": 3})
+    members = ("logreg", "finetune-last1")
+    config = dataclasses.replace(logreg.config, clf="mean", members=members)
+    scores = (tuned.scores + logreg.scores) / 2
+    mean = dataclasses.replace(logreg, name="mean", kind="finetune", scores=scores, config=config)
+    first, second = collect_finetunes(view_runs([tuned, other, logreg, mean], images))
+    assert [row.run for row in tabulate_arms(first)] == [tuned, logreg, mean]
+    assert [row.run for row in tabulate_arms(second)] == [other, logreg]
+
+
+def test_weights_of_classes_are_in_the_recipe(make_images, make_tuned_run):
+    images = make_images()
+    assert not run_facts.is_balanced(make_tuned_run(images))
+    tuned = make_tuned_run(images, recipe={"class_weights": "balanced"})
+    assert run_facts.is_balanced(tuned)
 
 
 def test_without_a_baseline_there_is_no_verdict(make_images, make_run, make_tuned_run):
@@ -94,6 +116,18 @@ def test_divergence_is_found_with_place_rate_and_loss(make_images, make_tuned_ru
     assert check_divergence("tuned", make_tuned_run(images)) == []
 
 
+def test_with_repeats_the_repeat_is_named(make_images, make_tuned_run):
+    run = make_tuned_run(make_images(), diverged=[1])
+    training = run.config.training
+    folds = tuple(dataclasses.replace(fold, repeat=1) for fold in training.folds)
+    config = dataclasses.replace(run.config, training=dataclasses.replace(training, folds=folds))
+    twice = {"scores": np.repeat(run.scores, 2, axis=0), "fold": np.repeat(run.fold, 2, axis=0)}
+    repeated = dataclasses.replace(run, config=config, folds=run.folds * 2, **twice)
+    (finding,) = check_divergence("tuned", repeated)
+    assert "1 of 6 folds" in finding.message
+    assert "repeat 2, fold 2" in finding.message
+
+
 def test_a_fold_without_a_finite_loss_is_told(make_images, make_tuned_run):
     run = make_tuned_run(make_images(), diverged=[0])
     training = run.config.training
@@ -116,10 +150,30 @@ def test_the_recipe_is_read_back_as_it_was(make_images, make_tuned_run):
     assert tomllib.loads(format_recipe(training.recipe)) == expected
 
 
+def test_the_size_of_the_input_is_an_option_of_the_command(make_images, make_tuned_run):
+    recipe = make_tuned_run(make_images(), recipe={"img_size": 128}).config.training.recipe
+    assert "img_size" not in tomllib.loads(format_recipe(recipe))
+    assert format_command(recipe).endswith(" --img-size 128")
+    assert "--img-size" not in format_command({**recipe, "img_size": None})
+
+
 def test_settings_that_are_off_are_not_listed(make_images, make_tuned_run):
     training = make_tuned_run(make_images()).config.training
     names = [setting.name for setting in list_settings(training)]
     assert names == ["trained", "parameters", "computed once", "train", "epochs", "lr"]
+
+
+def test_networks_of_one_name_are_told_apart_by_their_recipe(make_images, make_run, make_tuned_run):
+    images = make_images()
+    recipes = [{"epochs": 2}, {"epochs": 3}, {"epochs": 3, "augment": "flip"}]
+    runs = [make_tuned_run(images, recipe=recipe) for recipe in recipes]
+    labels = label_runs([*runs, make_run(images, "svc")])
+    assert labels[0] == "finetune-last1, epochs 2"
+    assert labels[1] == "finetune-last1, epochs 3"
+    assert labels[2] == "finetune-last1, epochs 3, augment flip"
+    assert labels[3] == "svc"
+    assert label_runs([runs[0], make_run(images, "svc")]) == ["finetune-last1", "svc"]
+    assert label_runs([runs[0], runs[0], make_run(images, "svc")])[2] == "svc"
 
 
 def test_networks_of_one_name_are_paired_by_their_recipe(make_images, make_tuned_run):

@@ -1,7 +1,9 @@
 """Page and report.json show fine-tuned networks with verdict, cost, curves and divergence."""
 
+import html
 import json
 import re
+import tomllib
 
 import jsonschema
 import pytest
@@ -102,13 +104,13 @@ def test_findings_name_every_run_that_diverged_and_the_classes_that_lost(report)
 
 
 def test_the_page_shows_the_section_and_marks_the_diverged_run(written, report, read_page):
-    page, html = read_page(written), written.read_text()
+    page, text = read_page(written), written.read_text()
     assert "fine-tuning" in page.ids
     for entry in report["finetuning"]:
         assert entry["verdict"] in page.text
-    marks = re.findall(r"✗ diverged in (\d of \d folds)", html)
+    marks = re.findall(r"✗ diverged in (\d of \d folds)", text)
     assert marks == ["1 of 3 folds"]
-    section = html[html.index('id="fine-tuning"') : html.index('id="data"')]
+    section = text[text.index('id="fine-tuning"') : text.index('id="data"')]
     charts = re.findall(r'<svg class="chart training".*?</svg>', section, flags=re.S)
     assert len(charts) == 2 * 3  # loss, accuracy and rate of two networks
     for chart in charts:
@@ -118,7 +120,14 @@ def test_the_page_shows_the_section_and_marks_the_diverged_run(written, report, 
     assert len(set(page.ids)) == len(page.ids)
     for fact in ("2 min 50 s", "1,900", "layer4.0"):
         assert fact in section.replace("\N{NO-BREAK SPACE}", " ")
-    assert "recipe.toml" in page.text
+
+
+def test_the_page_has_the_recipe_as_a_file(written):
+    recipes = re.findall(r'<pre class="recipe">(.*?)</pre>', written.read_text(), flags=re.S)
+    assert len(recipes) == 3  # of each network, on each split
+    for recipe in recipes:
+        settings = tomllib.loads(html.unescape(recipe))
+        assert settings == {"train": "last:1", "epochs": 2, "lr": 3e-4, "mixup": 0.0}
 
 
 def test_a_page_without_networks_has_no_section(make_images, make_run, tmp_path, read_page):
@@ -143,4 +152,5 @@ def test_each_fold_has_a_line_and_a_diverged_one_a_cross():
         assert "repeat 2, fold 1" in chart
         assert "diverged in epoch 2" in chart
         assert "var(--incorrect)" in chart
-    assert draw_training([FoldTraining(0, 0, ())], "training-x") == []
+    assert draw_training(folds[2:], "training-x") == []
+    assert len(draw_training([FoldTraining(0, 0, (Epoch(0.0, 0.0, 1.0, 80.0),))], "x")) == 3
