@@ -23,6 +23,8 @@ from .errors import (
 from .features.backbones import Backbone, load_backbone
 from .features.extract import extract
 from .features.specs import make_spec
+from .finetune.finetune import FinetuneRuntime, finetune
+from .finetune.recipes import Recipe
 from .images.grouping.hints import GroupingHint, find_hints
 from .images.grouping.near_duplicates import find_near_duplicates
 from .images.grouping.rules import group_images
@@ -33,6 +35,7 @@ from .options import (
     ClassifierOptions,
     EngineOptions,
     ExtractOptions,
+    FinetuneOptions,
     FitOptions,
     GroupingOptions,
     ReportOptions,
@@ -44,10 +47,14 @@ from .options import (
 from .records import (
     BackboneSpec,
     Chance,
+    Cost,
+    Divergence,
+    Epoch,
     Features,
     FeaturesInfo,
     Fold,
     FoldScore,
+    FoldTraining,
     Holdout,
     ImageSet,
     Provenance,
@@ -56,6 +63,7 @@ from .records import (
     RunConfig,
     Splits,
     SplitsInfo,
+    Training,
 )
 from .records.near_duplicates import DuplicatePair, NearDuplicates
 from .records.results import Curve, FeatureMap, Novelty
@@ -72,23 +80,29 @@ __all__ = [
     "Chance",
     "Check",
     "ClassifierOptions",
+    "Cost",
     "Curve",
     "DataError",
     "Dataset",
     "DatasetFolder",
     "DatasetState",
+    "Divergence",
     "DuplicatePair",
     "EngineOptions",
+    "Epoch",
     "ExtractOptions",
     "FeatureMap",
     "Features",
     "FeaturesInfo",
     "Finding",
+    "FinetuneOptions",
+    "FinetuneRuntime",
     "FishfeatError",
     "FitOptions",
     "Fold",
     "FoldFit",
     "FoldScore",
+    "FoldTraining",
     "GroupingHint",
     "GroupingOptions",
     "Holdout",
@@ -100,6 +114,7 @@ __all__ = [
     "Novelty",
     "Prediction",
     "Provenance",
+    "Recipe",
     "Rejected",
     "ReportOptions",
     "Run",
@@ -110,6 +125,7 @@ __all__ = [
     "SplitOptions",
     "Splits",
     "SplitsInfo",
+    "Training",
     "Verdict",
     "WorkerOptions",
     "Workspace",
@@ -119,6 +135,7 @@ __all__ = [
     "feature_map",
     "find_hints",
     "find_near_duplicates",
+    "finetune",
     "fit_model",
     "group_images",
     "judge_finetune",

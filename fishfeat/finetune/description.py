@@ -1,4 +1,4 @@
-"""The blocks of a network, and what it costs to train them."""
+"""The blocks of a network, and the cost of training them."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from fishfeat.finetune.activations import ActivationFile, estimate_bytes, find_m
 from fishfeat.finetune.blocks import Block, list_blocks, select_blocks
 from fishfeat.finetune.checkpoints import Checkpoint, Progress
 from fishfeat.finetune.cuts import Cut, CutNetwork, find_cut
+from fishfeat.finetune.events import write_events
 from fishfeat.finetune.filling import Filling, fill_activations, read_filling
 from fishfeat.finetune.flops import Flops, count_flops
 from fishfeat.finetune.heads import copy_to_layer, solve_head
@@ -355,7 +356,7 @@ class Finetuner:
             recipe,
             file=work.checkpoint(job),
             on_images=counter.count,
-            on_epoch=lambda i, epoch: _log_epoch(job, recipe, i, epoch),
+            on_epoch=lambda i, epoch: _note_epoch(job, recipe, work, i, epoch),
         )
         divergence: Divergence | None = None
         try:
@@ -467,7 +468,8 @@ def must_be_coarse(backbone: Backbone) -> bool:
     return find_cut(network, last, backbone.preprocess.size) is None
 
 
-def _log_epoch(job: Job, recipe: Recipe, i: int, epoch: Epoch) -> None:
+def _note_epoch(job: Job, recipe: Recipe, work: WorkFolder, i: int, epoch: Epoch) -> None:
+    write_events(work.folder / "tensorboard" / job.name, i + 1, epoch)
     n_epochs = sum(stage.epochs for stage in recipe.list_stages())
     log.info(
         "%s, epoch %d of %d: loss %.3f, training accuracy %.3f, %.0f images/s.",

