@@ -15,6 +15,7 @@ import argparse
 import importlib
 import itertools
 import mmap
+import multiprocessing
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -102,30 +103,36 @@ def draw_images(folder: Path, n: int, *, seed: int = 0) -> Path:
     return folder
 
 
-def start(arguments: Sequence[str], memo: Memo) -> int:
-    """Fork a process that runs `fishfeat` with `arguments`; return its process id."""
-    memo.note(0)
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        _run(arguments, memo)
-        os._exit(0)
-    except BaseException:
-        import traceback
+def run_for(seconds: float, function: Callable[..., object], *args: object) -> int | None:
+    """Run a function in a forked process; kill the process after `seconds`.
 
-        traceback.print_exc()
-        os._exit(1)
+    Returns
+    -------
+    The exit status; None where the process was killed.
+    """
+    process = multiprocessing.get_context("fork").Process(
+        target=_call_in_fork, args=(function, *args)
+    )
+    process.start()
+    process.join(seconds)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return None if process.exitcode == -signal.SIGKILL else process.exitcode
 
 
-def _run(arguments: Sequence[str], memo: Memo) -> None:
+def _call_in_fork(function: Callable[..., object], *args: object) -> None:
     import torch
 
     from fishfeat.features import layer_files
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     torch.set_num_threads(1)  # threads of the parent do not exist in a fork
     layer_files.COMMIT_SECONDS = 0.0  # one write for each batch
+    function(*args)
+
+
+def _run(arguments: Sequence[str], memo: Memo) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     append = FeatureWriter.append
 
     def append_and_note(writer: FeatureWriter, *args: object, **options: object) -> None:
@@ -134,19 +141,6 @@ def _run(arguments: Sequence[str], memo: Memo) -> None:
 
     FeatureWriter.append = append_and_note  # type: ignore[method-assign,assignment]
     app(list(arguments), standalone_mode=False)
-
-
-def wait(pid: int, seconds: float) -> int | None:
-    """Wait for the exit status of a process; after `seconds` kill it and return None."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        ended_pid, status = os.waitpid(pid, os.WNOHANG)
-        if ended_pid:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.0005)
-    os.kill(pid, signal.SIGKILL)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return None if status == -signal.SIGKILL else status
 
 
 def kill_runs(
@@ -201,7 +195,8 @@ def kill_runs(
 
 
 def _run_for(cache: Path, command: list[str], memo: Memo, seconds: float) -> int | None:
-    return wait(start(["--quiet", "--cache", str(cache), *command], memo), seconds)
+    memo.note(0)
+    return run_for(seconds, _run, ["--quiet", "--cache", str(cache), *command], memo)
 
 
 def _check_cache(

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -26,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from kill import run_for
 from PIL import Image
 
 from fishfeat.files import json_digest
@@ -133,40 +132,6 @@ COMMANDS = (
 )
 
 
-def start(command: Command, data: Path, cache: Path) -> int:
-    """Fork a process that runs the command; return its process id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        import torch
-
-        from fishfeat.features import layer_files
-
-        torch.set_num_threads(1)  # threads of the parent do not exist in a fork
-        layer_files.COMMIT_SECONDS = 0.0  # one write for each batch
-        command.run(data, cache)
-        os._exit(0)
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        os._exit(1)
-
-
-def wait(pid: int, seconds: float) -> int | None:
-    """Wait for the exit status of a process; after `seconds` kill it and return None."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        ended_pid, status = os.waitpid(pid, os.WNOHANG)
-        if ended_pid:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.0005)
-    os.kill(pid, signal.SIGKILL)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return None if status == -signal.SIGKILL else status
-
-
 def run(command: Command, data: Path, cache: Path) -> None:
     """Run the command to its end.
 
@@ -175,7 +140,7 @@ def run(command: Command, data: Path, cache: Path) -> None:
     RuntimeError
         It failed.
     """
-    status = wait(start(command, data, cache), 120)
+    status = run_for(120, command.run, data, cache)
     if status != 0:
         raise RuntimeError(f"{command.name} ended with {status}")
 
@@ -228,7 +193,7 @@ def kill_command(command: Command, folder: Path, *, kills: int, seed: int = 0) -
         shutil.copytree(original, cache)
         for _ in range(min(KILLS_IN_A_ROW, kills - tally.kills)):
             first = 0.0 if tally.kills % 2 else (1 - END_OF_RUN) * duration
-            status = wait(start(command, data, cache), rng.uniform(first, duration))
+            status = run_for(rng.uniform(first, duration), command.run, data, cache)
             if status is not None:  # it was faster than the moment of the kill
                 tally.failed += status != 0
                 break

@@ -31,7 +31,8 @@ LONG = (
     *("test_parallel.py", "test_readme.py"),
 )
 # Networks that tests outside of a test function keep, as fixtures of a module do.
-os.environ["FISHFEAT_NETWORKS"] = tempfile.mkdtemp(prefix="fishfeat-networks-")
+_NETWORKS = tempfile.TemporaryDirectory(prefix="fishfeat-networks-")
+os.environ["FISHFEAT_NETWORKS"] = _NETWORKS.name
 SHARED = Path(os.environ.get("FISHFEAT_SHARED", Path(__file__).parents[2] / "shared"))
 
 

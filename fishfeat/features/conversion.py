@@ -13,8 +13,8 @@ from fishfeat.features.kept_networks import (
     KeptNetwork,
     can_be_kept,
     draw_probes,
-    find_folder,
     find_kept_network,
+    find_network_folder,
     keep_network,
 )
 from fishfeat.features.openvino_networks import RunArray, compile_model, import_openvino
@@ -85,7 +85,7 @@ def _keep(backbone: Backbone, model: Any, batch_size: int) -> KeptNetwork | None
         digests = compute_digests(backbone.spec, names)
     except OSError:
         return None
-    folder = find_folder(backbone.spec, batch_size)
+    folder = find_network_folder(backbone.spec, batch_size)
     contents = describe_network(backbone, batch_size, digests)
     return keep_network(folder, model, contents, embed_probes(backbone))
 

@@ -209,7 +209,7 @@ def find_kept_network(spec: BackboneSpec, batch_size: int | None = None) -> Kept
     batch_size = batch_size or BATCH_SIZE
     if not can_be_kept([spec]) or importlib.util.find_spec("openvino") is None:
         return None
-    folders = [find_folder(spec, batch_size)]
+    folders = [find_network_folder(spec, batch_size)]
     if spec.source == "bundled":
         folders.append(find_bundled_folder(spec.name) / "openvino")
     for folder in folders:
@@ -225,7 +225,7 @@ def find_kept_network(spec: BackboneSpec, batch_size: int | None = None) -> Kept
     return None
 
 
-def find_folder(spec: BackboneSpec, batch_size: int) -> Path:
+def find_network_folder(spec: BackboneSpec, batch_size: int) -> Path:
     """The folder of a network in the store; it need not exist."""
     return store.find_entry("openvino", _drop_precision(spec).to_json(), batch_size)
 

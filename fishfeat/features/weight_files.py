@@ -28,11 +28,11 @@ def list_folder_files(spec: BackboneSpec) -> list[str] | None:
         return []
     if spec.source not in ("local-dir", "bundled"):
         return None
-    folder = find_folder(spec)
+    folder = find_weight_folder(spec)
     return sorted(p.name for p in folder.iterdir() if p.is_file() and p.suffix in _SUFFIXES)
 
 
-def find_folder(spec: BackboneSpec) -> Path:
+def find_weight_folder(spec: BackboneSpec) -> Path:
     """The folder that names of weight files are relative to."""
     return find_bundled_folder(spec.name) if spec.source == "bundled" else Path(spec.name)
 
@@ -81,7 +81,7 @@ def compute_digests(spec: BackboneSpec, names: Iterable[str]) -> dict[str, str]:
     OSError
         A file cannot be read.
     """
-    return digest_files(find_folder(spec), names)
+    return digest_files(find_weight_folder(spec), names)
 
 
 def digest_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -114,7 +114,7 @@ def were_written_since(spec: BackboneSpec, names: Iterable[str], loaded_at: floa
     `loaded_at` is a time as `time.time` gives it.
     """
     for name in names:
-        status = (find_folder(spec) / name).stat()
+        status = (find_weight_folder(spec) / name).stat()
         if max(status.st_mtime, status.st_ctime) >= loaded_at:
             return True
     return False

@@ -84,7 +84,7 @@ def _describe_left_out(runs: Sequence[Run], difference: str, n_runs: int) -> Fin
     names = ", ".join(dict.fromkeys(run.name for run in runs))
     return Finding(
         "left-out-runs",
-        f"{len(runs)} of {n_runs} runs are left out: they used {difference} ({names}).",
+        f"{len(runs)} of {n_runs} runs ({names}) are left out: they used {difference}.",
         "Fit them again.",
     )
 

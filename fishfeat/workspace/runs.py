@@ -36,6 +36,7 @@ from fishfeat.records import (
 _ARRAYS = ("keys", "y", "class_names", "scores", "fold")
 _HOLDOUTS = ("holdout", "holdout_folds")
 _HOLDOUT_ARRAYS = ("keys", "y", "scores")
+_RENAMED_CHECKS = {"approximate-kernel": "cheaper-with-many-images"}
 _FOLD_COUNTS = ("repeat", "fold", "n_train", "n_test", "n_classes_train")
 _FOLD_SECONDS = ("seconds_fit", "seconds_predict")
 
@@ -128,6 +129,7 @@ def load_run(folder: Path) -> Run:
         content = read_json(folder / "run.json")
         if content.get("protocol", 1) < 2:
             content = _upgrade_from_1(content)
+        content = _rename_checks(content)
         saved = msgspec.convert(content, _SavedRun)
         path = folder / "arrays.npz"
         with reading_from(path), np.load(path, allow_pickle=False) as npz:
@@ -198,7 +200,17 @@ def _format_spec_of_0_1(spec: BackboneSpec) -> dict[str, Parameter]:
     return values
 
 
-# --- files of version 0.1.0 -------------------------------------------------------------------
+# --- files of earlier versions ----------------------------------------------------------------
+
+
+def _rename_checks(content: JsonObject) -> JsonObject:
+    """`run.json` with the ids that the checks of its notes have today."""
+    config = dict(content["config"])
+    notes = []
+    for note in config.get("notes", ()):
+        notes.append(note | {"check": _RENAMED_CHECKS.get(note["check"], note["check"])})
+    config["notes"] = notes
+    return content | {"config": config}
 
 
 def _upgrade_from_1(content: JsonObject) -> JsonObject:
@@ -250,7 +262,7 @@ def _upgrade_notes(notes: Any) -> list[dict[str, str]]:
     }
     findings = []
     for note in map(str, notes):
-        check = "approximate-kernel"
+        check = "cheaper-with-many-images"
         for start, name in checks.items():
             if note.startswith(start):
                 check = name

@@ -72,7 +72,7 @@ def test_a_page_does_not_mix_runs_of_other_groups(run, fish, said):
     run("extract", fish, *TINY, "--group-by", PAIRS)
     run("fit", "--clf", "centroid", "--clf", "knn", "--cv", 3)
     run("fit", "--clf", "centroid", "--cv", 3, "--group-by", "none")
-    assert "1 of 2 runs are left out: they used other groups" in said("report")
+    assert "1 of 2 runs (knn) are left out: they used other groups" in said("report")
     run("extract", "--group-by", "folder:1")
     assert "are of other groups than the active ones" in run("report", code=1)
 

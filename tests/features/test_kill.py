@@ -1,24 +1,9 @@
 """SIGKILL at random moments of the real command; `benchmarks/kill.py` sends 200."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
-import pytest
-
-KILL = Path(__file__).parents[2] / "benchmarks" / "kill.py"
+import kill
 
 
-@pytest.fixture(scope="module")
-def kill():
-    spec = importlib.util.spec_from_file_location("kill", KILL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["kill"] = module  # dataclasses look up their module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_run_killed_at_any_moment_loses_no_counted_row(kill, tmp_path, capfd):
+def test_a_run_killed_at_any_moment_loses_no_counted_row(tmp_path, capfd):
     tally = kill.kill_runs(
         tmp_path, kills=5, seed=0, network="random:test_resnet", n_images=100, batch_size=4
     )
@@ -28,6 +13,6 @@ def test_a_run_killed_at_any_moment_loses_no_counted_row(kill, tmp_path, capfd):
     assert max(tally.seconds_lost) < 5
 
 
-def test_the_tally_adds_up_the_losses(kill, tmp_path, capfd):
+def test_the_tally_adds_up_the_losses(tmp_path, capfd):
     tally = kill.Tally("x", kills=1, lost_rows=2, broken_files=1, seconds_lost=[1.0], progress=[0])
     assert kill.show([tally]) == 3

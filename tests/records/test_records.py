@@ -470,7 +470,7 @@ def make_config(**changes) -> RunConfig:
         "params": {"rbfsvc__C": 10},
         "features": FeaturesInfo("pond", SPEC, "f", 3),
         "splits": SplitsInfo("grouped", 0, 5, n_groups=7),
-        "notes": (Finding("approximate-kernel", "A note."),),
+        "notes": (Finding("cheaper-with-many-images", "A note."),),
     }
     return RunConfig(**fields | changes)
 

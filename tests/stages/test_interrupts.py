@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
+import state
 
 from fishfeat.stages import fit as fit_stage
 from fishfeat.stages.inspect import inspect_data
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-STATE = Path(__file__).parents[2] / "benchmarks" / "state.py"
-
-
-@pytest.fixture(scope="module")
-def kills():
-    """The module `benchmarks/state.py`, which kills each command 100 times."""
-    spec = importlib.util.spec_from_file_location("kill_state", STATE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["kill_state"] = module  # dataclasses look up their module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("i", range(3))
-def test_a_kill_leaves_the_state_before_or_after_and_the_next_command_works(
-    kills, tmp_path, capfd, i
-):
-    tally = kills.kill_command(kills.COMMANDS[i], tmp_path, kills=2)
-    assert (tally.kills, tally.command) == (2, kills.COMMANDS[i].name)
+def test_a_kill_leaves_the_state_before_or_after_and_the_next_command_works(tmp_path, capfd, i):
+    tally = state.kill_command(state.COMMANDS[i], tmp_path, kills=2)
+    assert (tally.kills, tally.command) == (2, state.COMMANDS[i].name)
     assert tally.before + tally.begun + tally.after == 2
     assert tally.finished > 0
-    assert kills.show([tally]) == 0
+    assert state.show([tally]) == 0
 
 
-def test_the_tally_adds_up_the_harm(kills, capfd):
-    assert kills.show([kills.Tally("x", kills=9, torn=1, failed=2, different=3, leftovers=4)]) == 10
+def test_the_tally_adds_up_the_harm(capfd):
+    assert state.show([state.Tally("x", kills=9, torn=1, failed=2, different=3, leftovers=4)]) == 10
 
 
 def stop(*_args: object, **_options: object) -> None:
@@ -97,10 +81,10 @@ def test_stopping_an_extraction_keeps_what_is_embedded(pond, monkeypatch, eager_
     monkeypatch.setattr("fishfeat.stages.extract.apply_groups", stop)
     with pytest.raises(KeyboardInterrupt):
         pond.extract(resize="pad")
-    state = pond.read().state
-    assert (state.spec.resize, state.features) == ("pad", state.features)
+    begun = pond.read().state
+    assert (begun.spec.resize, begun.features) == ("pad", begun.features)
     # The features last used stay in use until the new ones are complete.
-    assert state.features.encode() in full["dataset.json"]
+    assert begun.features.encode() in full["dataset.json"]
     monkeypatch.undo()
     assert pond.extract(resize="pad").n_new == 0
 

@@ -57,7 +57,7 @@ def test_the_configuration_comes_back_with_its_types(fish, make_run):
         params={"C": 1, "gamma": 0.5, "kernel": "rbf", "probability": None, "shrinking": True},
         splits=splits,
         members=("svc", "rf"),
-        notes=(Finding("approximate-kernel", "x"),),
+        notes=(Finding("cheaper-with-many-images", "x"),),
         chance=Chance(0.5, (0.4, 0.6), 0.3),
     )
     fish.save_run(make_run(config=config))
@@ -84,6 +84,14 @@ def test_a_run_without_scores_of_the_folds_is_read(fish, make_run):
     (loaded,) = fish.load_runs()
     assert loaded.holdout is not None
     assert loaded.holdout_folds is None
+
+
+def test_checks_of_a_run_have_the_ids_of_today(fish, make_run):
+    config = dataclasses.replace(CONFIG, notes=(Finding("cheaper-with-many-images", "x"),))
+    file = fish.save_run(make_run(config=config)) / "run.json"
+    file.write_text(file.read_text().replace("cheaper-with-many-images", "approximate-kernel"))
+    (loaded,) = fish.load_runs()
+    assert loaded.config == config
 
 
 def test_a_run_replaces_the_same_run_with_other_parameters(fish, make_run):

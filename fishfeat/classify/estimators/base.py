@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fishfeat.records import Float, Int
 
 ClassWeight = str | Mapping[Any, float] | None
-# With more training images than this, trees are grown in a way that costs less.
+# With more training images than this, svc, rf and xgb are fitted in a way that costs less.
 MANY_IMAGES = 8_000
 
 
@@ -58,6 +58,11 @@ class ProbabilityClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         check_is_fitted(self)
         checked: NDArray[Any] = validate_data(self, X, dtype=dtype, reset=False)
         return checked
+
+
+def describe_many_images(n_images: int, limit: int, effect: str) -> str:
+    """The note of a classifier that is fitted in another way on more than `limit` images."""
+    return f"{n_images:,} training images are more than {limit:,}, so {effect}."
 
 
 def encode_class_weight(class_weight: ClassWeight, classes: NDArray[Any]) -> ClassWeight:

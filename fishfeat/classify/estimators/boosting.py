@@ -14,6 +14,7 @@ from fishfeat.classify.estimators.base import (
     MANY_IMAGES,
     ClassWeight,
     ProbabilityClassifier,
+    describe_many_images,
     encode_class_weight,
 )
 from fishfeat.errors import DataError
@@ -73,6 +74,8 @@ class BoostedTrees(ProbabilityClassifier):
         int64 arrays: the columns of each block.
     pace_
         Rounds, rate, images and bins that were used.
+    note_
+        How the pace differs from the settings with many images; '' with fewer.
     turns_
         The block and the booster of each turn.
     """
@@ -114,6 +117,7 @@ class BoostedTrees(ProbabilityClassifier):
         """
         X, codes = self._check_training_data(X, y)
         self.pace_ = self._set_pace(len(X))
+        self.note_ = self._describe_pace(len(X)) if len(X) > MANY_IMAGES else ""
         self.blocks_ = self._draw_blocks(X.shape[1])
         self.turns_: list[Turn] = []
         if len(self.classes_) > 1:
@@ -128,6 +132,16 @@ class BoostedTrees(ProbabilityClassifier):
             learning_rate=min(1.0, 2 * self.learning_rate),
             subsample=min(self.subsample, 0.5),
             max_bin=min(self.max_bin, 32),
+        )
+
+    def _describe_pace(self, n_images: int) -> str:
+        pace = self.pace_
+        return describe_many_images(
+            n_images,
+            MANY_IMAGES,
+            f"boosting takes {pace.n_rounds:,} rounds at a learning rate of {pace.learning_rate:g} "
+            f"instead of {self.n_estimators:,} at {self.learning_rate:g}, with "
+            f"{pace.subsample:.0%} of the images in each tree",
         )
 
     def _draw_blocks(self, dim: int) -> list[Int]:

@@ -264,6 +264,12 @@ class CalibratedClassifier(ProbabilityClassifier):
         return self
 
     @property
+    def note_(self) -> str:
+        """How the classifier deviates from its usual algorithm; '' where it does not."""
+        note: str = getattr(self.estimator_, "note_", "")
+        return note
+
+    @property
     def needs_spread(self) -> bool:
         """Whether the classifier cannot learn from one image of each class."""
         return bool(getattr(self.estimator, "needs_spread", False))

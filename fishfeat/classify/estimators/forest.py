@@ -13,6 +13,7 @@ from fishfeat.classify.estimators.base import (
     MANY_IMAGES,
     ClassWeight,
     ProbabilityClassifier,
+    describe_many_images,
     encode_class_weight,
 )
 from fishfeat.classify.estimators.calibration import (
@@ -74,6 +75,8 @@ class CalibratedForest(ProbabilityClassifier):
     inverse_temperature_
         The factor on the logarithm of the trees' mean probability; 1 where there are too few groups
         for parts.
+    note_
+        How the trees of many images grow; '' with fewer.
     skipped_
         'calibration' where there are too few groups for parts, else empty.
     """
@@ -100,11 +103,12 @@ class CalibratedForest(ProbabilityClassifier):
         X, codes = self._check_training_data(X, y)
         has_many = len(X) > MANY_IMAGES
         self.directions_: PCA | None = self._fit_directions(X) if has_many else None
+        n_all = round(self.n_estimators * (TREE_SHARE if has_many else 1))
+        self.note_ = self._describe_directions(X, n_all) if has_many else ""
         X = self._project(X)
         folds = inner_folds(codes, groups, self.n_parts, seed=self.random_state)
         self.skipped_ = () if folds else SKIPPED_CALIBRATION
         part_rows = [fold.train for fold in folds] or [np.arange(len(codes))]
-        n_all = round(self.n_estimators * (TREE_SHARE if has_many else 1))
         n_trees = np.diff(np.linspace(0, n_all, len(part_rows) + 1).astype(int))
         self.parts_ = []
         for number, rows in enumerate(part_rows):
@@ -116,6 +120,15 @@ class CalibratedForest(ProbabilityClassifier):
     def _fit_directions(self, X: NDArray[np.float32]) -> PCA:
         n_directions = min(N_DIRECTIONS, X.shape[1])
         return PCA(n_directions, svd_solver="covariance_eigh").fit(X)
+
+    def _describe_directions(self, X: NDArray[np.float32], n_trees: int) -> str:
+        n_directions = min(N_DIRECTIONS, X.shape[1])
+        return describe_many_images(
+            len(X),
+            MANY_IMAGES,
+            f"{n_trees:,} trees instead of {self.n_estimators:,} grow, on the {n_directions:,} "
+            f"directions of largest variance instead of the {X.shape[1]:,} features",
+        )
 
     def _project(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """The columns that the trees see, float32 (n, n_directions or dim)."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from numpy.typing import ArrayLike
 
-from fishfeat.classify.estimators.base import ClassWeight, ProbabilityClassifier
+from fishfeat.classify.estimators.base import (
+    MANY_IMAGES,
+    ClassWeight,
+    ProbabilityClassifier,
+    describe_many_images,
+)
 from fishfeat.classify.estimators.exact_rbf_svc import ExactRBFSVC
 from fishfeat.classify.estimators.nystroem_rbf_svc import NystroemRBFSVC
 from fishfeat.records import Float, Int
@@ -31,7 +36,7 @@ class RBFSVC(ProbabilityClassifier):
     machine_
         The fitted `ExactRBFSVC` or `NystroemRBFSVC`.
     note_
-        What replaced the exact machine, or ''.
+        What replaces the exact machine; '' where nothing does.
     skipped_
         'calibration' where there are too few groups for inner folds, else empty.
     """
@@ -41,7 +46,7 @@ class RBFSVC(ProbabilityClassifier):
         *,
         C: float = 10.0,
         class_weight: ClassWeight = None,
-        max_exact: int = 8000,
+        max_exact: int = MANY_IMAGES,
         random_state: int = 0,
     ) -> None:
         self.C = C
@@ -58,9 +63,11 @@ class RBFSVC(ProbabilityClassifier):
             machine = ExactRBFSVC(C=self.C, class_weight=self.class_weight)
         else:
             machine = NystroemRBFSVC(class_weight=self.class_weight, random_state=self.random_state)
-            self.note_ = (
-                f"{len(X):,} training images are more than {self.max_exact:,}: least squares on "
-                f"{machine.n_components:,} Nyström components replaces the kernel of all pairs."
+            self.note_ = describe_many_images(
+                len(X),
+                self.max_exact,
+                f"each image is compared with {machine.n_components:,} of them (Nyström "
+                "components) instead of with all",
             )
         self.machine_ = machine.fit(X, self.classes_[codes], groups=groups)
         self.skipped_ = self.machine_.skipped_

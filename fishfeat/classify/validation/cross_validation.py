@@ -22,6 +22,7 @@ from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import evaluate
 from fishfeat.classify.validation.failures import explain_failure
 from fishfeat.classify.validation.inner_findings import find_missing_inner_folds
+from fishfeat.classify.validation.many_images import find_cheaper_fits
 from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.classify.validation.splits import check_disjoint
 from fishfeat.errors import DataError, SplitError
@@ -175,8 +176,9 @@ def validate_and_fit(
         fits += _make_fits(features, clf, splits, options)
     with closing(run_jobs(fits, jobs, is_search=options.search is not None)) as results:
         pipeline = next(results)
+        note = getattr(pipeline[-1], "note_", "")
         runs = [
-            _make_run(features, clf, splits, options, results, on_run(splits))
+            _make_run(features, clf, splits, options, results, on_run(splits), note)
             for splits in all_splits
         ]
     return Validated(runs, pipeline)
@@ -188,12 +190,11 @@ def _make_fits(
     """One delayed call of `_fit_fold` for each fold of each repeat."""
     _check_splits(features, splits)
     is_grouped = splits.strategy == "grouped"
+    fit_fold = delayed(_fit_fold)
     fits = []
     for folds in splits.repeats:
         for fold in folds:
-            fits.append(
-                delayed(_fit_fold)(clf, options, features, fold, splits.holdout, is_grouped)
-            )
+            fits.append(fit_fold(clf, options, features, fold, splits.holdout, is_grouped))
     return fits
 
 
@@ -275,6 +276,7 @@ def _make_run(
     options: ClassifierOptions,
     results: Iterator[FoldResult],
     on_progress: OnProgress | None,
+    saved_note: str = "",
 ) -> Run:
     """Make a run of the next results, one for each fold of each repeat."""
     n_fits = splits.n_folds * len(splits.repeats)
@@ -290,7 +292,7 @@ def _make_run(
         fits.append(result.fit)
         notes.append(result.note)
         skipped.append(result.skipped)
-    findings = [Finding("approximate-kernel", note) for note in notes if note][:1]
+    findings = find_cheaper_fits(notes, saved_note)
     is_search = options.search is not None
     findings += find_missing_inner_folds(features, splits, skipped, is_search=is_search)
     config = _make_config(features, clf, splits, options, findings)

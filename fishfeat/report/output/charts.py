@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -76,9 +77,10 @@ def draw_leaderboard(standings: Sequence[Standing]) -> LeaderboardChart:
     axes.xaxis.set_major_formatter(_format_percent)
     axes.grid(axis="x", color=FAINT, lw=0.6)
     label = f"Accuracy of {count(len(standings), 'run')} with 95 % intervals; see the table below"
-    svg = _save_svg(figure, "leaderboard", label=label, titles=titles)
+    png = _save_png(figure)
     figure.set_layout_engine("none")  # the margins stay as they are
-    return LeaderboardChart(svg, _save_png(figure))
+    svg = _save_svg(figure, "leaderboard", label=label, titles=titles)
+    return LeaderboardChart(svg, png)
 
 
 def draw_curve(curve: Curve, name: str) -> Markup:
@@ -276,14 +278,12 @@ def draw_confusion(
 def _make_figure(width: float, height: float) -> tuple[Any, Any]:
     """A figure whose margins fit its labels."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     return figure, _style_axes(figure.add_subplot())
 
 
 def _make_small_figure() -> tuple[Any, Any]:
     """A figure with fixed margins: measuring its labels would take half of the time."""
     figure = Figure(figsize=SMALL, dpi=DPI)
-    FigureCanvasAgg(figure)
     return figure, _style_axes(figure.add_axes(SMALL_AXES))
 
 
@@ -316,11 +316,12 @@ def _format_percent(share: float, _: int) -> str:
 
 
 def _save_png(figure: Figure) -> bytes:
+    """The figure as PNG. `Figure.savefig` would draw it twice, for its margins and for the file."""
     file = io.BytesIO()
     with warnings.catch_warnings():
         # A script that the font lacks is drawn as boxes; the page shows the name itself.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(file, format="png", metadata={"Software": None})
+        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})
     return file.getvalue()
 
 
@@ -330,7 +331,7 @@ def _save_svg(figure: Figure, name: str, *, label: str, titles: Mapping[str, str
     Parameters
     ----------
     figure
-        The figure. It is saved without a background, without ids of its own and without clipping.
+        The figure. It loses its background and its clipping, and is saved without ids of its own.
     name
         Name of the chart, unique in the page: it starts the ids that the chart refers to.
     label
@@ -340,12 +341,13 @@ def _save_svg(figure: Figure, name: str, *, label: str, titles: Mapping[str, str
     """
     for artist in figure.findobj():
         artist.set_clip_on(False)
+    figure.patch.set_visible(False)
     file = io.StringIO()
     rules = {"svg.fonttype": "none", "svg.hashsalt": name}
     with matplotlib.rc_context(rules), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=metadata)
+        FigureCanvasSVG(figure).print_svg(file, metadata=metadata)
     text = file.getvalue()
     for artist_id, title in titles.items():
         text = text.replace(

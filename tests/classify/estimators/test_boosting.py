@@ -37,6 +37,7 @@ def test_many_images_take_half_the_rounds_at_twice_the_rate(
     model = BoostedTrees(n_estimators=9, learning_rate=0.7, subsample=0.4, max_bin=64)
     model.fit(features.X, features.y)
     assert model.pace_ == (5, 1.0, 0.4, 32)
+    assert {"5", "9", "0.7", "40%"} <= set(model.note_.replace(",", "").split())
     assert [turn.booster.num_boosted_rounds() for turn in model.turns_] == [4, 1]
     assert (model.predict(features.X) == features.y).mean() > 0.9
 

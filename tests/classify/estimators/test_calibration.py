@@ -176,6 +176,8 @@ def test_a_forest_of_many_images_grows_on_directions(
     counts = [len(part.trees.estimators_) for part in many.parts_]
     assert (len(counts), sum(counts)) == (5, 30)
     assert {part.trees.n_features_in_ for part in many.parts_} == {4}
+    assert few.note_ == ""
+    assert {"30", "60", "4"} <= set(many.note_.split())
     assert {part.trees.n_features_in_ for part in few.parts_} == {leaky.X.shape[1]}
     for forest in (few, many):
         assert (forest.predict(leaky.X) == leaky.y).mean() > 0.9

@@ -59,7 +59,7 @@ def test_scores_are_the_mean_of_the_members_probabilities(
 def test_what_belongs_to_one_member_is_not_in_the_configuration(
     features: Features, runs: list[Run], splits: Splits
 ) -> None:
-    note = Finding("approximate-kernel", "A note.")
+    note = Finding("cheaper-with-many-images", "A note.")
     config = dataclasses.replace(
         runs[0].config, chance=Chance(0.3, (0.2,), 0.1), search="20", notes=(note,)
     )
