@@ -28,7 +28,7 @@ def stop(*_args: object, **_options: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("step", ["validate_and_fit", "_make_all_splits", "wrap_pipeline"])
+@pytest.mark.parametrize("step", ["validate_and_fit", "make_all_splits", "wrap_pipeline"])
 def test_stopping_fit_before_a_classifier_is_finished_leaves_the_groups(pond, monkeypatch, step):
     pond.extract()
     pond.fit()
