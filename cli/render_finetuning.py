@@ -26,7 +26,7 @@ from .render import (
 )
 
 if TYPE_CHECKING:  # it loads torch
-    from fishfeat.finetune.description import BlockRow
+    from fishfeat.finetuning.description import BlockRow
 
 
 class FinetuneResult(Protocol):

@@ -23,7 +23,7 @@ SECTIONS = {
     "records": "Data that goes from step to step",
     "features": "Features",
     "classify": "Scores",
-    "finetune": "Fine-tuning",
+    "finetuning": "Fine-tuning",
     "report": "Report",
     "models": "Models",
     "workspace": "The cache",

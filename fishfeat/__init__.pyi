@@ -23,8 +23,8 @@ from .errors import (
 from .features.backbones import Backbone, load_backbone
 from .features.extract import extract
 from .features.specs import make_spec
-from .finetune.finetune import FinetuneRuntime, finetune
-from .finetune.recipes import Recipe
+from .finetuning.finetune import FinetuneRuntime, finetune
+from .finetuning.recipes import Recipe
 from .images.grouping.hints import GroupingHint, find_hints
 from .images.grouping.near_duplicates import find_near_duplicates
 from .images.grouping.rules import group_images

@@ -20,7 +20,7 @@ FLOORS = {
     "images": 1,
     "features": 2,
     "classify": 2,
-    "finetune": 3,
+    "finetuning": 3,
     "report": 3,
     "models": 4,
     "stages": 5,
@@ -96,6 +96,13 @@ def loaded_by(code: str) -> set[str]:
     code = f"import sys\n{code}\nprint(*(m for m in {HEAVY} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
+
+
+def test_no_public_name_is_that_of_a_room():
+    """The function `fishfeat.x` would become the package `fishfeat.x` once that is imported."""
+    import fishfeat
+
+    assert FLOORS.keys().isdisjoint(fishfeat.__all__)
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -14,8 +14,8 @@ from fishfeat.checks import Finding
 from fishfeat.classify.statistics.verdict import BASELINE, Verdict, judge_finetune
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.errors import DataError
-from fishfeat.finetune.recipes import Recipe, make_recipe
-from fishfeat.finetune.tuned_networks import check_unseen
+from fishfeat.finetuning.recipes import Recipe, make_recipe
+from fishfeat.finetuning.tuned_networks import check_unseen
 from fishfeat.models import Model, wrap_head
 from fishfeat.options import FinetuneOptions, FitOptions
 from fishfeat.records import BackboneSpec, Features, OnProgress, PathLike, Run, Splits
@@ -25,7 +25,7 @@ from fishfeat.stages.fit import OnRun, fit_data, make_all_splits, select_split_o
 from fishfeat.workspace import Dataset, Workspace
 
 if TYPE_CHECKING:  # it loads torch
-    from fishfeat.finetune.description import BlockRow
+    from fishfeat.finetuning.description import BlockRow
 
 log = logging.getLogger("fishfeat")
 
@@ -115,8 +115,7 @@ def finetune_data(
         assert baseline is not None  # fitted above
         groups = None if features.groups is None else features.groups[splits.rows]
         verdict = judge_finetune(runs[0], baseline, groups=groups)
-        name = f"{BASELINE}+{runs[0].name}"
-        runs.append(average_runs(features, [baseline, runs[0]], splits, name=name))
+        runs.append(_average(features, splits, baseline, runs[0]))
         for run in runs:
             opened.folder.save_run(run)
         model_folder = None
@@ -195,16 +194,16 @@ def _train(
     """The runs, the model of all images, and the folder of the tuned network."""
     ranked = all_splits[0]
     if recipe.is_solved:
-        from fishfeat.finetune.heads import make_classifier
-        from fishfeat.finetune.solved import solve_splits
+        from fishfeat.finetuning.heads import make_classifier
+        from fishfeat.finetuning.solved import solve_splits
 
         solved = solve_splits(
             features, all_splits, recipe, jobs=options.jobs, on_progress=on_progress
         )
         head = make_classifier(solved.head)
         return solved.runs, wrap_head(head, features, recipe.name, ranked), None
-    from fishfeat.finetune.finetune import FinetuneRuntime, finetune_splits
-    from fishfeat.finetune.saving import save_tuned
+    from fishfeat.finetuning.finetune import FinetuneRuntime, finetune_splits
+    from fishfeat.finetuning.saving import save_tuned
 
     tuned = finetune_splits(
         features,
@@ -223,6 +222,16 @@ def _train(
     runs = [_name_network(run, saved.backbone.backbone) for run in runs]
     model = wrap_head(saved.classifier, features, recipe.name, ranked, backbone=saved.backbone)
     return runs, model, saved.network
+
+
+def _average(features: Features, splits: Splits, baseline: Run, tuned: Run) -> Run:
+    """The mean of both, which has the recipe as its parameters."""
+    name = f"{baseline.name}+{tuned.name}"
+    averaged = average_runs(features, [baseline, tuned], splits, name=name)
+    training = tuned.config.training
+    assert training is not None
+    config = dataclasses.replace(averaged.config, params=training.recipe)
+    return dataclasses.replace(averaged, config=config)
 
 
 def _name_network(run: Run, spec: BackboneSpec) -> Run:
@@ -248,7 +257,7 @@ def list_network_blocks(
     cache, dataset
         As in `finetune_data`.
     """
-    from fishfeat.finetune.description import describe_blocks
+    from fishfeat.finetuning.description import describe_blocks
 
     options = options or FinetuneOptions()
     spec = load_features(read_dataset(cache, dataset)).spec

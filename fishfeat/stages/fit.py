@@ -22,7 +22,7 @@ from fishfeat.classify.validation.permutation import score_shuffled_labels
 from fishfeat.classify.validation.search import make_model
 from fishfeat.classify.validation.splits import make_splits, parse_folds
 from fishfeat.errors import DataError
-from fishfeat.finetune.tuned_networks import check_unseen
+from fishfeat.finetuning.tuned_networks import check_unseen
 from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.models import Model, combine_models, wrap_pipeline
 from fishfeat.options import FitOptions, SplitOptions

@@ -6,10 +6,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fishfeat.errors import FishfeatError
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.network_store import find_store, measure_store
 from fishfeat.features.verify import FileCheck, Pruned, check_file, prune_file
+from fishfeat.finetuning.activation_checks import check_activations, prune_activations
 from fishfeat.records import PathLike
 from fishfeat.stages.dataset import open_dataset
 from fishfeat.workspace import DatasetFolder, Workspace
@@ -85,7 +88,7 @@ class CacheCheck:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What was removed from the feature files of a data set."""
+    """What was removed from the feature files and activation files of a data set."""
 
     dataset: str
     files: tuple[Pruned, ...]
@@ -150,17 +153,24 @@ def _check_dataset(folder: DatasetFolder) -> DatasetCheck:
             dataset.require_images()
     except FishfeatError as error:
         faults.append(str(error))
-    files = tuple(check_file(path, folder, images) for path in paths)
+    files = [check_file(path, folder, images) for path in paths]
+    files += [check_activations(path) for path in folder.activation_files()]
     n_images = None if images is None else len(images)
-    return DatasetCheck(folder.name, n_images, tuple(faults), files)
+    return DatasetCheck(folder.name, n_images, tuple(faults), tuple(files))
 
 
 def prune_data(cache: PathLike = "cache", *, dataset: str | None = None) -> Pruning:
     """Remove rows of images that no longer exist from the feature files of a data set.
 
+    Stored activations stay only for images that are in a feature file.
+
     `dataset` is its name; None is the one in use.
     """
     with open_dataset(cache, dataset) as opened:
         images = opened.require_images()
-        files = tuple(prune_file(path, images) for path in opened.folder.features_files())
-        return Pruning(opened.name, files)
+        files = [prune_file(path, images) for path in opened.folder.features_files()]
+        caches = [FeatureCache(path) for path in opened.folder.features_files()]
+        digests = np.concatenate([np.empty(0, str), *(cache.digests for cache in caches)])
+        for path in opened.folder.activation_files():
+            files.append(prune_activations(path, digests))
+        return Pruning(opened.name, tuple(files))

@@ -127,6 +127,10 @@ class DatasetFolder:
         """Folder of the saved models."""
         return self.folder / "models"
 
+    def activation_files(self) -> list[Path]:
+        """Every file of stored activations of the data set."""
+        return sorted((self.folder / "activations").glob("*.h5"))
+
     def networks(self) -> list[Path]:
         """The folder of each tuned network."""
         return sorted(path.parent for path in self.folder.glob("networks/*/config.json"))

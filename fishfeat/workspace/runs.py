@@ -185,6 +185,8 @@ def run_identity(run: Run) -> str:
     identity: list[Any] = [run.name, run.kind, run.split, run.splits_digest, classifier, weights]
     if config.training is not None:
         identity.append(dict(config.training.recipe))
+    elif run.kind == "finetune":  # the mean of a tuned and a frozen run
+        identity.append(dict(config.params))
     return json_digest(identity)
 
 

@@ -12,11 +12,11 @@ import torch
 
 from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.specs import make_spec
-from fishfeat.finetune.blocks import list_blocks, select_blocks
-from fishfeat.finetune.networks import TrainedNetwork, make_head
-from fishfeat.finetune.randomness import Draw
-from fishfeat.finetune.recipes import Recipe
-from fishfeat.finetune.training import Learner, Task, Trainer
+from fishfeat.finetuning.blocks import list_blocks, select_blocks
+from fishfeat.finetuning.networks import TrainedNetwork, make_head
+from fishfeat.finetuning.randomness import Draw
+from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.training import Learner, Task, Trainer
 
 
 class MemoryImages:

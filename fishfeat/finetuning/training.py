@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fishfeat.finetune.checkpoints import Checkpoint, CheckpointFile, Progress
-from fishfeat.finetune.inputs import Inputs
-from fishfeat.finetune.mixing import mix_images
-from fishfeat.finetune.optimisers import Optimiser, make_optimiser
-from fishfeat.finetune.randomness import Draw, Purpose, draw_with
-from fishfeat.finetune.recipes import Recipe, Stage
+from fishfeat.finetuning.checkpoints import Checkpoint, CheckpointFile, Progress
+from fishfeat.finetuning.inputs import Inputs
+from fishfeat.finetuning.mixing import mix_images
+from fishfeat.finetuning.optimisers import Optimiser, make_optimiser
+from fishfeat.finetuning.randomness import Draw, Purpose, draw_with
+from fishfeat.finetuning.recipes import Recipe, Stage
 from fishfeat.records import Divergence, Epoch, Float, Int
 
 # Images that are scored at a time.

@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from fishfeat.finetune.events import write_events
+from fishfeat.finetuning.events import write_events
 from fishfeat.records import Epoch
 
 EPOCH = Epoch(lr=1e-3, loss=0.5, accuracy=0.75, images_per_second=10.0)

@@ -22,8 +22,8 @@ import numpy as np
 from fishfeat.errors import CacheError
 from fishfeat.features.engines.local import start_threads
 from fishfeat.files import read_json, reading_from, write_arrays, write_json
-from fishfeat.finetune.checkpoints import CheckpointFile
-from fishfeat.finetune.randomness import Draw
+from fishfeat.finetuning.checkpoints import CheckpointFile
+from fishfeat.finetuning.randomness import Draw
 from fishfeat.records import Divergence, Epoch, Float, Int, OnProgress, Splits
 
 log = logging.getLogger("fishfeat")

@@ -27,8 +27,8 @@ from fishfeat.classify.validation.cross_validation import (
 from fishfeat.errors import DataError
 from fishfeat.features.engines.local import Item, count_workers
 from fishfeat.files import json_digest, versions
-from fishfeat.finetune.finetuner import Finetuner, Source
-from fishfeat.finetune.jobs import (
+from fishfeat.finetuning.finetuner import Finetuner, Source
+from fishfeat.finetuning.jobs import (
     Counter,
     Job,
     JobResult,
@@ -37,7 +37,7 @@ from fishfeat.finetune.jobs import (
     plan_jobs,
     run_jobs_in_threads,
 )
-from fishfeat.finetune.recipes import Recipe
+from fishfeat.finetuning.recipes import Recipe
 from fishfeat.records import (
     Cost,
     Features,

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fishfeat.finetune.blocks import list_modules
-from fishfeat.finetune.networks import TrainedNetwork
+from fishfeat.finetuning.blocks import list_modules
+from fishfeat.finetuning.networks import TrainedNetwork
 
 
 class Flops(NamedTuple):

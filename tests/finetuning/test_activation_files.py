@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fishfeat.errors import CacheError
-from fishfeat.finetune.activations import ActivationFile, find_missing, open_writer
+from fishfeat.finetuning.activation_checks import check_activations, prune_activations
+from fishfeat.finetuning.activation_files import ActivationFile, find_missing, open_writer
 
 DIGESTS = np.array([f"{i:064x}" for i in range(6)])
 SHAPE = (3, 2)
@@ -81,7 +82,7 @@ def test_a_full_disk_keeps_the_earlier_rows(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with open_writer(path, "k", SHAPE, 2) as writer:
-        monkeypatch.setattr("fishfeat.finetune.activations.reserve", fail)
+        monkeypatch.setattr("fishfeat.finetuning.activation_files.reserve", fail)
         with pytest.raises(CacheError, match="2 images"):
             writer.append([DIGESTS[2]], ["2.png"], np.zeros((1, 2, *SHAPE), np.float16))
     assert len(find_missing(path, "k", DIGESTS)) == 4
@@ -94,3 +95,29 @@ def test_one_process_writes_at_a_time(tmp_path):
         open_writer(tmp_path / "a.h5", "k", SHAPE, 2),
     ):
         pass
+
+
+def test_a_sound_file_has_no_fault_and_a_broken_one_has(tmp_path):
+    path = tmp_path / "a.h5"
+    write(path, [0, 1])
+    check = check_activations(path)
+    assert (check.faults, check.n_rows) == ([], 2)
+    with h5py.File(path, "r+") as file:
+        file["activations"][1, 0, 0, 0] = np.inf
+        file["digest"][1] = file["digest"][0]
+    assert len(check_activations(path).faults) == 2
+    path.write_bytes(path.read_bytes()[:100])
+    assert len(check_activations(path).faults) == 1
+
+
+def test_pruning_keeps_the_rows_that_are_named(tmp_path):
+    path = tmp_path / "a.h5"
+    write(path, [0, 1, 2])
+    assert prune_activations(path, DIGESTS).n_rows == 0
+    assert prune_activations(path, DIGESTS[[0, 2, 5]]).n_rows == 1
+    assert find_missing(path, "k", DIGESTS[:3]).tolist() == DIGESTS[1:2].tolist()
+    file = ActivationFile(path, DIGESTS[[2]])
+    assert file.read(np.array([0]), np.array([1]))[0, 0, 0] == 2.5
+    file.close()
+    with h5py.File(path) as file:
+        assert file.attrs["seconds"] == 3.0

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from fishfeat.errors import BackboneError
 from fishfeat.features.backbones import Backbone
 from fishfeat.features.pooling import make_embedder
-from fishfeat.finetune.blocks import Block, list_blocks, name_parameters, select_blocks
-from fishfeat.finetune.recipes import HeadLayer
+from fishfeat.finetuning.blocks import Block, list_blocks, name_parameters, select_blocks
+from fishfeat.finetuning.recipes import HeadLayer
 from fishfeat.records import BackboneSpec
 
 

@@ -5,9 +5,9 @@ import torch
 
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.specs import make_spec
-from fishfeat.finetune.blocks import list_blocks, select_blocks
-from fishfeat.finetune.cuts import CutNetwork, find_cut, stop_before
-from fishfeat.finetune.finetuner import must_be_coarse
+from fishfeat.finetuning.blocks import list_blocks, select_blocks
+from fishfeat.finetuning.cuts import CutNetwork, find_cut, stop_before
+from fishfeat.finetuning.finetuner import must_be_coarse
 
 from .conftest import draw_images, make_network
 

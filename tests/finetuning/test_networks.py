@@ -6,10 +6,10 @@ import torch
 from fishfeat.errors import BackboneError, DataError
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.specs import make_spec
-from fishfeat.finetune.blocks import list_blocks, name_parameters, select_blocks
-from fishfeat.finetune.flops import count_flops
-from fishfeat.finetune.networks import check_trainable, make_head
-from fishfeat.finetune.recipes import HeadLayer, Recipe
+from fishfeat.finetuning.blocks import list_blocks, name_parameters, select_blocks
+from fishfeat.finetuning.flops import count_flops
+from fishfeat.finetuning.networks import check_trainable, make_head
+from fishfeat.finetuning.recipes import HeadLayer, Recipe
 
 from .conftest import digest_tensors, make_network, train
 

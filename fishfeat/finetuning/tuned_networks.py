@@ -63,10 +63,10 @@ def _read_model_args(spec: BackboneSpec) -> dict[str, Any]:
     """What timm needs to build the network, beside the name of its architecture."""
     from timm.models import load_model_config_from_hf
 
-    from fishfeat.features.weight_files import find_folder
+    from fishfeat.features.weight_files import find_weight_folder
 
     if spec.source in ("local-dir", "bundled"):
-        config = json.loads((find_folder(spec) / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((find_weight_folder(spec) / "config.json").read_text(encoding="utf-8"))
         arguments: dict[str, Any] = config.get("model_args") or {}
         return arguments
     if spec.source == "hf-hub":

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import fishfeat as ff
-from fishfeat.finetune import inputs, jobs
-from fishfeat.finetune.finetune import FinetuneRuntime, finetune
-from fishfeat.finetune.jobs import pair_folds
-from fishfeat.finetune.recipes import Recipe
-from fishfeat.finetune.tuned_networks import read_trained_digests
+from fishfeat.finetuning import inputs, jobs
+from fishfeat.finetuning.finetune import FinetuneRuntime, finetune
+from fishfeat.finetuning.jobs import pair_folds
+from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.tuned_networks import read_trained_digests
 from fishfeat.options import ExtractOptions, FinetuneOptions, FitOptions
 from fishfeat.stages.extract import extract_data
 from fishfeat.stages.finetune import finetune_data, list_network_blocks
@@ -174,7 +174,7 @@ def test_a_finished_run_is_not_trained_again(made, tuned, monkeypatch):
     def fail(*args, **options):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("fishfeat.finetune.finetuner.Trainer", fail)
+    monkeypatch.setattr("fishfeat.finetuning.finetuner.Trainer", fail)
     again = finetune_data(QUICK, cache=made / "cache")
     assert np.array_equal(again.runs[0].scores, tuned.runs[0].scores)
 
@@ -183,7 +183,7 @@ def test_a_second_recipe_with_the_same_cut_runs_no_frozen_block(made, tuned, mon
     def fail(*args, **options):
         raise AssertionError("the frozen part ran")
 
-    monkeypatch.setattr("fishfeat.finetune.finetuner.fill_activations", fail)
+    monkeypatch.setattr("fishfeat.finetuning.finetuner.fill_activations", fail)
     options = dataclasses.replace(QUICK, lr=1e-4)
     result = finetune_data(options, cache=made / "cache")
     assert result.runs[0].config.training.cut == tuned.runs[0].config.training.cut

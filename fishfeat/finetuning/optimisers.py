@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fishfeat.finetune.recipes import Recipe
+from fishfeat.finetuning.recipes import Recipe
 
 
 class Optimiser:

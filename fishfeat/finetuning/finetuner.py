@@ -20,27 +20,27 @@ from fishfeat.features.engines.local import Item
 from fishfeat.features.runtimes import choose_device
 from fishfeat.features.tta import make_transforms
 from fishfeat.files import free_bytes, json_digest, megabytes
-from fishfeat.finetune.activations import ActivationFile, estimate_bytes, find_missing
-from fishfeat.finetune.blocks import Block, list_blocks, select_blocks
-from fishfeat.finetune.checkpoints import Checkpoint, Progress
-from fishfeat.finetune.cuts import Cut, CutNetwork, find_cut
-from fishfeat.finetune.events import write_events
-from fishfeat.finetune.filling import Filling, fill_activations, read_filling
-from fishfeat.finetune.flops import Flops, count_flops
-from fishfeat.finetune.heads import copy_to_layer, solve_head
-from fishfeat.finetune.inputs import (
+from fishfeat.finetuning.activation_files import ActivationFile, estimate_bytes, find_missing
+from fishfeat.finetuning.blocks import Block, list_blocks, select_blocks
+from fishfeat.finetuning.checkpoints import Checkpoint, Progress
+from fishfeat.finetuning.cuts import Cut, CutNetwork, find_cut
+from fishfeat.finetuning.events import write_events
+from fishfeat.finetuning.filling import Filling, fill_activations, read_filling
+from fishfeat.finetuning.flops import Flops, count_flops
+from fishfeat.finetuning.heads import copy_to_layer, solve_head
+from fishfeat.finetuning.inputs import (
     CachedFeatures,
     Inputs,
     PlainImages,
     StoredActivations,
     make_augment,
 )
-from fishfeat.finetune.jobs import Counter, Job, JobResult, WorkFolder
-from fishfeat.finetune.networks import HeadNetwork, TrainedNetwork, check_trainable, make_head
-from fishfeat.finetune.randomness import Purpose
-from fishfeat.finetune.recipes import Recipe
-from fishfeat.finetune.selection import Choice, choose_settings
-from fishfeat.finetune.training import DivergedError, Learner, Task, Trainer, score_images
+from fishfeat.finetuning.jobs import Counter, Job, JobResult, WorkFolder
+from fishfeat.finetuning.networks import HeadNetwork, TrainedNetwork, check_trainable, make_head
+from fishfeat.finetuning.randomness import Purpose
+from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.selection import Choice, choose_settings
+from fishfeat.finetuning.training import DivergedError, Learner, Task, Trainer, score_images
 from fishfeat.records import Divergence, Epoch, Features, Float, OnProgress
 
 log = logging.getLogger("fishfeat")

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 
 from fishfeat.features.backbones import load_backbone
-from fishfeat.finetune.blocks import list_blocks
-from fishfeat.finetune.finetuner import must_be_coarse
-from fishfeat.finetune.flops import count_flops
-from fishfeat.finetune.networks import TrainedNetwork, check_trainable, make_head
+from fishfeat.finetuning.blocks import list_blocks
+from fishfeat.finetuning.finetuner import must_be_coarse
+from fishfeat.finetuning.flops import count_flops
+from fishfeat.finetuning.networks import TrainedNetwork, check_trainable, make_head
 from fishfeat.records import BackboneSpec
 
 

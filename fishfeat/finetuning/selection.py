@@ -13,8 +13,8 @@ import numpy as np
 
 from fishfeat.classify.estimators.calibration import count_units, inner_folds
 from fishfeat.files import read_json, write_json
-from fishfeat.finetune.recipes import Recipe
-from fishfeat.finetune.training import (
+from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.training import (
     DivergedError,
     Learner,
     OnImages,

@@ -15,8 +15,8 @@ from fishfeat.errors import DataError, shortened
 from fishfeat.features.engines.local import Item, read_item
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.tta import Transform
-from fishfeat.finetune.activations import ActivationFile
-from fishfeat.finetune.randomness import Draw, Purpose, draw_with
+from fishfeat.finetuning.activation_files import ActivationFile
+from fishfeat.finetuning.randomness import Draw, Purpose, draw_with
 from fishfeat.images.decode import UnreadableImage, decode
 from fishfeat.records import Int
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fishfeat.errors import DataError
-from fishfeat.finetune.recipes import Recipe, Stage, make_recipe
+from fishfeat.finetuning.recipes import Recipe, Stage, make_recipe
 from fishfeat.options import FinetuneOptions
 
 

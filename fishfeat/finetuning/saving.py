@@ -14,8 +14,8 @@ from fishfeat.classify.estimators.dense_head import DenseHead
 from fishfeat.classify.validation.cross_validation import describe_features
 from fishfeat.features.backbones import load_backbone
 from fishfeat.files import safe_name
-from fishfeat.finetune.finetune import Tuned
-from fishfeat.finetune.tuned_networks import save_network
+from fishfeat.finetuning.finetune import Tuned
+from fishfeat.finetuning.tuned_networks import save_network
 from fishfeat.records import FeaturesInfo, Int
 
 

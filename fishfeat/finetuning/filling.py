@@ -20,10 +20,10 @@ from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.runners import ComputedVectors, Runner
 from fishfeat.features.storage import open_hdf5
 from fishfeat.features.tta import Transform
-from fishfeat.finetune.activations import open_writer
-from fishfeat.finetune.cuts import Cut, RunFrozen, stop_before
-from fishfeat.finetune.inputs import explain_unreadable
-from fishfeat.finetune.networks import TrainedNetwork
+from fishfeat.finetuning.activation_files import open_writer
+from fishfeat.finetuning.cuts import Cut, RunFrozen, stop_before
+from fishfeat.finetuning.inputs import explain_unreadable
+from fishfeat.finetuning.networks import TrainedNetwork
 from fishfeat.records import BackboneSpec, OnProgress
 from fishfeat.records.provenance import RuntimeConfig
 

@@ -14,6 +14,7 @@ from joblib import delayed
 from scipy.special import softmax
 
 from fishfeat.classify.parallel import count_results, run_jobs
+from fishfeat.classify.statistics.verdict import measure_frozen_cost
 from fishfeat.classify.validation.cross_validation import (
     FoldFit,
     describe_features,
@@ -21,8 +22,8 @@ from fishfeat.classify.validation.cross_validation import (
     evaluate_holdout,
     run_from_scores,
 )
-from fishfeat.finetune.heads import LinearHead, solve_head
-from fishfeat.finetune.recipes import Recipe
+from fishfeat.finetuning.heads import LinearHead, solve_head
+from fishfeat.finetuning.recipes import Recipe
 from fishfeat.records import (
     Cost,
     Features,
@@ -111,6 +112,7 @@ def _make_run(features: Features, splits: Splits, recipe: Recipe, solved: Sequen
     fits = [result.fit for result in solved]
     seconds = sum(fit.seconds_fit + fit.seconds_predict for fit in fits)
     n_parameters = n_classes * (features.X.shape[1] + 1)
+    cost = Cost(wall_seconds=seconds, processor_seconds=None, images_passed=0)
     config = RunConfig(
         clf=recipe.name,
         seed=splits.seed,
@@ -121,9 +123,19 @@ def _make_run(features: Features, splits: Splits, recipe: Recipe, solved: Sequen
             blocks=(),
             n_trained=n_parameters,
             n_parameters=n_parameters,
-            cost=Cost(wall_seconds=seconds, processor_seconds=None, images_passed=0),
+            cost=cost,
         ),
     )
-    return run_from_scores(
+    run = run_from_scores(
         features, splits, scores, config, fits=fits, kind="finetune", holdout=held_scores
     )
+    return _add_embedding(run)
+
+
+def _add_embedding(run: Run) -> Run:
+    """The run with the cost of its features, which the head needs as every classifier does."""
+    cost, training = measure_frozen_cost(run), run.config.training
+    if cost is None or training is None:
+        return run
+    training = dataclasses.replace(training, cost=cost)
+    return dataclasses.replace(run, config=dataclasses.replace(run.config, training=training))

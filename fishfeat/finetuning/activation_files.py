@@ -12,12 +12,11 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fishfeat.errors import CacheError
 from fishfeat.features.storage import (
@@ -32,6 +31,9 @@ from fishfeat.features.storage import (
 from fishfeat.files import free_bytes, megabytes, writing_to
 from fishfeat.records import Int, Str
 from fishfeat.workspace import hold_lock
+
+if TYPE_CHECKING:  # checking a file loads no torch
+    import torch
 
 _PROTOCOL = 1
 _COLUMNS = ("activations", "digest", "path")
@@ -74,8 +76,10 @@ class ActivationFile:
         """Number of transforms of each image."""
         return int(self._file["activations"].shape[1])
 
-    def read(self, images: Int, transforms: Int) -> Tensor:
+    def read(self, images: Int, transforms: Int) -> torch.Tensor:
         """Read float32 (n, ...): the activations of a transform of each image."""
+        import torch
+
         table = self._file["activations"]
         batch = np.empty((len(images), *table.shape[2:]), table.dtype)
         for i, (image, transform) in enumerate(zip(images, transforms, strict=True)):
@@ -89,12 +93,23 @@ class ActivationFile:
 
 def find_rows(file: h5py.File, digests: Str) -> Int:
     """Row of each digest, int64 (n,); -1 where the file does not hold it."""
+    rows = {digest: row for row, digest in enumerate(read_digests(file).tolist())}
+    return np.array([rows.get(digest, -1) for digest in digests.tolist()], np.int64)
+
+
+def read_digests(file: h5py.File) -> Str:
+    """Digest of each row that counts, str (n_done,).
+
+    Raises
+    ------
+    ValueError
+        More rows are counted than exist.
+    """
     n_done = int(file.attrs["n_done"])
     if min(len(file[name]) for name in _COLUMNS) < n_done:
         raise ValueError(f"{n_done} rows are counted, but fewer exist")
-    stored = file["digest"][:n_done].astype(str)
-    rows = {digest: row for row, digest in enumerate(stored.tolist())}
-    return np.array([rows.get(digest, -1) for digest in digests.tolist()], np.int64)
+    digests: Str = file["digest"][:n_done].astype(str)
+    return digests
 
 
 def find_missing(path: Path, key: str, digests: Str) -> Str:
@@ -191,7 +206,7 @@ def open_writer(
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(hold_lock(path))
             if not path.exists():
-                _create_file(path, key, (n_transforms, *shape))
+                create_file(path, key, (n_transforms, *shape))
             file = stack.enter_context(open_hdf5(path, "r+"))
             writer = ActivationWriter(path, file)
             writer.cut_tail()
@@ -201,7 +216,9 @@ def open_writer(
             trim(file)
 
 
-def _create_file(path: Path, key: str, shape: tuple[int, ...]) -> None:
+def create_file(path: Path, key: str, shape: tuple[int, ...]) -> None:
+    """Create an empty file; `shape` is (n_transforms, ...), that of one image."""
+
     def fill(file: h5py.File) -> None:
         one_transform = (1, 1, *shape[1:])
         file.create_dataset(

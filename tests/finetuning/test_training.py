@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from fishfeat.errors import CacheError
-from fishfeat.finetune import checkpoints
-from fishfeat.finetune.blocks import list_blocks, select_blocks
-from fishfeat.finetune.checkpoints import CheckpointFile
-from fishfeat.finetune.cuts import CutNetwork, find_cut, stop_before
-from fishfeat.finetune.inputs import StoredActivations, draw_transforms
-from fishfeat.finetune.mixing import mix_images
-from fishfeat.finetune.optimisers import schedule_rate
-from fishfeat.finetune.randomness import Draw, draw_with
-from fishfeat.finetune.recipes import Recipe
-from fishfeat.finetune.training import (
+from fishfeat.finetuning import checkpoints
+from fishfeat.finetuning.blocks import list_blocks, select_blocks
+from fishfeat.finetuning.checkpoints import CheckpointFile
+from fishfeat.finetuning.cuts import CutNetwork, find_cut, stop_before
+from fishfeat.finetuning.inputs import StoredActivations, draw_transforms
+from fishfeat.finetuning.mixing import mix_images
+from fishfeat.finetuning.optimisers import schedule_rate
+from fishfeat.finetuning.randomness import Draw, draw_with
+from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.training import (
     DivergedError,
     StoppedError,
     Task,

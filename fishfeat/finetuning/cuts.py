@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fishfeat.finetune.blocks import Block, list_modules, name_parameters
-from fishfeat.finetune.networks import TrainedNetwork
+from fishfeat.finetuning.blocks import Block, list_modules, name_parameters
+from fishfeat.finetuning.networks import TrainedNetwork
 
 # uint8 (n, 3, height, width) -> activations (n, ...).
 RunFrozen = Callable[[Tensor], Tensor | None]
