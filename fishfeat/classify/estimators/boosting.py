@@ -32,7 +32,7 @@ class Pace(NamedTuple):
     learning_rate: float
     subsample: float
     max_bin: int
-    max_depth: int
+    max_depth: int = 6  # a model that was saved earlier does not have it
 
 
 class Turn(NamedTuple):
