@@ -33,13 +33,45 @@ def test_many_images_take_half_the_rounds_at_twice_the_rate(
     make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fishfeat.classify.estimators.boosting.MANY_IMAGES", 20)
+    n_seen = record_rows(monkeypatch)
     features = make_features(dim=8)
     model = BoostedTrees(n_estimators=9, learning_rate=0.7, subsample=0.4, max_bin=64)
     model.fit(features.X, features.y)
-    assert model.pace_ == (5, 1.0, 0.4, 32)
+    assert model.pace_ == (5, 1.0, 0.4, 32, 4)
     assert {"5", "9", "0.7", "40%"} <= set(model.note_.replace(",", "").split())
     assert [turn.booster.num_boosted_rounds() for turn in model.turns_] == [4, 1]
+    assert n_seen == [round(0.4 * len(features))] * 2
     assert (model.predict(features.X) == features.y).mean() > 0.9
+
+
+def record_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of images that each turn is grown on."""
+    n_seen = []
+    train = xgboost.train
+
+    def train_and_record(params: Any, matrix: Any, n_rounds: int) -> Any:
+        n_seen.append(matrix.num_row())
+        return train(params, matrix, n_rounds)
+
+    monkeypatch.setattr(xgboost, "train", train_and_record)
+    return n_seen
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_the_same_seed_grows_the_same_trees_of_many_images(
+    class_weight: str | None, make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fishfeat.classify.estimators.boosting.MANY_IMAGES", 20)
+    monkeypatch.setattr("fishfeat.classify.estimators.boosting.N_BINNED", 30)
+    features = make_features(dim=24, class_effect=0.5)
+    first, again, other = (
+        BoostedTrees(n_estimators=8, block_columns=8, class_weight=class_weight, random_state=seed)
+        .fit(features.X, features.y)
+        .predict_proba(features.X)
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert abs(first - other).max() > 1e-3
 
 
 def test_a_class_that_needs_columns_of_two_blocks_is_learned() -> None:
