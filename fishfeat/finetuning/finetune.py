@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from fishfeat.classify.validation.cross_validation import (
 from fishfeat.errors import DataError
 from fishfeat.features.engines.local import Item, count_workers
 from fishfeat.files import json_digest, versions
-from fishfeat.finetuning.finetuner import Finetuner, Source
+from fishfeat.finetuning.finetuner import Finetuner
 from fishfeat.finetuning.jobs import (
     Counter,
     Job,
@@ -38,6 +37,7 @@ from fishfeat.finetuning.jobs import (
     run_jobs_in_threads,
 )
 from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.source import Source
 from fishfeat.records import (
     Cost,
     Features,
@@ -172,7 +172,6 @@ def finetune_splits(
 
     `folder` is that of the data set; the other parameters are those of `finetune`.
     """
-    start = time.perf_counter()
     ranked = all_splits[0]
     jobs = plan_jobs(all_splits, seed=ranked.seed)
     source = Source(features, list_items(features, images), recipe, img_size, runtime.device)
@@ -190,7 +189,7 @@ def finetune_splits(
     by_name = {
         job.name: result for job, result in zip(jobs, finished, strict=True) if result is not None
     }
-    scorer = _Scorer(source, finetuner, by_name, jobs, time.perf_counter() - start)
+    scorer = _Scorer(source, finetuner, by_name, jobs)
     factors = scorer.fit_temperatures(ranked)
     final_factor = average_inverse_temperatures([f for row in factors for f in row])
     runs = []
@@ -233,7 +232,8 @@ def _identify(source: Source, all_splits: Sequence[Splits]) -> str:
     ranked = all_splits[0]
     parts = [
         source.recipe.to_dict(),
-        source.spec.to_json() if source.spec.source != "local-dir" else source.img_size,
+        # A folder may move: the fingerprint says which network it is.
+        dataclasses.replace(source.spec, source="local-dir", name="").to_json(),
         features.fingerprint,
         identify_data(features, ranked.rows, ranked.holdout),
         [splits.digest for splits in all_splits],
@@ -267,7 +267,6 @@ class _Scorer:
     finetuner: Finetuner
     results: dict[str, JobResult]
     jobs: Sequence[Job]
-    wall_seconds: float
 
     def fit_temperatures(self, splits: Splits) -> Float:
         """The inverse temperature of each fold, float64 (n_repeats, n_folds)."""

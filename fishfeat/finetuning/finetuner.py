@@ -16,10 +16,8 @@ from torch import nn
 
 from fishfeat.errors import BackboneError, DataError
 from fishfeat.features.backbones import Backbone, load_backbone
-from fishfeat.features.engines.local import Item
-from fishfeat.features.runtimes import choose_device
 from fishfeat.features.tta import make_transforms
-from fishfeat.files import free_bytes, json_digest, megabytes
+from fishfeat.files import free_bytes, json_digest, megabytes, safe_name
 from fishfeat.finetuning.activation_files import ActivationFile, estimate_bytes, find_missing
 from fishfeat.finetuning.blocks import Block, list_blocks, select_blocks
 from fishfeat.finetuning.checkpoints import Checkpoint, Progress
@@ -39,69 +37,14 @@ from fishfeat.finetuning.jobs import Counter, Job, JobResult, WorkFolder
 from fishfeat.finetuning.networks import HeadNetwork, TrainedNetwork, check_trainable, make_head
 from fishfeat.finetuning.randomness import Purpose
 from fishfeat.finetuning.recipes import Recipe
-from fishfeat.finetuning.selection import Choice, choose_settings
+from fishfeat.finetuning.selection import Choice, choose_settings, count_selection
+from fishfeat.finetuning.source import Source, measure_depth
 from fishfeat.finetuning.training import DivergedError, Learner, Task, Trainer, score_images
-from fishfeat.records import Divergence, Epoch, Features, Float, OnProgress
+from fishfeat.records import Divergence, Epoch, Float, OnProgress
 
 log = logging.getLogger("fishfeat")
 # Candidate granularities are probed before this many last blocks.
 _PROBED = "last:2"
-
-
-class Source:
-    """What is fine-tuned, and on which images.
-
-    Parameters
-    ----------
-    features
-        Features whose backbone is tuned.
-    items
-        The file of each row.
-    recipe, img_size, device
-        As in `finetune`.
-
-    Attributes
-    ----------
-    spec
-        The backbone as it is trained: without test-time augmentation, in its own input size or that
-        of `img_size`.
-    """
-
-    def __init__(
-        self,
-        features: Features,
-        items: Sequence[Item],
-        recipe: Recipe,
-        img_size: int | None,
-        device: str,
-    ) -> None:
-        self.features = features
-        self.items = items
-        self.recipe = recipe
-        self.img_size = img_size or features.spec.img_size
-        self.device = torch.device(choose_device() if device == "auto" else device)
-        self.spec = dataclasses.replace(features.spec, tta="none", img_size=self.img_size)
-
-    @property
-    def has_features_of_network(self) -> bool:
-        """Whether the cached features are those of the network before the training."""
-        return self.img_size == self.features.spec.img_size and not self.is_scratch
-
-    @property
-    def is_scratch(self) -> bool:
-        """Whether the training starts from random weights."""
-        return any(stage.train == "scratch" for stage in self.recipe.list_stages())
-
-    @property
-    def deepest(self) -> str:
-        """The largest part that any stage trains."""
-        return max((stage.train for stage in self.recipe.list_stages()), key=_measure_depth)
-
-
-def _measure_depth(train: str) -> int:
-    if train == "head":
-        return 0
-    return int(train.partition(":")[2]) if train.startswith("last:") else 10**9
 
 
 class Finetuner:
@@ -269,7 +212,8 @@ class Finetuner:
     def count_passes(self, job: Job) -> int:
         """Images that a job passes in training."""
         epochs = sum(stage.epochs for stage in self.source.recipe.list_stages())
-        return epochs * len(job.train)
+        n_passes = epochs * len(job.train)
+        return count_selection(n_passes) if self.source.recipe.select else n_passes
 
     def _is_worth_storing(self, jobs: Sequence[Job]) -> bool:
         """Whether the frozen blocks run less often with stored activations, and the disk is free.
@@ -310,7 +254,8 @@ class Finetuner:
 
     @property
     def _file(self) -> Path:
-        return self._folder / f"{self.source.spec.label}-{self.cut_name}-{self._key[:8]}.h5"
+        name = f"{self.source.spec.label}-{self.cut_name}-{self._key[:8]}"
+        return self._folder / f"{safe_name(name)}.h5"
 
     def _find_missing(self) -> set[str]:
         digests = self.source.features.digest
@@ -400,7 +345,7 @@ class Finetuner:
         head_names = {name for name in parameters if name.startswith("head.")}
 
         def select(train: str) -> set[str]:
-            n_blocks = min(_measure_depth(train), len(self.blocks))
+            n_blocks = min(measure_depth(train), len(self.blocks))
             learns = {k for k, depth in depths.items() if depth < n_blocks}
             return learns | head_names
 

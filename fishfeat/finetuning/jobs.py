@@ -282,9 +282,12 @@ def run_jobs_in_threads(
     Where one fails, the others write their checkpoints and stop.
     """
     with start_threads(n_threads) as pool:
-        futures: list[Future[JobResult]] = [pool.submit(run, job) for job in jobs]
+        futures: dict[str, Future[JobResult]] = {}
+        # The longest training comes first, so that no core waits for it in the end.
+        for job in sorted(jobs, key=lambda job: len(job.train), reverse=True):
+            futures[job.name] = pool.submit(run, job)
         try:
-            waiting = set(futures)
+            waiting = set(futures.values())
             while waiting:
                 done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -293,4 +296,4 @@ def run_jobs_in_threads(
             counter.is_stopped = True
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return [future.result() for future in futures]
+    return [futures[job.name].result() for job in jobs]

@@ -112,6 +112,11 @@ def choose_settings(
     return choice
 
 
+def count_selection(n_passes: int) -> int:
+    """Images that a training passes with the selection of its settings, where it has `n_passes`."""
+    return round(n_passes * (1 + len(RATE_FACTORS) * (_N_PARTS - 1) / _N_PARTS))
+
+
 def _validate(
     task: Task,
     train: Int,
