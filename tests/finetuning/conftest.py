@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from timm.models.densenet import DenseNet
 
 from fishfeat.features.backbones import Backbone, load_backbone
+from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.specs import make_spec
 from fishfeat.finetuning.blocks import list_blocks, select_blocks
 from fishfeat.finetuning.networks import TrainedNetwork, make_head
@@ -75,6 +77,21 @@ def digest_tensors(network: torch.nn.Module) -> dict[str, str]:
     for name, value in network.state_dict().items():
         digests[name] = hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
     return digests
+
+
+@pytest.fixture(scope="session")
+def densenet() -> Backbone:
+    """A small DenseNet: each layer takes the outputs of all earlier ones of its block."""
+    network = DenseNet(growth_rate=8, block_config=(2, 2, 2), num_classes=0)
+    preprocess = Preprocess(
+        size=(32, 32),
+        resize="squash",
+        interpolation="bilinear",
+        crop_pct=1.0,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+    return Backbone(make_spec("random:densenet121", img_size=32), network, preprocess)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ RECIPE = Recipe(epochs=2, batch_size=4, micro_batch=2, lr=1e-3, warmup=0.0)
 REAL = [
     ("mobilenetv2_100.tf2_in1k", 64),
     ("tf_efficientnet_lite0.in1k", 64),
-    ("vit_small_patch14_dinov2.imgfocus", 56),
+    ("vit_small_patch14_dinov2.imgfocus", 28),
 ]
 
 
@@ -39,9 +39,10 @@ def test_training_changes_what_learns_and_nothing_else(name, size, load_shared):
     check_frozen(load_shared(name, size), ["head", "last:1", "last:4"])
 
 
-@pytest.mark.parametrize(("name", "size"), [("nano", 48), ("random:densenet121", 32)])
-def test_it_does_so_in_nano_and_in_a_densenet(name, size):
-    check_frozen(load_backbone(make_spec(name, img_size=size)), ["head", "last:1", "last:4"])
+def test_it_does_so_in_nano_and_in_a_densenet(densenet):
+    nano = load_backbone(make_spec("nano", img_size=48))
+    check_frozen(nano, ["head", "last:1", "last:4"])
+    check_frozen(densenet, ["head", "last:1", "last:4"])
 
 
 def test_the_backbone_is_not_changed(tiny):
