@@ -37,7 +37,13 @@ from fishfeat.finetuning.jobs import Counter, Job, JobResult, WorkFolder
 from fishfeat.finetuning.networks import HeadNetwork, TrainedNetwork, check_trainable, make_head
 from fishfeat.finetuning.randomness import Purpose
 from fishfeat.finetuning.recipes import Recipe
-from fishfeat.finetuning.selection import Choice, choose_settings, count_selection
+from fishfeat.finetuning.selection import (
+    Choice,
+    choose_settings,
+    copy_weights,
+    count_selection,
+    set_weights,
+)
 from fishfeat.finetuning.source import Source, measure_depth
 from fishfeat.finetuning.training import DivergedError, Learner, Task, Trainer, score_images
 from fishfeat.records import Divergence, Epoch, Float, OnProgress
@@ -304,8 +310,11 @@ class Finetuner:
             on_epoch=lambda i, epoch: _note_epoch(job, recipe, work, i, epoch),
         )
         divergence: Divergence | None = None
+        start = copy_weights(learner)
         try:
             trainer.train(n_epochs=choice.n_epochs)
+            if choice.share != 1:
+                set_weights(learner, start, copy_weights(learner), choice.share)
         except DivergedError as error:
             divergence = error.divergence
         fitted = time.perf_counter()

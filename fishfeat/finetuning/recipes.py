@@ -81,8 +81,8 @@ class Recipe:
         Weights of the head before the training: 'random', 'solved' (logistic regression on the
         cached features) or 'tempered' (the same, with a calibrated confidence).
     select
-        Select the number of epochs on a grouped validation part of each training fold, then train
-        on the whole fold.
+        Select rate, number of epochs and share of the way from the first weights to the last on a
+        grouped validation part of each training fold, then train on the whole fold.
     """
 
     train: str = "last:4"

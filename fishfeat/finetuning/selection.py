@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import torch
+from torch import Tensor
 
 from fishfeat.classify.estimators.calibration import count_units, inner_folds
 from fishfeat.files import read_json, write_json
@@ -27,6 +29,9 @@ from fishfeat.records import Epoch, Float, Int
 log = logging.getLogger("fishfeat")
 # Factors on the learning rates.
 RATE_FACTORS = (1 / 3, 1.0, 3.0)
+# Shares of the way from the weights before the training to those after it. Halfway is often more
+# robust (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+SHARES = (0.5, 1.0)
 # One of this many parts of the training groups validates.
 _N_PARTS = 5
 
@@ -41,12 +46,16 @@ class Choice:
         Epochs after which to stop; None is all of the schedule.
     rate_factor
         Factor on the learning rates.
+    share
+        Where the weights of the trained blocks end, between those before the training (0) and those
+        after it (1).
     n_passed
         Images that were passed to select it.
     """
 
     n_epochs: int | None = None
     rate_factor: float = 1.0
+    share: float = 1.0
     n_passed: int = 0
 
     def apply(self, recipe: Recipe) -> Recipe:
@@ -66,7 +75,7 @@ def choose_settings(
     title: str,
     on_images: OnImages,
 ) -> Choice:
-    """Select the rate and the number of epochs with the smallest validation loss.
+    """Select rate, number of epochs and share of the way with the smallest validation loss.
 
     Parameters
     ----------
@@ -96,18 +105,17 @@ def choose_settings(
         log.info("%s: a class has a single group, so the schedule is as it is.", title.capitalize())
         return Choice()
     train, validation = folds[0]
-    losses: dict[tuple[int, float], float] = {}
-    n_passed = 0
+    losses: dict[Choice, float] = {}
+    n_epochs = sum(stage.epochs for stage in recipe.list_stages())
+    n_passed = len(RATE_FACTORS) * n_epochs * (len(train) + len(SHARES) * len(validation))
     for factor in RATE_FACTORS:
         changed = Choice(rate_factor=factor).apply(recipe)
         validated = _validate(task, train, validation, changed, make_learner, on_images)
-        for epoch, loss in validated:
-            losses[epoch, factor] = loss
-            n_passed += len(train) + len(validation)
+        for epoch, share, loss in validated:
+            losses[Choice(epoch, factor, share, n_passed)] = loss
     choice = Choice(n_passed=n_passed)
     if losses:
-        n_epochs, factor = min(losses, key=lambda setting: losses[setting])
-        choice = Choice(n_epochs, factor, n_passed)
+        choice = min(losses, key=lambda setting: losses[setting])
     write_json(path, {"choice": msgspec.to_builtins(choice)})
     return choice
 
@@ -124,8 +132,8 @@ def _validate(
     recipe: Recipe,
     make_learner: Callable[[Task], Learner],
     on_images: OnImages,
-) -> Iterator[tuple[int, float]]:
-    """The number of epochs and the validation loss after each, until the training diverges."""
+) -> Iterator[tuple[int, float, float]]:
+    """Number of epochs, share of the way and validation loss, until the training diverges."""
     classes, codes = np.unique(task.codes[train], return_inverse=True)
     part = Task(task.images[train], codes.astype(np.int64), len(classes), task.draw)
     learner = make_learner(part)
@@ -133,20 +141,40 @@ def _validate(
     targets = task.codes[validation]
     is_known = np.isin(targets, classes)
     columns = np.searchsorted(classes, targets[is_known])
-    losses: list[float] = []
+    losses: list[tuple[int, float, float]] = []
+    start = copy_weights(learner)
 
     def validate(i: int, epoch: Epoch) -> None:
-        logits = score_images(learner.network, learner.inputs, images[is_known])
-        losses.append(_measure_loss(logits, columns))
+        end = copy_weights(learner)
+        for share in SHARES:
+            set_weights(learner, start, end, share)
+            logits = score_images(learner.network, learner.inputs, images[is_known])
+            losses.append((i + 1, share, _measure_loss(logits, columns)))
+        set_weights(learner, start, end, 1.0)
 
     trainer = Trainer(learner, part, recipe, on_images=on_images, on_epoch=validate)
     try:
         trainer.train()
     except DivergedError:
         log.info("A learning rate of %.2g diverges on a validation part.", recipe.lr)
-    for i, loss in enumerate(losses):
+    for n_epochs, share, loss in losses:
         if np.isfinite(loss):
-            yield i + 1, loss
+            yield n_epochs, share, loss
+
+
+def copy_weights(learner: Learner) -> dict[str, Tensor]:
+    """The weights of the trained blocks, without the head."""
+    return {name: learner.parameters[name].detach().clone() for name in learner.depths}
+
+
+@torch.no_grad()
+def set_weights(
+    learner: Learner, start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float
+) -> None:
+    """Set the weights of the trained blocks to a share of the way from `start` to `end`."""
+    for name, value in end.items():
+        blended = value if share == 1 else torch.lerp(start[name], value, share)
+        learner.parameters[name].copy_(blended)
 
 
 def _measure_loss(logits: Float, columns: Int) -> float:
