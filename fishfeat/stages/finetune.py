@@ -115,7 +115,8 @@ def finetune_data(
         assert baseline is not None  # fitted above
         groups = None if features.groups is None else features.groups[splits.rows]
         verdict = judge_finetune(runs[0], baseline, groups=groups)
-        runs.append(_average(features, splits, baseline, runs[0]))
+        if not recipe.is_solved:  # then both are the same
+            runs.append(_average(features, splits, baseline, runs[0]))
         for run in runs:
             opened.folder.save_run(run)
         model_folder = None
