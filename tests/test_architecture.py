@@ -120,8 +120,11 @@ for command in [c.name or c.callback.__name__ for c in app.registered_commands]:
     assert loaded_by(code) == set()
 
 
-def test_fit_loads_no_torch():
-    loaded = loaded_by("import fishfeat.stages.fit")
+@pytest.mark.parametrize(
+    "module", ["stages.fit", "stages.finetune", "finetuning.solved", "stages.info"]
+)
+def test_commands_on_cached_features_load_no_torch(module):
+    loaded = loaded_by(f"import fishfeat.{module}")
     assert loaded.isdisjoint({"torch", "torchvision", "timm", "xgboost"})
 
 

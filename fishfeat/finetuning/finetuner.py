@@ -25,7 +25,7 @@ from fishfeat.finetuning.cuts import Cut, CutNetwork, find_cut
 from fishfeat.finetuning.events import write_events
 from fishfeat.finetuning.filling import Filling, fill_activations, read_filling
 from fishfeat.finetuning.flops import Flops, count_flops
-from fishfeat.finetuning.heads import copy_to_layer, solve_head
+from fishfeat.finetuning.heads import solve_head
 from fishfeat.finetuning.inputs import (
     CachedFeatures,
     Inputs,
@@ -34,7 +34,13 @@ from fishfeat.finetuning.inputs import (
     make_augment,
 )
 from fishfeat.finetuning.jobs import Counter, Job, JobResult, WorkFolder
-from fishfeat.finetuning.networks import HeadNetwork, TrainedNetwork, check_trainable, make_head
+from fishfeat.finetuning.networks import (
+    HeadNetwork,
+    TrainedNetwork,
+    check_trainable,
+    copy_to_layer,
+    make_head,
+)
 from fishfeat.finetuning.randomness import Purpose
 from fishfeat.finetuning.recipes import Recipe
 from fishfeat.finetuning.selection import (
@@ -377,7 +383,7 @@ class Finetuner:
         solved = solve_head(
             source.features, task.images, seed=task.draw.seed, is_tempered=is_tempered
         )
-        copy_to_layer(solved, head[-1])  # type: ignore[arg-type]
+        copy_to_layer(solved.weight, solved.bias, head[-1])  # type: ignore[arg-type]
         return head
 
     def _choose(self, job: Job, task: Task, work: WorkFolder, counter: Counter) -> Choice:

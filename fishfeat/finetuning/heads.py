@@ -1,13 +1,11 @@
-"""Heads that are solved, not trained: logistic regression on cached features as a linear layer."""
+"""Heads that are solved, not trained: logistic regression on cached features; no torch."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from sklearn.pipeline import Pipeline
-from torch import nn
 
 from fishfeat.classify.estimators import registry
 from fishfeat.classify.estimators.calibration import (
@@ -88,10 +86,3 @@ def _fit_head(features: Features, rows: Int, options: ClassifierOptions) -> Line
 def make_classifier(head: LinearHead) -> DenseHead:
     """The head as a classifier on features."""
     return DenseHead([(head.weight, head.bias)], head.classes)
-
-
-def copy_to_layer(head: LinearHead, layer: nn.Linear) -> None:
-    """Give a linear layer (n_classes, dim) the weights of a solved head."""
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(head.weight))
-        layer.bias.copy_(torch.from_numpy(head.bias))

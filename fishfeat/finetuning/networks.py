@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from fishfeat.errors import BackboneError
 from fishfeat.features.backbones import Backbone
 from fishfeat.features.pooling import make_embedder
-from fishfeat.finetuning.blocks import Block, list_blocks, name_parameters, select_blocks
+from fishfeat.finetuning.blocks import Block, name_parameters
 from fishfeat.finetuning.recipes import HeadLayer
-from fishfeat.records import BackboneSpec
+from fishfeat.records import BackboneSpec, Float
 
 
 class TrainedNetwork(nn.Module):
@@ -144,18 +144,11 @@ def _make_linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear
     return linear
 
 
-def choose_blocks(backbone: Backbone, train: str, *, is_coarse: bool = False) -> list[Block]:
-    """The blocks of a backbone that `Recipe.train` names.
-
-    Raises
-    ------
-    BackboneError
-        The network cannot be trained.
-    DataError
-        The network has fewer blocks.
-    """
-    check_trainable(backbone.spec, backbone.network)
-    return select_blocks(list_blocks(backbone.network, is_coarse=is_coarse), train)
+def copy_to_layer(weight: Float, bias: Float, layer: nn.Linear) -> None:
+    """Give a linear layer the weights of a solved head."""
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(bias))
 
 
 def check_trainable(spec: BackboneSpec, network: nn.Module) -> None:
