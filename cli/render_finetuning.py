@@ -52,10 +52,6 @@ class FinetuneResult(Protocol):
     def network(self) -> Path | None:
         """The folder of the tuned network; None where none was saved."""
 
-    @property
-    def notes(self) -> Sequence[object]:
-        """What else is to be said."""
-
 
 def show_finetuning(console: Console, result: FinetuneResult) -> None:
     """Both sides of the comparison, the verdict, its cost, and what was found."""
@@ -67,8 +63,6 @@ def show_finetuning(console: Console, result: FinetuneResult) -> None:
         console.say(costs)
     for finding in _list_findings(result):
         console.say(str(finding))
-    for note in result.notes:
-        console.say(str(note))
     if result.baseline.split == "grouped":
         console.say(GROUPED_AND_RANDOM)
     if result.network is not None:
@@ -107,7 +101,6 @@ def describe_finetuning(result: FinetuneResult) -> JsonObject:
         "runs": [_describe_tuned_run(run) for run in result.runs],
         "baseline": describe_run(result.baseline),
         "findings": [describe_finding(finding) for finding in _list_findings(result)],
-        "notes": [str(note) for note in result.notes],
         "model": result.model,
         "network": result.network,
     }

@@ -374,16 +374,11 @@ def _load_on_device(
     backbone: Backbone | BackboneSpec, specs: Sequence[BackboneSpec], device: str
 ) -> Backbone:
     from fishfeat.features.backbones import load_backbone
-    from fishfeat.features.runtimes import choose_device
+    from fishfeat.features.runtimes import send_to_device
 
     if isinstance(backbone, BackboneSpec):
         backbone = load_backbone(backbone, layers=[spec.layer for spec in specs])
-    try:
-        return backbone.to(choose_device() if device == "auto" else device)
-    except (RuntimeError, AssertionError) as error:
-        raise BackboneError(
-            f"device {device!r} cannot be used on this machine: {error}. Use `--device auto`."
-        ) from error
+    return send_to_device(backbone, device)
 
 
 def _find_rows(images: ImageSet, digests: frozenset[str]) -> Int:

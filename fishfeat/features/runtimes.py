@@ -93,6 +93,39 @@ def prepare_runner(backbone: Backbone, config: RuntimeConfig, n_threads: int = 1
     return Runner(config, partial(start_batch, run, config.batch_size, backbone.device))
 
 
+def parse_device(device: str) -> torch.device:
+    """The device that is named; 'auto' is the best one of this machine.
+
+    Raises
+    ------
+    BackboneError
+        torch knows no such device.
+    """
+    try:
+        return torch.device(choose_device() if device == "auto" else device)
+    except RuntimeError as error:
+        raise BackboneError(explain_device(device, error)) from error
+
+
+def send_to_device(backbone: Backbone, device: str) -> Backbone:
+    """Move a backbone to the device that is named.
+
+    Raises
+    ------
+    BackboneError
+        This machine has no such device.
+    """
+    try:
+        return backbone.to(parse_device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise BackboneError(explain_device(device, error)) from error
+
+
+def explain_device(device: str, error: Exception) -> str:
+    """The message for a device that cannot be used."""
+    return f"device {device!r} cannot be used on this machine: {error}. Use `--device auto`."
+
+
 def choose_device() -> str:
     """'cuda' or 'mps' where there is one, else 'cpu'."""
     if torch.cuda.is_available():

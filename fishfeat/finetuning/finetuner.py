@@ -16,6 +16,7 @@ from torch import nn
 
 from fishfeat.errors import BackboneError, DataError
 from fishfeat.features.backbones import Backbone, load_backbone
+from fishfeat.features.runtimes import send_to_device
 from fishfeat.features.tta import make_transforms
 from fishfeat.files import free_bytes, json_digest, megabytes, safe_name
 from fishfeat.finetuning.activation_files import ActivationFile, estimate_bytes, find_missing
@@ -153,7 +154,7 @@ class Finetuner:
             architecture = str(backbone.network.pretrained_cfg["architecture"])  # type: ignore[index]
             spec = dataclasses.replace(source.spec, source="random", name=architecture)
             backbone = load_backbone(spec)
-        return backbone.to(source.device)
+        return send_to_device(backbone, str(source.device))
 
     def _choose_blocks(self) -> TrainedNetwork:
         """Choose the trained blocks and the cut before them; gives a network of these."""

@@ -272,7 +272,20 @@ def make_recipe(options: FinetuneOptions) -> Recipe:
         settings["head_lr"] = _HEAD_RATIO * options.lr
     if options.select:
         settings["select"] = True
-    return Recipe(**settings)
+    recipe = Recipe(**settings)
+    if recipe.is_solved:
+        _check_unused(options)
+    return recipe
+
+
+def _check_unused(options: FinetuneOptions) -> None:
+    """Raise a `DataError` where an option is given that a solved head does not have."""
+    for name in ("epochs", "lr", "augment", "select"):
+        if getattr(options, name) not in (None, False):
+            raise DataError(
+                f"{name} has no effect where only the head is trained: it is solved, not trained "
+                f"in epochs. Leave {name} out, or use another --train."
+            )
 
 
 # The head starts from random weights, and learns at this many times the rate of the blocks.

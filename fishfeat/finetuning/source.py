@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import torch
-
 from fishfeat.features.engines.local import Item
-from fishfeat.features.runtimes import choose_device
+from fishfeat.features.runtimes import parse_device
 from fishfeat.finetuning.recipes import Recipe
 from fishfeat.records import Features
 
@@ -44,7 +42,7 @@ class Source:
         self.items = items
         self.recipe = recipe
         self.img_size = img_size or features.spec.img_size
-        self.device = torch.device(choose_device() if device == "auto" else device)
+        self.device = parse_device(device)
         self.spec = dataclasses.replace(features.spec, tta="none", img_size=self.img_size)
 
     @property

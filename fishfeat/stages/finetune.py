@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fishfeat.checks import Finding
 from fishfeat.classify.statistics.verdict import BASELINE, Verdict, judge_finetune
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.errors import DataError
@@ -51,8 +50,6 @@ class Finetuning:
         Whether the tuned network is worth its cost.
     model, network
         Folder of the saved model, and of the tuned network; None where none was saved.
-    notes
-        What else is to be said.
     """
 
     dataset: str
@@ -63,7 +60,6 @@ class Finetuning:
     verdict: Verdict
     model: Path | None = None
     network: Path | None = None
-    notes: list[Finding] = field(default_factory=list)
 
 
 def finetune_data(
@@ -101,6 +97,11 @@ def finetune_data(
     """
     options = options or FinetuneOptions()
     recipe = make_recipe(options)
+    if recipe.is_solved and options.img_size is not None:
+        raise DataError(
+            "img_size has no effect where only the head is trained: it is solved on the cached "
+            "features. Use `fishfeat extract --img-size` and `fishfeat fit`, or another --train."
+        )
     _check_jobs(options.jobs)
     _fit_baseline(cache, dataset, recipe, on_run)
     with open_dataset(cache, dataset) as opened:

@@ -42,7 +42,6 @@ class Result(NamedTuple):
     verdict: Verdict
     model: Path | None = None
     network: Path | None = None
-    notes: tuple[str, ...] = ()
 
 
 def make_run(name: str, n_wrong: int, *, split: str = "grouped", training=None) -> Run:
@@ -111,11 +110,11 @@ def show(capsys):
 
 
 def test_both_arms_are_shown_with_verdict_and_cost(show):
-    text, document = show(2, model=Path("cache/model"), notes=("A note.",))
+    text, document = show(2, model=Path("cache/model"))
     rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     assert rows == ["finetune-last1", "logreg+finetune-last1", "logreg"]
     assert document["finetuning"]["verdict"] in text
-    for fact in ("90.0 s", "2 min 50 s", "7.50 s", "1,900", "cache/model", "A note."):
+    for fact in ("90.0 s", "2 min 50 s", "7.50 s", "1,900", "cache/model"):
         assert fact in text.replace("\N{NO-BREAK SPACE}", " ")
     assert document["finetuning"]["outcome"] == "better"
     assert [run["split"] for run in document["runs"]] == ["grouped", "random", "grouped"]

@@ -232,7 +232,7 @@ def test_a_diverged_run_is_marked_scored_as_guessing_and_gives_no_model(copied):
 
 def test_logreg_is_fitted_where_nothing_was(made, tmp_path):
     extract(made / "fish", tmp_path / "cache")
-    result = finetune_data(dataclasses.replace(QUICK, train="head"), cache=tmp_path / "cache")
+    result = finetune_data(FinetuneOptions(train="head"), cache=tmp_path / "cache")
     assert result.baseline.name == "logreg"
     assert result.splits.n_folds == 5
 
@@ -329,6 +329,9 @@ def test_blocks_are_listed_from_the_output(made):
         FinetuneOptions(epochs=0),
         FinetuneOptions(lr=-1),
         FinetuneOptions(augment="much"),
+        FinetuneOptions(train="head", img_size=48),
+        FinetuneOptions(device="tpu"),
+        FinetuneOptions(device="cuda:99"),
     ],
 )
 def test_a_wrong_option_is_refused(options, made):

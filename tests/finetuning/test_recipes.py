@@ -79,3 +79,11 @@ def test_names_tell_what_is_trained():
     assert Recipe().name == "finetune-last4"
     assert Recipe(train="head").name == "finetune-head"
     assert Recipe(stages="head:5,full:2").name == "finetune-head-full"
+
+
+@pytest.mark.parametrize(
+    "given", [{"epochs": 3}, {"lr": 1e-3}, {"augment": "none"}, {"select": True}]
+)
+def test_a_solved_head_takes_no_setting_of_a_training(given):
+    with pytest.raises(DataError, match=next(iter(given))):
+        make_recipe(FinetuneOptions(train="head", **given))
