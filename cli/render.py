@@ -361,6 +361,9 @@ def show_contents(console: Console, contents: CacheContents) -> None:
         console.table(f"{dataset.dataset}{mark} ({dataset.root})", columns, rows)
         models = ", ".join(dataset.models) or "none"
         console.say(f"{count(dataset.n_runs, 'run')}; models: {models}")
+        if dataset.finetuning_megabytes:
+            size = f"{dataset.finetuning_megabytes:.1f} MB"
+            console.say(f"Activations, checkpoints and networks of fine-tuning: {size}")
     if not contents.datasets:
         console.say(f"{contents.cache} holds no data set yet.")
     networks = contents.networks

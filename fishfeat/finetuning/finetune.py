@@ -254,9 +254,19 @@ def _run(
     total = sum(finetuner.count_passes(job) for job in jobs)
     counter = Counter(total, n_threads, runtime.on_progress)
     log.info("%d trainings of %s, %d at a time.", len(jobs), finetuner.describe(), n_threads)
-    return run_jobs_in_threads(
-        jobs, lambda job: finetuner.run(job, work, counter), n_threads, counter
-    )
+    try:
+        return run_jobs_in_threads(
+            jobs, lambda job: finetuner.run(job, work, counter), n_threads, counter
+        )
+    except KeyboardInterrupt:
+        n_finished = sum(work.is_finished(job) for job in jobs)
+        log.warning(
+            "Stopped: %d of %d trainings are finished, and the others have a checkpoint. The same "
+            "command goes on from there.",
+            n_finished,
+            len(jobs),
+        )
+        raise
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,10 @@ class WorkFolder:
         write_json(path, msgspec.to_builtins(_SavedResult(**saved)))
         self.checkpoint(job).remove()
 
+    def is_finished(self, job: Job) -> bool:
+        """Whether a job has a result."""
+        return (self.folder / f"{job.name}.json").is_file()
+
     def read(self, job: Job) -> JobResult | None:
         """The result of a job that was finished; None where it was not.
 
@@ -137,7 +141,7 @@ class WorkFolder:
             A file is damaged.
         """
         path = self.folder / f"{job.name}.json"
-        if not path.is_file():
+        if not self.is_finished(job):
             return None
         try:
             saved = msgspec.convert(read_json(path), _SavedResult)

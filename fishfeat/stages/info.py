@@ -32,13 +32,17 @@ class FeaturesFile:
 
 @dataclass(frozen=True)
 class DatasetContents:
-    """What is saved of one data set."""
+    """What is saved of one data set.
+
+    `finetuning_megabytes` is the size of stored activations, checkpoints and tuned networks.
+    """
 
     dataset: str
     root: str
     features: tuple[FeaturesFile, ...]
     n_runs: int
     models: tuple[str, ...]
+    finetuning_megabytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,17 @@ def _describe_dataset(folder: DatasetFolder) -> DatasetContents:
         features=tuple(_describe_file(path) for path in folder.features_files()),
         n_runs=len(list(folder.folder.glob("runs/*/run.json"))),
         models=tuple(sorted(path.parent.name for path in folder.models.glob("*/model.json"))),
+        finetuning_megabytes=_measure_finetuning(folder) / 1e6,
     )
+
+
+def _measure_finetuning(folder: DatasetFolder) -> int:
+    """Bytes of what fine-tuning keeps."""
+    n_bytes = 0
+    for name in ("activations", "finetune", "networks"):
+        paths = (folder.folder / name).rglob("*")
+        n_bytes += sum(path.stat().st_size for path in paths if path.is_file())
+    return n_bytes
 
 
 def _describe_file(path: Path) -> FeaturesFile:

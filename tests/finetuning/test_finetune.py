@@ -17,6 +17,7 @@ from fishfeat.options import ExtractOptions, FinetuneOptions, FitOptions
 from fishfeat.stages.extract import extract_data
 from fishfeat.stages.finetune import finetune_data, list_network_blocks
 from fishfeat.stages.fit import fit_data
+from fishfeat.stages.info import describe_cache, prune_data, verify_cache
 from fishfeat.stages.predict import predict_images
 from fishfeat.stages.report import report_data
 
@@ -257,6 +258,18 @@ def test_the_head_of_two_classes_is_logistic_regression(tmp_path, draw_folder):
     fit_data(options, cache=tmp_path / "cache")
     result = finetune_data(FinetuneOptions(train="head"), cache=tmp_path / "cache")
     assert np.abs(result.runs[0].scores - result.baseline.scores).max() < 1e-5
+
+
+def test_info_counts_checks_and_prunes_what_fine_tuning_keeps(copied, tuned):
+    contents = describe_cache(copied).datasets[0]
+    assert contents.finetuning_megabytes > 0.1
+    check = verify_cache(copied)
+    assert check.is_sound
+    assert len(check.datasets[0].files) == 2
+    assert [file.n_rows for file in prune_data(copied).files] == [0, 0]
+    file = next((copied / "fish" / "activations").glob("*.h5"))
+    file.write_bytes(file.read_bytes()[:100])
+    assert not verify_cache(copied).is_sound
 
 
 def test_missing_images_are_named_and_nothing_is_lost(copied):
