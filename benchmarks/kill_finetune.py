@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import os
 import shutil
 import sys
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from kill import draw_images, run_for
 
 from fishfeat.finetuning import checkpoints
 from fishfeat.records import Run
@@ -35,21 +35,6 @@ N_IMAGES = 120
 COMMAND = ("finetune", "--train", "last:2", "--epochs", "6", "--jobs", "2")
 # A fold of this benchmark takes a second, and not minutes.
 SECONDS_BETWEEN_CHECKPOINTS = 0.2
-
-
-def _load_kill() -> object:
-    """The module of the other kills."""
-    path = Path(__file__).with_name("kill.py")
-    spec = importlib.util.spec_from_file_location("kill", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault("kill", module)
-    spec.loader.exec_module(module)
-    return module
-
-
-kill = _load_kill()
 
 
 @dataclass
@@ -77,8 +62,7 @@ def _run(arguments: list[str]) -> None:
 
 def _finetune(cache: Path, seconds: float) -> int | None:
     arguments = ["--quiet", "--cache", str(cache), *COMMAND]
-    status: int | None = kill.run_for(seconds, _run, arguments)  # type: ignore[attr-defined]
-    return status
+    return run_for(seconds, _run, arguments)
 
 
 def kill_runs(folder: Path, *, kills: int, seed: int) -> Tally:
@@ -96,12 +80,12 @@ def kill_runs(folder: Path, *, kills: int, seed: int) -> Tally:
     for module in HEAVY:
         importlib.import_module(module)
     fitted = folder / "fitted"
-    data = kill.draw_images(folder / "fish", N_IMAGES)  # type: ignore[attr-defined]
+    data = draw_images(folder / "fish", N_IMAGES)
     extract = ["extract", str(data), "--backbone", NETWORK, "--img-size", "32"]
     extract += ["--runtime", "eager", "--group-by", r"pattern:fish_(\w+)_"]
     for command in (extract, ["fit", "--clf", "logreg", "--cv", "3", "--test", "0.2"]):
         arguments = ["--quiet", "--cache", str(fitted), *command]
-        if kill.run_for(300, _run, arguments) != 0:  # type: ignore[attr-defined]
+        if run_for(300, _run, arguments) != 0:
             raise RuntimeError(f"{command[0]} failed")
     undisturbed = shutil.copytree(fitted, folder / "undisturbed")
     started = time.monotonic()
