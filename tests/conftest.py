@@ -29,6 +29,7 @@ LONG = (
     *("test_browser.py", "test_cross_validation.py", "test_contracts.py", "test_interrupts.py"),
     *("test_runtimes.py", "test_calibration.py", "test_splits.py", "test_autotune.py"),
     *("test_parallel.py", "test_readme.py", "test_finetune.py"),
+    *("test_networks.py", "test_cuts.py", "test_many_images.py"),
 )
 # Networks that tests outside of a test function keep, as fixtures of a module do.
 _NETWORKS = tempfile.TemporaryDirectory(prefix="fishfeat-networks-")
