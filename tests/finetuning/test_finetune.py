@@ -189,12 +189,8 @@ def test_a_second_recipe_with_the_same_cut_runs_no_frozen_block(made, tuned, mon
     assert result.runs[0].config.training.cut == tuned.runs[0].config.training.cut
 
 
-def test_scores_do_not_depend_on_the_number_of_jobs(copied, tuned):
-    result = finetune_data(dataclasses.replace(QUICK, jobs=1), cache=copied)
-    assert np.array_equal(result.runs[0].scores, tuned.runs[0].scores)
-
-
 def test_a_run_that_was_interrupted_ends_with_the_same_scores(copied, tuned, monkeypatch):
+    """Whatever the number of jobs, which is two in the undisturbed run and one in this one."""
     count = jobs.Counter.count
     n_steps = []
 
@@ -207,7 +203,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_scores(copied, tuned, mon
     monkeypatch.setattr(jobs.Counter, "count", interrupt)
     with pytest.raises(KeyboardInterrupt):
         finetune_data(dataclasses.replace(QUICK, jobs=1), cache=copied)
-    result = finetune_data(QUICK, cache=copied)
+    result = finetune_data(dataclasses.replace(QUICK, jobs=1), cache=copied)
     assert np.array_equal(result.runs[0].scores, tuned.runs[0].scores)
 
 
@@ -287,10 +283,9 @@ def test_missing_images_are_named_and_nothing_is_lost(copied):
         Recipe(train="last:2", epochs=1, head="dense 8, dropout 0.2"),
         Recipe(train="head", epochs=1, head="dense 8, dropout 0.2"),
         Recipe(stages="head:1,last:1:1"),
-        Recipe(train="last:1", epochs=1, augment="fish"),
-        Recipe(train="last:1", epochs=1, augment="d4", mixup=0.2),
+        Recipe(train="last:1", epochs=1, augment="fish", mixup=0.2),
         Recipe(train="last:1", epochs=1, head_start="tempered"),
-        Recipe(train="last:1", epochs=2, select=True),
+        Recipe(train="last:1", epochs=1, select=True),
     ],
     ids=lambda recipe: f"{recipe.name}-{recipe.augment}-{recipe.head_start}-{recipe.select}",
 )
