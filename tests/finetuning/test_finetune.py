@@ -284,7 +284,7 @@ def test_missing_images_are_named_and_nothing_is_lost(copied):
         Recipe(train="head", epochs=1, head="dense 8, dropout 0.2"),
         Recipe(stages="head:1,last:1:1"),
         Recipe(train="last:1", epochs=1, augment="fish", mixup=0.2),
-        Recipe(train="last:1", epochs=1, head_start="tempered"),
+        Recipe(train="last:1", epochs=1, augment="d4", head_start="tempered"),
         Recipe(train="last:1", epochs=1, select=True),
     ],
     ids=lambda recipe: f"{recipe.name}-{recipe.augment}-{recipe.head_start}-{recipe.select}",
