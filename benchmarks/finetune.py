@@ -43,10 +43,10 @@ class _Memory:
         self._activations = activations
 
     def read_training(self, images: Int, draw: Draw, epoch: int) -> torch.Tensor:
-        return self._activations[images].float()
+        return self._activations[images]
 
     def read_plain(self, images: Int) -> torch.Tensor:
-        return self._activations[images].float()
+        return self._activations[images]
 
 
 def make_network(backbone: Backbone, train: str) -> TrainedNetwork:
@@ -95,7 +95,7 @@ def measure_cached(backbone: Backbone, images: PlainImages, train: str, n: int, 
     with torch.no_grad(), stop_before(network, cut.module) as run_frozen:
         pixels = images.read_plain(rows)
         parts = [run_frozen(part) for part in pixels.split(8)]
-        stored = torch.cat([part.half() for part in parts if part is not None])
+        stored = torch.cat([part for part in parts if part is not None])
 
         def fill() -> None:
             for part in images.read_plain(rows).split(8):

@@ -1,6 +1,6 @@
 """The activation file: HDF5, the digest of an image to the input of the first trained block.
 
-Layout: `activations` float16 (n, n_transforms, ...), `digest` S64 (n,) and `path` str (n,), with
+Layout: `activations` float32 (n, n_transforms, ...), `digest` S64 (n,) and `path` str (n,), with
 the attributes `protocol`, `key` and `n_done`. Rows are written, flushed, then counted and flushed,
 as in the feature file. So a process that is killed at any moment leaves a file that opens and
 holds every counted row. Rows are read one by one: memory does not grow with the number of images.
@@ -84,7 +84,7 @@ class ActivationFile:
         batch = np.empty((len(images), *table.shape[2:]), table.dtype)
         for i, (image, transform) in enumerate(zip(images, transforms, strict=True)):
             table.read_direct(batch, np.s_[int(self._rows[image]), int(transform)], np.s_[i])
-        return torch.from_numpy(batch).to(self._device).float()
+        return torch.from_numpy(batch).to(self._device)
 
     def close(self) -> None:
         """Close the file."""
@@ -134,7 +134,7 @@ def find_missing(path: Path, key: str, digests: Str) -> Str:
 
 def estimate_bytes(shape: Sequence[int], n_images: int, n_transforms: int) -> int:
     """Bytes that the activations of some images take on the disk."""
-    return 2 * int(np.prod(shape)) * n_images * n_transforms + SLACK
+    return 4 * int(np.prod(shape)) * n_images * n_transforms + SLACK
 
 
 class ActivationWriter:
@@ -148,7 +148,7 @@ class ActivationWriter:
         self,
         digests: Sequence[str],
         paths: Sequence[str],
-        activations: NDArray[np.float16],
+        activations: NDArray[np.float32],
         *,
         seconds: float = 0.0,
         processor_seconds: float = 0.0,
@@ -222,7 +222,7 @@ def create_file(path: Path, key: str, shape: tuple[int, ...]) -> None:
     def fill(file: h5py.File) -> None:
         one_transform = (1, 1, *shape[1:])
         file.create_dataset(
-            "activations", (0, *shape), "float16", maxshape=(None, *shape), chunks=one_transform
+            "activations", (0, *shape), "float32", maxshape=(None, *shape), chunks=one_transform
         )
         file.create_dataset("digest", (0,), "S64", maxshape=(None,), chunks=(1024,))
         text = h5py.string_dtype("utf-8")

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fishfeat.errors import DataError
 from fishfeat.features.backbones import Backbone
 from fishfeat.features.device_transfer import stack_images
 from fishfeat.features.engines.local import Item, embed
@@ -91,7 +90,7 @@ def fill_activations(
     Raises
     ------
     DataError
-        Images cannot be read, or an activation does not fit into float16.
+        Images cannot be read.
     CacheError
         The disk is full. What is stored already is safe.
     """
@@ -105,14 +104,15 @@ def fill_activations(
         stop_before(network, cut.module) as run_frozen,
     ):
         runner = _make_runner(run_frozen, transforms, backbone.device)
-        for batch in embed(items, frozen, runner):
+        # Truncated images have features only where they were allowed.
+        for batch in embed(items, frozen, runner, allow_truncated=True):
             if batch.failed:
                 raise explain_unreadable([(f.item.path, f.reason) for f in batch.failed])
             now, used = time.perf_counter(), time.process_time()
             writer.append(
                 [item.digest for item in batch.items],
                 [item.path for item in batch.items],
-                batch.X.reshape(-1, *shape).astype(np.float16, copy=False),
+                batch.X.reshape(-1, *shape),
                 seconds=now - wall,
                 processor_seconds=used - processor,
             )
@@ -132,13 +132,7 @@ def _make_runner(
             for transform in transforms:
                 activations = run_frozen(transform(batch))
                 assert activations is not None  # the cut is proven
-                parts.append(activations.half().cpu())
-        stored = torch.stack(parts, dim=1)
-        if not torch.isfinite(stored).all():
-            raise DataError(
-                "The activations of this network are too large for float16. Train it with "
-                "--train full, or more or fewer blocks."
-            )
-        return ComputedVectors(stored.flatten(1).numpy())
+                parts.append(activations.float().cpu())
+        return ComputedVectors(torch.stack(parts, dim=1).flatten(1).numpy())
 
     return Runner(RuntimeConfig("eager", "fp32", _BATCH_SIZE), start)

@@ -181,7 +181,7 @@ def finetune_splits(
         finetuner.prepare(jobs, work)
         todo = [job for job, result in zip(jobs, finished, strict=True) if result is None]
         if todo:
-            finetuner.open_inputs()
+            finetuner.open_inputs(on_progress=runtime.on_progress)
             results = iter(_run(finetuner, todo, work, runtime))
             finished = [next(results) if result is None else result for result in finished]
         else:
@@ -308,7 +308,7 @@ class _Scorer:
         n_classes = len(features.class_names)
         scores = np.zeros((len(splits.repeats), len(splits.rows), n_classes))
         held_scores = np.zeros((len(splits.holdout), n_classes))
-        fits, trainings, results = [], [], []
+        fits, trainings = [], []
         for repeat, folds in enumerate(splits.repeats):
             for number, fold in enumerate(folds):
                 result = self.results[f"{splits.strategy}-{repeat}-{number}"]
@@ -325,8 +325,7 @@ class _Scorer:
                 trainings.append(
                     FoldTraining(repeat, number, result.epochs, result.divergence, factor)
                 )
-                results.append(result)
-        config = self._make_config(splits, trainings, results)
+        config = self._make_config(splits, trainings)
         return run_from_scores(
             features, splits, scores, config, fits=fits, kind="finetune", holdout=held_scores
         )
@@ -345,9 +344,7 @@ class _Scorer:
         scores[:, result.classes] = apply_temperature(result.logits[rows], factor)
         return scores
 
-    def _make_config(
-        self, splits: Splits, trainings: list[FoldTraining], results: list[JobResult]
-    ) -> RunConfig:
+    def _make_config(self, splits: Splits, trainings: list[FoldTraining]) -> RunConfig:
         features, recipe = self.source.features, self.source.recipe
         return RunConfig(
             clf=recipe.name,
@@ -360,13 +357,13 @@ class _Scorer:
                 blocks=self.finetuner.block_names,
                 n_trained=self.finetuner.n_trained,
                 n_parameters=self.finetuner.n_parameters,
-                cost=self._sum_costs(splits, results),
+                cost=self._sum_costs(splits),
                 cut=self.finetuner.cut_name,
                 folds=tuple(trainings),
             ),
         )
 
-    def _sum_costs(self, splits: Splits, results: list[JobResult]) -> Cost:
+    def _sum_costs(self, splits: Splits) -> Cost:
         """What the folds of these splits cost, with calibration and all stored activations."""
         prefix = f"{splits.strategy}-"
         spent = [r for name, r in self.results.items() if name.startswith(prefix)]

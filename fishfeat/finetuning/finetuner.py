@@ -143,17 +143,20 @@ class Finetuner:
 
     def _load_backbone(self) -> Backbone:
         source = self.source
-        backbone = load_backbone(source.spec)
-        if source.has_features_of_network and backbone.fingerprint != source.features.fingerprint:
+        spec = source.features.spec
+        backbone = load_backbone(spec)
+        if backbone.fingerprint != source.features.fingerprint:
             raise BackboneError(
-                f"{source.spec.describe()} has other weights now than when the features were "
-                "extracted. Restore them, or run `fishfeat extract` and `fishfeat fit` again."
+                f"{spec.describe()} has other weights now than when the features were extracted. "
+                "Restore them, or run `fishfeat extract` and `fishfeat fit` again."
             )
-        check_trainable(source.spec, backbone.network)
+        check_trainable(spec, backbone.network)
+        wanted = source.spec
         if source.is_scratch:
             architecture = str(backbone.network.pretrained_cfg["architecture"])  # type: ignore[index]
-            spec = dataclasses.replace(source.spec, source="random", name=architecture)
-            backbone = load_backbone(spec)
+            wanted = dataclasses.replace(wanted, source="random", name=architecture)
+        if wanted != spec:
+            backbone = load_backbone(wanted)
         return send_to_device(backbone, str(source.device))
 
     def _choose_blocks(self) -> TrainedNetwork:

@@ -144,7 +144,7 @@ class PlainImages:
                 read.data,
                 min_side=fit.min_side,
                 white=fit.white,
-                allow_truncated=True,  # the features were extracted with or without
+                allow_truncated=True,  # they have features only where they were allowed
             )
         except UnreadableImage as error:
             raise explain_unreadable([(item.path, str(error))]) from error

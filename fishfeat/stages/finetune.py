@@ -20,7 +20,7 @@ from fishfeat.options import FinetuneOptions, FitOptions
 from fishfeat.records import BackboneSpec, Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.dataset import open_dataset, read_dataset
 from fishfeat.stages.extract import load_features
-from fishfeat.stages.fit import OnRun, fit_data, make_all_splits, select_split_options
+from fishfeat.stages.fit import OnRun, check_jobs, fit_data, make_all_splits
 from fishfeat.workspace import Dataset, Workspace
 
 if TYPE_CHECKING:  # it loads torch
@@ -102,7 +102,7 @@ def finetune_data(
             "img_size has no effect where only the head is trained: it is solved on the cached "
             "features. Use `fishfeat extract --img-size` and `fishfeat fit`, or another --train."
         )
-    _check_jobs(options.jobs)
+    check_jobs(options.jobs)
     _fit_baseline(cache, dataset, recipe, on_run)
     with open_dataset(cache, dataset) as opened:
         features = load_features(opened)
@@ -129,14 +129,6 @@ def finetune_data(
         )
 
 
-def _check_jobs(jobs: int) -> None:
-    if jobs == 0 or jobs < -1:
-        raise DataError(
-            f"jobs must be a number of folds at the same time, or -1 for one on each core; got "
-            f"{jobs}."
-        )
-
-
 def _fit_baseline(
     cache: PathLike, dataset: str | None, recipe: Recipe, on_run: OnRun | None
 ) -> None:
@@ -144,13 +136,11 @@ def _fit_baseline(
     current = read_dataset(cache, dataset)
     features = load_features(current)
     all_splits = _make_fitted_splits(current, features)
+    if all_splits is not None and _find_run(current, features, all_splits[0]) is not None:
+        return
     options = FitOptions(clf=(BASELINE,))
-    if all_splits is not None:
-        if _find_run(current, features, all_splits[0]) is not None:
-            return
-        kept = current.state.split_options
-        assert kept is not None
-        options = dataclasses.replace(options, **dataclasses.asdict(kept))
+    if current.state.split_options is not None:
+        options = dataclasses.replace(options, **dataclasses.asdict(current.state.split_options))
     log.info("%s is fitted first: it is what %s is compared with.", BASELINE, recipe.name)
     fit_data(options, cache=cache, dataset=dataset, on_run=on_run)
 
@@ -160,8 +150,7 @@ def _make_fitted_splits(dataset: Dataset, features: Features) -> list[Splits] | 
     options, state = dataset.state.split_options, dataset.state
     if options is None or not state.splits:
         return None
-    fitted = dataclasses.replace(FitOptions(), **dataclasses.asdict(options))
-    all_splits = make_all_splits(features, select_split_options(fitted))
+    all_splits = make_all_splits(features, options)
     if tuple(splits.digest for splits in all_splits) != state.splits:
         log.info("Images, labels or groups have changed since the last fit.")
         return None

@@ -165,11 +165,7 @@ def fit_data(
 
 def _check_options(options: FitOptions) -> list[str]:
     """Names of the classifiers. Options that are wrong fail here, before anything is fitted."""
-    if options.jobs == 0 or options.jobs < -1:
-        raise DataError(
-            f"jobs must be a number of fits at the same time, or -1 for one on each core; got "
-            f"{options.jobs}."
-        )
+    check_jobs(options.jobs)
     names = list(dict.fromkeys(options.clf or DEFAULT_CLASSIFIERS))
     for name in names:
         make_model(name, options)
@@ -178,6 +174,15 @@ def _check_options(options: FitOptions) -> list[str]:
             f"ensemble needs at least two classifiers; got {names[0]}. Add one with --clf."
         )
     return names
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise a `DataError` where `jobs` is no number of fits at the same time."""
+    if jobs == 0 or jobs < -1:
+        raise DataError(
+            f"jobs must be a number of fits at the same time, or -1 for one on each core; got "
+            f"{jobs}."
+        )
 
 
 def _group_features(

@@ -16,7 +16,7 @@ SHAPE = (3, 2)
 def write(path, rows, *, key="k"):
     with open_writer(path, key, SHAPE, 2) as writer:
         for row in rows:
-            activations = np.full((1, 2, *SHAPE), row, np.float16)
+            activations = np.full((1, 2, *SHAPE), row, np.float32)
             activations[:, 1] += 0.5
             writer.append([DIGESTS[row]], [f"{row}.png"], activations, seconds=1.0)
 
@@ -84,7 +84,7 @@ def test_a_full_disk_keeps_the_earlier_rows(tmp_path, monkeypatch):
     with open_writer(path, "k", SHAPE, 2) as writer:
         monkeypatch.setattr("fishfeat.finetuning.activation_files.reserve", fail)
         with pytest.raises(CacheError, match="2 images"):
-            writer.append([DIGESTS[2]], ["2.png"], np.zeros((1, 2, *SHAPE), np.float16))
+            writer.append([DIGESTS[2]], ["2.png"], np.zeros((1, 2, *SHAPE), np.float32))
     assert len(find_missing(path, "k", DIGESTS)) == 4
 
 

@@ -231,6 +231,36 @@ def test_logreg_is_fitted_where_nothing_was(made, tmp_path):
     assert result.splits.n_folds == 5
 
 
+@pytest.mark.parametrize("augment", ["flip", "light"])
+def test_a_truncated_image_that_has_features_is_trained_on(augment, tmp_path, draw_folder):
+    """From stored activations, and from the images themselves."""
+    folder = draw_folder(tmp_path / "fish", n=8)
+    path = next((folder / "bass").glob("*.png"))
+    path.write_bytes(path.read_bytes()[:-300])
+    extract(folder, tmp_path / "cache", allow_truncated=True)
+    fit_data(FitOptions(clf=("logreg",), cv=2), cache=tmp_path / "cache")
+    result = finetune_data(dataclasses.replace(QUICK, augment=augment), cache=tmp_path / "cache")
+    assert f"bass/{path.name}" in result.runs[0].keys
+
+
+@pytest.mark.parametrize("img_size", [None, 48])
+def test_other_weights_than_those_of_the_features_are_refused(img_size, copied, monkeypatch):
+    monkeypatch.setattr("fishfeat.features.backbones.RANDOM_SEED", 1)
+    with pytest.raises(ff.BackboneError, match="other weights"):
+        finetune_data(dataclasses.replace(QUICK, img_size=img_size), cache=copied)
+
+
+def test_the_folds_stay_as_they_were_asked_for_when_labels_change(made, tmp_path):
+    shutil.copytree(made / "fish", tmp_path / "fish")
+    extract(tmp_path / "fish", tmp_path / "cache")
+    fit_data(FitOptions(clf=("logreg",), cv=3, seed=5), cache=tmp_path / "cache")
+    path = next((tmp_path / "fish" / "bass").glob("*.png"))
+    path.rename(tmp_path / "fish" / "carp" / path.name)
+    extract(tmp_path / "fish", tmp_path / "cache")
+    result = finetune_data(FinetuneOptions(train="head"), cache=tmp_path / "cache")
+    assert (result.splits.n_folds, result.splits.seed) == (3, 5)
+
+
 def test_the_head_alone_is_logistic_regression(copied, made, monkeypatch):
     """Its predictions and its scores; no image is opened."""
     monkeypatch.setattr("fishfeat.images.decode.decode", None)
