@@ -287,6 +287,7 @@ class FinetuneOptions(_Record):
     ----------
     train, epochs, lr, augment
         As in `fishfeat.Recipe`. With another `lr` the rate of the head changes by the same factor.
+        `train` and `epochs` replace the stages of a recipe.
     select
         As in `fishfeat.Recipe`.
     recipe
