@@ -94,7 +94,7 @@ def _embed_blocks(network: nn.Module, layers: Sequence[str], pool: str) -> Embed
         vectors = []
         for index in indices:
             if index is None:
-                vectors.append(_embed_final(final, network, pool))
+                vectors.append(embed_final(final, network, pool))
                 continue
             output = outputs[ordered.index(index)]
             if pool == "token":
@@ -106,12 +106,22 @@ def _embed_blocks(network: nn.Module, layers: Sequence[str], pool: str) -> Embed
     return embed_blocks
 
 
-def _embed_final(features: Tensor, network: nn.Module, pool: str) -> Tensor:
+def embed_final(features: Tensor, network: nn.Module, pool: str) -> Tensor:
     """The vectors of the layer 'last' from the output of `forward_features`."""
     if pool == "auto":
         head: Callable[[Tensor], Tensor] = network.forward_head  # type: ignore[assignment]
         return head(features)
     return _pool_last(features, network, pool)
+
+
+def pool_output(output: Tensor, network: nn.Module, pool: str) -> Tensor:
+    """The vectors of a block from its own output, as the block alone would have them."""
+    if output.ndim == 4 or pool != "token":
+        return _pool_last(output, network, _choose_map_pool(pool))
+    if not getattr(network, "num_prefix_tokens", 0):
+        raise BackboneError(_NO_CLASS_TOKEN)
+    norm: nn.Module = network.norm  # type: ignore[assignment]
+    return norm(output)[:, 0]  # type: ignore[no-any-return]
 
 
 def _choose_map_pool(pool: str) -> str:

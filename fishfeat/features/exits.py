@@ -1,0 +1,265 @@
+"""Leave a network early: the layers where images may leave, their cost, and a run that uses them.
+
+Any timm network runs with its own `forward`. A hook on each block where images may leave pools the
+output, asks which images leave, and hands only the others on. Where none is left, the forward pass
+stops: the later blocks are not called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fishfeat.errors import BackboneError
+from fishfeat.features.backbones import Backbone
+from fishfeat.features.kept_networks import draw_probes
+from fishfeat.features.pooling import embed_final, find_block, pool_output
+from fishfeat.records import BackboneSpec, LayerCost
+
+# Number of a layer and its vectors float32 (n, dim) -> which images leave there, bool (n,).
+FindLeaving = Callable[[int, NDArray[np.float32]], NDArray[np.bool_]]
+# Largest difference of a vector of a probe image, as a share of its length.
+TOLERANCE = 1e-3
+_MIN_LAYERS = 2
+
+
+class Exit(NamedTuple):
+    """A layer where images may leave.
+
+    Attributes
+    ----------
+    spec
+        Its specification.
+    module
+        Name of the module whose output it is; '' where it is the output of the whole network.
+    dim
+        Length of its vectors.
+    """
+
+    spec: BackboneSpec
+    module: str
+    dim: int
+
+
+class _Stop(Exception):
+    """Ends a forward pass where no image is left."""
+
+
+def sort_layers(backbone: Backbone) -> tuple[str, ...]:
+    """The names of the backbone's layers in order of depth, each layer once."""
+    depths: dict[float, str] = {}
+    for spec in backbone.specs:
+        depth = float("inf")
+        if spec.layer != "last":
+            depth = find_block(backbone.network, spec.layer)
+        depths.setdefault(depth, spec.layer)
+    return tuple(depths[depth] for depth in sorted(depths))
+
+
+def list_exits(backbone: Backbone) -> list[Exit]:
+    """List the layers where images may leave, in the order of the backbone's layers.
+
+    Raises
+    ------
+    BackboneError
+        The layers or the network are of a kind that no image can leave early.
+    """
+    spec = backbone.spec
+    if spec.source == "torchvision":
+        raise BackboneError(
+            f"Early exit needs a network of timm; got torchvision:{spec.name}. Extract the same "
+            "network from timm: `fishfeat backbones` lists them."
+        )
+    if spec.tta != "none":
+        raise BackboneError(
+            f"Early exit needs features without test-time augmentation; got tta {spec.tta!r}. "
+            "Extract the layers again with `--tta none`."
+        )
+    if len(backbone.specs) < _MIN_LAYERS:
+        raise BackboneError(
+            f"Early exit needs at least two layers; got {spec.layer!r} alone. Run `fishfeat "
+            "extract --layer all-blocks --layer last`."
+        )
+    exits = []
+    infos: Any = backbone.network.feature_info
+    modules = dict(backbone.network.named_modules())
+    for layer, dim in zip(backbone.specs, backbone.dims, strict=True):
+        module = ""
+        if layer.layer != "last":
+            module = str(infos[find_block(backbone.network, layer.layer)].get("module"))
+            if module not in modules:
+                raise _refuse(backbone, f"its layer {layer.layer} is not the output of one module")
+        exits.append(Exit(layer, module, dim))
+    return exits
+
+
+@contextlib.contextmanager
+def watch_exits(
+    network: nn.Module, exits: Sequence[Exit], on_output: Callable[[int, Tensor], Tensor]
+) -> Iterator[None]:
+    """Call `on_output` with the number and the output of each exit inside the network.
+
+    What it returns goes on through the network.
+    """
+
+    def watch(number: int, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        return on_output(number, output)
+
+    hooks = []
+    for number, place in enumerate(exits):
+        if place.module:
+            module = network.get_submodule(place.module)
+            hooks.append(module.register_forward_hook(partial(watch, number)))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def embed_with_exits(
+    backbone: Backbone, exits: Sequence[Exit], images: Tensor, find_leaving: FindLeaving
+) -> NDArray[np.float32]:
+    """Embed images, and let each leave at the first layer where `find_leaving` says so.
+
+    Parameters
+    ----------
+    backbone
+        The network, on its device.
+    exits
+        As `list_exits` gives them.
+    images
+        uint8 (n, 3, height, width) on the device.
+    find_leaving
+        Says which images leave a layer. At the last layer it is not asked.
+
+    Returns
+    -------
+    float32 (n, dim of all layers side by side): NaN where a layer of an image was not computed.
+    """
+    starts = np.cumsum([0, *(place.dim for place in exits)])
+    X = np.full((len(images), starts[-1]), np.nan, np.float32)
+    rows = np.arange(len(images))
+
+    def write(number: int, vectors: Tensor) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = vectors.flatten(1).float().cpu().numpy()
+        X[rows, starts[number] : starts[number + 1]] = values
+        return values
+
+    def compact(number: int, output: Tensor) -> Tensor:
+        nonlocal rows
+        vectors = write(number, pool_output(output, backbone.network, exits[number].spec.pool))
+        if number == len(exits) - 1:
+            raise _Stop
+        stays = ~find_leaving(number, vectors)
+        if not stays.any():
+            raise _Stop
+        if stays.all():
+            return output
+        rows = rows[stays]
+        return output[torch.from_numpy(stays).to(output.device)]
+
+    with watch_exits(backbone.network, exits, compact), contextlib.suppress(_Stop):
+        write(len(exits) - 1, embed_whole(backbone, images))
+    return X
+
+
+def embed_whole(backbone: Backbone, images: Tensor) -> Tensor:
+    """The vectors of the layer 'last' from uint8 (n, 3, height, width)."""
+    x = backbone.normalise(images)
+    with backbone.autocast():
+        features: Callable[[Tensor], Tensor] = backbone.network.forward_features  # type: ignore[assignment]
+        return embed_final(features(x), backbone.network, backbone.spec.pool)
+
+
+# --- proof ----------------------------------------------------------------------------------------
+
+
+def measure_layers(backbone: Backbone) -> list[LayerCost]:
+    """Count the operations up to each layer, and prove that images can leave there.
+
+    One image runs through the network, and the counter is read where each layer has its output. So
+    the order of the layers and their cost are those of the computation itself. Then probe images
+    leave at each of the layers, and those that stay must have the same vectors as if none had left.
+
+    Raises
+    ------
+    BackboneError
+        Images cannot leave this network at these layers.
+    """
+    exits = list_exits(backbone)
+    costs = _count_flops(backbone, exits)
+    blocks = costs if exits[-1].module else costs[:-1]
+    if 0 in costs or sorted(set(blocks)) != blocks or costs[-1] < blocks[-1]:
+        names = ", ".join(place.spec.layer for place in exits)
+        raise _refuse(backbone, f"its layers {names} are not computed in this order")
+    _prove_exits(backbone, exits)
+    return [
+        LayerCost(place.spec.layer, place.dim, cost)
+        for place, cost in zip(exits, costs, strict=True)
+    ]
+
+
+def _refuse(backbone: Backbone, reason: str) -> BackboneError:
+    return BackboneError(
+        f"Images cannot leave {backbone.spec.label} early: {reason}. Extract other layers of it, "
+        "or use another backbone."
+    )
+
+
+def _count_flops(backbone: Backbone, exits: Sequence[Exit]) -> list[float]:
+    """Operations of one image up to each of the exits."""
+    counter = FlopCounterMode(display=False)
+    counts = [0.0] * len(exits)
+
+    def note(number: int, output: Tensor) -> Tensor:
+        counts[number] = float(counter.get_total_flops())
+        return output
+
+    size = backbone.preprocess.size
+    image = torch.zeros(1, 3, *size, dtype=torch.uint8, device=backbone.device)
+    with torch.no_grad(), counter, watch_exits(backbone.network, exits, note):
+        embed_whole(backbone, image)
+    if not exits[-1].module:
+        counts[-1] = float(counter.get_total_flops())
+    return counts
+
+
+def _prove_exits(backbone: Backbone, exits: Sequence[Exit]) -> None:
+    """Raise a `BackboneError` where an image has other vectors when others leave before it."""
+    n = len(exits) + 1
+    images = torch.from_numpy(draw_probes(backbone.preprocess.size, n)).permute(0, 3, 1, 2)
+    images = images.to(backbone.device)
+    remaining = list(range(n))
+
+    def leave_one_by_one(number: int, vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+        # The first and the last of those that are left in turn: rows must not be mixed up.
+        gone = remaining.pop(0 if number % 2 else -1)
+        return np.array([row == gone for row in sorted([*remaining, gone])])
+
+    with torch.inference_mode():
+        expected = backbone(images).float().cpu().numpy()
+        try:
+            X = embed_with_exits(backbone, exits, images, leave_one_by_one)
+        except (RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise _refuse(backbone, f"it does not run on a part of its batch ({reason})") from error
+    start = 0
+    for place in exits:
+        columns = slice(start, start + place.dim)
+        start += place.dim
+        is_computed = ~np.isnan(X[:, columns]).any(axis=1)
+        difference = np.linalg.norm(X[:, columns] - expected[:, columns], axis=1)[is_computed]
+        length = np.linalg.norm(expected[:, columns], axis=1)[is_computed]
+        if not is_computed.any() or not (difference <= TOLERANCE * length).all():
+            raise _refuse(
+                backbone, f"layer {place.spec.layer} has other vectors when other images left"
+            )
