@@ -173,6 +173,8 @@ def fit(
     permute: opt.Permute = 0,
     learning_curve: opt.LearningCurve = False,
     novelty: opt.Novelty = False,
+    early_exit: opt.EarlyExit = False,
+    exit_loss: opt.ExitLoss = 0.005,
     jobs: opt.Jobs = -1,
     backend: opt.Backend = None,
     device: opt.TreesDevice = "cpu",

@@ -43,6 +43,7 @@ from fishfeat.records import (
     FeaturesInfo,
     Float,
     Int,
+    LayerCost,
     Parameter,
     Splits,
     Str,
@@ -101,6 +102,8 @@ class ModelConfig:
         Names of the classifiers of an ensemble.
     data
         `fishfeat.records.identify_data` of the images; '' where their contents are not known.
+    layers
+        The layers where images may leave early, in order of depth; empty where none may.
     """
 
     balanced: bool
@@ -111,6 +114,7 @@ class ModelConfig:
     params: Mapping[str, Parameter] = field(default_factory=dict)
     members: tuple[str, ...] = ()
     data: str = ""
+    layers: tuple[LayerCost, ...] = ()
 
 
 class _SavedModel(msgspec.Struct):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fishfeat.errors import BackboneError
-from fishfeat.features.backbones import Backbone
+from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.kept_networks import draw_probes
 from fishfeat.features.pooling import embed_final, find_block, pool_output
 from fishfeat.records import BackboneSpec, LayerCost
@@ -28,7 +28,6 @@ from fishfeat.records import BackboneSpec, LayerCost
 FindLeaving = Callable[[int, NDArray[np.float32]], NDArray[np.bool_]]
 # Largest difference of a vector of a probe image, as a share of its length.
 TOLERANCE = 1e-3
-_MIN_LAYERS = 2
 
 
 class Exit(NamedTuple):
@@ -53,8 +52,24 @@ class _Stop(Exception):
     """Ends a forward pass where no image is left."""
 
 
-def sort_layers(backbone: Backbone) -> tuple[str, ...]:
-    """The names of the backbone's layers in order of depth, each layer once."""
+def load_exit_backbone(spec: BackboneSpec, layers: Sequence[str]) -> Backbone:
+    """Load a backbone with several layers in order of depth, each layer once.
+
+    Raises
+    ------
+    BackboneError
+        As `load_backbone`.
+    """
+    loaded = load_backbone(spec, layers=layers)
+    if spec.source == "torchvision":
+        return loaded  # `list_exits` says that its layers are no exits
+    ordered = _sort_layers(loaded)
+    if ordered == tuple(layer.layer for layer in loaded.specs):
+        return loaded
+    return Backbone(spec, loaded.network, loaded.preprocess, ordered)
+
+
+def _sort_layers(backbone: Backbone) -> tuple[str, ...]:
     depths: dict[float, str] = {}
     for spec in backbone.specs:
         depth = float("inf")
@@ -82,11 +97,6 @@ def list_exits(backbone: Backbone) -> list[Exit]:
         raise BackboneError(
             f"Early exit needs features without test-time augmentation; got tta {spec.tta!r}. "
             "Extract the layers again with `--tta none`."
-        )
-    if len(backbone.specs) < _MIN_LAYERS:
-        raise BackboneError(
-            f"Early exit needs at least two layers; got {spec.layer!r} alone. Run `fishfeat "
-            "extract --layer all-blocks --layer last`."
         )
     exits = []
     infos: Any = backbone.network.feature_info
