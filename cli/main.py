@@ -279,6 +279,14 @@ def predict(
     ] = None,
     dataset: opt.Dataset = None,
     backbone: opt.ModelBackbone = None,
+    early_exit: Annotated[
+        bool,
+        typer.Option(
+            "--early-exit",
+            help="Let each image leave the network at the first layer that is confident enough. "
+            "It needs a model of fishfeat fit --early-exit.",
+        ),
+    ] = False,
 ) -> None:
     """Classify new images with a saved model.
 
@@ -290,7 +298,12 @@ def predict(
 
     session: Session = ctx.obj
     predictions = predict_images(
-        images, cache=session.cache, dataset=dataset, model=model, backbone=backbone
+        images,
+        cache=session.cache,
+        dataset=dataset,
+        model=model,
+        backbone=backbone,
+        early_exit=early_exit,
     )
     render.show_predictions(session.console, predictions)
 

@@ -51,8 +51,10 @@ from fishfeat.records import (
 )
 
 if TYPE_CHECKING:
+    from fishfeat.classify.estimators.early_exit import EarlyExitClassifier
     from fishfeat.features.backbones import Backbone
     from fishfeat.features.kept_networks import KeptNetwork
+    from fishfeat.features.runners import Network
 
 _FILE = "pipeline.joblib"
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib", "torch", "timm")
@@ -75,6 +77,8 @@ class Prediction(NamedTuple):
         float64 (n_classes,): probabilities. None where the image cannot be read.
     reason
         Why the image cannot be read, or ''.
+    layer
+        The layer at which the image left the network; '' where no image may leave early.
     """
 
     path: str
@@ -82,6 +86,7 @@ class Prediction(NamedTuple):
     margin: float | None
     scores: Float | None
     reason: str = ""
+    layer: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,6 +191,7 @@ class Model:
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         backbone: Backbone | KeptNetwork | None = None,
+        early_exit: bool = False,
     ) -> list[Prediction]:
         """Classify new images, in the order given.
 
@@ -196,23 +202,38 @@ class Model:
         backbone
             A loaded backbone, or a network kept on this machine. None is a kept one of the model's
             specification and weights, else it is loaded.
+        early_exit
+            Let each image leave the network at the first layer that is confident enough. Otherwise
+            every image is computed to the end and classified by the last layer.
 
         Raises
         ------
         ModelError
-            The weights or the preprocessing of the backbone are not those that the model was fitted
+            Images cannot leave this model early, the weights or the preprocessing of the backbone are not those that the model was fitted
             with, or the model does not work with the installed version of a package.
         DataError
             `paths` are no paths.
         """
         from fishfeat.features.engines.local import Item, embed
+        from fishfeat.features.exit_networks import make_exits_ready
+        from fishfeat.features.kept_exits import ExitUse
         from fishfeat.features.ready_networks import make_ready
 
-        backbone = backbone or self.find_kept_network() or self._load_backbone()
+        if early_exit:
+            self.check_exits()
+        backbone = backbone or self.find_kept_network(early_exit=early_exit)
+        backbone = backbone or self._load_backbone()
         self.check_backbone(backbone.fingerprint)
         names = list_paths(paths)
         items = [Item(name, "") for name in dict.fromkeys(names)]
-        network, runner, _ = make_ready(backbone, items, EngineOptions(), load=self._load_backbone)
+        network: Network
+        load = self._load_backbone
+        if early_exit:
+            classifier: EarlyExitClassifier = self.pipeline[-1]
+            use = ExitUse(self._layer_names, classifier.rule_.exits, classifier.find_leaving)
+            network, runner = make_exits_ready(backbone, use, len(items), load=load)
+        else:
+            network, runner, _ = make_ready(backbone, items, EngineOptions(), load=load)
         predictions: dict[str, Prediction] = {}
         for batch in embed(items, network, runner):
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
@@ -223,12 +244,29 @@ class Model:
             log.warning("%s", finding)
         return [predictions[name] for name in names]
 
-    def find_kept_network(self) -> KeptNetwork | None:
+    def check_exits(self) -> None:
+        """Raise a `ModelError` where images cannot leave this model early."""
+        if not self.config.layers:
+            raise ModelError(
+                f"Images cannot leave {self.name} early: it classifies by the last layer alone. "
+                "Run `fishfeat fit --early-exit`, or leave out --early-exit."
+            )
+
+    def find_kept_network(self, *, early_exit: bool = False) -> KeptNetwork | None:
         """Find a network with the model's weights that is kept on this machine, ready to run."""
+        from fishfeat.features.exit_networks import find_startable_exits
         from fishfeat.features.ready_networks import find_startable
 
-        kept = find_startable(self.spec, EngineOptions())
+        kept: KeptNetwork | None
+        if early_exit:
+            kept = find_startable_exits(self.spec, self._layer_names)
+        else:
+            kept = find_startable(self.spec, EngineOptions())
         return kept if kept is not None and kept.fingerprint == self.fingerprint else None
+
+    @property
+    def _layer_names(self) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self.config.layers)
 
     def _load_backbone(self) -> Backbone:
         from fishfeat.features.backbones import load_backbone
@@ -248,6 +286,19 @@ class Model:
     def _predict_rows(self, paths: list[str], X: NDArray[np.float32]) -> dict[str, Prediction]:
         if not paths:
             return {}
+        with guard_versions(self.fitted_with, f"The model {self.name}"):
+            scores, layers = self._score_layers(X) if self.config.layers else self._score(paths, X)
+        margins, best = margin(scores), scores.argmax(axis=1)
+        predictions = {}
+        for i, path in enumerate(paths):
+            label = str(self.class_names[best[i]])
+            predictions[path] = Prediction(
+                path, label, float(margins[i]), scores[i], layer=layers[i]
+            )
+        return predictions
+
+    def _score(self, paths: list[str], X: NDArray[np.float32]) -> tuple[Float, list[str]]:
+        """Probabilities of vectors (n, dim); no image left early."""
         features = Features(
             X=X,
             keys=np.array(paths, str),
@@ -256,14 +307,20 @@ class Model:
             spec=self.spec,
             fingerprint=self.fingerprint,
         )
-        with guard_versions(self.fitted_with, f"The model {self.name}"):
-            scores = score_rows(self.pipeline, features, np.arange(len(paths)))
-        margins, best = margin(scores), scores.argmax(axis=1)
-        predictions = {}
-        for i, path in enumerate(paths):
-            label = str(self.class_names[best[i]])
-            predictions[path] = Prediction(path, label, float(margins[i]), scores[i])
-        return predictions
+        return score_rows(self.pipeline, features, np.arange(len(paths))), [""] * len(paths)
+
+    def _score_layers(self, X: NDArray[np.float32]) -> tuple[Float, list[str]]:
+        """Probabilities by the deepest layer that was computed, and the name of this layer.
+
+        X is of all layers, with NaN where one was not computed, or of the last layer alone.
+        """
+        dim = sum(layer.dim for layer in self.config.layers)
+        missing = np.full((len(X), dim - X.shape[1]), np.nan, np.float32)
+        classifier: EarlyExitClassifier = self.pipeline[-1]
+        proba, numbers = classifier.score_reached(np.hstack([missing, X]))
+        scores = np.zeros((len(X), len(self.class_names)))
+        scores[:, classifier.classes_] = proba
+        return scores, [self.config.layers[number].name for number in numbers]
 
 
 def fit_model(

@@ -8,7 +8,8 @@ stops: the later blocks are not called.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
 
 from fishfeat.errors import BackboneError
 from fishfeat.features.backbones import Backbone, load_backbone
+from fishfeat.features.kept_exits import FindLeaving
 from fishfeat.features.kept_networks import draw_probes
 from fishfeat.features.pooling import embed_final, find_block, pool_output
 from fishfeat.records import BackboneSpec, LayerCost
 
-# Number of a layer and its vectors float32 (n, dim) -> which images leave there, bool (n,).
-FindLeaving = Callable[[int, NDArray[np.float32]], NDArray[np.bool_]]
 # Largest difference of a vector of a probe image, as a share of its length.
 TOLERANCE = 1e-3
 
@@ -63,10 +64,14 @@ def load_exit_backbone(spec: BackboneSpec, layers: Sequence[str]) -> Backbone:
     loaded = load_backbone(spec, layers=layers)
     if spec.source == "torchvision":
         return loaded  # `list_exits` says that its layers are no exits
-    ordered = _sort_layers(loaded)
-    if ordered == tuple(layer.layer for layer in loaded.specs):
-        return loaded
-    return Backbone(spec, loaded.network, loaded.preprocess, ordered)
+    return embed_layers(loaded, _sort_layers(loaded))
+
+
+def embed_layers(backbone: Backbone, layers: Sequence[str]) -> Backbone:
+    """The same loaded network with other layers."""
+    other = Backbone(backbone.spec, backbone.network, backbone.preprocess, layers)
+    other.loaded_at = backbone.loaded_at
+    return other
 
 
 def _sort_layers(backbone: Backbone) -> tuple[str, ...]:
@@ -111,11 +116,10 @@ def list_exits(backbone: Backbone) -> list[Exit]:
     return exits
 
 
-@contextlib.contextmanager
-def watch_exits(
+def add_hooks(
     network: nn.Module, exits: Sequence[Exit], on_output: Callable[[int, Tensor], Tensor]
-) -> Iterator[None]:
-    """Call `on_output` with the number and the output of each exit inside the network.
+) -> list[RemovableHandle]:
+    """Call `on_output` with the number and the output of each exit that is a module's output.
 
     What it returns goes on through the network.
     """
@@ -128,64 +132,87 @@ def watch_exits(
         if place.module:
             module = network.get_submodule(place.module)
             hooks.append(module.register_forward_hook(partial(watch, number)))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return hooks
 
 
-def embed_with_exits(
-    backbone: Backbone, exits: Sequence[Exit], images: Tensor, find_leaving: FindLeaving
-) -> NDArray[np.float32]:
-    """Embed images, and let each leave at the first layer where `find_leaving` says so.
+class ExitForward:
+    """Forward passes that images leave early; several threads may run them.
 
     Parameters
     ----------
     backbone
-        The network, on its device.
+        The network, on its device. Its hooks do nothing in other forward passes.
     exits
         As `list_exits` gives them.
-    images
-        uint8 (n, 3, height, width) on the device.
+    used
+        Numbers of the exits where images may leave; the last one is that of the last layer.
     find_leaving
         Says which images leave a layer. At the last layer it is not asked.
-
-    Returns
-    -------
-    float32 (n, dim of all layers side by side): NaN where a layer of an image was not computed.
     """
-    starts = np.cumsum([0, *(place.dim for place in exits)])
-    X = np.full((len(images), starts[-1]), np.nan, np.float32)
-    rows = np.arange(len(images))
 
-    def write(number: int, vectors: Tensor) -> NDArray[np.float32]:
+    def __init__(
+        self,
+        backbone: Backbone,
+        exits: Sequence[Exit],
+        used: Sequence[int],
+        find_leaving: FindLeaving,
+    ) -> None:
+        self._backbone = backbone
+        self._find_leaving = find_leaving
+        self._last = used[-1]
+        self._starts = np.cumsum([0, *(place.dim for place in exits)])
+        self._local = threading.local()
+        watched = [exits[i] if i in used else exits[i]._replace(module="") for i in range(len(exits))]
+        self._hooks = add_hooks(backbone.network, watched, self._compact)
+
+    def remove(self) -> None:
+        """Remove the hooks."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def __call__(self, images: Tensor) -> NDArray[np.float32]:
+        """Embed uint8 (n, 3, height, width), and let each image leave where it may.
+
+        Returns
+        -------
+        float32 (n, dim of all layers side by side): NaN where a layer of an image was not computed.
+        """
+        X = np.full((len(images), self._starts[-1]), np.nan, np.float32)
+        self._local.X, self._local.rows = X, np.arange(len(images))
+        try:
+            with contextlib.suppress(_Stop):
+                self._write(self._last, embed_whole(self._backbone, images))
+        finally:
+            self._local.X = None
+        return X
+
+    def _write(self, number: int, vectors: Tensor) -> NDArray[np.float32]:
         values: NDArray[np.float32] = vectors.flatten(1).float().cpu().numpy()
-        X[rows, starts[number] : starts[number + 1]] = values
+        columns = slice(self._starts[number], self._starts[number + 1])
+        self._local.X[self._local.rows, columns] = values
         return values
 
-    def compact(number: int, output: Tensor) -> Tensor:
-        nonlocal rows
-        vectors = write(number, pool_output(output, backbone.network, exits[number].spec.pool))
-        if number == len(exits) - 1:
+    def _compact(self, number: int, output: Tensor) -> Tensor:
+        """Write the vectors of a layer, and keep the rows of the images that stay."""
+        if getattr(self._local, "X", None) is None:
+            return output  # a forward pass of somebody else
+        pool = self._backbone.spec.pool
+        vectors = self._write(number, pool_output(output, self._backbone.network, pool))
+        if number == self._last:
             raise _Stop
-        stays = ~find_leaving(number, vectors)
+        stays = ~self._find_leaving(number, vectors)
         if not stays.any():
             raise _Stop
         if stays.all():
             return output
-        rows = rows[stays]
+        self._local.rows = self._local.rows[stays]
         return output[torch.from_numpy(stays).to(output.device)]
 
-    with watch_exits(backbone.network, exits, compact), contextlib.suppress(_Stop):
-        write(len(exits) - 1, embed_whole(backbone, images))
-    return X
 
-
-def embed_whole(backbone: Backbone, images: Tensor) -> Tensor:
+def embed_whole(backbone: Backbone, images: Tensor, precision: str | None = None) -> Tensor:
     """The vectors of the layer 'last' from uint8 (n, 3, height, width)."""
     x = backbone.normalise(images)
-    with backbone.autocast():
+    with backbone.autocast(precision):
         features: Callable[[Tensor], Tensor] = backbone.network.forward_features  # type: ignore[assignment]
         return embed_final(features(x), backbone.network, backbone.spec.pool)
 
@@ -236,8 +263,11 @@ def _count_flops(backbone: Backbone, exits: Sequence[Exit]) -> list[float]:
 
     size = backbone.preprocess.size
     image = torch.zeros(1, 3, *size, dtype=torch.uint8, device=backbone.device)
-    with torch.no_grad(), counter, watch_exits(backbone.network, exits, note):
+    hooks = add_hooks(backbone.network, exits, note)
+    with torch.no_grad(), counter:
         embed_whole(backbone, image)
+    for hook in hooks:
+        hook.remove()
     if not exits[-1].module:
         counts[-1] = float(counter.get_total_flops())
     return counts
@@ -257,11 +287,14 @@ def _prove_exits(backbone: Backbone, exits: Sequence[Exit]) -> None:
 
     with torch.inference_mode():
         expected = backbone(images).float().cpu().numpy()
+        forward = ExitForward(backbone, exits, range(len(exits)), leave_one_by_one)
         try:
-            X = embed_with_exits(backbone, exits, images, leave_one_by_one)
+            X = forward(images)
         except (RuntimeError, ValueError, IndexError, AttributeError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise _refuse(backbone, f"it does not run on a part of its batch ({reason})") from error
+        finally:
+            forward.remove()
     start = 0
     for place in exits:
         columns = slice(start, start + place.dim)
