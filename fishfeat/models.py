@@ -203,14 +203,13 @@ class Model:
             A loaded backbone, or a network kept on this machine. None is a kept one of the model's
             specification and weights, else it is loaded.
         early_exit
-            Let each image leave the network at the first layer that is confident enough. Otherwise
-            every image is computed to the end and classified by the last layer.
+            Let each image leave at the first confident layer; False computes all to the end.
 
         Raises
         ------
         ModelError
-            Images cannot leave this model early, the weights or the preprocessing of the backbone are not those that the model was fitted
-            with, or the model does not work with the installed version of a package.
+            Images cannot leave this model early, the weights or the preprocessing of the backbone
+            are not the model's, or it does not work with the installed version of a package.
         DataError
             `paths` are no paths.
         """
@@ -229,8 +228,7 @@ class Model:
         network: Network
         load = self._load_backbone
         if early_exit:
-            classifier: EarlyExitClassifier = self.pipeline[-1]
-            use = ExitUse(self._layer_names, classifier.rule_.exits, classifier.find_leaving)
+            use = ExitUse(self._layer_names, self._exits.rule_.exits, self._exits.find_leaving)
             network, runner = make_exits_ready(backbone, use, len(items), load=load)
         else:
             network, runner, _ = make_ready(backbone, items, EngineOptions(), load=load)
@@ -257,12 +255,15 @@ class Model:
         from fishfeat.features.exit_networks import find_startable_exits
         from fishfeat.features.ready_networks import find_startable
 
-        kept: KeptNetwork | None
+        kept: KeptNetwork | None = find_startable(self.spec, EngineOptions())
         if early_exit:
             kept = find_startable_exits(self.spec, self._layer_names)
-        else:
-            kept = find_startable(self.spec, EngineOptions())
         return kept if kept is not None and kept.fingerprint == self.fingerprint else None
+
+    @property
+    def _exits(self) -> EarlyExitClassifier:
+        exits: EarlyExitClassifier = self.pipeline[-1]
+        return exits
 
     @property
     def _layer_names(self) -> tuple[str, ...]:
@@ -286,19 +287,21 @@ class Model:
     def _predict_rows(self, paths: list[str], X: NDArray[np.float32]) -> dict[str, Prediction]:
         if not paths:
             return {}
+        layers = [""] * len(paths)
         with guard_versions(self.fitted_with, f"The model {self.name}"):
-            scores, layers = self._score_layers(X) if self.config.layers else self._score(paths, X)
+            if self.config.layers:
+                scores, numbers = self._exits.score_reached(X, len(self.class_names))
+                layers = [self.config.layers[number].name for number in numbers]
+            else:
+                scores = self._score_rows(paths, X)
         margins, best = margin(scores), scores.argmax(axis=1)
         predictions = {}
         for i, path in enumerate(paths):
             label = str(self.class_names[best[i]])
-            predictions[path] = Prediction(
-                path, label, float(margins[i]), scores[i], layer=layers[i]
-            )
+            predictions[path] = Prediction(path, label, float(margins[i]), scores[i], "", layers[i])
         return predictions
 
-    def _score(self, paths: list[str], X: NDArray[np.float32]) -> tuple[Float, list[str]]:
-        """Probabilities of vectors (n, dim); no image left early."""
+    def _score_rows(self, paths: list[str], X: NDArray[np.float32]) -> Float:
         features = Features(
             X=X,
             keys=np.array(paths, str),
@@ -307,20 +310,7 @@ class Model:
             spec=self.spec,
             fingerprint=self.fingerprint,
         )
-        return score_rows(self.pipeline, features, np.arange(len(paths))), [""] * len(paths)
-
-    def _score_layers(self, X: NDArray[np.float32]) -> tuple[Float, list[str]]:
-        """Probabilities by the deepest layer that was computed, and the name of this layer.
-
-        X is of all layers, with NaN where one was not computed, or of the last layer alone.
-        """
-        dim = sum(layer.dim for layer in self.config.layers)
-        missing = np.full((len(X), dim - X.shape[1]), np.nan, np.float32)
-        classifier: EarlyExitClassifier = self.pipeline[-1]
-        proba, numbers = classifier.score_reached(np.hstack([missing, X]))
-        scores = np.zeros((len(X), len(self.class_names)))
-        scores[:, classifier.classes_] = proba
-        return scores, [self.config.layers[number].name for number in numbers]
+        return score_rows(self.pipeline, features, np.arange(len(paths)))
 
 
 def fit_model(

@@ -7,7 +7,6 @@ import logging
 import warnings
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fishfeat.features.backbones import Backbone

@@ -72,10 +72,11 @@ def make_exits_ready(
     backbone = send_to_device(embed_layers(loaded, use.layers), "auto")
     if backbone.device.type == "cpu" and n_images >= _MIN_IMAGES:
         kept = convert_exits(backbone)
-        runner = kept and kept.start(_choose_precision(backbone), n_threads, use)
-        if kept is not None and runner is not None:
-            log.info("Runtime: %s.", runner.config)
-            return ReadyExits(kept, runner)
+        if kept is not None:
+            runner = kept.start(_choose_precision(backbone), n_threads, use)
+            if runner is not None:
+                log.info("Runtime: %s.", runner.config)
+                return ReadyExits(kept, runner)
     runner = make_eager_runner(backbone, use)
     log.info("Runtime: %s.", runner.config)
     return ReadyExits(backbone, runner)

@@ -162,7 +162,9 @@ class ExitForward:
         self._last = used[-1]
         self._starts = np.cumsum([0, *(place.dim for place in exits)])
         self._local = threading.local()
-        watched = [exits[i] if i in used else exits[i]._replace(module="") for i in range(len(exits))]
+        watched = [
+            exits[i] if i in used else exits[i]._replace(module="") for i in range(len(exits))
+        ]
         self._hooks = add_hooks(backbone.network, watched, self._compact)
 
     def remove(self) -> None:

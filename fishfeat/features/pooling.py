@@ -90,7 +90,7 @@ def _embed_blocks(network: nn.Module, layers: Sequence[str], pool: str) -> Embed
 
     def embed_blocks(x: Tensor) -> list[Tensor]:
         result = embed(x)
-        final, outputs = (None, result) if options["intermediates_only"] else result
+        final, outputs = (x, result) if options["intermediates_only"] else result
         vectors = []
         for index in indices:
             if index is None:

@@ -269,25 +269,32 @@ class EarlyExitClassifier(ProbabilityClassifier):
         chosen: Float = proba[layers, np.arange(len(layers))]
         return chosen
 
-    def score_reached(self, X: NDArray[Any]) -> tuple[Float, Int]:
+    def score_reached(self, X: NDArray[np.float32], n_classes: int) -> tuple[Float, Int]:
         """Probabilities by the deepest layer that was computed, and the number of this layer.
+
+        The labels that were fitted are codes from 0 to `n_classes` - 1.
 
         Parameters
         ----------
         X
-            float (n, sum of dims): NaN in the columns of layers that were not computed.
+            float32 (n, sum of dims): NaN in the columns of layers that were not computed. Or (n,
+            dim of the last layer).
+        n_classes
+            Number of all classes.
 
         Returns
         -------
         float64 (n, n_classes) and int64 (n,).
         """
-        proba = np.zeros((len(X), len(self.classes_)))
+        earlier = np.full((len(X), sum(self.dims) - X.shape[1]), np.nan, np.float32)
+        X = np.hstack([earlier, X])
+        scores = np.zeros((len(X), n_classes))
         layers = np.full(len(X), -1, np.int64)
-        for i, columns in enumerate(self._list_columns()):
-            is_computed = ~np.isnan(X[:, columns]).any(axis=1)
-            layers[is_computed] = i
-        for i, columns in enumerate(self._list_columns()):
+        columns = self._list_columns()
+        for i, part in enumerate(columns):
+            layers[~np.isnan(X[:, part]).any(axis=1)] = i
+        for i, part in enumerate(columns):
             rows = np.flatnonzero(layers == i)
             if len(rows):
-                proba[rows] = self.score_layer(i, X[rows, columns])
-        return proba, layers
+                scores[np.ix_(rows, self.classes_)] = self.score_layer(i, X[rows, part])
+        return scores, layers

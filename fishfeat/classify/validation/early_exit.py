@@ -240,9 +240,7 @@ class _Scored(NamedTuple):
     numbers: Int
 
 
-def _find_interval(
-    y: Int, scores: Float, groups: Int | None, numbers: Int
-) -> tuple[float, float]:
+def _find_interval(y: Int, scores: Float, groups: Int | None, numbers: Int) -> tuple[float, float]:
     return score_intervals(y, scores, groups=groups, folds=numbers)["accuracy"]
 
 
