@@ -108,7 +108,7 @@ class ModelConfig:
     data
         `fishfeat.records.identify_data` of the images; '' where their contents are not known.
     layers
-        The layers where images may leave early, in order of depth; empty where none may.
+        Where images may leave early, in order of depth; empty where they may not.
     """
 
     balanced: bool
@@ -223,15 +223,15 @@ class Model:
         backbone = backbone or self.find_kept_network(early_exit=early_exit)
         backbone = backbone or self._load_backbone()
         self.check_backbone(backbone.fingerprint)
+        network: Network
         names = list_paths(paths)
         items = [Item(name, "") for name in dict.fromkeys(names)]
-        network: Network
-        load = self._load_backbone
         if early_exit:
             use = ExitUse(self._layer_names, self._exits.rule_.exits, self._exits.find_leaving)
-            network, runner = make_exits_ready(backbone, use, len(items), load=load)
+            network, runner = make_exits_ready(backbone, use, len(items), load=self._load_backbone)
         else:
-            network, runner, _ = make_ready(backbone, items, EngineOptions(), load=load)
+            engine = EngineOptions()
+            network, runner, _ = make_ready(backbone, items, engine, load=self._load_backbone)
         predictions: dict[str, Prediction] = {}
         for batch in embed(items, network, runner):
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
@@ -245,9 +245,9 @@ class Model:
     def check_exits(self) -> None:
         """Raise a `ModelError` where images cannot leave this model early."""
         if not self.config.layers:
+            reason = "it classifies by the last layer alone. Run `fishfeat fit --early-exit`"
             raise ModelError(
-                f"Images cannot leave {self.name} early: it classifies by the last layer alone. "
-                "Run `fishfeat fit --early-exit`, or leave out --early-exit."
+                f"Images cannot leave {self.name} early: {reason}, or leave out --early-exit."
             )
 
     def find_kept_network(self, *, early_exit: bool = False) -> KeptNetwork | None:
@@ -262,8 +262,7 @@ class Model:
 
     @property
     def _exits(self) -> EarlyExitClassifier:
-        exits: EarlyExitClassifier = self.pipeline[-1]
-        return exits
+        return self.pipeline[-1]  # type: ignore[no-any-return]
 
     @property
     def _layer_names(self) -> tuple[str, ...]:
