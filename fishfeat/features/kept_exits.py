@@ -2,7 +2,7 @@
 
 Such a network is one graph with an output for each layer. It is cut at the layers where images may
 leave, and each part is compiled alone. A part runs batches of one size, which it fills with the
-images that are left: so an image has the same vectors bit for bit, whichever others leave.
+images that are left: so an image has the same vectors bit for bit, also when others leave.
 """
 
 from __future__ import annotations

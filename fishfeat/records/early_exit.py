@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LayerCost:
-    """A layer of a network and what it costs to compute an image up to it.
+    """A layer of a network, and the cost of computing an image up to it.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ class Layers(NamedTuple):
     features
         The columns are the layers side by side, in order of depth; `spec` is the last layer's.
     costs
-        Each layer and what it costs to compute an image up to it.
+        Each layer, and the cost of computing an image up to it.
     """
 
     features: Features

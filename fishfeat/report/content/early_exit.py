@@ -1,4 +1,4 @@
-"""Images that leave the network early: what this saves, and what it costs."""
+"""Images that leave the network early: the computation that this saves, and the accuracy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def collect_early_exits(ranked: Sequence[RunView]) -> list[ExitSection]:
 
 
 def describe_early_exit(exits: EarlyExit) -> str:
-    """What leaving early saves and what it costs, out of fold."""
+    """The computation that leaving early saves, and the accuracy, out of fold."""
     early, whole = percent_sign(exits.accuracy), percent_sign(exits.whole.accuracy)
     interval = f"95 % interval {points(exits.gain_low)} to {points(exits.gain_high)}"
     n_early = sum(layer.left for layer in exits.layers[:-1])
