@@ -207,9 +207,13 @@ def finetune(
     lr: opt.LearningRate = None,
     augment: opt.Augment = None,
     select: opt.Select = False,
-    recipe: opt.RecipeFile = None,
+    recipe: opt.Recipe = None,
+    network: opt.Network = None,
+    max_epochs: opt.MaxEpochs = None,
+    sweep: opt.Sweep = None,
     img_size: opt.ImgSize = None,
     blocks: opt.Blocks = False,
+    recipes: opt.Recipes = False,
     jobs: opt.FoldJobs = -1,
     device: opt.Device = "auto",
 ) -> None:
@@ -218,11 +222,14 @@ def finetune(
     It is scored on the folds of the last fit. A run that was stopped goes on where it was.
     """
     options = take_options(FinetuneOptions, locals())
-    from fishfeat.stages.finetune import finetune_data, list_network_blocks
+    from fishfeat.stages.finetune import finetune_all, list_network_blocks
 
     from . import render, render_finetuning
 
     session: Session = ctx.obj
+    if recipes:
+        render_finetuning.show_recipes(session.console)
+        return
     if blocks:
         rows = list_network_blocks(options, cache=session.cache, dataset=dataset)
         render_finetuning.show_blocks(session.console, rows)
@@ -231,10 +238,10 @@ def finetune(
         render.show_fit_progress(session.console) as on_run,
         session.console.progress("Training", "images") as on_progress,
     ):
-        result = finetune_data(
+        results = finetune_all(
             options, cache=session.cache, dataset=dataset, on_run=on_run, on_progress=on_progress
         )
-    render_finetuning.show_finetuning(session.console, result)
+    render_finetuning.show_finetunings(session.console, results)
 
 
 @app.command(cls=Command)

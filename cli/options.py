@@ -321,9 +321,9 @@ LearningRate = Annotated[
 Augment = Annotated[
     str | None,
     typer.Option(
-        metavar="none|flip|d4|rotate:N|light|fish",
-        help="Transforms of the training images. The first four are stored once; light and fish "
-        "are drawn anew in each epoch, which takes longer. [default: flip]",
+        metavar="none|flip|d4|rotate:N|light|fish|affine",
+        help="Transforms of the training images. The first four are stored once; the others are "
+        "drawn anew in each epoch, which takes longer. [default: flip]",
     ),
 ]
 Select = Annotated[
@@ -334,9 +334,35 @@ Select = Annotated[
         "about four times as long.",
     ),
 ]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="TOML file with all settings of the training."),
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="All settings of the training: a name that --recipes lists, or a TOML file.",
+    ),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Network to train instead of that of the features, as `extract --backbone` takes it. "
+        "With --train scratch any architecture of timm, or cnn-c, lenet-b, simplenet, vgg16-d.",
+    ),
+]
+MaxEpochs = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="At most N epochs in each stage of a recipe: to try it."),
+]
+Sweep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="last:FIRST..LAST",
+        help="Train once for each number of blocks: last:0..9 (0 is the head alone). The page "
+        "draws the scores over the number of blocks.",
+    ),
+]
+Recipes = Annotated[
+    bool, typer.Option("--recipes", help="List the recipes that have a name, and stop.")
 ]
 Blocks = Annotated[bool, typer.Option("--blocks", help="List the blocks of the network, and stop.")]
 FoldJobs = Annotated[

@@ -291,9 +291,17 @@ class FinetuneOptions(_Record):
     select
         As in `fishfeat.Recipe`.
     recipe
-        TOML file with the settings of `fishfeat.Recipe`. None is the default recipe.
+        Name of a recipe, or TOML file with the settings of `fishfeat.Recipe`. None is the default
+        recipe.
+    network
+        As in `fishfeat.Recipe`.
+    max_epochs
+        Largest number of epochs of each stage: to try a recipe.
+    sweep
+        Train several: 'last:0..9' trains the head alone, then the last block, up to the last nine.
     img_size
-        Side of the network's input in pixels. None is that of the features.
+        Side of the network's input in pixels. None is that of the features, or with `network` its
+        own.
     device
         'cpu', 'cuda', 'mps' or 'auto'.
     jobs
@@ -306,6 +314,9 @@ class FinetuneOptions(_Record):
     augment: str | None = None
     select: bool = False
     recipe: str | os.PathLike[str] | None = None
+    network: str | None = None
+    max_epochs: int | None = None
+    sweep: str | None = None
     img_size: int | None = None
     device: str = "auto"
     jobs: int = -1

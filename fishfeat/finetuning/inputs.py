@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torchvision.transforms import v2
+from torch import Tensor
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.features.engines.local import Item, read_item
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.tta import Transform
 from fishfeat.finetuning.activation_files import ActivationFile
+from fishfeat.finetuning.augmentation import Augment
 from fishfeat.finetuning.randomness import Draw, Purpose, draw_with
 from fishfeat.images.decode import UnreadableImage, decode
 from fishfeat.records import Int
-
-# uint8 (3, height, width) -> uint8 of the same shape, at random.
-Augment = Callable[[Tensor], Tensor]
 
 
 class Inputs(Protocol):
@@ -160,20 +157,3 @@ def explain_unreadable(failures: Sequence[tuple[str, str]]) -> DataError:
         "on from here. Images that are gone or changed: run `fishfeat extract` and `fishfeat fit` "
         "again."
     )
-
-
-def make_augment(name: str, mean: tuple[float, float, float]) -> Augment | None:
-    """The transforms that `Recipe.augment` draws anew in each epoch; None for those it stores."""
-    mirror = v2.RandomHorizontalFlip()
-    light = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
-    if name == "light":
-        return _chain(mirror, light)
-    if name == "fish":
-        colour = [float(round(255 * value)) for value in mean]
-        place = v2.RandomAffine(degrees=15, translate=(0.05, 0.05), scale=(0.9, 1.15), fill=colour)
-        return _chain(mirror, place, light)
-    return None
-
-
-def _chain(*transforms: nn.Module) -> Augment:
-    return nn.Sequential(*transforms)

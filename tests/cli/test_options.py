@@ -7,17 +7,18 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fishfeat.options import ExtractOptions, FitOptions, ReportOptions, ScanOptions
+from fishfeat.options import ExtractOptions, FinetuneOptions, FitOptions, ReportOptions, ScanOptions
 from fishfeat_cli import main
 
 RECORDS = {
     "inspect": ScanOptions,
     "extract": ExtractOptions,
     "fit": FitOptions,
+    "finetune": FinetuneOptions,
     "report": ReportOptions,
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
-OWN = {"ctx", "data", "dataset", "open_page", "help"}
+OWN = {"ctx", "data", "dataset", "open_page", "help", "blocks", "recipes"}
 FIELDS = [
     (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
 ]

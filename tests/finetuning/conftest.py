@@ -56,7 +56,9 @@ def make_network(
 def make_learner(network: TrainedNetwork, inputs, *, learning=None) -> Learner:
     parameters = network.list_trained()
     depths = {name: 0 for name in parameters if name.startswith("network.")}
-    return Learner(learning or network, inputs, parameters, lambda train: set(parameters), depths)
+    select = lambda train: set(parameters)  # noqa: E731
+    measured = network.list_measured()
+    return Learner(learning or network, inputs, parameters, select, depths, measured)
 
 
 def make_task(n: int, n_classes: int = 2, *, seed: int = 0) -> Task:

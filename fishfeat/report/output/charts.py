@@ -110,7 +110,7 @@ def draw_curve(curve: Curve, name: str) -> Markup:
 
 
 def draw_training(folds: Sequence[FoldTraining], name: str) -> list[Markup]:
-    """Loss, accuracy and rate of each epoch, one thin line for each fold.
+    """Loss, accuracy and rate of each epoch, one thin line for each fold; validation is dotted.
 
     A fold that diverged is drawn in another colour and ends in a cross. No chart is drawn where
     no fold finished an epoch.
@@ -119,6 +119,8 @@ def draw_training(folds: Sequence[FoldTraining], name: str) -> list[Markup]:
     if not epochs:
         return []
     losses = [epoch.loss for epoch in epochs if np.isfinite(epoch.loss)]
+    losses += [e.validation_loss for e in epochs if e.validation_loss is not None]
+    losses = [loss for loss in losses if np.isfinite(loss)]
     rates = [epoch.lr for epoch in epochs if np.isfinite(epoch.lr)]
     exponent = _find_exponent(max(rates, default=1.0))
     unit = f" (10{str(exponent).translate(_SUPERSCRIPTS)})" if exponent else ""
@@ -142,6 +144,8 @@ def draw_training(folds: Sequence[FoldTraining], name: str) -> list[Markup]:
             axes.yaxis.set_major_formatter(_format_percent)
         axes.grid(axis="y", color=FAINT, lw=0.6)
         text = f"{quantity.label} of each epoch, a line for each fold; see report.json"
+        if _draw_validation(axes, folds, key):
+            text += "; dotted lines: on the validation part"
         charts.append(_save_svg(figure, f"{name}-{key}", label=text, titles=titles))
     return charts
 
@@ -188,6 +192,19 @@ def _draw_fold(
     if not values:
         cross["gid"] = artist_id
     axes.plot(divergence.epoch + 1, height, "x", **cross)
+
+
+def _draw_validation(axes: Any, folds: Sequence[FoldTraining], key: str) -> bool:
+    """Draw loss or accuracy on the validation parts; whether there are any."""
+    is_drawn = False
+    for fold in folds:
+        values = [getattr(epoch, f"validation_{key}", None) for epoch in fold.epochs]
+        if not values or None in values:
+            continue
+        epochs = range(1, len(values) + 1)
+        axes.plot(epochs, values, color=SECOND, lw=1, ls=":", marker=".", ms=3, zorder=4)
+        is_drawn = True
+    return is_drawn
 
 
 def _describe_fold(fold: FoldTraining, key: str) -> str:
