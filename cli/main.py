@@ -92,6 +92,7 @@ def inspect(
     merge: opt.Merge = None,
     only: opt.Only = None,
     drop: opt.Drop = None,
+    at_most: opt.AtMost = None,
     group_by: opt.GroupBy = None,
     allow_truncated: opt.AllowTruncated = None,
 ) -> None:
@@ -133,6 +134,7 @@ def extract(
     merge: opt.Merge = None,
     only: opt.Only = None,
     drop: opt.Drop = None,
+    at_most: opt.AtMost = None,
     group_by: opt.GroupBy = None,
     allow_truncated: opt.AllowTruncated = None,
     device: opt.Device = "auto",
@@ -167,6 +169,7 @@ def fit(
     repeats: opt.Repeats = 1,
     seed: opt.Seed = 0,
     test: opt.Test = None,
+    test_by: opt.TestBy = "random",
     balanced: opt.Balanced = False,
     search: opt.Search = None,
     ensemble: opt.Ensemble = False,

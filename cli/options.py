@@ -94,6 +94,14 @@ GroupBy = Annotated[
         rich_help_panel=_LABELS,
     ),
 ]
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[CLASS=]N",
+        help="Use at most N images of each class, or of one. May be repeated.",
+        rich_help_panel=_LABELS,
+    ),
+]
 AllowTruncated = Annotated[
     bool | None,
     typer.Option(
@@ -214,6 +222,12 @@ Test = Annotated[
         metavar="SHARE",
         help="Hold out this share and score it once; 0 holds out nothing. "
         "Default: the test part of the data set, where it has one.",
+    ),
+]
+TestBy = Annotated[
+    options.TestBy,
+    typer.Option(
+        help="How --test chooses: at random, or by name: of each class the last by file name."
     ),
 ]
 Balanced = Annotated[

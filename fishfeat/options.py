@@ -20,6 +20,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Runtime = Literal["auto", "eager", "compile", "openvino"]
 MapMethod = Literal["pca", "umap"]
 Strategy = Literal["auto", "grouped", "random"]
+TestBy = Literal["random", "name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,8 @@ class ScanOptions(GroupingOptions):
     only, drop
         Class names, after `class_pattern` and `merge`, to keep or to leave out. Images without a
         label stay unless `only` is given.
+    at_most
+        Most images of each class ('100') or of one ('Trout=30'), drawn by their paths.
     allow_truncated
         Use images whose files end too early as far as they can be decoded. False rejects them.
     """
@@ -102,6 +105,7 @@ class ScanOptions(GroupingOptions):
     merge: str | os.PathLike[str] | Mapping[str, str] | None = None
     only: tuple[str, ...] | None = None
     drop: tuple[str, ...] | None = None
+    at_most: tuple[str, ...] | None = None
     allow_truncated: bool | None = None
 
 
@@ -208,11 +212,14 @@ class SplitOptions(SeedOptions):
     test
         Share of the images to hold out and score once (whole groups, stratified). 0 holds out none.
         None is the test part of the data set, where it has one.
+    test_by
+        How these images are chosen: 'random', or 'name' (of each class the last by file name).
     """
 
     cv: int | str = 5
     repeats: int = 1
     test: float | None = None
+    test_by: TestBy = "random"
 
 
 @dataclass(frozen=True, kw_only=True)

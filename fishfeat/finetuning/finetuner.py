@@ -200,6 +200,7 @@ class Finetuner:
             preprocess,
             make_transforms(stored, preprocess.mean),
             augment=drawn,
+            tta=make_transforms(self.source.recipe.tta, preprocess.mean),
             device=self.source.device,
         )
 
@@ -208,7 +209,7 @@ class Finetuner:
         """Whether only the head is trained, and the cached features are its inputs."""
         source = self.source
         is_same = source.has_features_of_network and source.recipe.augment in ("none", "flip")
-        return not self.blocks and is_same and not source.recipe.is_drawn
+        return not self.blocks and is_same and source.recipe.tta == "none"
 
     @property
     def block_names(self) -> tuple[str, ...]:
@@ -258,7 +259,7 @@ class Finetuner:
         Where each epoch draws other inputs, nothing can be stored.
         """
         assert self.cut is not None
-        if self.source.recipe.is_drawn:
+        if not self.source.recipe.can_be_stored:
             return False
         n_plain = sum(self.count_passes(job) + len(job.score) for job in jobs)
         n_missing = len(self._find_missing()) * self._n_transforms
@@ -320,7 +321,8 @@ class Finetuner:
             self.filling = read_filling(self._file)
         file = ActivationFile(self._file, digests, device=self.source.device)
         self._stack.callback(file.close)
-        self._inputs = StoredActivations(file)
+        has_tta = self.source.recipe.tta != "none"
+        self._inputs = StoredActivations(file, has_tta=has_tta)
 
     # --- training -----------------------------------------------------------------------------
 

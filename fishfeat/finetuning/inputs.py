@@ -25,11 +25,13 @@ class Inputs(Protocol):
     """Inputs of a network for some images.
 
     `read_training` gives those of an epoch of a training, `read_plain` those without transforms;
-    both float32 or uint8 (n, ...), one for each of the images int64 (n,).
+    both float32 or uint8 (n, ...), one for each of the images int64 (n,). `read_scored` gives those
+    of each transform of the test-time augmentation.
     """
 
     def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor: ...
     def read_plain(self, images: Int) -> Tensor: ...
+    def read_scored(self, images: Int) -> list[Tensor]: ...
 
 
 class CachedFeatures:
@@ -56,12 +58,25 @@ class CachedFeatures:
         """The features of the images."""
         return torch.from_numpy(self._X[images]).to(self._device)
 
+    def read_scored(self, images: Int) -> list[Tensor]:
+        """The same."""
+        return [self.read_plain(images)]
+
 
 class StoredActivations:
-    """Inputs of the part of a network behind a cut."""
+    """Inputs of the part of a network behind a cut.
 
-    def __init__(self, file: ActivationFile) -> None:
+    Parameters
+    ----------
+    file
+        The activations.
+    has_tta
+        Score all stored transforms of an image, not only the image as it is.
+    """
+
+    def __init__(self, file: ActivationFile, *, has_tta: bool = False) -> None:
         self._file = file
+        self._n_scored = file.n_transforms if has_tta else 1
 
     def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor:
         """The activations of one of the stored transforms of each image, drawn for this epoch."""
@@ -71,6 +86,11 @@ class StoredActivations:
     def read_plain(self, images: Int) -> Tensor:
         """The activations of the images as they are."""
         return self._file.read(images, np.zeros(len(images), np.int64))
+
+    def read_scored(self, images: Int) -> list[Tensor]:
+        """The activations of each transform of the test-time augmentation."""
+        transforms = range(self._n_scored)
+        return [self._file.read(images, np.full(len(images), k)) for k in transforms]
 
 
 def draw_transforms(draw: Draw, epoch: int, n_transforms: int, n_images: int) -> Int:
@@ -93,6 +113,8 @@ class PlainImages:
         One of them is drawn for each image and epoch. The first one keeps the image.
     augment
         Applied to each image instead, where it is not None.
+    tta
+        Transforms of an image that is scored.
     device
         Where the images go.
     """
@@ -104,12 +126,14 @@ class PlainImages:
         transforms: Sequence[Transform],
         *,
         augment: Augment | None = None,
+        tta: Sequence[Transform] = (),
         device: str | torch.device = "cpu",
     ) -> None:
         self._items = items
         self._preprocess = preprocess
         self._transforms = transforms
         self._augment = augment
+        self._tta = tta
         self._device = device
 
     def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor:
@@ -130,6 +154,11 @@ class PlainImages:
         """The images as they are, uint8 (n, 3, height, width)."""
         pixels = np.stack([self._read_pixels(self._items[i]) for i in images.tolist()])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device)
+
+    def read_scored(self, images: Int) -> list[Tensor]:
+        """The images after each transform of the test-time augmentation."""
+        pixels = self.read_plain(images)
+        return [transform(pixels) for transform in self._tta] or [pixels]
 
     def _read_pixels(self, item: Item) -> NDArray[np.uint8]:
         read = read_item(item)

@@ -57,6 +57,9 @@ class Recipe:
         'light' (mirror image, brightness, contrast and saturation), 'fish' (also small rotations
         and crops) and 'affine' (mirror image, rotations to 40 degrees, shifts and zoom to 20 %) are
         drawn anew in each epoch.
+    tta
+        Test-time augmentation when images are scored, as in `BackboneSpec`: the vectors of the
+        transforms are averaged before the head.
     batch_size
         Images in one step of the optimiser.
     micro_batch
@@ -111,6 +114,7 @@ class Recipe:
     lr: float = 3e-4
     head_lr: float = 3e-3
     augment: str = "flip"
+    tta: str = "none"
     batch_size: int = 32
     micro_batch: int = 8
     optimizer: Optimizer = "adamw"
@@ -153,6 +157,11 @@ class Recipe:
                 f"got {self.augment!r}."
                 f"{did_you_mean(self.augment, ('none', 'flip', 'd4', *DRAWN))}"
             )
+        if not _STORED.fullmatch(self.tta):
+            raise DataError(
+                "tta must be none, flip, d4 or rotate:N (N from 2 to 99); got "
+                f"{self.tta!r}.{did_you_mean(self.tta, ('none', 'flip', 'd4'))}"
+            )
         if not _TITLE.fullmatch(self.title):
             raise DataError(
                 "title must be letters, digits and . + - _, and start with a letter or digit; got "
@@ -180,9 +189,15 @@ class Recipe:
         return self.augment in DRAWN or self.mixup > 0 or self.cutmix > 0
 
     @property
+    def can_be_stored(self) -> bool:
+        """Whether stored activations hold all inputs of training and scoring."""
+        return not self.is_drawn and self.tta in ("none", self.augment)
+
+    @property
     def is_solved(self) -> bool:
         """Whether nothing but a linear layer on cached features is trained: then it is solved."""
-        trains_epochs = bool(self.stages or self.head or self.network) or self.is_drawn
+        has_more = bool(self.stages or self.head or self.network) or self.tta != "none"
+        trains_epochs = has_more or self.is_drawn
         return self.train == "head" and not trains_epochs
 
     @property
@@ -191,8 +206,7 @@ class Recipe:
         if self.title:
             return self.title
         trained = "-".join(part.partition(":")[0] for part in self.stages.split(",") if part)
-        network = re.sub(r"[^\w.+-]+", "-", os.path.basename(self.network.rstrip("/")))
-        words = ["finetune", trained or self.train.replace(":", ""), network]
+        words = ["finetune", trained or self.train.replace(":", ""), _label_network(self.network)]
         return "-".join(filter(None, words))
 
     def list_stages(self) -> tuple[Stage, ...]:
@@ -289,6 +303,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
+def _label_network(network: str) -> str:
+    """A network's name as a part of the name of a run."""
+    return re.sub(r"[^\w.+-]+", "-", os.path.basename(network.rstrip("/")))
+
+
 def check_train(train: str, setting: str = "train") -> None:
     """Raise a `DataError` where `train`, a value of `setting`, names no part of a network."""
     if not _TRAIN.fullmatch(train):
@@ -367,6 +386,8 @@ def make_recipe(options: FinetuneOptions) -> Recipe:
         value = getattr(options, name)
         if value is not None:
             settings[name] = value
+    if options.network and settings.get("title"):
+        settings["title"] += f"-{_label_network(options.network)}"
     if options.train is not None or options.epochs is not None:
         settings.pop("stages", None)
     if options.lr is not None and "head_lr" not in settings:

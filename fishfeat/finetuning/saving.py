@@ -68,7 +68,9 @@ def save_tuned(tuned: Tuned, folder: Path, rows: Int) -> SavedNetwork:
         finetuner.backbone.spec,
         features.digest[rows],
     )
-    backbone = load_backbone(dataclasses.replace(source.spec, source="local-dir", name=str(path)))
+    backbone = load_backbone(
+        dataclasses.replace(source.spec, source="local-dir", name=str(path), tta=source.recipe.tta)
+    )
     info = FeaturesInfo(
         dataset=features.dataset,
         backbone=backbone.spec,

@@ -17,11 +17,16 @@ _SCORED_AT_ONCE = 8
 
 @torch.no_grad()
 def score_images(network: nn.Module, inputs: Inputs, images: Int) -> Float:
-    """Logits float64 (n, n_classes) of images as they are, in batches of one size."""
+    """Logits float64 (n, n_classes) in batches of one size.
+
+    The vectors of the transforms of an image are averaged before the head, as `Backbone` does it.
+    """
     network.train(False)
     parts = []
     for batch in _iterate_padded(images):
-        logits = network(inputs.read_plain(batch))
+        vectors = [network.embed(x) for x in inputs.read_scored(batch)]  # type: ignore[operator]
+        mean = vectors[0] if len(vectors) == 1 else torch.stack(vectors).mean(dim=0)
+        logits = network.head(mean)  # type: ignore[operator]
         parts.append(logits.double().cpu().numpy())
     scores: Float = np.concatenate(parts)[: len(images)] if parts else np.empty((0, 0))
     return scores

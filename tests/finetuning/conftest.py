@@ -35,6 +35,9 @@ class MemoryImages:
     def read_plain(self, images):
         return self.images[images]
 
+    def read_scored(self, images):
+        return [self.read_plain(images)]
+
 
 def draw_images(n: int, size: int, *, n_classes: int = 2, seed: int = 0) -> torch.Tensor:
     """uint8 (n, 3, size, size): noise, image i in the hue of class i % n_classes."""

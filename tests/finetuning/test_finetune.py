@@ -439,3 +439,16 @@ def test_a_validation_part_is_noted_and_a_stage_may_end_early(copied, tmp_path):
     assert all(epoch.validation_loss is not None for fold in folds for epoch in fold.epochs)
     done, total = progress[-1]
     assert done <= total < 12 * done
+
+
+@pytest.mark.parametrize("augment", ["flip", "none"])
+def test_test_time_augmentation_scores_as_the_saved_network_does(augment, copied, tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'tta = "flip"\naugment = "{augment}"\ntrain = "last:1"\nepochs = 1\n')
+    run = finetune_data(FinetuneOptions(recipe=path, jobs=2), cache=copied).runs[0]
+    assert bool(run.config.training.cut) == (augment == "flip")
+    assert run.config.training.network.tta == "flip"
+    paths = [copied.parent / "fish" / key for key in run.holdout.keys]
+    predictions = predict_images(paths, cache=copied, model=run.name)
+    scores = np.array([p.scores for p in predictions.predictions])
+    assert np.abs(scores - run.holdout.scores).max() < 1e-4

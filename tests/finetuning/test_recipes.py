@@ -28,6 +28,7 @@ from fishfeat.options import FinetuneOptions
         ("batch_size", 0),
         ("optimizer", "lion"),
         ("title", "my run"),
+        ("tta", "light"),
         ("validation", 0.6),
         ("keep", "best"),
         ("patience", 3),

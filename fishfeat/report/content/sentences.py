@@ -94,13 +94,19 @@ def _describe_holdout_protocol(run: Run) -> str:
     if run.holdout is None:
         return ""
     n_images = count(len(run.holdout.keys), "further image")
-    is_drawn = run_facts.splits(run).holdout_origin == "drawn"
-    origin = "drawn before" if is_drawn else "the test part of the data set"
+    origin = _HOLDOUT_ORIGINS.get(run_facts.splits(run).holdout_origin, "held out")
     scorers = "by a classifier trained on all other images"
     if run.holdout_folds is not None:
         scorers += ", and by the mean of the classifiers of the folds"
     verb = "is" if len(run.holdout.keys) == 1 else "are"
     return f"{n_images} ({origin}) {verb} scored once {scorers}."
+
+
+_HOLDOUT_ORIGINS = {
+    "drawn": "drawn before",
+    "names": "the last of each class by file name",
+    "parts": "the test part of the data set",
+}
 
 
 def describe_meaning(run: Run, images: ImageSet) -> str:
