@@ -12,6 +12,7 @@ from fishfeat.options import (
     FinetuneOptions,
     FitOptions,
     ReportOptions,
+    ReproduceOptions,
     ScanOptions,
 )
 
@@ -245,6 +246,43 @@ def finetune(
             options, cache=session.cache, dataset=dataset, on_run=on_run, on_progress=on_progress
         )
     render_finetuning.show_finetunings(session.console, results)
+
+
+@app.command(cls=Command)
+def reproduce(
+    ctx: typer.Context,
+    reference: Annotated[
+        str, typer.Argument(metavar="A|B|C|D|E", help="The published system; empty lists them.")
+    ] = "",
+    data: opt.Data = None,
+    group_by: opt.GroupBy = None,
+    backbone: opt.Backbone = None,
+    network: opt.Networks = None,
+    img_size: opt.ImgSize = None,
+    max_epochs: opt.MaxEpochs = None,
+    cv: opt.Folds = 5,
+    blocks: opt.SweptBlocks = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only show the commands, and run none.")
+    ] = False,
+) -> None:
+    """Do the whole work of a published system.
+
+    It runs the commands of docs/references.md and compares the figures. A run that was stopped goes
+    on where it was.
+    """
+    options = take_options(ReproduceOptions, locals())
+    from .reproduce import list_all, reproduce_all, show_steps
+
+    session: Session = ctx.obj
+    if not reference:
+        list_all(session)
+    elif data is None:
+        raise typer.BadParameter("DATA is missing: the folder or table of the images.")
+    elif show:
+        show_steps(session, reference, data, options)
+    elif not reproduce_all(session, app, reference, data, options):
+        raise typer.Exit(3)
 
 
 @app.command(cls=Command)

@@ -386,6 +386,20 @@ FoldJobs = Annotated[
     ),
 ]
 
+# --- reproduce ------------------------------------------------------------------------------
+
+Networks = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Pretrained network to fine-tune, where the reference compares several. May be "
+        "repeated.",
+    ),
+]
+SweptBlocks = Annotated[
+    int | None, typer.Option(metavar="N", help="Most blocks that a sweep trains. [default: 9]")
+]
+
 # --- report -----------------------------------------------------------------------------------
 
 MapMethod = Annotated[

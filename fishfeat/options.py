@@ -344,3 +344,31 @@ class ReportOptions(_Record):
 
     map_method: MapMethod | None = None
     group_matrix: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions(GroupingOptions):
+    """Options of `fishfeat reproduce`; what is None is as the reference has it.
+
+    Attributes
+    ----------
+    backbone
+        The frozen network.
+    network
+        Pretrained networks to fine-tune, where the reference compares several.
+    img_size
+        Side of the input of its own networks in pixels.
+    max_epochs
+        Largest number of epochs of each stage.
+    cv
+        Number of folds.
+    blocks
+        Largest number of blocks of a sweep.
+    """
+
+    backbone: str | None = None
+    network: tuple[str, ...] | None = None
+    img_size: int | None = None
+    max_epochs: int | None = None
+    cv: int | str = 5
+    blocks: int | None = None

@@ -7,7 +7,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fishfeat.options import ExtractOptions, FinetuneOptions, FitOptions, ReportOptions, ScanOptions
+from fishfeat.options import (
+    ExtractOptions,
+    FinetuneOptions,
+    FitOptions,
+    ReportOptions,
+    ReproduceOptions,
+    ScanOptions,
+)
 from fishfeat_cli import main
 
 RECORDS = {
@@ -16,9 +23,10 @@ RECORDS = {
     "fit": FitOptions,
     "finetune": FinetuneOptions,
     "report": ReportOptions,
+    "reproduce": ReproduceOptions,
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
-OWN = {"ctx", "data", "dataset", "open_page", "help", "blocks", "recipes"}
+OWN = {"ctx", "data", "dataset", "open_page", "help", "recipes", "reference", "show"}
 FIELDS = [
     (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
 ]
