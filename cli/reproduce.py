@@ -29,6 +29,9 @@ from fishfeat.stages.reproduce import (
 
 from .commands import Session
 
+# Exit code of a command that the user stopped.
+_INTERRUPTED = 130
+
 
 def list_all(session: Session) -> None:
     """The references."""
@@ -113,6 +116,8 @@ def _run_step(session: Session, app: typer.Typer, planned: Step) -> tuple[Step, 
             [*before, *shlex.split(step.command)], prog_name="fishfeat", standalone_mode=False
         )
     session.console.show_log()  # the command has set its own
+    if code == _INTERRUPTED:
+        raise typer.Exit(code)
     if code:
         return step, None
     return step, json.loads(text.getvalue()) if text.getvalue().strip() else {}
