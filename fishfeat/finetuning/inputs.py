@@ -100,8 +100,15 @@ def draw_transforms(draw: Draw, epoch: int, n_transforms: int, n_images: int) ->
     return drawn
 
 
+# Bytes of pixels that are kept in memory: 3,500 images of 224 px.
+_KEPT_BYTES = 2**29
+
+
 class PlainImages:
-    """Inputs of a whole network: images that are read and transformed whenever they are passed.
+    """Inputs of a whole network: images that are transformed whenever they are passed.
+
+    Each image is read once, as long as the pixels of all fit into half a gigabyte; what does not
+    fit is read again. Several threads may read.
 
     Parameters
     ----------
@@ -134,6 +141,9 @@ class PlainImages:
         self._transforms = transforms
         self._augment = augment
         self._tta = tta
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        height, width = preprocess.size
+        self._most_kept = _KEPT_BYTES // (3 * height * width)
         self._device = device
 
     def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor:
@@ -152,13 +162,21 @@ class PlainImages:
 
     def read_plain(self, images: Int) -> Tensor:
         """The images as they are, uint8 (n, 3, height, width)."""
-        pixels = np.stack([self._read_pixels(self._items[i]) for i in images.tolist()])
+        pixels = np.stack([self._recall_pixels(i) for i in images.tolist()])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device)
 
     def read_scored(self, images: Int) -> list[Tensor]:
         """The images after each transform of the test-time augmentation."""
         pixels = self.read_plain(images)
         return [transform(pixels) for transform in self._tta] or [pixels]
+
+    def _recall_pixels(self, image: int) -> NDArray[np.uint8]:
+        pixels = self._kept.get(image)
+        if pixels is None:
+            pixels = self._read_pixels(self._items[image])
+            if len(self._kept) < self._most_kept:
+                self._kept[image] = pixels
+        return pixels
 
     def _read_pixels(self, item: Item) -> NDArray[np.uint8]:
         read = read_item(item)
