@@ -7,7 +7,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fishfeat.options import ExtractOptions, FitOptions, ReportOptions, ScanOptions
+from fishfeat.options import (
+    CompareOptions,
+    ExtractOptions,
+    FitOptions,
+    ReportOptions,
+    ScanOptions,
+)
 from fishfeat_cli import main
 
 RECORDS = {
@@ -15,6 +21,7 @@ RECORDS = {
     "extract": ExtractOptions,
     "fit": FitOptions,
     "report": ReportOptions,
+    "compare": CompareOptions,
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
 OWN = {"ctx", "data", "dataset", "open_page", "help"}
