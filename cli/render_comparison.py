@@ -10,6 +10,7 @@ from fishfeat.report.content import run_facts
 from fishfeat.report.content.backbone_sentences import (
     describe_best,
     describe_choice,
+    describe_selection,
     describe_test,
     milliseconds,
 )
@@ -29,9 +30,12 @@ def show_comparison(console: Console, comparison: Comparison, page: Path) -> Non
     _show_pairs(console, comparison)
     for failed in comparison.failed:
         console.say(f"{failed.label} could not be compared: {failed.reason}")
-    sentences = (describe_best, describe_choice, describe_test)
-    for sentence in filter(None, (describe(comparison) for describe in sentences)):
-        console.say(sentence)
+    console.say(describe_best(comparison))
+    if comparison.pairs:
+        console.say(describe_choice(comparison))
+        console.say(describe_selection(comparison))
+    if comparison.best.run.holdout is not None:
+        console.say(describe_test(comparison))
     console.say(
         f"To use {comparison.best.label}: {make_extract_command(comparison.best.spec)}, then "
         "fishfeat fit. Nothing is embedded again."
@@ -55,7 +59,7 @@ def _show_backbones(console: Console, comparison: Comparison) -> None:
     columns = [
         *("backbone", f"{best.run.split} accuracy", "95 %", "balanced"),
         *("million parameters", "input px", "ms an image", "embedding", "fit"),
-        *("only it correct", "only it incorrect"),
+        *("alone correct", "alone incorrect"),
     ]
     rows = [_format_backbone(backbone) for backbone in comparison.backbones]
     for failed in comparison.failed:

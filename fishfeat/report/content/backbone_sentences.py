@@ -59,7 +59,9 @@ def _say_fastest(comparison: Comparison) -> str:
     if seconds is None or None in times:
         return ""
     is_fastest = all(seconds <= time for time in times if time is not None)
-    return ", which is also the fastest of these" if is_fastest else ""
+    if not is_fastest:
+        return ""
+    return f", which is also the {'faster' if len(times) == 1 else 'fastest'} of them"
 
 
 def _describe_faster(comparison: Comparison, faster: ComparedBackbone) -> str:
@@ -97,17 +99,15 @@ def list_findings(comparison: Comparison) -> list[Finding]:
 
 
 def _check_choice(comparison: Comparison) -> list[Finding]:
-    """That the score of the best is too high, and what its choice scores on images that it has not
-    seen.
-    """
+    """That the score of the best is too high, unless held-out images scored it."""
     best = comparison.best
     if len(comparison.backbones) == 1 or best.run.holdout is not None:
         return []
     return [
         Finding(
             "best-of-many",
-            f"{best.label} is the best of {len(comparison.backbones)} backbones by the score that "
-            f"is shown. {describe_selection(comparison)}",
+            f"The best of {len(comparison.backbones)} backbones was chosen by the score that is "
+            f"shown. {describe_selection(comparison)}",
             "`fishfeat compare --test 0.15` holds out images that choose nothing.",
         )
     ]
@@ -116,15 +116,15 @@ def _check_choice(comparison: Comparison) -> list[Finding]:
 def describe_selection(comparison: Comparison) -> str:
     """The score of the choice, where each fold is scored by the best of the other folds."""
     selection = comparison.selection
-    n_folds = sum(selection.n_chosen)
+    n_folds = count(sum(selection.n_chosen), "fold")
     chosen = []
     for backbone, n_chosen in zip(comparison.backbones, selection.n_chosen, strict=True):
         if n_chosen:
             chosen.append(f"{backbone.label} for {n_chosen}")
     return (
-        "Where each fold is scored by the backbone that is the best on the other folds, "
-        f"{percent_sign(selection.accuracy)} of the images are classified correctly (of "
-        f"{count(n_folds, 'fold')}: {join_items(chosen)})."
+        "Where the backbone is chosen for each fold by the images of the other folds, "
+        f"{percent_sign(selection.accuracy)} are classified correctly (of {n_folds}, it is "
+        f"{join_items(chosen)})."
     )
 
 

@@ -21,7 +21,7 @@ from fishfeat.report.content.backbone_sentences import (
 from fishfeat.report.content.backbones import ComparedBackbone, Comparison
 from fishfeat.report.content.comparison import Standing
 from fishfeat.report.content.galleries import Gallery
-from fishfeat.report.content.sentences import describe_meaning, describe_protocol
+from fishfeat.report.content.sentences import describe_estimate, describe_protocol
 from fishfeat.report.output import comparison_records as records
 from fishfeat.report.output.report_json import (
     build_finding,
@@ -56,7 +56,7 @@ def build_comparison(
         headline=describe_best(comparison),
         choice=describe_choice(comparison),
         how_scored=describe_protocol(best.run, images),
-        meaning=describe_meaning(best.run, images),
+        estimate=describe_estimate(best.run, images),
         findings=[build_finding(finding) for finding in list_findings(comparison)],
         n_images=len(images),
         n_classes=len(images.class_names),

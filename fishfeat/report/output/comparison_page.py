@@ -17,6 +17,7 @@ from fishfeat.report.content import run_facts, sentences, tables
 from fishfeat.report.content.backbone_sentences import (
     describe_best,
     describe_choice,
+    describe_selection,
     describe_test,
     list_findings,
     milliseconds,
@@ -113,8 +114,9 @@ def render_comparison(
             headline=describe_best(comparison),
             test_sentence=describe_test(comparison),
             choice=describe_choice(comparison),
+            selection_sentence=describe_selection(comparison),
             protocol=sentences.describe_protocol(best.run, images),
-            meaning=sentences.describe_meaning(best.run, images),
+            estimate=sentences.describe_estimate(best.run, images),
             charts=_draw_charts(comparison),
             top_findings=top,
             findings=[finding for finding in findings if finding not in top],

@@ -88,7 +88,7 @@ class ComparisonRecord(Record):
     headline: str
     choice: str
     how_scored: str
-    meaning: str
+    estimate: str
     findings: list[FindingRecord]
     n_images: Count
     n_classes: Count
