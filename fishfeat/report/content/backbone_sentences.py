@@ -106,15 +106,14 @@ def _check_choice(comparison: Comparison) -> list[Finding]:
     return [
         Finding(
             "best-of-many",
-            f"The best of {len(comparison.backbones)} backbones was chosen by the score that is "
-            f"shown. {describe_selection(comparison)}",
+            describe_selection(comparison),
             "`fishfeat compare --test 0.15` holds out images that choose nothing.",
         )
     ]
 
 
 def describe_selection(comparison: Comparison) -> str:
-    """The score of the choice, where each fold is scored by the best of the other folds."""
+    """That the score of the best is too high, and what the choice itself scores."""
     selection = comparison.selection
     n_folds = count(sum(selection.n_chosen), "fold")
     chosen = []
@@ -122,7 +121,8 @@ def describe_selection(comparison: Comparison) -> str:
         if n_chosen:
             chosen.append(f"{backbone.label} for {n_chosen}")
     return (
-        "Where the backbone is chosen for each fold by the images of the other folds, "
+        f"{comparison.best.label} was chosen by the score that is shown, so this score is slightly "
+        "too high. Where the backbone is chosen for each fold by the images of the other folds, "
         f"{percent_sign(selection.accuracy)} are classified correctly (of {n_folds}, it is "
         f"{join_items(chosen)})."
     )

@@ -140,6 +140,11 @@ def draw_costs(points: Sequence[CostPoint], name: str, *, unit: str) -> Markup:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(unit, color=INK)
     axes.set_ylabel("accuracy", color=INK)
+    ends = [end for point in points for end in point.interval]
+    middle, half = (min(ends) + max(ends)) / 2, (max(ends) - min(ends)) / 2
+    half = max(1.08 * half, 0.03)  # then the marks of the axis are whole per cent
+    axes.set_ylim(middle - half, middle + half)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(_format_percent)
     axes.grid(axis="y", color=FAINT, lw=0.6)
     label = f"Accuracy of {count(len(points), 'backbone')} against {unit}; see the table above"
