@@ -302,8 +302,8 @@ def compare(
 ) -> None:
     """Compare backbones on the same folds.
 
-    Embeds, fits and compares several networks, input sizes or layers: what each scores, what it
-    costs, and which differences are significant. Features in use and last fit stay as they are.
+    Embeds, fits and compares several networks, input sizes or layers: score, time and parameters
+    of each, and which differences are significant. Features in use and last fit stay as they are.
     """
     backbone, img_size, layer = backbone or [], img_size or [], layer or []
     options = take_options(CompareOptions, locals())

@@ -44,12 +44,13 @@ def show_comparison(console: Console, comparison: Comparison, page: Path) -> Non
 
 
 def describe_comparison(comparison: Comparison) -> dict[str, object]:
-    """The document: as comparison.json."""
+    """The document: as comparison.json, without the number of its format."""
     import msgspec
 
     from fishfeat.report.output.comparison_json import build_comparison
 
     record: dict[str, object] = msgspec.to_builtins(build_comparison(comparison))
+    del record["protocol"], record["files"]
     return record
 
 

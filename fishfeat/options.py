@@ -107,7 +107,7 @@ class ScanOptions(GroupingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureOptions(_Record):
-    """How an image becomes features, whichever the backbone is.
+    """How an image becomes features, for any backbone.
 
     Attributes
     ----------

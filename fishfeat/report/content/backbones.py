@@ -62,9 +62,7 @@ class ComparedBackbone:
     @property
     def spec(self) -> BackboneSpec:
         """The specification of the backbone."""
-        features = self.run.config.features
-        assert features is not None  # `compare` refuses a run without
-        return features.backbone
+        return _find_spec(self.run)
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,7 @@ def compare(
     label_of = dict(zip(specs, labels, strict=False))
     standings = []
     for standing in rank_runs(runs):
-        standings.append(standing._replace(label=label_of[_spec_of(standing.run)]))
+        standings.append(standing._replace(label=label_of[_find_spec(standing.run)]))
     lost = zip(labels[len(specs) :], failed.values(), strict=True)
     return Comparison(
         images=images,
@@ -196,18 +194,18 @@ def _check_backbones(runs: Sequence[Run]) -> list[BackboneSpec]:
             f"runs must be of one split; got both. Leave out those that are not "
             f"{primary_strategy(runs)}."
         )
-    if any(run.config.features is None for run in runs):
-        raise DataError("runs must be on features of a backbone; one says nothing of its features.")
-    specs = [_spec_of(run) for run in runs]
+    specs = [_find_spec(run) for run in runs]
     if len(set(specs)) < len(specs):
         repeated = next(spec for spec in specs if specs.count(spec) > 1)
         raise DataError(f"runs must be on different features; two are on {repeated.describe()}.")
     return specs
 
 
-def _spec_of(run: Run) -> BackboneSpec:
-    assert run.config.features is not None  # `_check_backbones` refuses it
-    return run.config.features.backbone
+def _find_spec(run: Run) -> BackboneSpec:
+    spec = run_facts.backbone(run)
+    if spec is None:
+        raise DataError("runs must be on features of a backbone; one says nothing of its features.")
+    return spec
 
 
 def label_backbones(specs: Sequence[BackboneSpec]) -> list[str]:
