@@ -121,9 +121,9 @@ def describe_selection(comparison: Comparison) -> str:
         if n_chosen:
             chosen.append(f"{backbone.label} for {n_chosen}")
     return (
-        f"{comparison.best.label} was chosen by the score that is shown, so this score is slightly "
-        "too high. Where the backbone is chosen for each fold by the images of the other folds, "
-        f"{percent_sign(selection.accuracy)} are classified correctly (of {n_folds}, it is "
+        f"{comparison.best.label} was chosen by the score that is shown, so this score may be "
+        "slightly too high. Where the backbone is chosen for each fold by the images of the other "
+        f"folds, {percent_sign(selection.accuracy)} are classified correctly (of {n_folds}, it is "
         f"{join_items(chosen)})."
     )
 
