@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fishfeat.options import (
+    CompareOptions,
     ExtractOptions,
     FinetuneOptions,
     FitOptions,
@@ -261,7 +262,7 @@ def reproduce(
     img_size: opt.ImgSize = None,
     max_epochs: opt.MaxEpochs = None,
     cv: opt.Folds = 5,
-    blocks: opt.SweptBlocks = None,
+    most_blocks: opt.MostBlocks = None,
     show: Annotated[
         bool, typer.Option("--show", help="Only show the commands, and run none.")
     ] = False,
@@ -310,6 +311,79 @@ def report(
         import webbrowser
 
         webbrowser.open(result.page.resolve().as_uri())
+
+
+@app.command(cls=Command)
+def compare(
+    ctx: typer.Context,
+    data: opt.Data = None,
+    dataset: opt.Dataset = None,
+    backbone: opt.Backbones = None,
+    img_size: opt.ImgSizes = None,
+    layer: opt.Layers = None,
+    clf: opt.OneClassifier = "logreg",
+    cv: opt.Folds = 5,
+    repeats: opt.Repeats = 1,
+    seed: opt.Seed = 0,
+    test: opt.Test = None,
+    test_by: opt.TestBy = "random",
+    resize: opt.Resize = None,
+    pool: opt.Pool = None,
+    tta: opt.TTA = None,
+    precision: opt.Precision = None,
+    white: opt.White = None,
+    root: opt.Root = None,
+    columns: opt.Columns = None,
+    include: opt.Include = None,
+    exclude: opt.Exclude = None,
+    class_pattern: opt.ClassPattern = None,
+    merge: opt.Merge = None,
+    only: opt.Only = None,
+    drop: opt.Drop = None,
+    at_most: opt.AtMost = None,
+    group_by: opt.GroupBy = None,
+    allow_truncated: opt.AllowTruncated = None,
+    device: opt.Device = "auto",
+    runtime: opt.Runtime = "auto",
+    batch_size: opt.BatchSize = None,
+    workers: opt.Workers = None,
+    jobs: opt.Jobs = -1,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Compare backbones on the same folds.
+
+    Embeds, fits and compares several networks, input sizes or layers: score, time and parameters
+    of each, and which differences are significant. Features in use and last fit stay as they are.
+    """
+    backbone, img_size, layer = backbone or [], img_size or [], layer or []
+    options = take_options(CompareOptions, locals())
+    from fishfeat.stages.compare import compare_data
+
+    from . import render
+    from .render_comparison import show_comparison
+
+    session: Session = ctx.obj
+    with (
+        render.show_extract_progress(session.console) as progress,
+        render.show_fit_progress(session.console) as on_run,
+        session.console.progress("Thumbnails", "images") as on_progress,
+    ):
+        result = compare_data(
+            data,
+            options,
+            cache=session.cache,
+            dataset=dataset,
+            progress=progress,
+            on_run=on_run,
+            on_progress=on_progress,
+        )
+    show_comparison(session.console, result.comparison, result.page)
+    if open_page:
+        import webbrowser
+
+        webbrowser.open(result.page.resolve().as_uri())
+    if result.comparison.failed:
+        raise typer.Exit(3)
 
 
 @app.command(cls=Command)

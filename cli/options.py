@@ -396,8 +396,45 @@ Networks = Annotated[
         "repeated.",
     ),
 ]
-SweptBlocks = Annotated[
+MostBlocks = Annotated[
     int | None, typer.Option(metavar="N", help="Most blocks that a sweep trains. [default: 9]")
+]
+
+# --- compare ----------------------------------------------------------------------------------
+
+Backbones = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backbone",
+        "-b",
+        metavar="NAME",
+        help="As for `fishfeat extract`. Repeat it for each network. Default: the one last used.",
+        show_default=False,
+        rich_help_panel=_BACKBONE,
+    ),
+]
+ImgSizes = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--img-size",
+        metavar="PIXELS",
+        help="Side of the network's square input. Repeat it to compare sizes: every network at "
+        "every size.",
+        rich_help_panel=_BACKBONE,
+    ),
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="LAYER",
+        help="last, head, the number of a block, or all-blocks. Repeat it to compare layers: every "
+        "network with every layer. [default: last]",
+        rich_help_panel=_BACKBONE,
+    ),
+]
+OneClassifier = Annotated[
+    str, typer.Option("--clf", metavar="NAME", help="The classifier that scores all of them.")
 ]
 
 # --- report -----------------------------------------------------------------------------------

@@ -33,8 +33,10 @@ from .models import Model, Prediction, fit_model, load_model
 from .options import (
     BackboneOptions,
     ClassifierOptions,
+    CompareOptions,
     EngineOptions,
     ExtractOptions,
+    FeatureOptions,
     FinetuneOptions,
     FitOptions,
     GroupingOptions,
@@ -67,6 +69,8 @@ from .records import (
 )
 from .records.near_duplicates import DuplicatePair, NearDuplicates
 from .records.results import Curve, FeatureMap, Novelty
+from .report.content.backbones import ComparedBackbone, Comparison, FailedBackbone, compare
+from .report.output.comparison_page import write_comparison
 from .report.output.page import write_report
 from .workspace import Dataset, DatasetFolder, DatasetState, Workspace
 
@@ -80,6 +84,9 @@ __all__ = [
     "Chance",
     "Check",
     "ClassifierOptions",
+    "CompareOptions",
+    "ComparedBackbone",
+    "Comparison",
     "Cost",
     "Curve",
     "DataError",
@@ -91,7 +98,9 @@ __all__ = [
     "EngineOptions",
     "Epoch",
     "ExtractOptions",
+    "FailedBackbone",
     "FeatureMap",
+    "FeatureOptions",
     "Features",
     "FeaturesInfo",
     "Finding",
@@ -130,6 +139,7 @@ __all__ = [
     "WorkerOptions",
     "Workspace",
     "average_runs",
+    "compare",
     "cross_validate",
     "extract",
     "feature_map",
@@ -148,5 +158,6 @@ __all__ = [
     "run_from_scores",
     "scan",
     "score_shuffled_labels",
+    "write_comparison",
     "write_report",
 ]

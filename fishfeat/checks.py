@@ -341,6 +341,13 @@ _ALL = (
         "that are held out choose nothing: their score has no such bias.",
     ),
     Check(
+        "failed-backbone",
+        "warning",
+        "A backbone could not be compared",
+        "Its weights could not be loaded or fetched, it does not run with these options, or it was "
+        "trained on these images. The others are compared without it.",
+    ),
+    Check(
         "uncertain-images",
         "info",
         "Uncertain images are often classified incorrectly",

@@ -110,7 +110,26 @@ class ScanOptions(GroupingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneOptions(_Record):
+class FeatureOptions(_Record):
+    """How an image becomes features, for any backbone.
+
+    Attributes
+    ----------
+    resize, pool, tta, precision
+        As in `fishfeat.BackboneSpec`.
+    white
+        As in `fishfeat.BackboneSpec`; 0 is off.
+    """
+
+    resize: Resize | None = None
+    pool: Pool | None = None
+    tta: str | None = None
+    precision: Precision | None = None
+    white: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions(FeatureOptions):
     """What to change in the backbone that was last used on a data set.
 
     With a `backbone`, options that are None have the defaults of `fishfeat.BackboneSpec`; without
@@ -121,25 +140,16 @@ class BackboneOptions(_Record):
     backbone
         Name as `fishfeat.make_spec` takes it. None is the backbone last used on the data set, else
         the default.
-    img_size, resize, pool
+    img_size
         As in `fishfeat.BackboneSpec`.
     layer
         Layers to embed in one pass, each into a feature file of its own. 'all-blocks' is every
         block.
-    tta, precision
-        As in `fishfeat.BackboneSpec`.
-    white
-        As in `fishfeat.BackboneSpec`; 0 is off.
     """
 
     backbone: str | None = None
     img_size: int | None = None
-    resize: Resize | None = None
-    pool: Pool | None = None
     layer: tuple[str, ...] | None = None
-    tta: str | None = None
-    precision: Precision | None = None
-    white: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,6 +340,42 @@ class FinetuneOptions(_Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompareOptions(ScanOptions, FeatureOptions, EngineOptions, SplitOptions):
+    """Options of `fishfeat compare`.
+
+    What is compared is each of the backbones at each input size with each layer.
+
+    Attributes
+    ----------
+    backbone
+        Names as `fishfeat.make_spec` takes them. Empty is the backbone last used on the data set,
+        else the default.
+    img_size
+        Sides of the network's input in pixels. Empty is the network's own, or that of the backbone
+        last used.
+    layer
+        Layers. 'all-blocks' is every block. Empty is the last layer, or that of the backbone last
+        used.
+    clf
+        Name of the classifier that scores all of them.
+    jobs
+        Fits at the same time. -1 is one for each core.
+    """
+
+    backbone: tuple[str, ...] = ()
+    img_size: tuple[int, ...] = ()
+    layer: tuple[str, ...] = ()
+    clf: str = "logreg"
+    jobs: int = -1
+
+    def __post_init__(self) -> None:
+        """Make a tuple of a single size."""
+        super().__post_init__()
+        if isinstance(self.img_size, int):
+            object.__setattr__(self, "img_size", (self.img_size,))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportOptions(_Record):
     """Options of `fishfeat report`.
 
@@ -362,8 +408,8 @@ class ReproduceOptions(GroupingOptions):
         Largest number of epochs of each stage.
     cv
         Number of folds.
-    blocks
-        Largest number of blocks of a sweep.
+    most_blocks
+        Largest number of blocks that a sweep trains.
     """
 
     backbone: str | None = None
@@ -371,4 +417,4 @@ class ReproduceOptions(GroupingOptions):
     img_size: int | None = None
     max_epochs: int | None = None
     cv: int | str = 5
-    blocks: int | None = None
+    most_blocks: int | None = None

@@ -121,7 +121,8 @@ for command in [c.name or c.callback.__name__ for c in app.registered_commands]:
 
 
 @pytest.mark.parametrize(
-    "module", ["stages.fit", "stages.finetune", "finetuning.solved", "stages.info"]
+    "module",
+    ["stages.fit", "stages.compare", "stages.finetune", "finetuning.solved", "stages.info"],
 )
 def test_commands_on_cached_features_load_no_torch(module):
     loaded = loaded_by(f"import fishfeat.{module}")

@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from fishfeat.options import (
+    CompareOptions,
     ExtractOptions,
     FinetuneOptions,
     FitOptions,
@@ -23,10 +24,11 @@ RECORDS = {
     "fit": FitOptions,
     "finetune": FinetuneOptions,
     "report": ReportOptions,
+    "compare": CompareOptions,
     "reproduce": ReproduceOptions,
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
-OWN = {"ctx", "data", "dataset", "open_page", "help", "recipes", "reference", "show"}
+OWN = {"ctx", "data", "dataset", "open_page", "help", "blocks", "recipes", "reference", "show"}
 FIELDS = [
     (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
 ]

@@ -53,7 +53,7 @@ class Pond(NamedTuple):
         return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def draw_pond() -> Callable[[Path], Pond]:
     """Draw the images in a folder; its cache lies beside them."""
 

@@ -95,7 +95,7 @@ def small(tmp_path, monkeypatch, draw_folder):
     def run(*options: str):
         arguments = ["--cache", str(tmp_path / "cache"), "--json", "reproduce", "X", str(folder)]
         arguments += ["--group-by", r"pattern:fish_(\d+)_", "--cv", "2", "--max-epochs", "1"]
-        return CliRunner().invoke(main.app, [*arguments, "--blocks", "1", *options])
+        return CliRunner().invoke(main.app, [*arguments, "--most-blocks", "1", *options])
 
     return run
 

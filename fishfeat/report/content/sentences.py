@@ -110,12 +110,18 @@ _HOLDOUT_ORIGINS = {
 
 
 def describe_meaning(run: Run, images: ImageSet) -> str:
+    """What the score estimates, and whether to report it."""
+    estimate = describe_estimate(run, images)
+    return f"{estimate} Report this figure." if run.split == "grouped" else estimate
+
+
+def describe_estimate(run: Run, images: ImageSet) -> str:
     """What the score estimates."""
     accuracy = "Accuracy is the share of images that are classified correctly."
     if run.split == "grouped":
         return (
             f"{accuracy} It estimates accuracy on animals that were not in the training data, "
-            "under the same conditions and with the same mix of classes. Report this figure."
+            "under the same conditions and with the same mix of classes."
         )
     verb = "may be" if images.groups is None else "are"
     return (

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from fishfeat.records import Float, FoldTraining, ImageSet, Int
 from fishfeat.records.results import Curve
@@ -106,6 +106,48 @@ def draw_curve(curve: Curve, name: str) -> Markup:
     axes.yaxis.set_major_formatter(_format_percent)
     axes.grid(axis="y", color=FAINT, lw=0.6)
     label = f"Learning curve of {curve.clf}; see the table beside it"
+    return _save_svg(figure, name, label=label, titles=titles)
+
+
+class CostPoint(NamedTuple):
+    """A backbone on a chart: what stands beside its mark, its name, accuracy, interval and cost."""
+
+    mark: str
+    label: str
+    accuracy: float
+    interval: tuple[float, float]
+    cost: float
+
+
+def draw_costs(points: Sequence[CostPoint], name: str, *, unit: str) -> Markup:
+    """Accuracy with its interval against a cost, on a scale of powers."""
+    figure, axes = _make_small_figure()
+    titles = {}
+    for k, point in enumerate(points):
+        axes.plot([point.cost] * 2, point.interval, color=ACCENT, lw=4, alpha=0.3)
+        axes.plot(point.cost, point.accuracy, "o", color=ACCENT, ms=7, gid=f"point{k}")
+        axes.annotate(
+            point.mark, (point.cost, point.accuracy), (7, 4), textcoords="offset points", color=INK
+        )
+        titles[f"point{k}"] = (
+            f"{point.label}: {100 * point.accuracy:.1f} %, {point.cost:.3g} {unit}"
+        )
+    costs = [point.cost for point in points]
+    axes.set_xscale("log")
+    axes.set_xlim(min(costs) / 1.7, 1.9 * max(costs))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda cost, _: f"{cost:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(unit, color=INK)
+    axes.set_ylabel("accuracy", color=INK)
+    ends = [end for point in points for end in point.interval]
+    middle, half = (min(ends) + max(ends)) / 2, (max(ends) - min(ends)) / 2
+    half = max(1.08 * half, 0.03)  # then the marks of the axis are whole per cent
+    axes.set_ylim(middle - half, middle + half)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(_format_percent)
+    axes.grid(axis="y", color=FAINT, lw=0.6)
+    label = f"Accuracy of {count(len(points), 'backbone')} against {unit}; see the table above"
     return _save_svg(figure, name, label=label, titles=titles)
 
 

@@ -84,7 +84,7 @@ def render_page(
     title
         Title of the page.
     """
-    environment = _make_environment()
+    environment = make_environment()
     script = environment.get_template("script.js").render()
     page_data = build_page_data(
         contents.views, contents.images, thumbnails.small, contents.optional.feature_map
@@ -267,7 +267,8 @@ def _find_bytecode_cache() -> FileSystemBytecodeCache | None:
 
 
 @functools.cache  # a template is compiled once in a process
-def _make_environment() -> Environment:
+def make_environment() -> Environment:
+    """The templates with their filters and constants."""
     environment = Environment(
         loader=PackageLoader("fishfeat.report"),
         bytecode_cache=_find_bytecode_cache(),
