@@ -29,13 +29,14 @@ from fishfeat.report.content.contents import Contents
 from fishfeat.report.content.folds import ClassFolds
 from fishfeat.report.content.galleries import Gallery, select_typical_images
 from fishfeat.report.content.reliability import ReliabilityDiagram, summarize_reliability
-from fishfeat.report.output.charts import draw_curve, draw_reliability, draw_training
+from fishfeat.report.output.charts import draw_curve, draw_reliability
 from fishfeat.report.output.page_data import (
     build_page_data,
     format_script_json,
     format_thumbnail_lines,
 )
 from fishfeat.report.output.thumbnails import Thumbnails
+from fishfeat.report.output.training_charts import draw_training
 from fishfeat.report.run_view import RunView
 
 # Images of a large group that are shown.

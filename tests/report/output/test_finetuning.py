@@ -9,9 +9,9 @@ import jsonschema
 import pytest
 
 from fishfeat.records import Cost, Divergence, Epoch, FoldTraining
-from fishfeat.report.output.charts import draw_training
 from fishfeat.report.output.page import write_report
 from fishfeat.report.output.schema import SCHEMA
+from fishfeat.report.output.training_charts import draw_training
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
