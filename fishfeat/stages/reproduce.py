@@ -173,6 +173,7 @@ def _fill_values(
         "epochs": "" if options.max_epochs is None else f"--max-epochs {options.max_epochs}",
         "folds": f"--cv {options.cv}",
         "blocks": str(_MOST_BLOCKS if options.most_blocks is None else options.most_blocks),
+        "frozen_networks": _repeat("--backbone", options.network or reference.networks),
         "class_pattern": f"--class-pattern {shlex.quote(reference.class_pattern)}",
     }
     if any("_class" in step.command for step in reference.steps):

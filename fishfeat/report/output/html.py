@@ -22,7 +22,14 @@ from fishfeat.classify.statistics.verdict import BASELINE
 from fishfeat.files import plain, version
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report import text
-from fishfeat.report.content import finetuning, run_facts, run_sentences, sentences, tables
+from fishfeat.report.content import (
+    finetune_overview,
+    finetuning,
+    run_facts,
+    run_sentences,
+    sentences,
+    tables,
+)
 from fishfeat.report.content.check_findings import describe_grouping
 from fishfeat.report.content.comparison import measure_optimism, score_majority_class
 from fishfeat.report.content.contents import Contents
@@ -36,7 +43,7 @@ from fishfeat.report.output.page_data import (
     format_thumbnail_lines,
 )
 from fishfeat.report.output.thumbnails import Thumbnails
-from fishfeat.report.output.training_charts import draw_training
+from fishfeat.report.output.training_charts import draw_predictions, draw_sweep, draw_training
 from fishfeat.report.run_view import RunView
 
 # Images of a large group that are shown.
@@ -169,6 +176,7 @@ def _tabulate(contents: Contents) -> dict[str, Any]:
         "run_sections": [_build_run_section(view, contents.galleries[view.slug]) for view in views],
         "n_ranked": len(standings),
         "finetune_sections": [_build_finetune_section(item) for item in contents.finetunes],
+        "networks": _build_network_section(contents),
         "embeddings": tables.list_embeddings(runs),
         "versions": tables.list_versions(runs),
     }
@@ -246,6 +254,44 @@ class FinetuneSection(NamedTuple):
     charts: list[Markup]
 
 
+class NetworkSection(NamedTuple):
+    """All fine-tuned networks side by side; without rows there are fewer than two.
+
+    Attributes
+    ----------
+    rows
+        The table.
+    predictions
+        Bar chart of correct and incorrect predictions.
+    sweeps
+        Charts over the number of trained blocks, by the network.
+    """
+
+    rows: list[finetune_overview.OverviewRow]
+    predictions: Markup
+    sweeps: list[tuple[str, list[Markup]]]
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether any network has a validation part."""
+        return any(row.validation_loss is not None for row in self.rows)
+
+    @property
+    def has_random(self) -> bool:
+        """Whether any network was scored on random folds too."""
+        return any(row.random is not None for row in self.rows)
+
+
+def _build_network_section(contents: Contents) -> NetworkSection:
+    rows = finetune_overview.tabulate_networks(contents.finetunes, contents.standings)
+    if not rows:
+        return NetworkSection([], Markup(), [])
+    sweeps = []
+    for k, sweep in enumerate(finetune_overview.find_sweeps(contents.finetunes, rows)):
+        sweeps.append((sweep.network, draw_sweep(sweep, f"sweep-{k}")))
+    return NetworkSection(rows, draw_predictions(rows, "networks"), sweeps)
+
+
 def _build_finetune_section(finetune: finetuning.FineTune) -> FinetuneSection:
     verdict = finetune.verdict
     training = finetune.training
@@ -279,7 +325,7 @@ def make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = "percent percent_sign interval points integer duration gigaflops bytes_size"
+    names = "percent percent_sign interval points loss integer duration gigaflops bytes_size"
     environment.filters |= {name: getattr(text, name) for name in names.split()}
     environment.filters |= {
         "counted": text.count,

@@ -10,13 +10,17 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from fishfeat.records import FoldTraining
+from fishfeat.report.content.finetune_overview import OverviewRow, Sweep
 from fishfeat.report.output.drawing import (
     ACCENT,
     FAINT,
     INK,
     SECOND,
+    TALLEST,
     format_percent,
+    make_figure,
     make_small_figure,
+    name_rows,
     save_svg,
 )
 
@@ -129,3 +133,62 @@ def _describe_fold(fold: FoldTraining, key: str) -> str:
     if fold.divergence is not None:
         text += f"; diverged in epoch {fold.divergence.epoch + 1}"
     return text
+
+
+def draw_predictions(rows: Sequence[OverviewRow], name: str) -> Markup:
+    """Correct and incorrect predictions of each network, as one bar."""
+    figure, axes = make_figure(6.4, min(1.0 + 0.36 * len(rows), TALLEST))
+    titles = {}
+    for place, row in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
+        axes.barh(place, row.n_correct, color=ACCENT, height=0.66, gid=f"bar{place}")
+        axes.barh(place, row.n_incorrect, left=row.n_correct, color=SECOND, height=0.66)
+        titles[f"bar{place}"] = f"{row.label}: {row.n_correct} correct, {row.n_incorrect} incorrect"
+        axes.text(
+            row.n_correct + row.n_incorrect,
+            place,
+            f" {row.n_correct} / {row.n_incorrect}",
+            color=INK,
+            va="center",
+            fontsize=8,
+        )
+    name_rows(axes, [row.label for row in reversed(rows)])
+    axes.set_xlabel("images out of fold: correct / incorrect", color=INK)
+    label = "Correct and incorrect predictions of each network; see the table above"
+    return save_svg(figure, name, label=label, titles=titles)
+
+
+def draw_sweep(sweep: Sweep, name: str) -> list[Markup]:
+    """Accuracy and loss over the number of trained blocks: in training, validated, out of fold."""
+    charts = []
+    for key, label in (("accuracy", "accuracy"), ("loss", "loss")):
+        figure, axes = make_small_figure()
+        lines = {
+            "out of fold": (_list_values(sweep, key), {"color": ACCENT, "lw": 2, "marker": "o"}),
+            "validation part": (_list_values(sweep, f"validation_{key}"), _DOTTED),
+            "training": (_list_values(sweep, f"train_{key}"), _DASHED),
+        }
+        for text, (points, style) in lines.items():
+            if points:
+                axes.plot(*zip(*points, strict=True), ms=4, label=text, **style)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
+        axes.set_xlabel("trained blocks", color=INK)
+        axes.set_ylabel(label, color=INK)
+        if key == "accuracy":
+            axes.yaxis.set_major_formatter(format_percent)
+        else:
+            axes.set_ylim(bottom=0)
+        axes.grid(axis="y", color=FAINT, lw=0.6)
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK)
+        text = f"{label} over the number of trained blocks; see the table above"
+        charts.append(save_svg(figure, f"{name}-{key}", label=text, titles={}))
+    return charts
+
+
+_DOTTED = {"color": SECOND, "lw": 1.2, "ls": ":", "marker": "s"}
+_DASHED = {"color": INK, "lw": 1.2, "ls": "--", "marker": "^"}
+
+
+def _list_values(sweep: Sweep, key: str) -> list[tuple[int, float]]:
+    """Number of blocks and value, where it is known."""
+    points = [(row.n_blocks, getattr(row, key)) for row in sweep.rows]
+    return [(n_blocks, value) for n_blocks, value in points if value is not None]
