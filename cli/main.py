@@ -179,6 +179,8 @@ def fit(
     permute: opt.Permute = 0,
     learning_curve: opt.LearningCurve = False,
     novelty: opt.Novelty = False,
+    early_exit: opt.EarlyExit = False,
+    exit_loss: opt.ExitLoss = 0.005,
     jobs: opt.Jobs = -1,
     backend: opt.Backend = None,
     device: opt.TreesDevice = "cpu",
@@ -400,6 +402,14 @@ def predict(
     ] = None,
     dataset: opt.Dataset = None,
     backbone: opt.ModelBackbone = None,
+    early_exit: Annotated[
+        bool,
+        typer.Option(
+            "--early-exit",
+            help="Let each image leave the network at the first layer that is confident enough. "
+            "It needs a model of fishfeat fit --early-exit.",
+        ),
+    ] = False,
 ) -> None:
     """Classify new images with a saved model.
 
@@ -411,7 +421,12 @@ def predict(
 
     session: Session = ctx.obj
     predictions = predict_images(
-        images, cache=session.cache, dataset=dataset, model=model, backbone=backbone
+        images,
+        cache=session.cache,
+        dataset=dataset,
+        model=model,
+        backbone=backbone,
+        early_exit=early_exit,
     )
     render.show_predictions(session.console, predictions)
 

@@ -277,6 +277,25 @@ Novelty = Annotated[
         rich_help_panel=_EXTRAS,
     ),
 ]
+EarlyExit = Annotated[
+    bool,
+    typer.Option(
+        "--early-exit",
+        help="Also fit a linear probe on each extracted layer, so that an image can leave the "
+        "network at the first layer that is confident enough.",
+        rich_help_panel=_EXTRAS,
+    ),
+]
+ExitLoss = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=0.999,
+        metavar="SHARE",
+        help="Accuracy that leaving early may cost on the inner folds.",
+        rich_help_panel=_EXTRAS,
+    ),
+]
 
 # --- machine ----------------------------------------------------------------------------------
 

@@ -328,7 +328,10 @@ def show_checks(console: Console, name: str) -> None:
 
 
 def show_predictions(console: Console, result: Predictions) -> None:
-    """CSV of path, label, margin, reason and one probability for each class."""
+    """CSV of path, label, margin, reason and one probability for each class.
+
+    Where images may leave early, a column says at which layer each did.
+    """
     names = result.class_names
     documents = []
     for prediction in result.predictions:
@@ -338,14 +341,17 @@ def show_predictions(console: Console, result: Predictions) -> None:
         documents.append(prediction._asdict() | {"scores": scores})
     console.document({"dataset": result.dataset, "model": result.model, "predictions": documents})
     rows = []
+    columns = ["path", "label", "margin", "reason", *(["layer"] if result.layers else [])]
     for prediction in result.predictions:
         margin, scores_text = "", [""] * len(names)
         if prediction.scores is not None:
             margin = f"{prediction.margin:.4f}"
             scores_text = [f"{score:.4f}" for score in prediction.scores.tolist()]
-        row = [prediction.path, prediction.label, margin, prediction.reason, *scores_text]
-        rows.append(row)
-    console.data(format_csv(["path", "label", "margin", "reason", *names], rows))
+        row = [prediction.path, prediction.label, margin, prediction.reason]
+        if result.layers:
+            row.append(prediction.layer)
+        rows.append([*row, *scores_text])
+    console.data(format_csv([*columns, *names], rows))
 
 
 def show_contents(console: Console, contents: CacheContents) -> None:

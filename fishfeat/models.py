@@ -43,6 +43,7 @@ from fishfeat.records import (
     FeaturesInfo,
     Float,
     Int,
+    LayerCost,
     Parameter,
     Splits,
     Str,
@@ -50,8 +51,10 @@ from fishfeat.records import (
 )
 
 if TYPE_CHECKING:
+    from fishfeat.classify.estimators.early_exit import EarlyExitClassifier
     from fishfeat.features.backbones import Backbone
     from fishfeat.features.kept_networks import KeptNetwork
+    from fishfeat.features.runners import Network
 
 _FILE = "pipeline.joblib"
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib", "torch", "timm")
@@ -74,6 +77,8 @@ class Prediction(NamedTuple):
         float64 (n_classes,): probabilities. None where the image cannot be read.
     reason
         Why the image cannot be read, or ''.
+    layer
+        The layer at which the image left the network; '' where no image may leave early.
     """
 
     path: str
@@ -81,6 +86,7 @@ class Prediction(NamedTuple):
     margin: float | None
     scores: Float | None
     reason: str = ""
+    layer: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class ModelConfig:
         Names of the classifiers of an ensemble.
     data
         `fishfeat.records.identify_data` of the images; '' where their contents are not known.
+    layers
+        Where images may leave early, in order of depth; empty where they may not.
     """
 
     balanced: bool
@@ -111,6 +119,7 @@ class ModelConfig:
     params: Mapping[str, Parameter] = field(default_factory=dict)
     members: tuple[str, ...] = ()
     data: str = ""
+    layers: tuple[LayerCost, ...] = ()
 
 
 class _SavedModel(msgspec.Struct):
@@ -182,6 +191,7 @@ class Model:
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         backbone: Backbone | KeptNetwork | None = None,
+        early_exit: bool = False,
     ) -> list[Prediction]:
         """Classify new images, in the order given.
 
@@ -192,23 +202,36 @@ class Model:
         backbone
             A loaded backbone, or a network kept on this machine. None is a kept one of the model's
             specification and weights, else it is loaded.
+        early_exit
+            Let each image leave at the first confident layer; False computes all to the end.
 
         Raises
         ------
         ModelError
-            The weights or the preprocessing of the backbone are not those that the model was fitted
-            with, or the model does not work with the installed version of a package.
+            Images cannot leave this model early, the weights or the preprocessing of the backbone
+            are not the model's, or it does not work with the installed version of a package.
         DataError
             `paths` are no paths.
         """
         from fishfeat.features.engines.local import Item, embed
+        from fishfeat.features.exit_networks import make_exits_ready
+        from fishfeat.features.kept_exits import ExitUse
         from fishfeat.features.ready_networks import make_ready
 
-        backbone = backbone or self.find_kept_network() or self._load_backbone()
+        if early_exit:
+            self.check_exits()
+        backbone = backbone or self.find_kept_network(early_exit=early_exit)
+        backbone = backbone or self._load_backbone()
         self.check_backbone(backbone.fingerprint)
+        network: Network
         names = list_paths(paths)
         items = [Item(name, "") for name in dict.fromkeys(names)]
-        network, runner, _ = make_ready(backbone, items, EngineOptions(), load=self._load_backbone)
+        if early_exit:
+            use = ExitUse(self._layer_names, self._exits.rule_.exits, self._exits.find_leaving)
+            network, runner = make_exits_ready(backbone, use, len(items), load=self._load_backbone)
+        else:
+            engine = EngineOptions()
+            network, runner, _ = make_ready(backbone, items, engine, load=self._load_backbone)
         predictions: dict[str, Prediction] = {}
         for batch in embed(items, network, runner):
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
@@ -219,12 +242,31 @@ class Model:
             log.warning("%s", finding)
         return [predictions[name] for name in names]
 
-    def find_kept_network(self) -> KeptNetwork | None:
+    def check_exits(self) -> None:
+        """Raise a `ModelError` where images cannot leave this model early."""
+        if not self.config.layers:
+            reason = "it classifies by the last layer alone. Run `fishfeat fit --early-exit`"
+            raise ModelError(
+                f"Images cannot leave {self.name} early: {reason}, or leave out --early-exit."
+            )
+
+    def find_kept_network(self, *, early_exit: bool = False) -> KeptNetwork | None:
         """Find a network with the model's weights that is kept on this machine, ready to run."""
+        from fishfeat.features.exit_networks import find_startable_exits
         from fishfeat.features.ready_networks import find_startable
 
-        kept = find_startable(self.spec, EngineOptions())
+        kept: KeptNetwork | None = find_startable(self.spec, EngineOptions())
+        if early_exit:
+            kept = find_startable_exits(self.spec, self._layer_names)
         return kept if kept is not None and kept.fingerprint == self.fingerprint else None
+
+    @property
+    def _exits(self) -> EarlyExitClassifier:
+        return self.pipeline[-1]  # type: ignore[no-any-return]
+
+    @property
+    def _layer_names(self) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self.config.layers)
 
     def _load_backbone(self) -> Backbone:
         from fishfeat.features.backbones import load_backbone
@@ -244,6 +286,21 @@ class Model:
     def _predict_rows(self, paths: list[str], X: NDArray[np.float32]) -> dict[str, Prediction]:
         if not paths:
             return {}
+        layers = [""] * len(paths)
+        with guard_versions(self.fitted_with, f"The model {self.name}"):
+            if self.config.layers:
+                scores, numbers = self._exits.score_reached(X, len(self.class_names))
+                layers = [self.config.layers[number].name for number in numbers]
+            else:
+                scores = self._score_rows(paths, X)
+        margins, best = margin(scores), scores.argmax(axis=1)
+        predictions = {}
+        for i, path in enumerate(paths):
+            label = str(self.class_names[best[i]])
+            predictions[path] = Prediction(path, label, float(margins[i]), scores[i], "", layers[i])
+        return predictions
+
+    def _score_rows(self, paths: list[str], X: NDArray[np.float32]) -> Float:
         features = Features(
             X=X,
             keys=np.array(paths, str),
@@ -252,14 +309,7 @@ class Model:
             spec=self.spec,
             fingerprint=self.fingerprint,
         )
-        with guard_versions(self.fitted_with, f"The model {self.name}"):
-            scores = score_rows(self.pipeline, features, np.arange(len(paths)))
-        margins, best = margin(scores), scores.argmax(axis=1)
-        predictions = {}
-        for i, path in enumerate(paths):
-            label = str(self.class_names[best[i]])
-            predictions[path] = Prediction(path, label, float(margins[i]), scores[i])
-        return predictions
+        return score_rows(self.pipeline, features, np.arange(len(paths)))
 
 
 def fit_model(

@@ -287,6 +287,11 @@ class FitOptions(SplitOptions, ClassifierOptions, WorkerOptions, GroupingOptions
     novelty
         Also leave each class out in turn: are the classifiers that `clf` names (else logreg) less
         confident on a species that was not in training?
+    early_exit
+        Also fit a linear probe on each extracted layer of the network, so that an image can leave
+        at the first layer that is confident enough.
+    exit_loss
+        Accuracy that leaving early may cost on the inner folds of the training images.
     """
 
     clf: tuple[str, ...] = ()
@@ -294,6 +299,8 @@ class FitOptions(SplitOptions, ClassifierOptions, WorkerOptions, GroupingOptions
     permute: int = 0
     learning_curve: bool = False
     novelty: bool = False
+    early_exit: bool = False
+    exit_loss: float = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,11 +108,19 @@ class Backbone(nn.Module):
 
         `precision` is by default that of the specification. 'auto' is fp32 here.
         """
-        x = (images.float() / 255 - self.mean) / self.std
-        dtype = _DTYPES.get(precision or self.spec.precision, torch.float32)
-        with torch.autocast(x.device.type, dtype, enabled=dtype is not torch.float32):
+        x = self.normalise(images)
+        with self.autocast(precision):
             parts = [part.flatten(1).float() for part in self._embed(x)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Normalise uint8 (n, 3, height, width) for the network: float32."""
+        return (images.float() / 255 - self.mean) / self.std
+
+    def autocast(self, precision: str | None = None) -> torch.autocast:
+        """The context in which the network computes, with `precision` as in `forward`."""
+        dtype = _DTYPES.get(precision or self.spec.precision, torch.float32)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32)
 
     @property
     def spec(self) -> BackboneSpec:

@@ -48,16 +48,22 @@ def prepare_openvino(backbone: Backbone, config: RuntimeConfig, n_threads: int) 
 def convert_network(backbone: Backbone, batch_size: int) -> Any:
     """Convert the network to OpenVINO's form, for batches of exactly `batch_size` images.
 
-    It is traced in fp32: OpenVINO lowers the precision where it compiles. The trace is frozen
-    first, which halves the time of the conversion. OpenVINO's own tracing takes four times as long.
+    It is traced in fp32: OpenVINO lowers the precision where it compiles.
+    """
+    return convert_module(_InFullPrecision(backbone), backbone.preprocess.size, batch_size)
+
+
+def convert_module(module: nn.Module, size: tuple[int, int], batch_size: int) -> Any:
+    """Convert a module that takes images uint8 (batch_size, 3, *size).
+
+    The trace is frozen first, which halves the time of the conversion. OpenVINO's own tracing takes
+    four times as long.
     """
     ov = import_openvino()
-    images = torch.zeros(batch_size, *backbone.preprocess.size, 3, dtype=torch.uint8)
-    images = images.permute(0, 3, 1, 2)
-    network = _InFullPrecision(backbone).eval()
+    images = torch.zeros(batch_size, *size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     with torch.no_grad():
         trace: Any = torch.jit.trace  # it has no types
-        traced = trace(network, (images,), check_trace=False, strict=False)
+        traced = trace(module.eval(), (images,), check_trace=False, strict=False)
         frozen = torch.jit.freeze(traced)
     return ov.convert_model(frozen, example_input=(images,), input=[tuple(images.shape)])
 
@@ -74,7 +80,22 @@ class _InFullPrecision(nn.Module):
 
 def _keep(backbone: Backbone, model: Any, batch_size: int) -> KeptNetwork | None:
     """Keep the network where it is known to be that of its weight files."""
-    if backbone.loaded_at is None or not can_be_kept(backbone.specs):
+    if not can_be_kept(backbone.specs):
+        return None
+    digests = find_weight_digests(backbone)
+    if digests is None:
+        return None
+    folder = find_network_folder(backbone.spec, batch_size)
+    contents = describe_network(backbone, batch_size, digests)
+    return keep_network(folder, model, contents, embed_probes(backbone))
+
+
+def find_weight_digests(backbone: Backbone) -> dict[str, str] | None:
+    """File that the weights came from -> SHA-256; None where the network is not that of its files.
+
+    Then it cannot be kept.
+    """
+    if backbone.loaded_at is None:
         return None
     if compute_fingerprint(backbone.network, backbone.preprocess) != backbone.fingerprint:
         return None  # somebody changed it after it was loaded
@@ -82,12 +103,9 @@ def _keep(backbone: Backbone, model: Any, batch_size: int) -> KeptNetwork | None
         names = find_weight_files(backbone)
         if names is None or were_written_since(backbone.spec, names, backbone.loaded_at):
             return None
-        digests = compute_digests(backbone.spec, names)
+        return compute_digests(backbone.spec, names)
     except OSError:
         return None
-    folder = find_network_folder(backbone.spec, batch_size)
-    contents = describe_network(backbone, batch_size, digests)
-    return keep_network(folder, model, contents, embed_probes(backbone))
 
 
 def describe_network(backbone: Backbone, batch_size: int, weight_files: dict[str, str]) -> Contents:
@@ -96,6 +114,7 @@ def describe_network(backbone: Backbone, batch_size: int, weight_files: dict[str
         spec=backbone.spec.to_json(),
         fingerprint=backbone.fingerprint,
         dim=backbone.dim,
+        dims=list(backbone.dims),
         n_parameters=backbone.n_parameters,
         preprocess=backbone.preprocess,
         batch_size=batch_size,

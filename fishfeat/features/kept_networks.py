@@ -44,7 +44,7 @@ log = logging.getLogger("fishfeat")
 # Smallest cosine to eager fp32 that the vector of any probe image may have.
 AGREEMENT = 0.999
 BATCH_SIZE = 4
-_PROBES = "probes.npz"
+PROBES = "probes.npz"
 _MAX_BYTES = 400_000_000
 
 
@@ -63,6 +63,8 @@ class Contents(msgspec.Struct, frozen=True):
         Other files of this folder -> SHA-256; the first is the network.
     vectors
         Processor and precision -> SHA-256 of the vectors that the probe images had there.
+    dims
+        Length of the vectors of each layer.
     """
 
     spec: str
@@ -74,6 +76,7 @@ class Contents(msgspec.Struct, frozen=True):
     weight_files: dict[str, str]
     files: dict[str, str]
     vectors: dict[str, str] = {}
+    dims: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ class KeptNetwork:
         must match those of eager fp32.
         """
         try:
-            _check_files(self.folder, self.contents.files)
+            check_files(self.folder, self.contents.files)
             path = self.folder / next(iter(self.contents.files))
             run = compile_model(path, config, n_threads)
             call_in_thread(self._check_vectors, make_runner(run, config))
@@ -142,7 +145,7 @@ class KeptNetwork:
         return run
 
     def _check_vectors(self, runner: Runner) -> None:
-        with np.load(self.folder / _PROBES, allow_pickle=False) as probes:
+        with np.load(self.folder / PROBES, allow_pickle=False) as probes:
             images, expected = probes["images"], probes["vectors"]
         vectors = run_probes(runner, images)
         place = f"{store.describe_processor()}, {runner.config.precision}"
@@ -213,10 +216,10 @@ def find_kept_network(spec: BackboneSpec, batch_size: int | None = None) -> Kept
     if spec.source == "bundled":
         folders.append(find_bundled_folder(spec.name) / "openvino")
     for folder in folders:
-        contents = _read_contents(folder)
+        contents = read_contents(folder)
         if contents is None or contents.batch_size != batch_size:
             continue
-        if BackboneSpec.from_json(contents.spec) != _drop_precision(spec):
+        if BackboneSpec.from_json(contents.spec) != drop_precision(spec):
             continue
         if have_changed(spec, contents.weight_files):
             log.info("The network kept in %s is not used: its weights have changed.", folder)
@@ -227,10 +230,10 @@ def find_kept_network(spec: BackboneSpec, batch_size: int | None = None) -> Kept
 
 def find_network_folder(spec: BackboneSpec, batch_size: int) -> Path:
     """The folder of a network in the store; it need not exist."""
-    return store.find_entry("openvino", _drop_precision(spec).to_json(), batch_size)
+    return store.find_entry("openvino", drop_precision(spec).to_json(), batch_size)
 
 
-def _drop_precision(spec: BackboneSpec) -> BackboneSpec:
+def drop_precision(spec: BackboneSpec) -> BackboneSpec:
     """The network is kept in fp32; its precision is that of the compilation."""
     return dataclasses.replace(spec, precision="auto")
 
@@ -254,8 +257,8 @@ def keep_network(
         # A name of its own: another process may write, or have opened, the one before.
         path = folder / f"{uuid.uuid4().hex[:12]}.xml"
         import_openvino().save_model(model, os.fspath(path), compress_to_fp16=False)
-        write_arrays(folder / _PROBES, probes)
-        names = (path.name, path.with_suffix(".bin").name, _PROBES)
+        write_arrays(folder / PROBES, probes)
+        names = (path.name, path.with_suffix(".bin").name, PROBES)
         contents = msgspec.structs.replace(contents, files=digest_files(folder, names))
         _write_contents(folder, contents)
         store.prune_store()
@@ -265,7 +268,8 @@ def keep_network(
     return KeptNetwork(folder, contents, BackboneSpec.from_json(contents.spec))
 
 
-def _read_contents(folder: Path) -> Contents | None:
+def read_contents(folder: Path) -> Contents | None:
+    """Read the `network.json` of a folder; None where there is none."""
     try:
         return msgspec.convert(store.read_entry(folder / store.NETWORK), Contents)
     except msgspec.ValidationError:
@@ -276,6 +280,7 @@ def _write_contents(folder: Path, contents: Contents) -> None:
     store.write_entry(folder / store.NETWORK, msgspec.to_builtins(contents))
 
 
-def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise a `ValueError` where the files are not those that were written."""
     if not files or digest_files(folder, files) != files:
         raise ValueError("its files are damaged")

@@ -55,12 +55,7 @@ def compile_model(model: Any, config: RuntimeConfig, n_threads: int) -> RunArray
 
     `model` is OpenVINO's, or the path of its `.xml` file.
     """
-    settings = {
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "fp16": "f16"}.get(config.precision, "bf16"),
-        "NUM_STREAMS": n_threads,
-        "INFERENCE_NUM_THREADS": n_threads,
-        "CPU_DENORMALS_OPTIMIZATION": True,
-    }
+    settings = choose_settings(config, n_threads)
     if isinstance(model, os.PathLike):
         model = os.fspath(model)
     core = import_openvino().Core()
@@ -75,6 +70,16 @@ def compile_model(model: Any, config: RuntimeConfig, n_threads: int) -> RunArray
         return vectors
 
     return run
+
+
+def choose_settings(config: RuntimeConfig, n_threads: int) -> dict[str, Any]:
+    """The settings of OpenVINO for up to `n_threads` threads at the same time."""
+    return {
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "fp16": "f16"}.get(config.precision, "bf16"),
+        "NUM_STREAMS": n_threads,
+        "INFERENCE_NUM_THREADS": n_threads,
+        "CPU_DENORMALS_OPTIMIZATION": True,
+    }
 
 
 def make_runner(run: RunArray, config: RuntimeConfig) -> Runner:

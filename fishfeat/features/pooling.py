@@ -61,45 +61,67 @@ def _embed_layer(network: nn.Module, spec: BackboneSpec) -> Callable[[Tensor], T
 
 
 def _embed_layers(network: nn.Module, specs: Sequence[BackboneSpec]) -> Embedder:
-    """Embed blocks or graph nodes, all in one pass."""
+    """Embed blocks or graph nodes, all in one pass; a timm network also gives its last layer."""
     layers = [spec.layer for spec in specs]
+    is_torchvision = specs[0].source == "torchvision"
     for layer in layers:
-        if layer in ("last", "head"):
+        if layer == "head" or (layer == "last" and is_torchvision):
             raise BackboneError(
                 f"layer {layer!r} must be extracted alone; got {', '.join(layers)}. For the last "
                 "block of a transformer as it is, use its number."
             )
-    if specs[0].source == "torchvision":
+    if is_torchvision:
         return _embed_nodes(network, specs)
     return _embed_blocks(network, layers, specs[0].pool)
 
 
 def _embed_blocks(network: nn.Module, layers: Sequence[str], pool: str) -> Embedder:
     """Embed blocks or stages; transformers also give the class token of each block."""
-    indices = [_find_block(network, layer) for layer in layers]
-    ordered = sorted(set(indices))
+    indices = [None if layer == "last" else find_block(network, layer) for layer in layers]
     # timm returns the blocks in ascending order; the columns are in the order of `layers`.
-    positions = [ordered.index(index) for index in indices]
+    ordered = sorted({index for index in indices if index is not None})
     intermediates: Callable[..., Any] = network.forward_intermediates  # type: ignore[assignment]
-    blocks = partial(intermediates, indices=ordered, intermediates_only=True)
+    options: dict[str, bool] = {"intermediates_only": "last" not in layers}
     if pool == "token":
         if not getattr(network, "num_prefix_tokens", 0):
             raise BackboneError(_NO_CLASS_TOKEN)
-        blocks_and_tokens = partial(blocks, return_prefix_tokens=True, norm=True)
+        options |= {"return_prefix_tokens": True, "norm": True}
+    embed = partial(intermediates, indices=ordered, **options)
 
-        def embed_tokens(x: Tensor) -> list[Tensor]:
-            outputs = blocks_and_tokens(x)
-            return [outputs[i][1][:, 0] for i in positions]
+    def embed_blocks(x: Tensor) -> list[Tensor]:
+        result = embed(x)
+        final, outputs = (x, result) if options["intermediates_only"] else result
+        vectors = []
+        for index in indices:
+            if index is None:
+                vectors.append(embed_final(final, network, pool))
+                continue
+            output = outputs[ordered.index(index)]
+            if pool == "token":
+                vectors.append(output[1][:, 0])
+            else:
+                vectors.append(_pool_map(output, _choose_map_pool(pool)))
+        return vectors
 
-        return embed_tokens
+    return embed_blocks
 
-    map_pool = _choose_map_pool(pool)
 
-    def embed_maps(x: Tensor) -> list[Tensor]:
-        outputs = blocks(x)
-        return [_pool_map(outputs[i], map_pool) for i in positions]
+def embed_final(features: Tensor, network: nn.Module, pool: str) -> Tensor:
+    """The vectors of the layer 'last' from the output of `forward_features`."""
+    if pool == "auto":
+        head: Callable[[Tensor], Tensor] = network.forward_head  # type: ignore[assignment]
+        return head(features)
+    return _pool_last(features, network, pool)
 
-    return embed_maps
+
+def pool_output(output: Tensor, network: nn.Module, pool: str) -> Tensor:
+    """The vectors of a block from its own output, as the block alone would have them."""
+    if output.ndim == 4 or pool != "token":
+        return _pool_last(output, network, _choose_map_pool(pool))
+    if not getattr(network, "num_prefix_tokens", 0):
+        raise BackboneError(_NO_CLASS_TOKEN)
+    norm: nn.Module = network.norm  # type: ignore[assignment]
+    return norm(output)[:, 0]  # type: ignore[no-any-return]
 
 
 def _choose_map_pool(pool: str) -> str:
@@ -112,7 +134,14 @@ def _count_blocks(network: nn.Module, layer: str) -> int:
     return len(network.feature_info)  # type: ignore[arg-type]
 
 
-def _find_block(network: nn.Module, layer: str) -> int:
+def find_block(network: nn.Module, layer: str) -> int:
+    """The index of a block by its number, which may count from the end.
+
+    Raises
+    ------
+    BackboneError
+        The network has no such block.
+    """
     n_layers = _count_blocks(network, layer)
     try:
         index = int(layer)

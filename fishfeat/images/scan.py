@@ -148,7 +148,7 @@ def _apply_class_options(entries: list[Entry], options: ScanOptions) -> list[Ent
 
 
 def _draw_entries(entries: list[Entry], limits: Mapping[str, int]) -> list[Entry]:
-    """The entries of each class up to its limit, drawn by the hash of their keys, in the same order."""
+    """The entries of each class up to its limit, drawn by the hash of their keys."""
     drawn: set[str] = set()
     by_class: dict[str, list[Entry]] = {}
     for entry in entries:

@@ -2,6 +2,7 @@
 
 from fishfeat.records.arrays import UNLABELLED, Float, Int, OnProgress, Parameter, PathLike, Str
 from fishfeat.records.backbone import SOURCES, TTAS, BackboneSpec
+from fishfeat.records.early_exit import EarlyExit, ExitLayer, ExitPoint, LayerCost
 from fishfeat.records.features import Features
 from fishfeat.records.identity import identify_data
 from fishfeat.records.images import PARTS, ImageSet, Rejected, encode_labels
@@ -29,7 +30,10 @@ __all__ = [
     "Chance",
     "Cost",
     "Divergence",
+    "EarlyExit",
     "Epoch",
+    "ExitLayer",
+    "ExitPoint",
     "Features",
     "FeaturesInfo",
     "Float",
@@ -39,6 +43,7 @@ __all__ = [
     "Holdout",
     "ImageSet",
     "Int",
+    "LayerCost",
     "OnProgress",
     "Parameter",
     "PathLike",

@@ -12,6 +12,7 @@ from fishfeat.checks import Finding
 from fishfeat.errors import DataError
 from fishfeat.records.arrays import Float, Int, Parameter, Str, check_labels, check_lengths
 from fishfeat.records.backbone import BackboneSpec
+from fishfeat.records.early_exit import EarlyExit
 from fishfeat.records.provenance import Provenance
 from fishfeat.records.training import Training
 
@@ -136,6 +137,9 @@ class RunConfig:
         Scores on shuffled labels, where they were asked for.
     training
         How the networks were fine-tuned; None for a classifier on frozen features.
+    early_exit
+        What leaving the network early costs and saves; None where every image is computed to the
+        end.
     """
 
     clf: str
@@ -150,6 +154,7 @@ class RunConfig:
     notes: tuple[Finding, ...] = ()
     chance: Chance | None = None
     training: Training | None = None
+    early_exit: EarlyExit | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,13 @@ import numpy as np
 from fishfeat.checks import Finding
 from fishfeat.classify.estimators.registry import DEFAULT_CLASSIFIERS
 from fishfeat.classify.parallel import use_backend
-from fishfeat.classify.validation.cross_validation import score_holdout, validate_and_fit
+from fishfeat.classify.validation.cross_validation import (
+    Validated,
+    score_holdout,
+    validate_and_fit,
+)
+from fishfeat.classify.validation.early_exit import NAME as EARLY_EXIT
+from fishfeat.classify.validation.early_exit import validate_early_exit
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.classify.validation.learning_curve import learning_curve
@@ -29,6 +35,7 @@ from fishfeat.options import FitOptions, SplitOptions
 from fishfeat.records import Chance, Features, OnProgress, PathLike, Run, Splits, identify_data
 from fishfeat.records.results import Curve, Novelty
 from fishfeat.stages.dataset import open_dataset
+from fishfeat.stages.early_exit import Layers, load_layers
 from fishfeat.stages.extract import load_features
 from fishfeat.stages.grouping import Grouped, apply_groups, are_applied, parse_group_by, regroup
 from fishfeat.stages.saved_results import find_map, save_result
@@ -154,6 +161,7 @@ def fit_data(
         _log_splits(job, is_silent="none" in (grouped.state.options.group_by or ()))
         if options.novelty:
             select_known_fold(features, job.splits)  # an impossible request fails before the fits
+        layers = load_layers(before, features) if options.early_exit else None
         fit = Fit(before.name, features, job.splits, grouped.hints)
         saver = _Saver(before, grouped, job, fit, _list_steps(names, options))
         with use_backend(options.backend):
@@ -161,6 +169,8 @@ def fit_data(
             for name in names:
                 fitted.append(_fit_classifier(job, name, fit))
                 saver.save_classifier(fitted[-1], step=name)
+            if layers is not None:
+                saver.save_classifier(_fit_early_exit(job, layers), step=EARLY_EXIT)
             _add_extras(job, fit, saver)
         if options.ensemble:
             saver.save_classifier(_fit_ensemble(job, fitted), step=ENSEMBLE)
@@ -174,6 +184,8 @@ def _check_options(options: FitOptions) -> list[str]:
     names = list(dict.fromkeys(options.clf or DEFAULT_CLASSIFIERS))
     for name in names:
         make_model(name, options)
+    if not 0 <= options.exit_loss < 1:
+        raise DataError(f"exit_loss must be at least 0 and below 1; got {options.exit_loss}.")
     if options.ensemble and len(names) < 2:
         raise DataError(
             f"ensemble needs at least two classifiers; got {names[0]}. Add one with --clf."
@@ -270,7 +282,27 @@ def _fit_classifier(job: _Job, clf: str, fit: Fit) -> _Fitted:
         fit.chance[runs[0].name] = chance
         config = dataclasses.replace(runs[0].config, chance=chance)
         runs[0] = dataclasses.replace(runs[0], config=config)
-    model = wrap_pipeline(
+    return _add_holdout(job, runs, _wrap_model(job, validated, clf))
+
+
+def _fit_early_exit(job: _Job, layers: Layers) -> _Fitted:
+    """The runs of early exit, and its model fitted on all rows that are not held out."""
+    on_layers = dataclasses.replace(job, features=layers.features)
+    validated = validate_early_exit(
+        layers.features,
+        layers.costs,
+        job.all_splits,
+        job.options,
+        on_run=lambda splits: job.report_to(EARLY_EXIT, splits.strategy),
+    )
+    model = _wrap_model(on_layers, validated, EARLY_EXIT)
+    config = dataclasses.replace(model.config, search="", layers=layers.costs)
+    model = dataclasses.replace(model, clf=EARLY_EXIT, config=config)
+    return _add_holdout(on_layers, validated.runs, model)
+
+
+def _wrap_model(job: _Job, validated: Validated, clf: str) -> Model:
+    return wrap_pipeline(
         validated.pipeline,
         job.features,
         clf,
@@ -278,7 +310,6 @@ def _fit_classifier(job: _Job, clf: str, fit: Fit) -> _Fitted:
         job.options,
         holdout=job.splits.holdout,
     )
-    return _add_holdout(job, runs, model)
 
 
 def _add_holdout(job: _Job, runs: list[Run], model: Model) -> _Fitted:
@@ -366,6 +397,8 @@ def _list_steps(names: Sequence[str], options: FitOptions) -> tuple[str, ...]:
     """What a fit has to finish, in words."""
     extras = dict.fromkeys(options.clf or (QUICK_CLASSIFIER,))
     steps = list(names)
+    if options.early_exit:
+        steps.append(EARLY_EXIT)
     for clf in extras:
         if options.learning_curve:
             steps.append(_name_extra(Curve, clf))

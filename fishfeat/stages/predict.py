@@ -24,7 +24,7 @@ from fishfeat.files import list_paths
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.models import Model, Prediction, load_model, name_model, read_data_identity
-from fishfeat.records import BackboneSpec, PathLike, Run
+from fishfeat.records import BackboneSpec, LayerCost, PathLike, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.stages.active_runs import (
     compare_class_names,
@@ -55,12 +55,15 @@ class Predictions(NamedTuple):
         Columns of each prediction's scores.
     predictions
         One for each image.
+    layers
+        The layers where images may leave early, in order of depth; empty where none may.
     """
 
     dataset: str
     model: str
     class_names: list[str]
     predictions: list[Prediction]
+    layers: tuple[LayerCost, ...] = ()
 
 
 def predict_images(
@@ -70,6 +73,7 @@ def predict_images(
     dataset: str | None = None,
     model: str | None = None,
     backbone: str | None = None,
+    early_exit: bool = False,
 ) -> Predictions:
     """Classify each image; a folder stands for the images in it.
 
@@ -85,6 +89,10 @@ def predict_images(
         Name of a saved model; None is the one with the best score on the data set as it is now.
     backbone
         The model's backbone where it now has another name or folder, such as 'local-dir:FOLDER'.
+    early_exit
+        Let each image leave the network at the first layer that is confident enough. It needs a
+        model of `fishfeat fit --early-exit`. Without it such a model is used only if it is named,
+        and then it computes every image to the end.
 
     Raises
     ------
@@ -100,7 +108,7 @@ def predict_images(
     if not files:
         raise DataError(f"No images in {', '.join(names)}.")
     current = read_dataset(cache, dataset)
-    folder = find_model(current, model, cache=cache)
+    folder = find_model(current, model, cache=cache, early_exit=early_exit)
     log.info("Data set: %s. Model: %s.", current.name, folder.name)
     loaded = load_model(folder)
     class_names = loaded.class_names.tolist()
@@ -115,11 +123,31 @@ def predict_images(
                 "Run `fishfeat fit` again.",
             ),
         )
-    predictions = loaded.predict(files, backbone=find_backbone(loaded, current, backbone))
+    if early_exit:
+        loaded.check_exits()
+    elif loaded.config.layers:
+        log.info("Every image is computed to the last layer. --early-exit saves a part of it.")
+    network = find_backbone(loaded, current, backbone, early_exit=early_exit)
+    predictions = loaded.predict(files, backbone=network, early_exit=early_exit)
     if all(prediction.reason for prediction in predictions):
         reasons = [f"{prediction.path}: {prediction.reason}" for prediction in predictions]
         raise DataError(f"None of {len(reasons)} images can be read: {shortened(reasons)}.")
-    return Predictions(current.name, folder.name, class_names, predictions)
+    layers = loaded.config.layers if early_exit else ()
+    if layers:
+        log.info("%s", _describe_exits(predictions, layers))
+    return Predictions(current.name, folder.name, class_names, predictions, layers)
+
+
+def _describe_exits(predictions: Sequence[Prediction], layers: Sequence[LayerCost]) -> str:
+    """How many images left early, and the operations that this saved."""
+    costs = {layer.name: layer.flops for layer in layers}
+    reached = [prediction.layer for prediction in predictions if prediction.layer]
+    n_left = sum(name != layers[-1].name for name in reached)
+    saved = 1 - sum(costs[name] for name in reached) / (len(reached) * layers[-1].flops)
+    return (
+        f"{n_left:,} of {len(reached):,} images left the network before its last layer, which "
+        f"saved {saved:.0%} of the operations."
+    )
 
 
 def _list_files(path: Path) -> list[str]:
@@ -134,9 +162,17 @@ def _list_files(path: Path) -> list[str]:
 # --- the model --------------------------------------------------------------------------------
 
 
-def find_model(dataset: Dataset, name: str | None = None, *, cache: PathLike = "cache") -> Path:
+def find_model(
+    dataset: Dataset,
+    name: str | None = None,
+    *,
+    cache: PathLike = "cache",
+    early_exit: bool = False,
+) -> Path:
     """Folder of a saved model by name ('svc', or in full); by default the one with the best score.
 
+    With `early_exit` it is the best of the models that images may leave early, and without it of
+    the others: the score of the former is that of leaving early.
     By default only models of the data set as it is now are chosen, and no network whose training
     diverged in a fold. A model that is named is used as it is.
 
@@ -154,6 +190,13 @@ def find_model(dataset: Dataset, name: str | None = None, *, cache: PathLike = "
     if name is not None:
         return _find_named(dataset, saved, name)
     runs = [run for run in select_runs(dataset) if _has_model(run, saved)]
+    is_chosen = [(run.config.early_exit is not None) == early_exit for run in runs]
+    if early_exit and not any(is_chosen):
+        raise ModelError(
+            f"{dataset.name!r} has no model that images can leave early: run `fishfeat fit "
+            "--early-exit` first."
+        )
+    runs = [run for run, chosen in zip(runs, is_chosen, strict=True) if chosen]
     if not runs:
         raise ModelError(
             f"{dataset.name!r} has no saved model of its scores: run `fishfeat fit` again."
@@ -246,7 +289,9 @@ def _find_difference(dataset: Dataset, model: Model) -> str:
 # --- its backbone -----------------------------------------------------------------------------
 
 
-def find_backbone(model: Model, dataset: Dataset, name: str | None) -> Backbone | KeptNetwork:
+def find_backbone(
+    model: Model, dataset: Dataset, name: str | None, *, early_exit: bool = False
+) -> Backbone | KeptNetwork:
     """The backbone of a model: by `name`, by the model's own, or wherever the same network lies.
 
     A network is known by its fingerprint. Where the folder of the model's backbone is gone, one
@@ -261,7 +306,8 @@ def find_backbone(model: Model, dataset: Dataset, name: str | None) -> Backbone 
     ModelError
         The backbone called `name` has other weights.
     """
-    if name is None and (kept := model.find_kept_network()) is not None:
+    kept = model.find_kept_network(early_exit=early_exit) if name is None else None
+    if kept is not None:
         return kept
     from fishfeat.features.backbones import load_backbone
 

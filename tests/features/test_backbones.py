@@ -74,11 +74,12 @@ def test_each_layer_gives_other_vectors(batch):
     assert len(set(dims.values())) >= 3
 
 
-@pytest.mark.parametrize("pool", ["avg", "token"])
-def test_several_layers_in_one_pass_give_the_vectors_of_each_alone(batch, pool):
+@pytest.mark.parametrize("layers", [("4", "1"), ("2", "last", "0")])
+@pytest.mark.parametrize("pool", ["auto", "avg", "token"])
+def test_several_layers_in_one_pass_give_the_vectors_of_each_alone(batch, pool, layers):
     options = {"img_size": 64, "pool": pool}
-    both = load_backbone(make_spec("random:test_vit", **options), layers=["4", "1"])
-    specs = [make_spec("random:test_vit", layer=layer, **options) for layer in ("4", "1")]
+    both = load_backbone(make_spec("random:test_vit", **options), layers=layers)
+    specs = [make_spec("random:test_vit", layer=layer, **options) for layer in layers]
     alone = [load_backbone(spec) for spec in specs]
     assert both.specs == tuple(backbone.spec for backbone in alone)
     assert both.dims == tuple(backbone.dim for backbone in alone)
@@ -91,8 +92,8 @@ def test_all_blocks_gives_one_layer_for_each_block_of_the_network(batch):
     backbone = load_backbone(make_spec("random:test_resnet", img_size=64), layers=["all-blocks"])
     assert [spec.layer for spec in backbone.specs] == ["0", "1", "2", "3", "4"]
     assert backbone(batch).shape == (5, backbone.dim)
-    with pytest.raises(BackboneError, match="layer 'last' must be extracted alone"):
-        load_backbone(make_spec("random:test_resnet", img_size=64), layers=["all-blocks", "last"])
+    with pytest.raises(BackboneError, match="layer 'head' must be extracted alone"):
+        load_backbone(make_spec("random:test_resnet", img_size=64), layers=["all-blocks", "head"])
 
 
 def test_average_pooling_of_the_last_block_equals_the_own_pooling_of_a_resnet(batch):

@@ -14,6 +14,7 @@ from fishfeat.records import Features, Fold, Splits
 _EFFECTS = {
     "search": "the search tried nothing and the default settings were used",
     "calibration": "the probabilities were not calibrated",
+    "early exit": "no image left before the last layer",
 }
 
 

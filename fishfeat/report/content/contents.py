@@ -11,6 +11,7 @@ from fishfeat.records import ImageSet
 from fishfeat.records.near_duplicates import DuplicatePair
 from fishfeat.records.results import Curve, FeatureMap, Novelty
 from fishfeat.report.content.comparison import Standing
+from fishfeat.report.content.early_exit import ExitSection
 from fishfeat.report.content.finetuning import FineTune
 from fishfeat.report.content.folds import SplitFolds
 from fishfeat.report.content.galleries import Gallery
@@ -73,6 +74,8 @@ class Contents:
         The data issues.
     finetunes
         The fine-tuned networks of the leaderboard.
+    early_exits
+        The runs of the leaderboard whose images leave the network early.
     optional
         The optional parts.
     """
@@ -87,6 +90,7 @@ class Contents:
     findings: Sequence[Finding]
     issues: DataIssues
     finetunes: Sequence[FineTune]
+    early_exits: Sequence[ExitSection]
     optional: ReportContent
 
     @property

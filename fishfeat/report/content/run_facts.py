@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fishfeat.checks import Finding
 from fishfeat.files import JsonObject, json_digest
-from fishfeat.records import BackboneSpec, Chance, Parameter, Run, Training
+from fishfeat.records import BackboneSpec, Chance, EarlyExit, Parameter, Run, Training
 
 # --- classifier ---------------------------------------------------------------------------------
 
@@ -19,8 +19,9 @@ def configuration(run: Run) -> JsonObject:
 
     Of a fine-tune it has what was chosen, not what happened: see `training` for that.
     """
-    values: JsonObject = dataclasses.asdict(dataclasses.replace(run.config, training=None))
-    del values["training"]
+    chosen = dataclasses.replace(run.config, training=None, early_exit=None)
+    values: JsonObject = dataclasses.asdict(chosen)
+    del values["training"], values["early_exit"]
     if run.config.training is not None:
         values["recipe"] = dict(recipe(run))
     return values
@@ -46,6 +47,11 @@ def training(run: Run) -> Training | None:
     return run.config.training
 
 
+def early_exit(run: Run) -> EarlyExit | None:
+    """What leaving the network early costs and saves; None where every image is computed whole."""
+    return run.config.early_exit
+
+
 def recipe(run: Run) -> Mapping[str, Parameter]:
     """The recipe of a fine-tune; empty for a classifier on frozen features."""
     return {} if run.config.training is None else run.config.training.recipe
@@ -64,7 +70,9 @@ def classifier_digest(run: Run) -> str:
 
 def configuration_digest(run: Run) -> str:
     """Digest of the classifier and its parameters or recipe, without splits and seed."""
-    compared = dataclasses.replace(run.config, splits=None, features=None, seed=0, training=None)
+    compared = dataclasses.replace(
+        run.config, splits=None, features=None, seed=0, training=None, early_exit=None
+    )
     return json_digest([classifier_digest(run), compared, recipe(run)])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from fishfeat.records import Float, ImageSet, Int
+from fishfeat.records import EarlyExit, Float, ImageSet, Int
 from fishfeat.records.results import Curve
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content.comparison import Standing
@@ -138,6 +138,43 @@ def draw_costs(points: Sequence[CostPoint], name: str, *, unit: str) -> Markup:
     axes.yaxis.set_major_formatter(format_percent)
     axes.grid(axis="y", color=FAINT, lw=0.6)
     label = f"Accuracy of {count(len(points), 'backbone')} against {unit}; see the table above"
+    return save_svg(figure, name, label=label, titles=titles)
+
+
+def draw_early_exit(exits: EarlyExit, name: str, *, run_label: str) -> Markup:
+    """Accuracy against computation: each layer alone, other thresholds, and the chosen ones."""
+    figure, axes = make_small_figure()
+    whole = exits.whole.flops
+    titles = {}
+    for k, layer in enumerate(exits.layers):
+        share = layer.flops / whole
+        axes.plot([share, share], [layer.low, layer.high], color=SECOND, lw=3, alpha=0.25)
+        axes.plot(share, layer.accuracy, "o", mfc="none", mec=SECOND, ms=6, gid=f"layer{k}")
+        titles[f"layer{k}"] = (
+            f"layer {layer.name} alone: {100 * layer.accuracy:.1f} % at {100 * share:.0f} % of the "
+            f"operations; {100 * layer.left:.0f} % of the images leave here"
+        )
+    shares = [point.flops / whole for point in exits.curve]
+    axes.plot(shares, [point.accuracy for point in exits.curve], color=ACCENT, lw=1.6)
+    for k, point in enumerate(exits.curve):
+        axes.plot(shares[k], point.accuracy, "o", color=ACCENT, ms=3.5, gid=f"point{k}")
+        titles[f"point{k}"] = (
+            f"threshold {point.threshold:g}: {100 * point.accuracy:.1f} % at {100 * shares[k]:.0f} "
+            "% of the operations"
+        )
+    chosen = exits.flops / whole
+    axes.plot([chosen, chosen], [exits.low, exits.high], color=ACCENT, lw=4, alpha=0.35)
+    axes.plot(chosen, exits.accuracy, "D", color=ACCENT, ms=8, gid="chosen")
+    titles["chosen"] = (
+        f"{run_label}: {100 * exits.accuracy:.1f} % at {100 * chosen:.0f} % of the operations"
+    )
+    axes.set_xlim(0, 1.03)
+    axes.xaxis.set_major_formatter(format_percent)
+    axes.yaxis.set_major_formatter(format_percent)
+    axes.set_xlabel("operations of the network", color=INK)
+    axes.set_ylabel("accuracy", color=INK)
+    axes.grid(axis="y", color=FAINT, lw=0.6)
+    label = f"Accuracy of {run_label} against computation; see the table beside it"
     return save_svg(figure, name, label=label, titles=titles)
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fishfeat.report.output.report_records import (
+from fishfeat.report.output.record_types import (
     Count,
-    EvidenceRecord,
-    FindingRecord,
-    HoldoutRecord,
     Intervals,
     Metrics,
     Record,
     Seconds,
     Share,
+)
+from fishfeat.report.output.report_records import (
+    EvidenceRecord,
+    FindingRecord,
+    HoldoutRecord,
     SplitsRecord,
 )
 

@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from fishfeat.checks import CHECKS
 from fishfeat.classify.statistics.verdict import BASELINE
 from fishfeat.files import plain, version
+from fishfeat.records import EarlyExit
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report import text
 from fishfeat.report.content import (
@@ -33,10 +34,11 @@ from fishfeat.report.content import (
 from fishfeat.report.content.check_findings import describe_grouping
 from fishfeat.report.content.comparison import measure_optimism, score_majority_class
 from fishfeat.report.content.contents import Contents
+from fishfeat.report.content.early_exit import ExitSection, describe_early_exit
 from fishfeat.report.content.folds import ClassFolds
 from fishfeat.report.content.galleries import Gallery, select_typical_images
 from fishfeat.report.content.reliability import ReliabilityDiagram, summarize_reliability
-from fishfeat.report.output.charts import draw_curve, draw_reliability
+from fishfeat.report.output.charts import draw_curve, draw_early_exit, draw_reliability
 from fishfeat.report.output.page_data import (
     build_page_data,
     format_script_json,
@@ -177,6 +179,7 @@ def _tabulate(contents: Contents) -> dict[str, Any]:
         "n_ranked": len(standings),
         "finetune_sections": [_build_finetune_section(item) for item in contents.finetunes],
         "networks": _build_network_section(contents),
+        "exit_sections": [_build_exit_section(section) for section in contents.early_exits],
         "embeddings": tables.list_embeddings(runs),
         "versions": tables.list_versions(runs),
     }
@@ -301,6 +304,26 @@ def _build_finetune_section(finetune: finetuning.FineTune) -> FinetuneSection:
         arms=finetuning.tabulate_arms(finetune),
         settings=finetuning.list_settings(training),
         charts=draw_training(training.folds, f"training-{finetune.view.slug}"),
+    )
+
+
+class EarlyExitSection(NamedTuple):
+    """What the page says about one run whose images leave the network early."""
+
+    label: str
+    exits: EarlyExit
+    summary: str
+    chart: Markup
+
+
+def _build_exit_section(section: ExitSection) -> EarlyExitSection:
+    view, exits = section
+    name = f"exits-{view.slug}"
+    return EarlyExitSection(
+        label=view.label,
+        exits=exits,
+        summary=describe_early_exit(exits),
+        chart=draw_early_exit(exits, name, run_label=view.label),
     )
 
 

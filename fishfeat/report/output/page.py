@@ -22,6 +22,7 @@ from fishfeat.report.content.comparison import (
     rank_runs,
 )
 from fishfeat.report.content.contents import Contents, ReportContent
+from fishfeat.report.content.early_exit import collect_early_exits
 from fishfeat.report.content.finetuning import collect_finetunes
 from fishfeat.report.content.folds import count_folds, select_one_per_split
 from fishfeat.report.content.galleries import build_galleries
@@ -150,6 +151,7 @@ def collect_contents(runs: Sequence[Run], images: ImageSet, content: ReportConte
         ),
         issues=issues,
         finetunes=finetunes,
+        early_exits=collect_early_exits(views[: len(standings)]),
         optional=content,
     )
 

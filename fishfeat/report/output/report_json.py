@@ -20,6 +20,7 @@ from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing, measure_optimism
 from fishfeat.report.content.contents import Contents
+from fishfeat.report.content.early_exit import describe_early_exit
 from fishfeat.report.content.folds import SplitFolds
 from fishfeat.report.content.galleries import Gallery
 from fishfeat.report.content.reliability import summarize_reliability
@@ -40,6 +41,7 @@ from fishfeat.report.findings.class_merging import ClassMerging
 from fishfeat.report.findings.label_issues import LabelIssues
 from fishfeat.report.findings.large_groups import LargeGroup
 from fishfeat.report.output import report_records as records
+from fishfeat.report.output.exit_records import EarlyExitRecord
 from fishfeat.report.run_view import RunView
 
 
@@ -239,6 +241,7 @@ def _build_run(view: RunView, galleries: Sequence[Gallery]) -> records.RunRecord
         splits_digest=run.splits_digest,
         config=plain(run_facts.configuration(run)),
         training=build_training(run),
+        early_exit=build_early_exit(run),
         versions=dict(run.versions),
     )
 
@@ -282,6 +285,16 @@ def build_training(run: Run) -> records.TrainingRecord | None:
         cost=_build_run_cost(training.cost),
         folds=folds,
     )
+
+
+def build_early_exit(run: Run) -> EarlyExitRecord | None:
+    """The record of what leaving the network early costs and saves; None where no image does."""
+    exits = run_facts.early_exit(run)
+    if exits is None:
+        return None
+    fields: JsonObject = msgspec.to_builtins(exits)
+    fields |= {"saved": exits.saved, "summary": describe_early_exit(exits)}
+    return msgspec.convert(fields, EarlyExitRecord)
 
 
 def build_holdout(holdout: Holdout | None, images: ImageSet) -> records.HoldoutRecord | None:

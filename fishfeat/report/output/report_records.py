@@ -5,27 +5,24 @@ python -m fishfeat.report.output.schema
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import msgspec
-from msgspec import Meta
+from fishfeat.report.output.exit_records import EarlyExitRecord
+from fishfeat.report.output.record_types import (
+    Count,
+    Interval,
+    Intervals,
+    MeanCount,
+    Metrics,
+    Operations,
+    PValue,
+    Record,
+    Seconds,
+    Share,
+    Split,
+)
 
 PROTOCOL: Literal[2] = 2
-
-Count = Annotated[int, Meta(ge=0)]
-# Whole for one repeat, a mean over several.
-MeanCount = Annotated[float, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-PValue = Annotated[float, Meta(ge=0, le=1)]
-Seconds = Annotated[float, Meta(ge=0)]
-Interval = tuple[float, float]
-Metrics = dict[str, float | None]
-Intervals = dict[str, tuple[float | None, float | None]]
-Split = Literal["grouped", "random"]
-
-
-class Record(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A record of report.json; it has exactly these fields."""
 
 
 class ClassRecord(Record):
@@ -219,7 +216,7 @@ class RunCostRecord(Record):
     wall_seconds: Seconds
     processor_seconds: Seconds | None
     images_passed: Count
-    flops: Annotated[float, Meta(ge=0)] | None
+    flops: Operations | None
 
 
 class EpochRecord(Record):
@@ -297,7 +294,7 @@ class FinetuningRecord(Record):
 
 
 class RunRecord(Record):
-    """A run; `training` is null for a classifier on frozen features."""
+    """A run; `training` and `early_exit` are null where there was none."""
 
     label: str
     name: str
@@ -319,6 +316,7 @@ class RunRecord(Record):
     splits_digest: str
     config: dict[str, Any]
     training: TrainingRecord | None
+    early_exit: EarlyExitRecord | None
     versions: dict[str, str]
 
 

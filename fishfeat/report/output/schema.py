@@ -14,7 +14,8 @@ import msgspec
 
 from fishfeat.files import write_text
 from fishfeat.report.output.comparison_records import ComparisonRecord
-from fishfeat.report.output.report_records import Record, ReportRecord
+from fishfeat.report.output.record_types import Record
+from fishfeat.report.output.report_records import ReportRecord
 
 _FOLDER = Path(__file__).parents[1]
 SCHEMA = _FOLDER / "report.schema.json"
