@@ -38,6 +38,7 @@ from .options import (
     FinetuneOptions,
     FitOptions,
     GroupingOptions,
+    MotionOptions,
     ReportOptions,
     ScanOptions,
     SeedOptions,
@@ -68,6 +69,9 @@ from .records import (
 from .records.near_duplicates import DuplicatePair, NearDuplicates
 from .records.results import Curve, FeatureMap, Novelty
 from .report.output.page import write_report
+from .video.motion import FrameMotion, find_motion
+from .video.objects import Box
+from .video.tracks import Sighting
 from .workspace import Dataset, DatasetFolder, DatasetState, Workspace
 
 __all__ = [
@@ -76,6 +80,7 @@ __all__ = [
     "BackboneError",
     "BackboneOptions",
     "BackboneSpec",
+    "Box",
     "CacheError",
     "Chance",
     "Check",
@@ -103,6 +108,7 @@ __all__ = [
     "FoldFit",
     "FoldScore",
     "FoldTraining",
+    "FrameMotion",
     "GroupingHint",
     "GroupingOptions",
     "Holdout",
@@ -110,6 +116,7 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelError",
+    "MotionOptions",
     "NearDuplicates",
     "Novelty",
     "Prediction",
@@ -121,6 +128,7 @@ __all__ = [
     "RunConfig",
     "ScanOptions",
     "SeedOptions",
+    "Sighting",
     "SplitError",
     "SplitOptions",
     "Splits",
@@ -134,6 +142,7 @@ __all__ = [
     "extract",
     "feature_map",
     "find_hints",
+    "find_motion",
     "find_near_duplicates",
     "finetune",
     "fit_model",

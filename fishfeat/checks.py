@@ -430,7 +430,7 @@ _ALL = (
         "warning",
         "The camera moves",
         "Motion is what moves before a background that stands still. Where the camera moves, turns "
-        "or zooms, or the light changes, the background moves too, and tracks of it are no animals.",
+        "or zooms, or the light changes, the background moves too, and its tracks are no animals.",
     ),
     Check(
         "nothing-moves",

@@ -348,7 +348,7 @@ class MotionOptions(_Record):
         Write the pictures of flow, mask and moving parts for each frame that is looked at.
     """
 
-    every: int = 5
+    every: int = 1
     threshold: float = 1.0
     erosion: int = 2
     min_area: int | None = None

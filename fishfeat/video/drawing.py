@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from fishfeat.video.objects import Box
 
 if TYPE_CHECKING:
     from fishfeat.video.motion import FrameMotion
@@ -28,33 +31,33 @@ def draw_arrows(motion: FrameMotion) -> np.ndarray:
 
     picture = motion.image.copy()
     height, width = motion.mask.shape
+    pen = max(1, round(height / 720))
     for y in range(GRID // 2, height, GRID):
         for x in range(GRID // 2, width, GRID):
             right, down = (motion.flow[y, x] * ARROW_SCALE).round().astype(int).tolist()
             if max(abs(right), abs(down)) < 2:
-                cv2.circle(picture, (x, y), 1, _ARROW, cv2.FILLED)
+                cv2.circle(picture, (x, y), pen, _ARROW, cv2.FILLED)
                 continue
             end = (x + right, y + down)
             tip = min(0.5, 6 / np.hypot(right, down))
-            cv2.arrowedLine(picture, (x, y), end, _OUTLINE, 3, cv2.LINE_AA, tipLength=tip)
-            cv2.arrowedLine(picture, (x, y), end, _ARROW, 1, cv2.LINE_AA, tipLength=tip)
+            for colour, thickness in ((_OUTLINE, 3 * pen), (_ARROW, pen)):
+                cv2.arrowedLine(picture, (x, y), end, colour, thickness, cv2.LINE_AA, tipLength=tip)
     for sighting in motion.sightings:
         box = sighting.box
         left, top = round(box.x), round(box.y)
         corner = (round(box.x + box.width), round(box.y + box.height))
-        cv2.rectangle(picture, (left, top), corner, (255, 255, 255), 1)
-        _write_number(picture, str(sighting.track), left, top)
+        cv2.rectangle(picture, (left, top), corner, (255, 255, 255), pen)
+        _write_number(picture, str(sighting.track), left, top, pen)
     return picture
 
 
-def _write_number(picture: np.ndarray, text: str, x: int, y: int) -> None:
+def _write_number(picture: np.ndarray, text: str, x: int, y: int, pen: int) -> None:
     import cv2
 
-    place = (x, y - 4 if y > 16 else y + 14)
-    for colour, thickness in ((_OUTLINE, 3), ((255, 255, 255), 1)):
-        cv2.putText(
-            picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, thickness, cv2.LINE_AA
-        )
+    place = (x, y - 4 if y > 16 * pen else y + 14 * pen)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    for colour, thickness in ((_OUTLINE, 3 * pen), ((255, 255, 255), pen)):
+        cv2.putText(picture, text, place, font, 0.45 * pen, colour, thickness, cv2.LINE_AA)
 
 
 def draw_mask(motion: FrameMotion) -> np.ndarray:
@@ -67,12 +70,11 @@ def show_through_mask(motion: FrameMotion) -> np.ndarray:
     return np.where(motion.mask[..., None], motion.image, np.uint8(0))
 
 
-def crop_box(box_of: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, ...]:
-    """A box with a margin of a tenth on each side, inside a frame: x, y, width, height."""
-    x, y, width, height = box_of
-    frame_width, frame_height = size
-    left = max(0, int(np.floor(x - _MARGIN * width)))
-    top = max(0, int(np.floor(y - _MARGIN * height)))
-    right = min(frame_width, int(np.ceil(x + (1 + _MARGIN) * width)))
-    bottom = min(frame_height, int(np.ceil(y + (1 + _MARGIN) * height)))
-    return left, top, right - left, bottom - top
+def crop_image(image: np.ndarray, box: Box) -> np.ndarray:
+    """The part of an image in a box, with a margin of a tenth of the box on each side."""
+    height, width = image.shape[:2]
+    left = max(0, math.floor(box.x - _MARGIN * box.width))
+    top = max(0, math.floor(box.y - _MARGIN * box.height))
+    right = min(width, math.ceil(box.x + (1 + _MARGIN) * box.width))
+    bottom = min(height, math.ceil(box.y + (1 + _MARGIN) * box.height))
+    return image[top:bottom, left:right]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 _SAMPLE = 1 << 20
 # Types of the first box of an MP4 or MOV file.
@@ -14,7 +15,8 @@ _FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", 
 _MAX_PARTS = 100_000
 
 
-class VideoIdentity(NamedTuple):
+@dataclass(frozen=True)
+class VideoIdentity:
     """What tells one video from another, whatever the name of its file.
 
     Attributes

@@ -23,9 +23,7 @@ _LONGEST_SIDE = 640
 _WINDOW = 15
 _N_LEVELS = 5
 # Side of the square over which brightness differences are averaged.
-_PATCH = 9
-# A pixel stands still if moving leaves a larger brightness difference than standing still.
-_MIN_RATIO = 1.1
+_PATCH = 7
 # Noise is explained by no movement: in an object, moving leaves less of the difference than this.
 _MAX_RESIDUAL = 0.8
 # Radius within which the parts of an object of one colour are joined.
@@ -93,18 +91,17 @@ def compute_flow(grey: Array, other: Array) -> Array:
     """Farnebäck flow from one grey image to another: float32 (height, width, 2)."""
     import cv2
 
-    n_levels = max(1, min(_N_LEVELS, int(np.log2(max(2, min(grey.shape) / 16)))))
     flow = np.zeros((*grey.shape, 2), np.float32)
-    return cv2.calcOpticalFlowFarneback(grey, other, flow, 0.5, n_levels, _WINDOW, 3, 5, 1.2, 0)
+    return cv2.calcOpticalFlowFarneback(grey, other, flow, 0.5, _N_LEVELS, _WINDOW, 3, 5, 1.2, 0)
 
 
 def _shrink(image: Array, scale: float) -> Array:
     import cv2
 
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    if scale == 1:
-        return grey
-    return cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    if scale < 1:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return grey
 
 
 def _disc(radius: int) -> Array:
@@ -144,11 +141,10 @@ def _find_moving(
     speeds = [np.hypot(flow[..., 0], flow[..., 1]) for flow in flows]
     moving = np.max(speeds, axis=0) > threshold
     differences = [
-        _measure_difference(grey, other, flow)
-        for other, flow in zip(others, flows, strict=True)
+        _measure_difference(grey, other, flow) for other, flow in zip(others, flows, strict=True)
     ]
     for difference in differences:
-        moving &= difference.moving <= _MIN_RATIO * difference.still
+        moving &= difference.moving <= difference.still
     mask = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_CLOSE, _disc(_CLOSING))
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(mask, outlines, -1, 1, cv2.FILLED)
@@ -182,6 +178,6 @@ def _drop_noise(mask: Array, differences: Sequence[_Difference]) -> Array:
     moving = sum(difference.moving for difference in differences)
     sum_still = np.bincount(part_of, weights=np.ravel(still), minlength=n_parts)
     sum_moving = np.bincount(part_of, weights=np.ravel(moving), minlength=n_parts)
-    is_explained = sum_moving < _MAX_RESIDUAL * sum_still
-    is_explained[0] = False
-    return is_explained[parts].astype(np.uint8)
+    is_explained = np.asarray(sum_moving < _MAX_RESIDUAL * sum_still, np.uint8)
+    is_explained[0] = 0
+    return np.take(is_explained, parts)

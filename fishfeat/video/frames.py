@@ -6,11 +6,12 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fishfeat.checks import Finding
-from fishfeat.errors import DataError
+from fishfeat.errors import DataError, count_things
 from fishfeat.records import PathLike
 from fishfeat.video.files import is_cut_off
 
@@ -22,7 +23,8 @@ _TOLERANCE = 0.02
 _MIN_MISSING = 3
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True)
+class Frame:
     """One frame of a video.
 
     Attributes
@@ -78,8 +80,10 @@ class Video:
 
         self.path = Path(path)
         if not self.path.is_file():
-            what = "is a folder, not a video" if self.path.is_dir() else "no such file"
-            raise DataError(f"{self.path}: {what}. Give the file of one video.")
+            what = " is a folder" if self.path.is_dir() else ": no such file"
+            raise DataError(f"{self.path}{what}. Give the file of one video.")
+        if _is_text(self.path):
+            raise DataError(_explain_unreadable(self.path))
         self._capture = cv2.VideoCapture(os.fspath(self.path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise DataError(_explain_unreadable(self.path))
@@ -91,6 +95,8 @@ class Video:
         height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.size = (width, height)
         self.n_read = 0
+        if self.n_frames == 1:
+            raise DataError(_explain_still(self.path, 1))
 
     def read_neighbours(self, *, every: int = 1, start: int = 0) -> Iterator[Neighbours]:
         """Each `every`-th frame from `start` on, with its neighbours.
@@ -119,8 +125,8 @@ class Video:
                 continue
             before = window[-3] if len(window) == 3 else None
             yield Neighbours(before, window[-2], window[-1])
-        if not self.n_read:
-            raise DataError(f"{self.path} holds no frame that can be decoded.")
+        if self.n_read < 2:
+            raise DataError(_explain_still(self.path, self.n_read))
 
     def check_length(self) -> list[Finding]:
         """Whether the video ended too early, once all of its frames were read."""
@@ -145,6 +151,19 @@ class Video:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file is text, which the decoder would show as a video; it holds no zero byte."""
+    with open(path, "rb") as file:
+        return b"\0" not in file.read(4096)
+
+
+def _explain_still(path: Path, n_frames: int) -> str:
+    return (
+        f"{path} has {count_things(n_frames, 'frame')} that can be decoded. Motion is what differs "
+        "from one frame to the next: give a video."
+    )
 
 
 def _explain_unreadable(path: Path) -> str:

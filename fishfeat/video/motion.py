@@ -54,7 +54,7 @@ def find_motion(
     *,
     on_progress: OnProgress | None = None,
 ) -> Iterator[FrameMotion]:
-    """Yield what moves in each n-th frame of a video from a fixed camera, and writes nothing.
+    """Find what moves in each n-th frame of a video from a fixed camera; nothing is written.
 
     The memory does not grow with the length of the video. A video that ends too early gives the
     frames that it has, and a warning in the log.
@@ -73,11 +73,16 @@ def find_motion(
     DataError
         There is no such file, or it is no video that can be decoded.
     """
-    options = options or MotionOptions()
-    with Video(video) as opened:
-        for motion, _ in follow_motion(opened, options, on_progress=on_progress):
+    return _yield_motion(Video(video), options or MotionOptions(), on_progress)
+
+
+def _yield_motion(
+    video: Video, options: MotionOptions, on_progress: OnProgress | None
+) -> Iterator[FrameMotion]:
+    with video:
+        for motion, _ in follow_motion(video, options, on_progress=on_progress):
             yield motion
-        for finding in opened.check_length():
+        for finding in video.check_length():
             log.log(finding.log_level, "%s", finding)
 
 
@@ -107,9 +112,7 @@ def follow_motion(
     state = tracks or Tracks()
     for neighbours in video.read_neighbours(every=options.every, start=state.frame + 1):
         frame = neighbours.frame
-        movement = find_movement(
-            neighbours, threshold=options.threshold, erosion=options.erosion
-        )
+        movement = find_movement(neighbours, threshold=options.threshold, erosion=options.erosion)
         state, sightings = follow_objects(
             state,
             list_objects(frame.image, movement, min_area=min_area),

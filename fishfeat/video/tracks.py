@@ -1,9 +1,9 @@
 """Follow objects from frame to frame: each gets a track number that it keeps.
 
-Objects are assigned to tracks by where they should be (the position, moved by the velocity), by the
-overlap of the boxes, by size and by colour, all at once and at the lowest cost (`linear_sum_assignment`
-of scipy). Where objects meet, the mask has one part for all of them: their tracks go on at their
-velocities, and nothing is recorded, until the objects part again.
+Objects are assigned to tracks all at once, at the lowest cost in sum (`linear_sum_assignment` of
+scipy): by where they should be (the position, moved by the velocity), by the overlap of the boxes,
+by size and by colour. Where objects meet, the mask has one part for all of them. Their tracks go on
+at their velocities, and nothing is recorded, until the objects part again.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _stay_inside(track: Track, box: Box, seconds: float) -> Track:
 
 
 def _find_way(start: float, length: float, outer_start: float, outer_length: float) -> float:
-    """How far a line must move to be inside a longer one, or to have its middle, if it is shorter."""
+    """How far a line must move to lie inside another one; a longer one gets its middle."""
     room = outer_length - length
     if room <= 0:
         return outer_start + room / 2 - start
@@ -235,6 +235,9 @@ def _update(
             (1 - _NEW) * track.velocity[0] + _NEW * moved[0],
             (1 - _NEW) * track.velocity[1] + _NEW * moved[1],
         )
-    histogram = tuple(0.8 * a + 0.2 * b for a, b in zip(track.histogram, found.histogram, strict=True))
-    return replace(_start(found, seconds), number=track.number, velocity=velocity, histogram=histogram)
-
+    histogram = tuple(
+        0.8 * a + 0.2 * b for a, b in zip(track.histogram, found.histogram, strict=True)
+    )
+    return replace(
+        _start(found, seconds), number=track.number, velocity=velocity, histogram=histogram
+    )

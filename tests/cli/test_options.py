@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fishfeat.options import ExtractOptions, FitOptions, ReportOptions, ScanOptions
+from fishfeat.options import ExtractOptions, FitOptions, MotionOptions, ReportOptions, ScanOptions
 from fishfeat_cli import main
 
 RECORDS = {
@@ -15,9 +15,10 @@ RECORDS = {
     "extract": ExtractOptions,
     "fit": FitOptions,
     "report": ReportOptions,
+    "motion": MotionOptions,
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
-OWN = {"ctx", "data", "dataset", "open_page", "help"}
+OWN = {"ctx", "data", "dataset", "open_page", "help", "video", "out"}
 FIELDS = [
     (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
 ]
