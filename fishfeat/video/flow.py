@@ -24,6 +24,8 @@ _WINDOW = 15
 _N_LEVELS = 5
 # Side of the square over which brightness differences are averaged.
 _PATCH = 7
+# A pixel stands still if standing still explains its brightness better, by this share of the noise.
+_NOISE_MARGIN = 0.1
 # Noise is explained by no movement: in an object, moving leaves less of the difference than this.
 _MAX_RESIDUAL = 0.8
 # Radius within which the parts of an object of one colour are joined.
@@ -144,7 +146,8 @@ def _find_moving(
         _measure_difference(grey, other, flow) for other, flow in zip(others, flows, strict=True)
     ]
     for difference in differences:
-        moving &= difference.moving <= difference.still
+        noise = float(np.median(difference.still))
+        moving &= difference.moving <= difference.still + _NOISE_MARGIN * noise
     mask = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_CLOSE, _disc(_CLOSING))
     outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(mask, outlines, -1, 1, cv2.FILLED)

@@ -23,6 +23,8 @@ _MAX_GROWTH = 4.0
 _WEIGHT_OVERLAP = 1.0
 _WEIGHT_SIZE = 0.5
 _WEIGHT_COLOUR = 2.0
+# A costlier object is another one, unless the track met others and nobody knows where it is.
+_MAX_COST = 2.5
 _TOO_EXPENSIVE = 1e6
 # A track needs so many sightings to have a number: noise is rarely seen twice in one place.
 _N_TO_CONFIRM = 2
@@ -180,7 +182,8 @@ def _find_cost(track: Track, found: MovingObject) -> float:
     overlap = track.box.overlap(found.box)
     union = track.box.area + found.box.area - overlap
     cost = distance + _WEIGHT_OVERLAP * (1 - overlap / union) + _WEIGHT_SIZE * math.log(growth)
-    return cost + _WEIGHT_COLOUR * _compare_colours(track.histogram, found.histogram)
+    cost += _WEIGHT_COLOUR * _compare_colours(track.histogram, found.histogram)
+    return cost if cost <= _MAX_COST or track.met else _TOO_EXPENSIVE
 
 
 def _compare_colours(first: Sequence[float], second: Sequence[float]) -> float:
