@@ -183,4 +183,5 @@ def _drop_noise(mask: Array, differences: Sequence[_Difference]) -> Array:
     sum_moving = np.bincount(part_of, weights=np.ravel(moving), minlength=n_parts)
     is_explained = np.asarray(sum_moving < _MAX_RESIDUAL * sum_still, np.uint8)
     is_explained[0] = 0
-    return np.take(is_explained, parts)
+    kept: Array = is_explained[np.asarray(parts, np.int32)]
+    return kept

@@ -67,7 +67,7 @@ class MovingObject:
     """
 
     box: Box
-    area: int
+    area: float
     velocity: tuple[float, float]
     histogram: tuple[float, ...]
 
@@ -94,7 +94,8 @@ def list_objects(image: np.ndarray, movement: Movement, *, min_area: int) -> lis
         is_part = parts[place] == part
         right, down = np.median(movement.flow[place][is_part], axis=0).tolist()
         histogram = _count_colours(image[place][is_part])
-        objects.append(MovingObject(Box(x, y, width, height), area, (right, down), histogram))
+        box = Box(float(x), float(y), float(width), float(height))
+        objects.append(MovingObject(box, float(area), (right, down), histogram))
     return objects
 
 
