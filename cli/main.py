@@ -303,7 +303,7 @@ def motion(
     erosion: opt.Erosion = 2,
     min_area: opt.MinArea = None,
     max_gap: opt.MaxGap = 1.0,
-    pictures: opt.Pictures = True,
+    frame_images: opt.FrameImages = True,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -315,7 +315,7 @@ def motion(
 ) -> None:
     """Turn what moves in a video into images.
 
-    Pictures of the flow, and crops of each animal with its track as group, in a CSV that extract
+    Images of the flow, and crops of each animal with its track as group, in a CSV that extract
     and predict read. Labels in it are never overwritten. A run that was stopped goes on.
     """
     options = take_options(MotionOptions, locals())

@@ -387,10 +387,10 @@ MaxGap = Annotated[
         metavar="SECONDS", help="How long an object may be out of sight until its track ends."
     ),
 ]
-Pictures = Annotated[
+FrameImages = Annotated[
     bool,
     typer.Option(
-        "--pictures/--no-pictures",
-        help="Write pictures of flow, mask and moving parts of each frame; or the crops alone.",
+        "--frame-images/--no-frame-images",
+        help="Write images of flow, mask and moving parts for each frame, or the crops alone.",
     ),
 ]

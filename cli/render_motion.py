@@ -18,7 +18,7 @@ def show_motion(console: Console, motion: Motion) -> None:
     console.document(
         {
             "table": motion.table,
-            "pictures": motion.pictures,
+            "frame_images": motion.frame_images,
             "n_frames": motion.n_frames,
             "n_tracks": motion.n_tracks,
             "n_crops": motion.n_crops,
@@ -29,8 +29,8 @@ def show_motion(console: Console, motion: Motion) -> None:
     crops = count(motion.n_crops, "crop")
     tracks = count(motion.n_tracks, "track")
     console.say(f"{count(motion.n_frames, 'frame')}: {crops} of {tracks}.")
-    if motion.pictures is not None:
-        console.say(f"The pictures: {motion.pictures}")
+    if motion.frame_images is not None:
+        console.say(f"Images of the frames: {motion.frame_images}")
     console.say(f"The table: {motion.table}")
     if motion.n_crops:
         console.say(

@@ -344,8 +344,8 @@ class MotionOptions(_Record):
         Smallest area of an object in the mask, in pixels. None is 1/5000 of the frame, at least 64.
     max_gap
         Seconds for which an object may be out of sight until its track ends.
-    pictures
-        Write the pictures of flow, mask and moving parts for each frame that is looked at.
+    frame_images
+        Write images of flow, mask and moving parts for each frame that is looked at.
     """
 
     every: int = 1
@@ -353,7 +353,7 @@ class MotionOptions(_Record):
     erosion: int = 2
     min_area: int | None = None
     max_gap: float = 1.0
-    pictures: bool = True
+    frame_images: bool = True
 
     def __post_init__(self) -> None:
         """Check the numbers.

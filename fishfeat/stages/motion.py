@@ -1,4 +1,4 @@
-"""`fishfeat motion`: pictures of what moves in a video, and crops of it as a data set."""
+"""`fishfeat motion`: images of what moves in a video, and crops of it as a data set."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = logging.getLogger("fishfeat")
 COLUMNS = ("path", "label", "group", "frame", "seconds", "x", "y", "width", "height")
 # The work is saved so often that a run that is stopped loses little.
 _SECONDS_BETWEEN_SAVES = 5.0
-# The camera moves where more than half of the frame does, in so many of the frames.
+# The camera moves where more than half of the frame does, in this share of the frames.
 _MOVING_SHARE = 0.5
 _MOVING_FRAMES = 0.1
 
@@ -53,8 +53,8 @@ class Motion(NamedTuple):
     ----------
     table
         CSV file with one row for each crop.
-    pictures
-        Folder with the pictures of the frames; None where none were asked for.
+    frame_images
+        Folder with the images of the frames; None where none were asked for.
     n_frames, n_tracks, n_crops
         Frames that were looked at, objects that were followed, and crops of them.
     findings
@@ -64,7 +64,7 @@ class Motion(NamedTuple):
     """
 
     table: Path
-    pictures: Path | None
+    frame_images: Path | None
     n_frames: int
     n_tracks: int
     n_crops: int
@@ -115,14 +115,14 @@ class _Output:
         self.unfinished = folder / f".{self.name}.unfinished.csv"
         self.state = folder / "motion.json"
         self.crops = folder / "crops"
-        self.pictures = folder / "frames"
+        self.frame_images = folder / "frames"
 
-    def write_pictures(self, motion: FrameMotion) -> None:
+    def write_frame_images(self, motion: FrameMotion) -> None:
         """The arrow field, the mask, and the frame seen through the mask."""
         frame = f"frame-{motion.frame:07d}"
-        write_image(self.pictures / f"{frame}-arrows.jpg", draw_arrows(motion))
-        write_image(self.pictures / f"{frame}-mask.png", draw_mask(motion))
-        write_image(self.pictures / f"{frame}-moving.jpg", show_through_mask(motion))
+        write_image(self.frame_images / f"{frame}-arrows.jpg", draw_arrows(motion))
+        write_image(self.frame_images / f"{frame}-mask.png", draw_mask(motion))
+        write_image(self.frame_images / f"{frame}-moving.jpg", show_through_mask(motion))
 
     def write_crops(self, motion: FrameMotion) -> list[tuple[object, ...]]:
         """One image for each object: the rows of the table."""
@@ -145,7 +145,7 @@ def find_video_motion(
     out: PathLike | None = None,
     on_progress: OnProgress | None = None,
 ) -> Motion:
-    """Write pictures and crops of what moves in a video, and a table of the crops.
+    """Write images and crops of what moves in a video, and a table of the crops.
 
     A run that was stopped goes on where it was. A table that is there is never written again: a
     person may have filled in its labels.
@@ -188,10 +188,10 @@ def find_video_motion(
 
 
 def _describe(output: _Output, done: Progress, *, is_new: bool) -> Motion:
-    pictures = output.pictures if done.options.pictures else None
+    frame_images = output.frame_images if done.options.frame_images else None
     return Motion(
         output.table,
-        pictures,
+        frame_images,
         done.n_frames,
         done.tracks.n_tracks,
         done.n_crops,
@@ -266,8 +266,8 @@ def _write_motion(
         for motion, tracks in follow_motion(
             video, done.options, tracks=done.tracks, on_progress=on_progress
         ):
-            if done.options.pictures:
-                output.write_pictures(motion)
+            if done.options.frame_images:
+                output.write_frame_images(motion)
             rows = output.write_crops(motion)
             rows_file.write(_format_rows(rows))
             done = dataclasses.replace(

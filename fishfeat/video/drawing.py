@@ -1,4 +1,4 @@
-"""Pictures of what moves: the arrow field, the mask, and the frame seen through the mask."""
+"""Images of what moves: the arrow field, the mask, and the frame seen through the mask."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GRID = 25
 """Pixels from one arrow to the next."""
 ARROW_SCALE = 3
-"""An arrow is so many times as long as the movement to the next frame."""
+"""Length of an arrow over that of the movement to the next frame."""
 _MARGIN = 0.1
 _ARROW = (255, 230, 0)
 _OUTLINE = (20, 20, 20)
@@ -29,35 +29,35 @@ def draw_arrows(motion: FrameMotion) -> np.ndarray:
     """
     import cv2
 
-    picture = motion.image.copy()
+    canvas = motion.image.copy()
     height, width = motion.mask.shape
     pen = max(1, round(height / 720))
     for y in range(GRID // 2, height, GRID):
         for x in range(GRID // 2, width, GRID):
             right, down = (motion.flow[y, x] * ARROW_SCALE).round().astype(int).tolist()
             if max(abs(right), abs(down)) < 2:
-                cv2.circle(picture, (x, y), pen, _ARROW, cv2.FILLED)
+                cv2.circle(canvas, (x, y), pen, _ARROW, cv2.FILLED)
                 continue
             end = (x + right, y + down)
             tip = min(0.5, 6 / np.hypot(right, down))
             for colour, thickness in ((_OUTLINE, 3 * pen), (_ARROW, pen)):
-                cv2.arrowedLine(picture, (x, y), end, colour, thickness, cv2.LINE_AA, tipLength=tip)
+                cv2.arrowedLine(canvas, (x, y), end, colour, thickness, cv2.LINE_AA, tipLength=tip)
     for sighting in motion.sightings:
         box = sighting.box
         left, top = round(box.x), round(box.y)
         corner = (round(box.x + box.width), round(box.y + box.height))
-        cv2.rectangle(picture, (left, top), corner, (255, 255, 255), pen)
-        _write_number(picture, str(sighting.track), left, top, pen)
-    return picture
+        cv2.rectangle(canvas, (left, top), corner, (255, 255, 255), pen)
+        _write_number(canvas, str(sighting.track), left, top, pen)
+    return canvas
 
 
-def _write_number(picture: np.ndarray, text: str, x: int, y: int, pen: int) -> None:
+def _write_number(canvas: np.ndarray, text: str, x: int, y: int, pen: int) -> None:
     import cv2
 
     place = (x, y - 4 if y > 16 * pen else y + 14 * pen)
     font = cv2.FONT_HERSHEY_SIMPLEX
     for colour, thickness in ((_OUTLINE, 3 * pen), ((255, 255, 255), pen)):
-        cv2.putText(picture, text, place, font, 0.45 * pen, colour, thickness, cv2.LINE_AA)
+        cv2.putText(canvas, text, place, font, 0.45 * pen, colour, thickness, cv2.LINE_AA)
 
 
 def draw_mask(motion: FrameMotion) -> np.ndarray:

@@ -64,7 +64,7 @@ def find_motion(
     video
         The file of the video.
     options
-        None is the defaults. `pictures` changes nothing here.
+        None is the defaults. `frame_images` changes nothing here.
     on_progress
         Called with (frames read, frames of the video).
 

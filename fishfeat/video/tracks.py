@@ -26,8 +26,6 @@ _WEIGHT_COLOUR = 2.0
 # A costlier object is another one, unless the track met others and nobody knows where it is.
 _MAX_COST = 2.5
 _TOO_EXPENSIVE = 1e6
-# A track needs so many sightings to have a number: noise is rarely seen twice in one place.
-_N_TO_CONFIRM = 2
 # Objects that met are expected to part again within this many times the longest gap.
 _MEETING = 5.0
 # Share of a track's box inside an object of another track, from which on the two have met.
@@ -44,7 +42,7 @@ class Track:
     Attributes
     ----------
     number
-        Track number, from 1; 0 as long as it was seen once only.
+        Track number, from 1; 0 as long as it was seen once only, as noise mostly is.
     box
         Where it is, or should be.
     velocity

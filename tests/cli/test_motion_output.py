@@ -28,7 +28,7 @@ def test_a_video_becomes_a_folder_of_its_name(run, video, tmp_path):
     assert result.exit_code == 0
     document = json.loads(result.stdout)
     assert document["table"] == "reef-motion/reef.csv"
-    assert document["pictures"] == "reef-motion/frames"
+    assert document["frame_images"] == "reef-motion/frames"
     assert (document["n_frames"], document["n_tracks"], document["n_crops"]) == (7, 1, 6)
     assert document["is_new"] is True
     assert document["findings"] == []
@@ -40,11 +40,11 @@ def test_a_video_becomes_a_folder_of_its_name(run, video, tmp_path):
 
 def test_a_truncated_video_ends_with_code_3(run, video, tmp_path):
     (tmp_path / "cut.avi").write_bytes(video.read_bytes()[: video.stat().st_size * 2 // 3])
-    result = run("--json", "motion", "cut.avi", "--no-pictures", "--out", "out")
+    result = run("--json", "motion", "cut.avi", "--no-frame-images", "--out", "out")
     assert result.exit_code == 3
     document = json.loads(result.stdout)
     assert [finding["check"] for finding in document["findings"]] == ["truncated-video"]
-    assert document["pictures"] is None
+    assert document["frame_images"] is None
     assert (tmp_path / "out" / "cut.csv").is_file()
 
 

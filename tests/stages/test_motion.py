@@ -24,7 +24,7 @@ TINY = ExtractOptions(
     device="cpu",
     workers=1,
 )
-CROPS_ONLY = MotionOptions(pictures=False)
+CROPS_ONLY = MotionOptions(frame_images=False)
 
 
 @pytest.fixture(scope="module")
@@ -53,27 +53,27 @@ def list_files(folder) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def test_each_frame_has_three_pictures_and_each_sighting_a_crop(reef, tmp_path):
+def test_each_frame_has_three_images_and_each_sighting_a_crop(reef, tmp_path):
     motion = find_video_motion(reef, MotionOptions(every=2), out=tmp_path / "out")
     assert motion.is_new
     assert motion.findings == []
     assert (motion.n_frames, motion.n_tracks, motion.n_crops) == (5, 2, 8)
-    pictures = sorted(path.name for path in motion.pictures.iterdir())
-    assert len(pictures) == 15
-    assert pictures[3:6] == [
+    names = sorted(path.name for path in motion.frame_images.iterdir())
+    assert len(names) == 15
+    assert names[3:6] == [
         "frame-0000002-arrows.jpg",
         "frame-0000002-mask.png",
         "frame-0000002-moving.jpg",
     ]
-    mask = np.asarray(Image.open(motion.pictures / "frame-0000002-mask.png"))
+    mask = np.asarray(Image.open(motion.frame_images / "frame-0000002-mask.png"))
     assert set(np.unique(mask)) == {0, 255}
-    frame = np.asarray(Image.open(motion.pictures / "frame-0000002-moving.jpg")).astype(int)
+    frame = np.asarray(Image.open(motion.frame_images / "frame-0000002-moving.jpg")).astype(int)
     assert frame[mask == 0].mean() < 3 < frame[mask > 0].mean()
 
 
 def test_the_table_has_a_row_for_each_crop(reef, tmp_path):
     motion = find_video_motion(reef, CROPS_ONLY, out=tmp_path / "out")
-    assert motion.pictures is None
+    assert motion.frame_images is None
     rows = read_table(motion.table)
     assert motion.table.name == "reef.csv"
     assert tuple(rows[0]) == COLUMNS
