@@ -106,11 +106,12 @@ def draw_video() -> Callable[..., np.ndarray]:
         light: Callable[[int], float] = lambda t: 1.0,
         shake: Place = lambda t: (0.0, 0.0),
         codec: str = "MJPG",
+        fps: float = 25,
     ) -> np.ndarray:
         rng = np.random.default_rng(0)
         background = draw_texture(1, size, 60, 160)
         textures = [draw_texture(2 + i, (60, 100), *_SHADES[i % 2]) for i in range(len(places))]
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 25, size[::-1])
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
         rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
         truth = np.zeros((n_frames, len(places), *size), bool)
         for t in range(n_frames):

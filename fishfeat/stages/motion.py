@@ -20,6 +20,7 @@ from fishfeat.files import (
     read_json,
     replace_at_end,
     safe_name,
+    temporary_name,
     write_json,
     write_text,
     writing_to,
@@ -173,18 +174,17 @@ def find_video_motion(
         folder = Path(f"{safe_name(path.stem)}-motion") if out is None else Path(out)
         output = _Output(folder, path)
         _check_folder(output)
-        with (
-            writing_to(output.state, flag="--out FOLDER"),
-            hold_lock(output.state, lock_file=folder / ".motion.lock"),
-        ):
-            saved = _read_progress(output, Progress(identify_video(path), options))
-            if output.table.exists():
-                log.info("%s is there already: nothing is written.", output.table)
-                return _describe(output, saved, is_new=False)
-            done = _write_motion(opened, output, saved, on_progress)
-            for finding in done.findings:
-                log.log(finding.log_level, "%s", finding)
-            return _describe(output, done, is_new=True)
+        with writing_to(output.state, flag="--out FOLDER"):
+            _probe_folder(folder)
+            with hold_lock(output.state, lock_file=folder / ".motion.lock"):
+                saved = _read_progress(output, Progress(identify_video(path), options))
+                if output.table.exists():
+                    log.info("%s is there already: nothing is written.", output.table)
+                    return _describe(output, saved, is_new=False)
+                done = _write_motion(opened, output, saved, on_progress)
+        for finding in done.findings:
+            log.log(finding.log_level, "%s", finding)
+        return _describe(output, done, is_new=True)
 
 
 def _describe(output: _Output, done: Progress, *, is_new: bool) -> Motion:
@@ -206,8 +206,9 @@ def _describe(output: _Output, done: Progress, *, is_new: bool) -> Motion:
 def _check_folder(output: _Output) -> None:
     """Refuse a folder with files that are not of this command: none of them is replaced."""
     folder = output.folder
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"out {str(folder)!r} is a file. Name a folder with --out FOLDER.")
+    for place in (folder, *folder.absolute().parents):
+        if place.exists() and not place.is_dir():
+            raise DataError(f"out {str(folder)!r}: {place} is a file. Name a folder with --out.")
     if not folder.is_dir() or output.state.exists():
         return
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
@@ -216,6 +217,14 @@ def _check_folder(output: _Output) -> None:
             f"out {str(folder)!r} holds other files, such as {sorted(names)[0]!r}. Name a new "
             "folder with --out FOLDER."
         )
+
+
+def _probe_folder(folder: Path) -> None:
+    """Make the folder, and write into it: a place that cannot be written fails before the work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = temporary_name(folder / "probe")
+    probe.touch()
+    probe.unlink()
 
 
 def _read_progress(output: _Output, new: Progress) -> Progress:

@@ -79,11 +79,7 @@ class Video:
         import cv2
 
         self.path = Path(path)
-        if not self.path.is_file():
-            what = " is a folder" if self.path.is_dir() else ": no such file"
-            raise DataError(f"{self.path}{what}. Give the file of one video.")
-        if _is_text(self.path):
-            raise DataError(_explain_unreadable(self.path))
+        _check_file(self.path)
         self._capture = cv2.VideoCapture(os.fspath(self.path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise DataError(_explain_unreadable(self.path))
@@ -95,6 +91,7 @@ class Video:
         height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         self.size = (width, height)
         self.n_read = 0
+        self._seconds = 0.0
         if self.n_frames == 1:
             raise DataError(_explain_still(self.path, 1))
 
@@ -103,13 +100,12 @@ class Video:
 
         The last frame is left out: nothing comes after it.
         """
-        import cv2
-
         wanted = {0, 1 % every, every - 1}
         window: deque[Frame] = deque(maxlen=3)
         while self._capture.grab():
             index = self.n_read
             self.n_read += 1
+            self._seconds = self._read_time(index)
             if index < start - 1 or index % every not in wanted:
                 continue
             is_decoded, image = self._capture.retrieve()
@@ -117,10 +113,7 @@ class Video:
                 break
             if window and window[-1].index != index - 1:
                 window.clear()
-            seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if not math.isfinite(seconds) or (index and seconds <= 0):
-                seconds = index / self._fps
-            window.append(Frame(index, seconds, image))
+            window.append(Frame(index, self._seconds, image))
             if len(window) < 2 or window[-2].index < start or window[-2].index % every:
                 continue
             before = window[-3] if len(window) == 3 else None
@@ -128,10 +121,22 @@ class Video:
         if self.n_read < 2:
             raise DataError(_explain_still(self.path, self.n_read))
 
+    def _read_time(self, index: int) -> float:
+        """Seconds of the last frame; they follow from its number where the file has no times."""
+        import cv2
+
+        seconds: float = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if not math.isfinite(seconds) or (index and seconds <= 0):
+            return index / self._fps
+        return seconds
+
     def check_length(self) -> list[Finding]:
         """Whether the video ended too early, once all of its frames were read."""
         n_missing = self.n_frames - self.n_read
-        is_short = n_missing >= max(_MIN_MISSING, _TOLERANCE * self.n_frames)
+        # The frame rate may be a guess, and with it the number of frames; the length is none.
+        n_missing_by_time = self.n_frames - 1 - self._seconds * self._fps
+        least = max(_MIN_MISSING, _TOLERANCE * self.n_frames)
+        is_short = min(n_missing, n_missing_by_time) >= least
         if not is_short and not is_cut_off(self.path):
             return []
         message = f"{self.path} ends too early: "
@@ -153,10 +158,18 @@ class Video:
         self.close()
 
 
-def _is_text(path: Path) -> bool:
-    """Whether a file is text, which the decoder would show as a video; it holds no zero byte."""
-    with open(path, "rb") as file:
-        return b"\0" not in file.read(4096)
+def _check_file(path: Path) -> None:
+    """Raise a `DataError` where there is no file, or it is text, which would be drawn as a video."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = " is a folder" if path.is_dir() else ": no such file"
+        raise DataError(f"{path}{what}. Give the file of one video.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    if b"\0" not in head:
+        raise DataError(_explain_unreadable(path))
 
 
 def _explain_still(path: Path, n_frames: int) -> str:

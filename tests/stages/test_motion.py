@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import fishfeat.stages.motion as stage
-from fishfeat.errors import DataError
+from fishfeat.errors import CacheError, DataError
 from fishfeat.options import ExtractOptions, FitOptions, MotionOptions
 from fishfeat.stages.extract import extract_data
 from fishfeat.stages.fit import fit_data
@@ -108,13 +108,25 @@ def test_another_video_or_other_files_are_not_replaced(reef, truncated, tmp_path
         find_video_motion(truncated, CROPS_ONLY, out=out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    for place in (tmp_path / "mine", tmp_path / "mine" / "notes.txt"):
+    notes = tmp_path / "mine" / "notes.txt"
+    for place in (tmp_path / "mine", notes, notes / "below"):
         with pytest.raises(DataError, match=r"^out "):
             find_video_motion(reef, CROPS_ONLY, out=place)
     assert list_files(tmp_path / "mine") == {"notes.txt": b"mine"}
 
 
-@pytest.mark.parametrize("n_frames", [1, 4, 8])
+def test_places_that_cannot_be_read_or_written_are_errors(draw_video, ours):
+    video = ours / "a.avi"
+    draw_video(video, n_frames=3, size=(64, 96))
+    ours.chmod(0o500)
+    with pytest.raises(CacheError, match="--out FOLDER"):
+        find_video_motion(video, CROPS_ONLY, out=ours / "out")
+    video.chmod(0)
+    with pytest.raises(DataError, match=r"a\.avi cannot be read"):
+        find_video_motion(video, CROPS_ONLY, out=ours / "out")
+
+
+@pytest.mark.parametrize("n_frames", [1, 8])
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(reef, tmp_path, monkeypatch, n_frames):
     whole = find_video_motion(reef, CROPS_ONLY, out=tmp_path / "whole")
     monkeypatch.setattr(stage, "_SECONDS_BETWEEN_SAVES", 0.0)
