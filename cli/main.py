@@ -12,13 +12,14 @@ from fishfeat.options import (
     ExtractOptions,
     FinetuneOptions,
     FitOptions,
+    MotionOptions,
     ReportOptions,
     ReproduceOptions,
     ScanOptions,
 )
 
 from . import options as opt
-from .commands import Command, Session, take_options
+from .commands import Command, Session, silence_decoder, take_options
 from .console import Console, make_streams_safe
 from .listings import backbones, checks, info
 
@@ -392,7 +393,7 @@ def compare(
 @app.command(cls=Command)
 def predict(
     ctx: typer.Context,
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders or CSV files.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -429,6 +430,44 @@ def predict(
         early_exit=early_exit,
     )
     render.show_predictions(session.console, predictions)
+
+
+@app.command(cls=Command)
+def motion(
+    ctx: typer.Context,
+    video: Annotated[Path, typer.Argument(help="A video from a fixed camera.")],
+    every: opt.Every = 1,
+    threshold: opt.Threshold = 1.0,
+    erosion: opt.Erosion = 2,
+    min_area: opt.MinArea = None,
+    max_gap: opt.MaxGap = 1.0,
+    frame_images: opt.FrameImages = True,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where to write. Default: the video's name with -motion, in the working folder.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Turn what moves in a video into images.
+
+    Images of the flow, and crops of each animal with its track as group, in a CSV that extract
+    and predict read. Labels in it are never overwritten. A run that was stopped goes on.
+    """
+    options = take_options(MotionOptions, locals())
+    silence_decoder()
+    from fishfeat.stages.motion import find_video_motion
+
+    from . import render_motion
+
+    session: Session = ctx.obj
+    with session.console.progress("Reading", "frames") as on_progress:
+        result = find_video_motion(video, options, out=out, on_progress=on_progress)
+    render_motion.show_motion(session.console, result)
+    if result.is_truncated:
+        raise typer.Exit(3)
 
 
 for listing in (checks, backbones, info):

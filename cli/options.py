@@ -473,3 +473,34 @@ GroupMatrix = Annotated[
         help="Also write the confusion matrices as CSV: counts and shares, by class and group.",
     ),
 ]
+
+# --- motion -----------------------------------------------------------------------------------
+
+Every = Annotated[int, typer.Option(metavar="N", help="Look at each N-th frame.")]
+Threshold = Annotated[
+    float,
+    typer.Option(metavar="PIXELS", help="How far something must move from a frame to the next."),
+]
+Erosion = Annotated[
+    int, typer.Option(metavar="PIXELS", help="How much the mask loses along its rim.")
+]
+MinArea = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Smallest area of an object. [default: 1/5000 of the frame, at least 64]",
+    ),
+]
+MaxGap = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", help="How long an object may be out of sight until its track ends."
+    ),
+]
+FrameImages = Annotated[
+    bool,
+    typer.Option(
+        "--frame-images/--no-frame-images",
+        help="Write images of flow, mask and moving parts for each frame, or the crops alone.",
+    ),
+]

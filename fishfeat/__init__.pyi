@@ -40,6 +40,7 @@ from .options import (
     FinetuneOptions,
     FitOptions,
     GroupingOptions,
+    MotionOptions,
     ReportOptions,
     ReproduceOptions,
     ScanOptions,
@@ -73,6 +74,9 @@ from .records.results import Curve, FeatureMap, Novelty
 from .report.content.backbones import ComparedBackbone, Comparison, FailedBackbone, compare
 from .report.output.comparison_page import write_comparison
 from .report.output.page import write_report
+from .video.motion import FrameMotion, find_motion
+from .video.objects import Box
+from .video.tracks import Sighting
 from .workspace import Dataset, DatasetFolder, DatasetState, Workspace
 
 __all__ = [
@@ -81,6 +85,7 @@ __all__ = [
     "BackboneError",
     "BackboneOptions",
     "BackboneSpec",
+    "Box",
     "CacheError",
     "Chance",
     "Check",
@@ -113,6 +118,7 @@ __all__ = [
     "FoldFit",
     "FoldScore",
     "FoldTraining",
+    "FrameMotion",
     "GroupingHint",
     "GroupingOptions",
     "Holdout",
@@ -120,6 +126,7 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelError",
+    "MotionOptions",
     "NearDuplicates",
     "Novelty",
     "Prediction",
@@ -132,6 +139,7 @@ __all__ = [
     "RunConfig",
     "ScanOptions",
     "SeedOptions",
+    "Sighting",
     "SplitError",
     "SplitOptions",
     "Splits",
@@ -146,6 +154,7 @@ __all__ = [
     "extract",
     "feature_map",
     "find_hints",
+    "find_motion",
     "find_near_duplicates",
     "finetune",
     "fit_model",

@@ -425,3 +425,59 @@ class ReproduceOptions(GroupingOptions):
     max_epochs: int | None = None
     cv: int | str = 5
     most_blocks: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionOptions(_Record):
+    """Options of `fishfeat motion`. Pixels are those of the video's own frames.
+
+    Attributes
+    ----------
+    every
+        Look at each n-th frame. The flow is always that to the very next frame.
+    threshold
+        What moves by more pixels from one frame to the next is in the mask.
+    erosion
+        Pixels that the mask loses along its rim.
+    min_area
+        Smallest area of an object in the mask, in pixels. None is 1/5000 of the frame, at least 64.
+    max_gap
+        Seconds for which an object may be out of sight until its track ends.
+    frame_images
+        Write images of flow, mask and moving parts for each frame that is looked at.
+    """
+
+    every: int = 1
+    threshold: float = 1.0
+    erosion: int = 2
+    min_area: int | None = None
+    max_gap: float = 1.0
+    frame_images: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises
+        ------
+        DataError
+            A number is out of its range.
+        """
+        super().__post_init__()
+        for name, low, high, is_whole in _MOTION_RANGES:
+            value = getattr(self, name)
+            if name == "min_area" and value is None:
+                continue
+            kinds = int if is_whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+                kind = "a whole number" if is_whole else "a number"
+                raise DataError(f"{name} must be {kind} from {low:g} to {high:,g}; got {value!r}.")
+
+
+# Option of `MotionOptions`, its smallest and largest value, and whether it is a whole number.
+_MOTION_RANGES = (
+    ("every", 1, 100_000, True),
+    ("threshold", 0.1, 1000, False),
+    ("erosion", 0, 100, True),
+    ("min_area", 1, 100_000_000, True),
+    ("max_gap", 0, 3600, False),
+)

@@ -18,6 +18,7 @@ FLOORS = {
     "workspace": 0,
     "demo": 1,
     "images": 1,
+    "video": 1,
     "features": 2,
     "classify": 2,
     "finetuning": 3,

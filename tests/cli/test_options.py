@@ -12,6 +12,7 @@ from fishfeat.options import (
     ExtractOptions,
     FinetuneOptions,
     FitOptions,
+    MotionOptions,
     ReportOptions,
     ReproduceOptions,
     ScanOptions,
@@ -26,9 +27,11 @@ RECORDS = {
     "report": ReportOptions,
     "compare": CompareOptions,
     "reproduce": ReproduceOptions,
+    "motion": MotionOptions,
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
 OWN = {"ctx", "data", "dataset", "open_page", "help", "blocks", "recipes", "reference", "show"}
+OWN |= {"video", "out"}
 FIELDS = [
     (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
 ]
