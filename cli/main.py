@@ -19,6 +19,7 @@ from fishfeat.options import (
 )
 
 from . import options as opt
+from . import training_options as tune
 from .commands import Command, Session, silence_decoder, take_options
 from .console import Console, make_streams_safe
 from .listings import backbones, checks, info
@@ -211,19 +212,19 @@ def fit(
 def finetune(
     ctx: typer.Context,
     dataset: opt.Dataset = None,
-    train: opt.Train = None,
-    epochs: opt.Epochs = None,
-    lr: opt.LearningRate = None,
-    augment: opt.Augment = None,
-    select: opt.Select = False,
-    recipe: opt.Recipe = None,
-    network: opt.Network = None,
-    max_epochs: opt.MaxEpochs = None,
-    sweep: opt.Sweep = None,
+    train: tune.Train = None,
+    epochs: tune.Epochs = None,
+    lr: tune.LearningRate = None,
+    augment: tune.Augment = None,
+    select: tune.Select = False,
+    recipe: tune.Recipe = None,
+    network: tune.Network = None,
+    max_epochs: tune.MaxEpochs = None,
+    sweep: tune.Sweep = None,
     img_size: opt.ImgSize = None,
-    blocks: opt.Blocks = False,
-    recipes: opt.Recipes = False,
-    jobs: opt.FoldJobs = -1,
+    blocks: tune.Blocks = False,
+    recipes: tune.Recipes = False,
+    jobs: tune.FoldJobs = -1,
     device: opt.Device = "auto",
 ) -> None:
     """Train the network itself, and compare.
@@ -262,11 +263,11 @@ def reproduce(
     data: opt.Data = None,
     group_by: opt.GroupBy = None,
     backbone: opt.Backbone = None,
-    network: opt.Networks = None,
+    network: tune.Networks = None,
     img_size: opt.ImgSize = None,
-    max_epochs: opt.MaxEpochs = None,
+    max_epochs: tune.MaxEpochs = None,
     cv: opt.Folds = 5,
-    most_blocks: opt.MostBlocks = None,
+    most_blocks: tune.MostBlocks = None,
     show: Annotated[
         bool, typer.Option("--show", help="Only show the commands, and run none.")
     ] = False,
