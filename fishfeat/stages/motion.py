@@ -20,6 +20,7 @@ from fishfeat.files import (
     read_json,
     replace_at_end,
     safe_name,
+    sweep,
     temporary_name,
     write_json,
     write_text,
@@ -267,6 +268,8 @@ def _write_motion(
     video: Video, output: _Output, done: Progress, on_progress: OnProgress | None
 ) -> Progress:
     """Go on from `done` to the end of the video, and write the table."""
+    for folder in (output.folder, output.crops, output.frame_images):
+        sweep(folder.glob(".*.tmp"))
     if done.n_frames:
         log.info("%s: goes on after frame %d.", output.folder, done.tracks.frame)
     with open(output.unfinished, "ab") as rows_file:

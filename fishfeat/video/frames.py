@@ -159,7 +159,7 @@ class Video:
 
 
 def _check_file(path: Path) -> None:
-    """Raise a `DataError` where there is no file, or text, which would be drawn as a video."""
+    """Raise a `DataError` where there is no file, or it is text: the decoder would draw it."""
     try:
         with open(path, "rb") as file:
             head = file.read(4096)
