@@ -29,6 +29,7 @@ from tests.finetuning.conftest import (
     make_task,
 )
 
+CLASSIFIERS = ("logreg", "svc", "rf", "xgb", "early-exit")
 LETTERS = ("A", "B", "C", "D", "E")
 SMALL = """
 title = "A small one"
@@ -161,7 +162,7 @@ def test_every_command_of_a_reference_is_one_of_fishfeat(letter, tmp_path, draw_
             recipes += [recipe.name for recipe in make_recipes(options)]
     for figure in reference.figures:
         assert figure.dataset in datasets
-        assert figure.run in recipes or figure.run in ("logreg", "svc", "rf", "xgb")
+        assert figure.run in recipes or figure.run in CLASSIFIERS
 
 
 def test_a_folder_of_too_few_classes_is_an_error(tmp_path, draw_folder):
