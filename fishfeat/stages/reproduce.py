@@ -17,7 +17,7 @@ import msgspec
 from fishfeat.errors import DataError
 from fishfeat.images.sources.listing import list_data
 from fishfeat.options import ReproduceOptions
-from fishfeat.records import PathLike, Run
+from fishfeat.records import Holdout, PathLike, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.workspace import Workspace
 
@@ -109,7 +109,7 @@ class Comparison:
     interval
         95 % interval of the grouped accuracy, else of the random one.
     seconds
-        Processor or wall-clock seconds of all folds; None where they were not measured.
+        Processor seconds of all folds; None for a classifier on frozen features.
     """
 
     figure: Figure
@@ -258,21 +258,23 @@ def compare_figures(reference: Reference, cache: PathLike) -> list[Comparison]:
 
 
 def _compare(figure: Figure, grouped: Run | None, random: Run | None) -> Comparison:
-    values: list[float | None] = []
-    intervals = []
-    for run in (random, grouped):
-        scored = run
-        if run is not None and figure.scored == "mean of folds":
-            scored = run.holdout_folds  # type: ignore[assignment]
-        values.append(None if scored is None else scored.metrics[RANKED_BY])
-        if scored is not None:
-            intervals.append(scored.intervals.get(RANKED_BY))
     run = grouped or random
+    scored = None if run is None else _find_scored(run, figure)
     training = None if run is None else run.config.training
     return Comparison(
         figure=figure,
-        random=values[0],
-        grouped=values[1],
-        interval=intervals[-1] if intervals else None,
+        random=_find_accuracy(random, figure),
+        grouped=_find_accuracy(grouped, figure),
+        interval=None if scored is None else scored.intervals.get(RANKED_BY),
         seconds=None if training is None else training.cost.processor_seconds,
     )
+
+
+def _find_accuracy(run: Run | None, figure: Figure) -> float | None:
+    scored = None if run is None else _find_scored(run, figure)
+    return None if scored is None else scored.metrics[RANKED_BY]
+
+
+def _find_scored(run: Run, figure: Figure) -> Run | Holdout | None:
+    """What a figure is measured on; None where the run has no held-out images."""
+    return run.holdout_folds if figure.scored == "mean of folds" else run
