@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -98,3 +99,9 @@ def take_options(record: type[Options], values: dict[str, Any]) -> Options:
         value = values[option.name]
         taken[option.name] = tuple(value) if isinstance(value, list) else value
     return record(**taken)
+
+
+def silence_decoder() -> None:
+    """Let the video decoder print nothing on stderr: what it finds is in the command's messages."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

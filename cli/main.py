@@ -8,16 +8,21 @@ from typing import Annotated
 import typer
 
 from fishfeat.options import (
+    CompareOptions,
     ExtractOptions,
     FinetuneOptions,
     FitOptions,
+    MotionOptions,
     ReportOptions,
+    ReproduceOptions,
     ScanOptions,
 )
 
 from . import options as opt
-from .commands import Command, Session, take_options
+from . import training_options as tune
+from .commands import Command, Session, silence_decoder, take_options
 from .console import Console, make_streams_safe
+from .listings import backbones, checks, info
 
 app = typer.Typer(
     name="fishfeat",
@@ -92,6 +97,7 @@ def inspect(
     merge: opt.Merge = None,
     only: opt.Only = None,
     drop: opt.Drop = None,
+    at_most: opt.AtMost = None,
     group_by: opt.GroupBy = None,
     allow_truncated: opt.AllowTruncated = None,
 ) -> None:
@@ -133,6 +139,7 @@ def extract(
     merge: opt.Merge = None,
     only: opt.Only = None,
     drop: opt.Drop = None,
+    at_most: opt.AtMost = None,
     group_by: opt.GroupBy = None,
     allow_truncated: opt.AllowTruncated = None,
     device: opt.Device = "auto",
@@ -167,6 +174,7 @@ def fit(
     repeats: opt.Repeats = 1,
     seed: opt.Seed = 0,
     test: opt.Test = None,
+    test_by: opt.TestBy = "random",
     balanced: opt.Balanced = False,
     search: opt.Search = None,
     ensemble: opt.Ensemble = False,
@@ -204,15 +212,19 @@ def fit(
 def finetune(
     ctx: typer.Context,
     dataset: opt.Dataset = None,
-    train: opt.Train = None,
-    epochs: opt.Epochs = None,
-    lr: opt.LearningRate = None,
-    augment: opt.Augment = None,
-    select: opt.Select = False,
-    recipe: opt.RecipeFile = None,
+    train: tune.Train = None,
+    epochs: tune.Epochs = None,
+    lr: tune.LearningRate = None,
+    augment: tune.Augment = None,
+    select: tune.Select = False,
+    recipe: tune.Recipe = None,
+    network: tune.Network = None,
+    max_epochs: tune.MaxEpochs = None,
+    sweep: tune.Sweep = None,
     img_size: opt.ImgSize = None,
-    blocks: opt.Blocks = False,
-    jobs: opt.FoldJobs = -1,
+    blocks: tune.Blocks = False,
+    recipes: tune.Recipes = False,
+    jobs: tune.FoldJobs = -1,
     device: opt.Device = "auto",
 ) -> None:
     """Train the network itself, and compare.
@@ -220,11 +232,14 @@ def finetune(
     It is scored on the folds of the last fit. A run that was stopped goes on where it was.
     """
     options = take_options(FinetuneOptions, locals())
-    from fishfeat.stages.finetune import finetune_data, list_network_blocks
+    from fishfeat.stages.finetune import finetune_all, list_network_blocks
 
     from . import render, render_finetuning
 
     session: Session = ctx.obj
+    if recipes:
+        render_finetuning.show_recipes(session.console)
+        return
     if blocks:
         rows = list_network_blocks(options, cache=session.cache, dataset=dataset)
         render_finetuning.show_blocks(session.console, rows)
@@ -233,10 +248,47 @@ def finetune(
         render.show_fit_progress(session.console) as on_run,
         session.console.progress("Training", "images") as on_progress,
     ):
-        result = finetune_data(
+        results = finetune_all(
             options, cache=session.cache, dataset=dataset, on_run=on_run, on_progress=on_progress
         )
-    render_finetuning.show_finetuning(session.console, result)
+    render_finetuning.show_finetunings(session.console, results)
+
+
+@app.command(cls=Command)
+def reproduce(
+    ctx: typer.Context,
+    reference: Annotated[
+        str, typer.Argument(metavar="A|B|C|D|E", help="The published system; empty lists them.")
+    ] = "",
+    data: opt.Data = None,
+    group_by: opt.GroupBy = None,
+    backbone: opt.Backbone = None,
+    network: tune.Networks = None,
+    img_size: opt.ImgSize = None,
+    max_epochs: tune.MaxEpochs = None,
+    cv: opt.Folds = 5,
+    most_blocks: tune.MostBlocks = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only show the commands, and run none.")
+    ] = False,
+) -> None:
+    """Do the whole work of a published system.
+
+    It runs the commands of docs/references.md and compares the figures. A run that was stopped goes
+    on where it was.
+    """
+    options = take_options(ReproduceOptions, locals())
+    from .reproduce import list_all, reproduce_all, show_steps
+
+    session: Session = ctx.obj
+    if not reference:
+        list_all(session)
+    elif data is None:
+        raise typer.BadParameter("DATA is missing: the folder or table of the images.")
+    elif show:
+        show_steps(session, reference, data, options)
+    elif not reproduce_all(session, app, reference, data, options):
+        raise typer.Exit(3)
 
 
 @app.command(cls=Command)
@@ -267,9 +319,82 @@ def report(
 
 
 @app.command(cls=Command)
+def compare(
+    ctx: typer.Context,
+    data: opt.Data = None,
+    dataset: opt.Dataset = None,
+    backbone: opt.Backbones = None,
+    img_size: opt.ImgSizes = None,
+    layer: opt.Layers = None,
+    clf: opt.OneClassifier = "logreg",
+    cv: opt.Folds = 5,
+    repeats: opt.Repeats = 1,
+    seed: opt.Seed = 0,
+    test: opt.Test = None,
+    test_by: opt.TestBy = "random",
+    resize: opt.Resize = None,
+    pool: opt.Pool = None,
+    tta: opt.TTA = None,
+    precision: opt.Precision = None,
+    white: opt.White = None,
+    root: opt.Root = None,
+    columns: opt.Columns = None,
+    include: opt.Include = None,
+    exclude: opt.Exclude = None,
+    class_pattern: opt.ClassPattern = None,
+    merge: opt.Merge = None,
+    only: opt.Only = None,
+    drop: opt.Drop = None,
+    at_most: opt.AtMost = None,
+    group_by: opt.GroupBy = None,
+    allow_truncated: opt.AllowTruncated = None,
+    device: opt.Device = "auto",
+    runtime: opt.Runtime = "auto",
+    batch_size: opt.BatchSize = None,
+    workers: opt.Workers = None,
+    jobs: opt.Jobs = -1,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Compare backbones on the same folds.
+
+    Embeds, fits and compares several networks, input sizes or layers: score, time and parameters
+    of each, and which differences are significant. Features in use and last fit stay as they are.
+    """
+    backbone, img_size, layer = backbone or [], img_size or [], layer or []
+    options = take_options(CompareOptions, locals())
+    from fishfeat.stages.compare import compare_data
+
+    from . import render
+    from .render_comparison import show_comparison
+
+    session: Session = ctx.obj
+    with (
+        render.show_extract_progress(session.console) as progress,
+        render.show_fit_progress(session.console) as on_run,
+        session.console.progress("Thumbnails", "images") as on_progress,
+    ):
+        result = compare_data(
+            data,
+            options,
+            cache=session.cache,
+            dataset=dataset,
+            progress=progress,
+            on_run=on_run,
+            on_progress=on_progress,
+        )
+    show_comparison(session.console, result.comparison, result.page)
+    if open_page:
+        import webbrowser
+
+        webbrowser.open(result.page.resolve().as_uri())
+    if result.comparison.failed:
+        raise typer.Exit(3)
+
+
+@app.command(cls=Command)
 def predict(
     ctx: typer.Context,
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders or CSV files.")],
     model: Annotated[
         str | None,
         typer.Option(
@@ -309,69 +434,45 @@ def predict(
 
 
 @app.command(cls=Command)
-def checks(
+def motion(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Id of one check, or a part of it.")] = "",
-) -> None:
-    """List the checks and what each means.
-
-    A check is a warning that fishfeat can give.
-    """
-    from . import render
-
-    session: Session = ctx.obj
-    render.show_checks(session.console, name)
-
-
-@app.command(cls=Command)
-def backbones(
-    ctx: typer.Context,
-    filter: Annotated[str, typer.Argument(help="Glob or part of a name.")] = "",
-) -> None:
-    """List pretrained networks."""
-    from fishfeat.features.backbones import list_backbones
-
-    session: Session = ctx.obj
-    names = list_backbones(filter)
-    session.console.document({"backbones": names})
-    session.console.say("\n".join(names) or f"No pretrained network matches {filter!r}.")
-
-
-@app.command(cls=Command)
-def info(
-    ctx: typer.Context,
-    dataset: opt.Dataset = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Check every feature file; exit code 1 for a fault.")
-    ] = False,
-    prune: Annotated[
-        bool,
+    video: Annotated[Path, typer.Argument(help="A video from a fixed camera.")],
+    every: opt.Every = 1,
+    threshold: opt.Threshold = 1.0,
+    erosion: opt.Erosion = 2,
+    min_area: opt.MinArea = None,
+    max_gap: opt.MaxGap = 1.0,
+    frame_images: opt.FrameImages = True,
+    out: Annotated[
+        Path | None,
         typer.Option(
-            "--prune",
-            help="Remove the features of images that the data set no longer has.",
+            metavar="FOLDER",
+            help="Where to write. Default: the video's name with -motion, in the working folder.",
+            show_default=False,
         ),
-    ] = False,
+    ] = None,
 ) -> None:
-    """List what the cache folder holds.
+    """Turn what moves in a video into images.
 
-    Its data sets, feature files, runs and models.
+    Images of the flow, and crops of each animal with its track as group, in a CSV that extract
+    and predict read. Labels in it are never overwritten. A run that was stopped goes on.
     """
-    from fishfeat.stages.info import describe_cache, prune_data, verify_cache
+    options = take_options(MotionOptions, locals())
+    silence_decoder()
+    from fishfeat.stages.motion import find_video_motion
 
-    from . import render
+    from . import render_motion
 
     session: Session = ctx.obj
-    if verify and prune:
-        raise typer.BadParameter("--verify and --prune are two commands: first one, then the other")
-    if prune:
-        render.show_pruning(session.console, prune_data(session.cache, dataset=dataset))
-    elif verify:
-        check = verify_cache(session.cache, dataset=dataset)
-        render.show_check(session.console, check)
-        if not check.is_sound:
-            raise typer.Exit(1)
-    else:
-        render.show_contents(session.console, describe_cache(session.cache, dataset=dataset))
+    with session.console.progress("Reading", "frames") as on_progress:
+        result = find_video_motion(video, options, out=out, on_progress=on_progress)
+    render_motion.show_motion(session.console, result)
+    if result.is_truncated:
+        raise typer.Exit(3)
+
+
+for listing in (checks, backbones, info):
+    app.command(cls=Command)(listing)
 
 
 def main() -> None:

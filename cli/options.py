@@ -15,7 +15,7 @@ from fishfeat import options
 _LABELS = "Labels and groups (changing them embeds nothing again; '' forgets an option)"
 _BACKBONE = "Backbone"
 _EXTRAS = "More than one fit"
-_MACHINE = "Machine"
+MACHINE = "Machine"
 
 Data = Annotated[
     Path | None,
@@ -91,6 +91,14 @@ GroupBy = Annotated[
         help="Related images, which are never split: pattern:REGEX, column[:NAME], folder:N, "
         "time:SECONDS (bursts), duplicates (near-duplicates), auto (what is found) or none. May be "
         "repeated: images that any rule relates are one group.",
+        rich_help_panel=_LABELS,
+    ),
+]
+AtMost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="[CLASS=]N",
+        help="Use at most N images of each class, or of one. May be repeated.",
         rich_help_panel=_LABELS,
     ),
 ]
@@ -216,6 +224,12 @@ Test = Annotated[
         "Default: the test part of the data set, where it has one.",
     ),
 ]
+TestBy = Annotated[
+    options.TestBy,
+    typer.Option(
+        help="How --test chooses: at random, or by name: of each class the last by file name."
+    ),
+]
 Balanced = Annotated[
     bool,
     typer.Option("--balanced", help="Weight classes inversely to their number of images."),
@@ -285,16 +299,16 @@ ExitLoss = Annotated[
 
 # --- machine ----------------------------------------------------------------------------------
 
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=_MACHINE)]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps or auto.", rich_help_panel=MACHINE)]
 TreesDevice = Annotated[
     str,
-    typer.Option(metavar="cpu|cuda", help="Where xgb grows its trees.", rich_help_panel=_MACHINE),
+    typer.Option(metavar="cpu|cuda", help="Where xgb grows its trees.", rich_help_panel=MACHINE),
 ]
 Runtime = Annotated[
     options.Runtime,
     typer.Option(
         help="Inference runtime; auto measures those that pay for the number of images.",
-        rich_help_panel=_MACHINE,
+        rich_help_panel=MACHINE,
     ),
 ]
 BatchSize = Annotated[
@@ -302,67 +316,61 @@ BatchSize = Annotated[
     typer.Option(
         min=1,
         help="Images in one batch; by default what suits the device.",
-        rich_help_panel=_MACHINE,
+        rich_help_panel=MACHINE,
     ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Threads; by default one for each core.", rich_help_panel=_MACHINE),
+    typer.Option(min=1, help="Threads; by default one for each core.", rich_help_panel=MACHINE),
 ]
 Jobs = Annotated[
     int,
-    typer.Option(help="Fits at the same time; -1 is one for each core.", rich_help_panel=_MACHINE),
+    typer.Option(help="Fits at the same time; -1 is one for each core.", rich_help_panel=MACHINE),
 ]
 Backend = Annotated[
     str | None,
     typer.Option(
         metavar="dask|ray[:ADDRESS]",
         help="Send the folds to the workers of a cluster; without an address to local ones.",
-        rich_help_panel=_MACHINE,
+        rich_help_panel=MACHINE,
     ),
 ]
 
-# --- fine-tune --------------------------------------------------------------------------------
+# --- compare ----------------------------------------------------------------------------------
 
-Train = Annotated[
-    str | None,
+Backbones = Annotated[
+    list[str] | None,
     typer.Option(
-        metavar="last:K|head|full|scratch",
-        help="What is trained: the last K blocks, the head alone, all blocks, or all blocks from "
-        "random weights. [default: last:4]",
+        "--backbone",
+        "-b",
+        metavar="NAME",
+        help="As for `fishfeat extract`. Repeat it for each network. Default: the one last used.",
+        show_default=False,
+        rich_help_panel=_BACKBONE,
     ),
 ]
-Epochs = Annotated[int | None, typer.Option(help="Passes over the training images. [default: 5]")]
-LearningRate = Annotated[
-    float | None,
-    typer.Option("--lr", help="Largest learning rate of the trained blocks. [default: 0.0003]"),
-]
-Augment = Annotated[
-    str | None,
+ImgSizes = Annotated[
+    list[int] | None,
     typer.Option(
-        metavar="none|flip|d4|rotate:N|light|fish",
-        help="Transforms of the training images. The first four are stored once; light and fish "
-        "are drawn anew in each epoch, which takes longer. [default: flip]",
+        "--img-size",
+        metavar="PIXELS",
+        help="Side of the network's square input. Repeat it to compare sizes: every network at "
+        "every size.",
+        rich_help_panel=_BACKBONE,
     ),
 ]
-Select = Annotated[
-    bool,
+Layers = Annotated[
+    list[str] | None,
     typer.Option(
-        "--select",
-        help="Select rate and number of epochs on a validation part of each training fold. Takes "
-        "about four times as long.",
+        "--layer",
+        metavar="LAYER",
+        help="last, head, the number of a block, or all-blocks. Repeat it to compare layers: every "
+        "network with every layer. [default: last]",
+        rich_help_panel=_BACKBONE,
     ),
 ]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="TOML file with all settings of the training."),
-]
-Blocks = Annotated[bool, typer.Option("--blocks", help="List the blocks of the network, and stop.")]
-FoldJobs = Annotated[
-    int,
-    typer.Option(
-        help="Folds trained at the same time; -1 is one for each core.", rich_help_panel=_MACHINE
-    ),
+OneClassifier = Annotated[
+    str, typer.Option("--clf", metavar="NAME", help="The classifier that scores all of them.")
 ]
 
 # --- report -----------------------------------------------------------------------------------
@@ -380,5 +388,36 @@ GroupMatrix = Annotated[
     typer.Option(
         "--group-matrix",
         help="Also write the confusion matrices as CSV: counts and shares, by class and group.",
+    ),
+]
+
+# --- motion -----------------------------------------------------------------------------------
+
+Every = Annotated[int, typer.Option(metavar="N", help="Look at each N-th frame.")]
+Threshold = Annotated[
+    float,
+    typer.Option(metavar="PIXELS", help="How far something must move from a frame to the next."),
+]
+Erosion = Annotated[
+    int, typer.Option(metavar="PIXELS", help="How much the mask loses along its rim.")
+]
+MinArea = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Smallest area of an object. [default: 1/5000 of the frame, at least 64]",
+    ),
+]
+MaxGap = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", help="How long an object may be out of sight until its track ends."
+    ),
+]
+FrameImages = Annotated[
+    bool,
+    typer.Option(
+        "--frame-images/--no-frame-images",
+        help="Write images of flow, mask and moving parts for each frame, or the crops alone.",
     ),
 ]

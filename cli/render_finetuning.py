@@ -53,9 +53,44 @@ class FinetuneResult(Protocol):
         """The folder of the tuned network; None where none was saved."""
 
 
-def show_finetuning(console: Console, result: FinetuneResult) -> None:
+def show_finetunings(console: Console, results: Sequence[FinetuneResult]) -> None:
+    """Each result of a sweep, or the only one."""
+    if len(results) == 1:
+        console.document(describe_finetuning(results[0]))
+    else:
+        console.document({"sweep": [describe_finetuning(result) for result in results]})
+    for result in results:
+        _show_finetuning(console, result)
+    if len(results) > 1:
+        _show_sweep(console, results)
+
+
+def _show_sweep(console: Console, results: Sequence[FinetuneResult]) -> None:
+    """One row for each number of trained blocks."""
+    rows = []
+    for result in results:
+        run = result.runs[0]
+        training = run.config.training
+        blocks = "–" if training is None else str(len(training.blocks))
+        trained = "–" if training is None else f"{training.n_trained:,}"
+        accuracy, interval = format_score(run.metrics, run.intervals)
+        rows.append([run.name, blocks, trained, accuracy, interval])
+    columns = ("run", "trained blocks", "trained parameters", "accuracy", "95 %")
+    console.table("Sweep", columns, rows)
+
+
+def show_recipes(console: Console) -> None:
+    """The recipes that have a name, each with its first line."""
+    from fishfeat.finetuning.recipes import describe_recipes
+
+    described = describe_recipes()
+    console.document({"recipes": described})
+    rows = [[name, description] for name, description in described.items()]
+    console.table("Recipes for `fishfeat finetune --recipe NAME`", ("name", "what it trains"), rows)
+
+
+def _show_finetuning(console: Console, result: FinetuneResult) -> None:
     """Both sides of the comparison, the verdict, its cost, and what was found."""
-    console.document(describe_finetuning(result))
     _show_arms(console, result)
     console.say(describe_verdict(result.verdict))
     costs = describe_costs(result.verdict)

@@ -20,6 +20,7 @@ API_PAGES = {
 # The sections of a page, in the order of the data: room -> heading.
 SECTIONS = {
     "images": "Images",
+    "video": "Videos",
     "records": "Data that goes from step to step",
     "features": "Features",
     "classify": "Scores",

@@ -33,12 +33,16 @@ from .models import Model, Prediction, fit_model, load_model
 from .options import (
     BackboneOptions,
     ClassifierOptions,
+    CompareOptions,
     EngineOptions,
     ExtractOptions,
+    FeatureOptions,
     FinetuneOptions,
     FitOptions,
     GroupingOptions,
+    MotionOptions,
     ReportOptions,
+    ReproduceOptions,
     ScanOptions,
     SeedOptions,
     SplitOptions,
@@ -67,7 +71,12 @@ from .records import (
 )
 from .records.near_duplicates import DuplicatePair, NearDuplicates
 from .records.results import Curve, FeatureMap, Novelty
+from .report.content.backbones import ComparedBackbone, Comparison, FailedBackbone, compare
+from .report.output.comparison_page import write_comparison
 from .report.output.page import write_report
+from .video.motion import FrameMotion, find_motion
+from .video.objects import Box
+from .video.tracks import Sighting
 from .workspace import Dataset, DatasetFolder, DatasetState, Workspace
 
 __all__ = [
@@ -76,10 +85,14 @@ __all__ = [
     "BackboneError",
     "BackboneOptions",
     "BackboneSpec",
+    "Box",
     "CacheError",
     "Chance",
     "Check",
     "ClassifierOptions",
+    "CompareOptions",
+    "ComparedBackbone",
+    "Comparison",
     "Cost",
     "Curve",
     "DataError",
@@ -91,7 +104,9 @@ __all__ = [
     "EngineOptions",
     "Epoch",
     "ExtractOptions",
+    "FailedBackbone",
     "FeatureMap",
+    "FeatureOptions",
     "Features",
     "FeaturesInfo",
     "Finding",
@@ -103,6 +118,7 @@ __all__ = [
     "FoldFit",
     "FoldScore",
     "FoldTraining",
+    "FrameMotion",
     "GroupingHint",
     "GroupingOptions",
     "Holdout",
@@ -110,6 +126,7 @@ __all__ = [
     "MissingExtraError",
     "Model",
     "ModelError",
+    "MotionOptions",
     "NearDuplicates",
     "Novelty",
     "Prediction",
@@ -117,10 +134,12 @@ __all__ = [
     "Recipe",
     "Rejected",
     "ReportOptions",
+    "ReproduceOptions",
     "Run",
     "RunConfig",
     "ScanOptions",
     "SeedOptions",
+    "Sighting",
     "SplitError",
     "SplitOptions",
     "Splits",
@@ -130,10 +149,12 @@ __all__ = [
     "WorkerOptions",
     "Workspace",
     "average_runs",
+    "compare",
     "cross_validate",
     "extract",
     "feature_map",
     "find_hints",
+    "find_motion",
     "find_near_duplicates",
     "finetune",
     "fit_model",
@@ -148,5 +169,6 @@ __all__ = [
     "run_from_scores",
     "scan",
     "score_shuffled_labels",
+    "write_comparison",
     "write_report",
 ]

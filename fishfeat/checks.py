@@ -341,6 +341,13 @@ _ALL = (
         "that are held out choose nothing: their score has no such bias.",
     ),
     Check(
+        "failed-backbone",
+        "warning",
+        "A backbone could not be compared",
+        "Its weights could not be loaded or fetched, it does not run with these options, or it was "
+        "trained on these images. The others are compared without it.",
+    ),
+    Check(
         "uncertain-images",
         "info",
         "Uncertain images are often classified incorrectly",
@@ -416,6 +423,28 @@ _ALL = (
         "The model is of other data than the data set has now",
         "Images, labels or classes have changed since the model was fitted. It answers with the "
         "classes that it was fitted on.",
+    ),
+    # Videos
+    Check(
+        "truncated-video",
+        "warning",
+        "A video ends too early",
+        "The file holds fewer frames than it says, often because a camera lost power or a copy was "
+        "stopped. The frames that can be read are used; nothing is known of the others.",
+    ),
+    Check(
+        "moving-camera",
+        "warning",
+        "The camera moves",
+        "Motion is what moves before a background that stands still. Where the camera moves, turns "
+        "or zooms, or the light changes, the background moves too, and its tracks are no animals.",
+    ),
+    Check(
+        "nothing-moves",
+        "warning",
+        "Nothing moves in a video",
+        "No object moves as far from frame to frame, and is as large, as the options ask for. "
+        "Animals that rest, that are small, or that look like the background are not seen.",
     ),
 )
 CHECKS: dict[str, Check] = {check.id: check for check in _ALL}

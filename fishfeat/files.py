@@ -145,8 +145,11 @@ def find_owner(temporary: Path) -> str:
 
 
 @contextlib.contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Turn the errors of a full disk and of a read-only place into a `CacheError` with a fix."""
+def writing_to(path: Path, *, flag: str = "--cache DIR") -> Iterator[None]:
+    """Turn the errors of a full disk and of a read-only place into a `CacheError` with a fix.
+
+    `flag` is the option that names another place.
+    """
     try:
         yield
     except OSError as error:
@@ -154,14 +157,14 @@ def writing_to(path: Path) -> Iterator[None]:
             raise CacheError(
                 f"{path} cannot be written: {error.strerror} ({megabytes(free_bytes(path))} free). "
                 "Files that were there before are untouched. Free some space, or choose another "
-                "folder with --cache DIR."
+                f"folder with {flag}."
             ) from error
         if error.errno in _READ_ONLY:
             is_cause = path.exists() and not _may_write(path)
             place = path if is_cause else _find_folder(path)
             raise CacheError(
                 f"{place} cannot be written to ({os.strerror(error.errno)}). Make it writable, or "
-                "choose another folder with --cache DIR."
+                f"choose another folder with {flag}."
             ) from error
         raise
 

@@ -20,6 +20,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Runtime = Literal["auto", "eager", "compile", "openvino"]
 MapMethod = Literal["pca", "umap"]
 Strategy = Literal["auto", "grouped", "random"]
+TestBy = Literal["random", "name"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,8 @@ class ScanOptions(GroupingOptions):
     only, drop
         Class names, after `class_pattern` and `merge`, to keep or to leave out. Images without a
         label stay unless `only` is given.
+    at_most
+        Most images of each class ('100') or of one ('Trout=30'), drawn by their paths.
     allow_truncated
         Use images whose files end too early as far as they can be decoded. False rejects them.
     """
@@ -102,11 +105,31 @@ class ScanOptions(GroupingOptions):
     merge: str | os.PathLike[str] | Mapping[str, str] | None = None
     only: tuple[str, ...] | None = None
     drop: tuple[str, ...] | None = None
+    at_most: tuple[str, ...] | None = None
     allow_truncated: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneOptions(_Record):
+class FeatureOptions(_Record):
+    """How an image becomes features, for any backbone.
+
+    Attributes
+    ----------
+    resize, pool, tta, precision
+        As in `fishfeat.BackboneSpec`.
+    white
+        As in `fishfeat.BackboneSpec`; 0 is off.
+    """
+
+    resize: Resize | None = None
+    pool: Pool | None = None
+    tta: str | None = None
+    precision: Precision | None = None
+    white: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions(FeatureOptions):
     """What to change in the backbone that was last used on a data set.
 
     With a `backbone`, options that are None have the defaults of `fishfeat.BackboneSpec`; without
@@ -117,25 +140,16 @@ class BackboneOptions(_Record):
     backbone
         Name as `fishfeat.make_spec` takes it. None is the backbone last used on the data set, else
         the default.
-    img_size, resize, pool
+    img_size
         As in `fishfeat.BackboneSpec`.
     layer
         Layers to embed in one pass, each into a feature file of its own. 'all-blocks' is every
         block.
-    tta, precision
-        As in `fishfeat.BackboneSpec`.
-    white
-        As in `fishfeat.BackboneSpec`; 0 is off.
     """
 
     backbone: str | None = None
     img_size: int | None = None
-    resize: Resize | None = None
-    pool: Pool | None = None
     layer: tuple[str, ...] | None = None
-    tta: str | None = None
-    precision: Precision | None = None
-    white: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,11 +222,14 @@ class SplitOptions(SeedOptions):
     test
         Share of the images to hold out and score once (whole groups, stratified). 0 holds out none.
         None is the test part of the data set, where it has one.
+    test_by
+        How these images are chosen: 'random', or 'name' (of each class the last by file name).
     """
 
     cv: int | str = 5
     repeats: int = 1
     test: float | None = None
+    test_by: TestBy = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,9 +315,17 @@ class FinetuneOptions(_Record):
     select
         As in `fishfeat.Recipe`.
     recipe
-        TOML file with the settings of `fishfeat.Recipe`. None is the default recipe.
+        Name of a recipe, or TOML file with the settings of `fishfeat.Recipe`. None is the default
+        recipe.
+    network
+        As in `fishfeat.Recipe`.
+    max_epochs
+        Largest number of epochs of each stage: to try a recipe.
+    sweep
+        Train several: 'last:0..9' trains the head alone, then the last block, up to the last nine.
     img_size
-        Side of the network's input in pixels. None is that of the features.
+        Side of the network's input in pixels. None is that of the features, or with `network` its
+        own.
     device
         'cpu', 'cuda', 'mps' or 'auto'.
     jobs
@@ -313,9 +338,48 @@ class FinetuneOptions(_Record):
     augment: str | None = None
     select: bool = False
     recipe: str | os.PathLike[str] | None = None
+    network: str | None = None
+    max_epochs: int | None = None
+    sweep: str | None = None
     img_size: int | None = None
     device: str = "auto"
     jobs: int = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(ScanOptions, FeatureOptions, EngineOptions, SplitOptions):
+    """Options of `fishfeat compare`.
+
+    What is compared is each of the backbones at each input size with each layer.
+
+    Attributes
+    ----------
+    backbone
+        Names as `fishfeat.make_spec` takes them. Empty is the backbone last used on the data set,
+        else the default.
+    img_size
+        Sides of the network's input in pixels. Empty is the network's own, or that of the backbone
+        last used.
+    layer
+        Layers. 'all-blocks' is every block. Empty is the last layer, or that of the backbone last
+        used.
+    clf
+        Name of the classifier that scores all of them.
+    jobs
+        Fits at the same time. -1 is one for each core.
+    """
+
+    backbone: tuple[str, ...] = ()
+    img_size: tuple[int, ...] = ()
+    layer: tuple[str, ...] = ()
+    clf: str = "logreg"
+    jobs: int = -1
+
+    def __post_init__(self) -> None:
+        """Make a tuple of a single size."""
+        super().__post_init__()
+        if isinstance(self.img_size, int):
+            object.__setattr__(self, "img_size", (self.img_size,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,3 +397,87 @@ class ReportOptions(_Record):
 
     map_method: MapMethod | None = None
     group_matrix: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceOptions(GroupingOptions):
+    """Options of `fishfeat reproduce`; what is None is as the reference has it.
+
+    Attributes
+    ----------
+    backbone
+        The frozen network.
+    network
+        Pretrained networks to fine-tune, where the reference compares several.
+    img_size
+        Side of the input of its own networks in pixels.
+    max_epochs
+        Largest number of epochs of each stage.
+    cv
+        Number of folds.
+    most_blocks
+        Largest number of blocks that a sweep trains.
+    """
+
+    backbone: str | None = None
+    network: tuple[str, ...] | None = None
+    img_size: int | None = None
+    max_epochs: int | None = None
+    cv: int | str = 5
+    most_blocks: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionOptions(_Record):
+    """Options of `fishfeat motion`. Pixels are those of the video's own frames.
+
+    Attributes
+    ----------
+    every
+        Look at each n-th frame. The flow is always that to the very next frame.
+    threshold
+        What moves by more pixels from one frame to the next is in the mask.
+    erosion
+        Pixels that the mask loses along its rim.
+    min_area
+        Smallest area of an object in the mask, in pixels. None is 1/5000 of the frame, at least 64.
+    max_gap
+        Seconds for which an object may be out of sight until its track ends.
+    frame_images
+        Write images of flow, mask and moving parts for each frame that is looked at.
+    """
+
+    every: int = 1
+    threshold: float = 1.0
+    erosion: int = 2
+    min_area: int | None = None
+    max_gap: float = 1.0
+    frame_images: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises
+        ------
+        DataError
+            A number is out of its range.
+        """
+        super().__post_init__()
+        for name, low, high, is_whole in _MOTION_RANGES:
+            value = getattr(self, name)
+            if name == "min_area" and value is None:
+                continue
+            kinds = int if is_whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+                kind = "a whole number" if is_whole else "a number"
+                raise DataError(f"{name} must be {kind} from {low:g} to {high:,g}; got {value!r}.")
+
+
+# Option of `MotionOptions`, its smallest and largest value, and whether it is a whole number.
+_MOTION_RANGES = (
+    ("every", 1, 100_000, True),
+    ("threshold", 0.1, 1000, False),
+    ("erosion", 0, 100, True),
+    ("min_area", 1, 100_000_000, True),
+    ("max_gap", 0, 3600, False),
+)

@@ -77,6 +77,66 @@ def draw_folder() -> Callable[..., Path]:
     return draw
 
 
+Place = Callable[[int], tuple[float, float]]
+_SHADES = ((0, 180), (100, 255))
+
+
+@pytest.fixture(scope="session")
+def draw_video() -> Callable[..., np.ndarray]:
+    """Write a video of textured ellipses that move before a still, textured background.
+
+    Each place is a function from the frame to the centre of one ellipse. The result is where each
+    of them is seen: bool (n_frames, n_objects, height, width).
+    """
+    import cv2
+
+    def draw_texture(seed: int, size: tuple[int, int], low: int, high: int) -> np.ndarray:
+        noise = np.random.default_rng(seed).normal(size=(*size, 3)).astype(np.float32)
+        noise = cv2.GaussianBlur(noise, (0, 0), 2)
+        noise = (noise - noise.min()) / (noise.max() - noise.min())
+        return low + (high - low) * noise
+
+    def draw(
+        path: Path,
+        places: tuple[Place, ...] = (),
+        *,
+        n_frames: int = 20,
+        size: tuple[int, int] = (120, 200),
+        noise: float = 2.0,
+        light: Callable[[int], float] = lambda t: 1.0,
+        shake: Place = lambda t: (0.0, 0.0),
+        codec: str = "MJPG",
+        fps: float = 25,
+    ) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        background = draw_texture(1, size, 60, 160)
+        textures = [draw_texture(2 + i, (60, 100), *_SHADES[i % 2]) for i in range(len(places))]
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size[::-1])
+        rows, columns = np.mgrid[: size[0], : size[1]].astype(np.float32)
+        truth = np.zeros((n_frames, len(places), *size), bool)
+        for t in range(n_frames):
+            frame = background
+            for i, (texture, place) in enumerate(zip(textures, places, strict=True)):
+                x, y = map(np.float32, place(t))
+                radius = np.hypot((columns - x) / 22, (rows - y) / 12)
+                alpha = np.clip((1 - radius) * 12 + 0.5, 0, 1)[..., None]
+                skin = cv2.remap(
+                    texture, columns - x + 50, rows - y + 30, cv2.INTER_LINEAR, None, 2
+                )
+                frame = frame * (1 - alpha) + skin * alpha
+                truth[t, :i] &= alpha[..., 0] <= 0.5
+                truth[t, i] = alpha[..., 0] > 0.5
+            right, down = shake(t)
+            matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
+            frame = cv2.warpAffine(frame, matrix, size[::-1], borderMode=cv2.BORDER_REFLECT)
+            frame = frame * light(t) + noise * rng.normal(size=frame.shape)
+            writer.write(np.clip(frame, 0, 255).astype(np.uint8))
+        writer.release()
+        return truth
+
+    return draw
+
+
 @pytest.fixture
 def folder(tmp_path: Path, draw_folder: Callable[..., Path]) -> Path:
     """Two classes of six small images in three pairs each."""

@@ -18,6 +18,7 @@ FLOORS = {
     "workspace": 0,
     "demo": 1,
     "images": 1,
+    "video": 1,
     "features": 2,
     "classify": 2,
     "finetuning": 3,
@@ -121,7 +122,8 @@ for command in [c.name or c.callback.__name__ for c in app.registered_commands]:
 
 
 @pytest.mark.parametrize(
-    "module", ["stages.fit", "stages.finetune", "finetuning.solved", "stages.info"]
+    "module",
+    ["stages.fit", "stages.compare", "stages.finetune", "finetuning.solved", "stages.info"],
 )
 def test_commands_on_cached_features_load_no_torch(module):
     loaded = loaded_by(f"import fishfeat.{module}")

@@ -8,9 +8,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import timm
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from fishfeat.errors import BackboneError, did_you_mean, shortened
 from fishfeat.features import hub
+from fishfeat.features.plain_networks import register_plain_networks, split_settings
 from fishfeat.features.pooling import Embedder, make_embedder, make_layer_specs
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.specs import (
@@ -221,11 +223,13 @@ def _load_timm(spec: BackboneSpec) -> tuple[nn.Module, Preprocess]:
 
 
 def _create_timm_network(spec: BackboneSpec) -> nn.Module:
+    register_plain_networks()
     if spec.source == "random":
-        _check_timm_name(spec.name, pretrained=False)
+        name, settings = split_settings(spec.name)
+        _check_timm_name(name, pretrained=False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(RANDOM_SEED)
-            return _create_model(spec, spec.name, pretrained=False)
+            return _create_model(spec, name, pretrained=False, settings=settings)
     if spec.source == "timm":
         _check_timm_name(spec.name, pretrained=True)
         return hub.fetch(spec.name, lambda: _create_model(spec, spec.name))
@@ -240,9 +244,15 @@ def _create_timm_network(spec: BackboneSpec) -> nn.Module:
         raise BackboneError(f"{name} cannot be loaded: {error}") from error
 
 
-def _create_model(spec: BackboneSpec, name: str, *, pretrained: bool = True) -> nn.Module:
+def _create_model(
+    spec: BackboneSpec,
+    name: str,
+    *,
+    pretrained: bool = True,
+    settings: Mapping[str, Any] = MappingProxyType({}),
+) -> nn.Module:
     head = {} if spec.layer == "head" else {"num_classes": 0}
-    build = partial(timm.create_model, name, pretrained=pretrained, **head)
+    build = partial(timm.create_model, name, pretrained=pretrained, **head, **settings)
     if spec.img_size is not None:
         # Transformers need their input size when they are created; convolutions reject it.
         with contextlib.suppress(TypeError):

@@ -24,9 +24,14 @@ SECONDS_BETWEEN = 30.0
 
 @dataclass
 class Progress:
-    """Where a training is: the epochs that were finished, and the sums of the one in progress."""
+    """Where a training is: the epochs that were finished, and the sums of the one in progress.
+
+    `stage` is the number of the stage, and `first` that of its first epoch, both from 0.
+    """
 
     epochs: list[Epoch] = field(default_factory=list)
+    stage: int = 0
+    first: int = 0
     step: int = 0
     loss: float = 0.0
     n_correct: int = 0

@@ -15,13 +15,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fishfeat.finetuning.blocks import Block, list_modules, name_parameters
-from fishfeat.finetuning.networks import TrainedNetwork
+from fishfeat.features.backbones import Backbone
+from fishfeat.finetuning.blocks import (
+    Block,
+    list_blocks,
+    list_modules,
+    name_parameters,
+    select_blocks,
+)
+from fishfeat.finetuning.networks import TrainedNetwork, make_head
 
 # uint8 (n, 3, height, width) -> activations (n, ...).
 RunFrozen = Callable[[Tensor], Tensor | None]
 # Images in the batch that proves a cut.
 _N_PROBES = 2
+# Candidate granularities are probed before this many last blocks.
+_PROBED = "last:2"
 
 
 class Cut(NamedTuple):
@@ -241,3 +250,17 @@ def _proves(network: TrainedNetwork, cut: Cut, images: Tensor, activations: Tens
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return False  # a tensor without values met one with values
     return computed.device == expected.device and torch.equal(computed, expected)
+
+
+def must_be_coarse(backbone: Backbone) -> bool:
+    """Whether the blocks of a network must be its stages, since it cannot be cut before the others.
+
+    In DenseNet each block takes the outputs of all earlier ones.
+    """
+    blocks = list_blocks(backbone.network)
+    if len(blocks) < 3:
+        return False
+    last = select_blocks(blocks, _PROBED)
+    head = make_head(backbone.dim, 2, (), torch.Generator().manual_seed(0))
+    network = TrainedNetwork(backbone, head.to(backbone.device), last)
+    return find_cut(network, last, backbone.preprocess.size) is None

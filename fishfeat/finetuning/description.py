@@ -8,7 +8,7 @@ import torch
 
 from fishfeat.features.backbones import load_backbone
 from fishfeat.finetuning.blocks import list_blocks
-from fishfeat.finetuning.finetuner import must_be_coarse
+from fishfeat.finetuning.cuts import must_be_coarse
 from fishfeat.finetuning.flops import count_flops
 from fishfeat.finetuning.networks import TrainedNetwork, check_trainable, make_head
 from fishfeat.records import BackboneSpec

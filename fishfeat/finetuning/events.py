@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from fishfeat.records import Epoch
 
 
 def write_events(folder: Path, number: int, epoch: Epoch) -> None:
-    """Write loss, accuracy, rate and speed of an epoch; nothing without TensorBoard.
+    """Write every figure of an epoch; nothing without TensorBoard.
 
     Parameters
     ----------
@@ -25,6 +26,6 @@ def write_events(folder: Path, number: int, epoch: Epoch) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
-        for name in ("loss", "accuracy", "lr", "images_per_second"):
-            value = getattr(epoch, name)
-            writer.add_scalar(name, value, number)
+        for name, value in dataclasses.asdict(epoch).items():
+            if value is not None:
+                writer.add_scalar(name, value, number)

@@ -18,7 +18,6 @@ from fishfeat.classify.estimators.calibration import (
 )
 from fishfeat.classify.validation.cross_validation import (
     FoldFit,
-    describe_features,
     describe_splits,
     evaluate_holdout,
     run_from_scores,
@@ -175,9 +174,11 @@ def finetune_splits(
     ranked = all_splits[0]
     jobs = plan_jobs(all_splits, seed=ranked.seed)
     source = Source(features, list_items(features, images), recipe, img_size, runtime.device)
-    work = WorkFolder(folder / "finetune" / _identify(source, all_splits))
-    finished = [work.read(job) for job in jobs]
     with Finetuner(source, folder / "activations") as finetuner:
+        finetuner.load()
+        fingerprint = finetuner.backbone.fingerprint
+        work = WorkFolder(folder / "finetune" / _identify(source, fingerprint, all_splits))
+        finished = [work.read(job) for job in jobs]
         finetuner.prepare(jobs, work)
         todo = [job for job, result in zip(jobs, finished, strict=True) if result is None]
         if todo:
@@ -226,7 +227,7 @@ def list_items(features: Features, images: ImageSet) -> list[Item]:
     return [Item(str(images.path(i)), str(images.digest[i])) for i in rows.tolist()]
 
 
-def _identify(source: Source, all_splits: Sequence[Splits]) -> str:
+def _identify(source: Source, fingerprint: str, all_splits: Sequence[Splits]) -> str:
     """A digest of everything that the weights depend on; names the folder of the work."""
     features = source.features
     ranked = all_splits[0]
@@ -234,7 +235,7 @@ def _identify(source: Source, all_splits: Sequence[Splits]) -> str:
         source.recipe.to_dict(),
         # A folder may move: the fingerprint says which network it is.
         dataclasses.replace(source.spec, source="local-dir", name="").to_json(),
-        features.fingerprint,
+        fingerprint,
         identify_data(features, ranked.rows, ranked.holdout),
         [splits.digest for splits in all_splits],
         [splits.seed for splits in all_splits],
@@ -350,7 +351,7 @@ class _Scorer:
             clf=recipe.name,
             seed=splits.seed,
             device=self.source.device.type,
-            features=describe_features(features),
+            features=self.finetuner.describe_features(),
             splits=describe_splits(features, splits),
             training=Training(
                 recipe=recipe.to_dict() | {"img_size": self.source.img_size},
@@ -359,6 +360,7 @@ class _Scorer:
                 n_parameters=self.finetuner.n_parameters,
                 cost=self._sum_costs(splits),
                 cut=self.finetuner.cut_name,
+                compared_with=features.fingerprint,
                 folds=tuple(trainings),
             ),
         )
@@ -372,12 +374,13 @@ class _Scorer:
         filling = self.finetuner.filling
         wall = sum(r.seconds_fit + r.seconds_predict for r in spent) + filling.wall_seconds
         flops = self.finetuner.flops
-        behind_cut = flops.trained if self.finetuner.cut_name else flops.whole
+        skips_frozen = self.finetuner.skips_frozen
+        of_scored = flops.trained if skips_frozen else flops.whole
         return Cost(
             wall_seconds=wall,
             processor_seconds=sum(r.processor_seconds for r in spent) + filling.processor_seconds,
             images_passed=n_trained + n_scored + filling.n_passed,
-            flops=n_trained * flops.of_training(is_cut=bool(self.finetuner.cut_name))
-            + n_scored * behind_cut
+            flops=n_trained * flops.of_training(is_cut=skips_frozen)
+            + n_scored * of_scored
             + filling.n_passed * flops.frozen,
         )

@@ -14,15 +14,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from fishfeat.classify.validation.cross_validation import describe_features
 from fishfeat.errors import BackboneError, DataError
 from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.runtimes import send_to_device
 from fishfeat.features.tta import make_transforms
 from fishfeat.files import free_bytes, json_digest, megabytes, safe_name
 from fishfeat.finetuning.activation_files import ActivationFile, estimate_bytes, find_missing
+from fishfeat.finetuning.augmentation import make_augment
 from fishfeat.finetuning.blocks import Block, list_blocks, select_blocks
 from fishfeat.finetuning.checkpoints import Checkpoint, Progress
-from fishfeat.finetuning.cuts import Cut, CutNetwork, find_cut
+from fishfeat.finetuning.cuts import Cut, CutNetwork, find_cut, must_be_coarse
 from fishfeat.finetuning.events import write_events
 from fishfeat.finetuning.filling import Filling, fill_activations, read_filling
 from fishfeat.finetuning.flops import Flops, count_flops
@@ -32,7 +34,6 @@ from fishfeat.finetuning.inputs import (
     Inputs,
     PlainImages,
     StoredActivations,
-    make_augment,
 )
 from fishfeat.finetuning.jobs import Counter, Job, JobResult, WorkFolder
 from fishfeat.finetuning.networks import (
@@ -44,6 +45,7 @@ from fishfeat.finetuning.networks import (
 )
 from fishfeat.finetuning.randomness import Purpose
 from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.scoring import score_images
 from fishfeat.finetuning.selection import (
     Choice,
     choose_settings,
@@ -52,12 +54,11 @@ from fishfeat.finetuning.selection import (
     set_weights,
 )
 from fishfeat.finetuning.source import Source, measure_depth
-from fishfeat.finetuning.training import DivergedError, Learner, Task, Trainer, score_images
-from fishfeat.records import Divergence, Epoch, Float, OnProgress
+from fishfeat.finetuning.training import DivergedError, Learner, Task, Trainer
+from fishfeat.finetuning.validation import ValidationPart, split_validation
+from fishfeat.records import Divergence, Epoch, FeaturesInfo, Float, OnProgress
 
 log = logging.getLogger("fishfeat")
-# Candidate granularities are probed before this many last blocks.
-_PROBED = "last:2"
 
 
 class Finetuner:
@@ -91,8 +92,18 @@ class Finetuner:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
+    def load(self) -> None:
+        """Load the network.
+
+        Raises
+        ------
+        BackboneError
+            It cannot be loaded or fine-tuned, or has other weights than the features.
+        """
+        self.backbone = self._load_backbone()
+
     def prepare(self, jobs: Sequence[Job], work: WorkFolder) -> None:
-        """Load the backbone, and decide what enters the trained blocks.
+        """Decide which blocks are trained, and what enters them.
 
         Parameters
         ----------
@@ -103,12 +114,9 @@ class Finetuner:
 
         Raises
         ------
-        BackboneError
-            The backbone cannot be loaded or fine-tuned, or has other weights.
         DataError
             The recipe does not fit the network.
         """
-        self.backbone = self._load_backbone()
         network = self._choose_blocks()
         self.flops = count_flops(network, self.backbone.preprocess.size)
         trained = network.list_trained().values()
@@ -134,25 +142,24 @@ class Finetuner:
         CacheError
             The disk is full, or the activation file is damaged.
         """
-        if not self.blocks:
-            self._inputs = self._make_cached_inputs()
+        if self._uses_features:
+            self._inputs = CachedFeatures(self.source.features.X, device=self.source.device)
         elif self.cut is None:
             self._inputs = self._make_plain_inputs()
         else:
             self._store_activations(on_progress)
 
     def _load_backbone(self) -> Backbone:
-        source = self.source
-        spec = source.features.spec
+        source, wanted = self.source, self.source.spec
+        spec = wanted if source.recipe.network else source.features.spec
         backbone = load_backbone(spec)
-        if backbone.fingerprint != source.features.fingerprint:
+        if not source.recipe.network and backbone.fingerprint != source.features.fingerprint:
             raise BackboneError(
                 f"{spec.describe()} has other weights now than when the features were extracted. "
                 "Restore them, or run `fishfeat extract` and `fishfeat fit` again."
             )
         check_trainable(spec, backbone.network)
-        wanted = source.spec
-        if source.is_scratch:
+        if source.is_scratch and wanted.source != "random":
             architecture = str(backbone.network.pretrained_cfg["architecture"])  # type: ignore[index]
             wanted = dataclasses.replace(wanted, source="random", name=architecture)
         if wanted != spec:
@@ -193,17 +200,16 @@ class Finetuner:
             preprocess,
             make_transforms(stored, preprocess.mean),
             augment=drawn,
+            tta=make_transforms(self.source.recipe.tta, preprocess.mean),
             device=self.source.device,
         )
 
-    def _make_cached_inputs(self) -> Inputs:
+    @property
+    def _uses_features(self) -> bool:
+        """Whether only the head is trained, and the cached features are its inputs."""
         source = self.source
-        if source.recipe.is_drawn or not source.has_features_of_network:
-            raise DataError(
-                "train must be more than head where images are augmented anew in each epoch, the "
-                "network starts from scratch or --img-size is not that of the features."
-            )
-        return CachedFeatures(source.features.X, device=source.device)
+        is_same = source.has_features_of_network and source.recipe.augment in ("none", "flip")
+        return not self.blocks and is_same and source.recipe.tta == "none"
 
     @property
     def block_names(self) -> tuple[str, ...]:
@@ -215,12 +221,28 @@ class Finetuner:
         """The module before which activations are stored; '' where none are."""
         return "" if self.cut is None else self.cut.module
 
+    @property
+    def skips_frozen(self) -> bool:
+        """Whether what enters the trained part was computed before."""
+        return self.cut is not None or self._uses_features
+
+    def describe_features(self) -> FeaturesInfo:
+        """The features of the network before the training."""
+        if not self.source.recipe.network:
+            return describe_features(self.source.features)
+        return FeaturesInfo(
+            dataset=self.source.features.dataset,
+            backbone=self.source.spec,
+            fingerprint=self.backbone.fingerprint,
+            dim=self.backbone.dim,
+        )
+
     def describe(self) -> str:
         """What is trained, in words."""
         label, recipe = self.source.spec.label, self.source.recipe
         trained = f"{self.n_trained:,} of {self.n_parameters:,} parameters"
         way = "from stored activations" if self.cut else "from the images"
-        way = way if self.blocks else "from the cached features"
+        way = "from the cached features" if self._uses_features else way
         return f"{label}, {recipe.stages or recipe.train} ({trained}) {way}"
 
     # --- inputs -------------------------------------------------------------------------------
@@ -237,7 +259,7 @@ class Finetuner:
         Where each epoch draws other inputs, nothing can be stored.
         """
         assert self.cut is not None
-        if self.source.recipe.is_drawn:
+        if not self.source.recipe.can_be_stored:
             return False
         n_plain = sum(self.count_passes(job) + len(job.score) for job in jobs)
         n_missing = len(self._find_missing()) * self._n_transforms
@@ -299,7 +321,8 @@ class Finetuner:
             self.filling = read_filling(self._file)
         file = ActivationFile(self._file, digests, device=self.source.device)
         self._stack.callback(file.close)
-        self._inputs = StoredActivations(file)
+        has_tta = self.source.recipe.tta != "none"
+        self._inputs = StoredActivations(file, has_tta=has_tta)
 
     # --- training -----------------------------------------------------------------------------
 
@@ -309,12 +332,14 @@ class Finetuner:
         classes, codes = np.unique(self.source.features.y[job.train], return_inverse=True)
         task = Task(job.train, codes.astype(np.int64), len(classes), job.draw)
         choice = self._choose(job, task, work, counter)
+        task, validation = self._hold_out(task)
         learner = self._make_learner(task)
         recipe = choice.apply(self.source.recipe)
         trainer = Trainer(
             learner,
             task,
             recipe,
+            validation=validation,
             file=work.checkpoint(job),
             on_images=counter.count,
             on_epoch=lambda i, epoch: _note_epoch(job, recipe, work, i, epoch),
@@ -328,6 +353,9 @@ class Finetuner:
         except DivergedError as error:
             divergence = error.divergence
         fitted = time.perf_counter()
+        n_epochs = len(trainer.progress.epochs)
+        if not recipe.select:
+            counter.skip(self.count_passes(job) - n_epochs * len(task.images))
         logits: Float | None = None
         if divergence is None:
             logits = score_images(learner.network, learner.inputs, job.score)
@@ -343,7 +371,7 @@ class Finetuner:
             seconds_fit=fitted - wall,
             seconds_predict=time.perf_counter() - fitted,
             processor_seconds=time.thread_time() - processor,
-            n_passed=len(trainer.progress.epochs) * len(job.train) + choice.n_passed,
+            n_passed=n_epochs * len(job.train) + choice.n_passed,
         )
         work.write(job, result)
         return result
@@ -357,7 +385,7 @@ class Finetuner:
         for depth, block in enumerate(reversed(self.blocks)):
             depths |= {f"network.{name}": depth for name in block.parameters}
         learning: nn.Module = network
-        if not self.blocks:
+        if self._uses_features:
             learning = HeadNetwork(network)
         elif self.cut is not None:
             learning = CutNetwork(network, self.cut, self.backbone.preprocess.size)
@@ -368,7 +396,20 @@ class Finetuner:
             learns = {k for k, depth in depths.items() if depth < n_blocks}
             return learns | head_names
 
-        return Learner(learning, self._inputs, parameters, select, depths)
+        measured = network.list_measured()
+        return Learner(learning, self._inputs, parameters, select, depths, measured)
+
+    def _hold_out(self, task: Task) -> tuple[Task, ValidationPart | None]:
+        """The task without its validation part, and that part; None where there is none."""
+        share, groups = self.source.recipe.validation, self.source.features.groups
+        if not share:
+            return task, None
+        own_groups = None if groups is None else groups[task.images]
+        train, rest = split_validation(task.codes, own_groups, share, seed=task.draw.seed)
+        if not len(rest):
+            return task, None
+        part = ValidationPart(task.images[rest], task.codes[rest])
+        return task._replace(images=task.images[train], codes=task.codes[train]), part
 
     def _make_head(self, task: Task) -> nn.Sequential:
         source, recipe = self.source, self.source.recipe
@@ -418,20 +459,6 @@ class Finetuner:
         return network
 
 
-def must_be_coarse(backbone: Backbone) -> bool:
-    """Whether the blocks of a network must be its stages, since it cannot be cut before the others.
-
-    In DenseNet each block takes the outputs of all earlier ones.
-    """
-    blocks = list_blocks(backbone.network)
-    if len(blocks) < 3:
-        return False
-    last = select_blocks(blocks, _PROBED)
-    head = make_head(backbone.dim, 2, (), torch.Generator().manual_seed(0))
-    network = TrainedNetwork(backbone, head.to(backbone.device), last)
-    return find_cut(network, last, backbone.preprocess.size) is None
-
-
 def _note_epoch(job: Job, recipe: Recipe, work: WorkFolder, i: int, epoch: Epoch) -> None:
     write_events(work.folder / "tensorboard" / job.name, i + 1, epoch)
     n_epochs = sum(stage.epochs for stage in recipe.list_stages())
@@ -456,8 +483,5 @@ def _check_scores(logits: Float, progress: Progress) -> Divergence | None:
 
 def _list_weights(learner: Learner) -> dict[str, torch.Tensor]:
     """Every tensor that the training changed: parameters, and statistics of batch norm."""
-    network = getattr(learner.network, "whole", learner.network)
     tensors = {name: parameter.detach() for name, parameter in learner.parameters.items()}
-    if network.is_scratch:
-        tensors |= {name: buffer for name, buffer in network.named_buffers() if "." in name}
-    return tensors
+    return {**tensors, **learner.measured}

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torchvision.transforms import v2
+from torch import Tensor
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.features.engines.local import Item, read_item
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.tta import Transform
 from fishfeat.finetuning.activation_files import ActivationFile
+from fishfeat.finetuning.augmentation import Augment
 from fishfeat.finetuning.randomness import Draw, Purpose, draw_with
 from fishfeat.images.decode import UnreadableImage, decode
 from fishfeat.records import Int
-
-# uint8 (3, height, width) -> uint8 of the same shape, at random.
-Augment = Callable[[Tensor], Tensor]
 
 
 class Inputs(Protocol):
     """Inputs of a network for some images.
 
     `read_training` gives those of an epoch of a training, `read_plain` those without transforms;
-    both float32 or uint8 (n, ...), one for each of the images int64 (n,).
+    both float32 or uint8 (n, ...), one for each of the images int64 (n,). `read_scored` gives those
+    of each transform of the test-time augmentation.
     """
 
     def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor: ...
     def read_plain(self, images: Int) -> Tensor: ...
+    def read_scored(self, images: Int) -> list[Tensor]: ...
 
 
 class CachedFeatures:
@@ -59,12 +58,25 @@ class CachedFeatures:
         """The features of the images."""
         return torch.from_numpy(self._X[images]).to(self._device)
 
+    def read_scored(self, images: Int) -> list[Tensor]:
+        """The same."""
+        return [self.read_plain(images)]
+
 
 class StoredActivations:
-    """Inputs of the part of a network behind a cut."""
+    """Inputs of the part of a network behind a cut.
 
-    def __init__(self, file: ActivationFile) -> None:
+    Parameters
+    ----------
+    file
+        The activations.
+    has_tta
+        Score all stored transforms of an image, not only the image as it is.
+    """
+
+    def __init__(self, file: ActivationFile, *, has_tta: bool = False) -> None:
         self._file = file
+        self._n_scored = file.n_transforms if has_tta else 1
 
     def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor:
         """The activations of one of the stored transforms of each image, drawn for this epoch."""
@@ -75,6 +87,11 @@ class StoredActivations:
         """The activations of the images as they are."""
         return self._file.read(images, np.zeros(len(images), np.int64))
 
+    def read_scored(self, images: Int) -> list[Tensor]:
+        """The activations of each transform of the test-time augmentation."""
+        transforms = range(self._n_scored)
+        return [self._file.read(images, np.full(len(images), k)) for k in transforms]
+
 
 def draw_transforms(draw: Draw, epoch: int, n_transforms: int, n_images: int) -> Int:
     """One of the transforms for each image of the data set in an epoch, int64 (n_images,)."""
@@ -83,8 +100,15 @@ def draw_transforms(draw: Draw, epoch: int, n_transforms: int, n_images: int) ->
     return drawn
 
 
+# Bytes of pixels that are kept in memory: 3,500 images of 224 px.
+_KEPT_BYTES = 2**29
+
+
 class PlainImages:
-    """Inputs of a whole network: images that are read and transformed whenever they are passed.
+    """Inputs of a whole network: images that are transformed whenever they are passed.
+
+    Each image is read once, as long as the pixels of all fit into half a gigabyte; what does not
+    fit is read again. Several threads may read.
 
     Parameters
     ----------
@@ -96,6 +120,8 @@ class PlainImages:
         One of them is drawn for each image and epoch. The first one keeps the image.
     augment
         Applied to each image instead, where it is not None.
+    tta
+        Transforms of an image that is scored.
     device
         Where the images go.
     """
@@ -107,12 +133,17 @@ class PlainImages:
         transforms: Sequence[Transform],
         *,
         augment: Augment | None = None,
+        tta: Sequence[Transform] = (),
         device: str | torch.device = "cpu",
     ) -> None:
         self._items = items
         self._preprocess = preprocess
         self._transforms = transforms
         self._augment = augment
+        self._tta = tta
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        height, width = preprocess.size
+        self._most_kept = _KEPT_BYTES // (3 * height * width)
         self._device = device
 
     def read_training(self, images: Int, draw: Draw, epoch: int) -> Tensor:
@@ -131,8 +162,21 @@ class PlainImages:
 
     def read_plain(self, images: Int) -> Tensor:
         """The images as they are, uint8 (n, 3, height, width)."""
-        pixels = np.stack([self._read_pixels(self._items[i]) for i in images.tolist()])
+        pixels = np.stack([self._recall_pixels(i) for i in images.tolist()])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device)
+
+    def read_scored(self, images: Int) -> list[Tensor]:
+        """The images after each transform of the test-time augmentation."""
+        pixels = self.read_plain(images)
+        return [transform(pixels) for transform in self._tta] or [pixels]
+
+    def _recall_pixels(self, image: int) -> NDArray[np.uint8]:
+        pixels = self._kept.get(image)
+        if pixels is None:
+            pixels = self._read_pixels(self._items[image])
+            if len(self._kept) < self._most_kept:
+                self._kept[image] = pixels
+        return pixels
 
     def _read_pixels(self, item: Item) -> NDArray[np.uint8]:
         read = read_item(item)
@@ -160,20 +204,3 @@ def explain_unreadable(failures: Sequence[tuple[str, str]]) -> DataError:
         "on from here. Images that are gone or changed: run `fishfeat extract` and `fishfeat fit` "
         "again."
     )
-
-
-def make_augment(name: str, mean: tuple[float, float, float]) -> Augment | None:
-    """The transforms that `Recipe.augment` draws anew in each epoch; None for those it stores."""
-    mirror = v2.RandomHorizontalFlip()
-    light = v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2)
-    if name == "light":
-        return _chain(mirror, light)
-    if name == "fish":
-        colour = [float(round(255 * value)) for value in mean]
-        place = v2.RandomAffine(degrees=15, translate=(0.05, 0.05), scale=(0.9, 1.15), fill=colour)
-        return _chain(mirror, place, light)
-    return None
-
-
-def _chain(*transforms: nn.Module) -> Augment:
-    return nn.Sequential(*transforms)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fishfeat.errors import BackboneError
 from fishfeat.features.backbones import Backbone
+from fishfeat.features.plain_networks import SeededDropout
 from fishfeat.features.pooling import make_embedder
 from fishfeat.finetuning.blocks import Block, name_parameters
 from fishfeat.finetuning.recipes import HeadLayer
@@ -91,6 +92,12 @@ class TrainedNetwork(nn.Module):
         """The parameters that learn, by name."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
+    def list_measured(self) -> dict[str, Tensor]:
+        """The statistics of batch norm that the training measures, by name."""
+        if not self.is_scratch:
+            return {}
+        return {name: value for name, value in self.named_buffers() if name.startswith("network.")}
+
 
 class HeadNetwork(nn.Module):
     """The head alone: vectors (n, dim) become logits (n, n_classes).
@@ -127,7 +134,7 @@ def make_head(
     modules: list[nn.Module] = []
     for layer in layers:
         if layer.kind == "dropout":
-            modules.append(nn.Dropout(layer.size))
+            modules.append(SeededDropout(layer.size))
             continue
         modules += [_make_linear(dim, int(layer.size), generator), nn.ReLU()]
         dim = int(layer.size)

@@ -80,8 +80,10 @@ class Optimiser:
             entry, _, name = rest.partition("/")
             if kind == "optimiser" and name in self._parameters:
                 parameter = self._parameters[name]
-                device = parameter.device if tensor.ndim else tensor.device
-                self._optimiser.state[parameter][entry] = tensor.clone().to(device)
+                # torch's fused step takes for granted that the state lies in memory as its
+                # parameter does, and a file has lost that.
+                state = torch.empty_like(parameter) if tensor.ndim else torch.empty_like(tensor)
+                self._optimiser.state[parameter][entry] = state.detach().copy_(tensor)
 
 
 def make_optimiser(
@@ -114,10 +116,15 @@ def make_optimiser(
         group["params"].append(parameter)
         group["weight_decay"] = decay
     optimiser: torch.optim.Optimizer
+    values = list(groups.values())
     if recipe.optimizer == "sgd":
-        optimiser = torch.optim.SGD(list(groups.values()), lr=recipe.lr, momentum=0.9)
+        optimiser = torch.optim.SGD(values, lr=recipe.lr, momentum=0.9)
+    elif recipe.optimizer == "rmsprop":
+        optimiser = torch.optim.RMSprop(values, lr=recipe.lr, alpha=0.9, eps=1e-7)
+    elif recipe.optimizer == "adam":
+        optimiser = torch.optim.Adam(values, lr=recipe.lr, fused=True)
     else:
-        optimiser = torch.optim.AdamW(list(groups.values()), lr=recipe.lr, fused=True)
+        optimiser = torch.optim.AdamW(values, lr=recipe.lr, fused=True)
     return Optimiser(optimiser, parameters, recipe, n_steps)
 
 

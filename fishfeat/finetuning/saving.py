@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from fishfeat.classify.estimators.dense_head import DenseHead
-from fishfeat.classify.validation.cross_validation import describe_features
 from fishfeat.features.backbones import load_backbone
 from fishfeat.files import safe_name
 from fishfeat.finetuning.finetune import Tuned
@@ -60,7 +59,7 @@ def save_tuned(tuned: Tuned, folder: Path, rows: Int) -> SavedNetwork:
     classifier = DenseHead(layers, tuned.final.classes, tuned.inverse_temperature)
     features = source.features
     if not finetuner.blocks:
-        return SavedNetwork(classifier, describe_features(features), None)
+        return SavedNetwork(classifier, finetuner.describe_features(), None)
     assert features.digest is not None
     name = safe_name(f"{source.spec.label}-{source.recipe.name}-{tuned.work.folder.name[:8]}")
     path = save_network(
@@ -69,7 +68,9 @@ def save_tuned(tuned: Tuned, folder: Path, rows: Int) -> SavedNetwork:
         finetuner.backbone.spec,
         features.digest[rows],
     )
-    backbone = load_backbone(dataclasses.replace(source.spec, source="local-dir", name=str(path)))
+    backbone = load_backbone(
+        dataclasses.replace(source.spec, source="local-dir", name=str(path), tta=source.recipe.tta)
+    )
     info = FeaturesInfo(
         dataset=features.dataset,
         backbone=backbone.spec,

@@ -16,15 +16,16 @@ from torch import Tensor
 from fishfeat.classify.estimators.calibration import count_units, inner_folds
 from fishfeat.files import read_json, write_json
 from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.scoring import score_images
 from fishfeat.finetuning.training import (
     DivergedError,
     Learner,
     OnImages,
     Task,
     Trainer,
-    score_images,
 )
-from fishfeat.records import Epoch, Float, Int
+from fishfeat.finetuning.validation import measure_loss
+from fishfeat.records import Epoch, Int
 
 log = logging.getLogger("fishfeat")
 # Factors on the learning rates.
@@ -149,7 +150,7 @@ def _validate(
         for share in SHARES:
             set_weights(learner, start, end, share)
             logits = score_images(learner.network, learner.inputs, images[is_known])
-            losses.append((i + 1, share, _measure_loss(logits, columns)))
+            losses.append((i + 1, share, measure_loss(logits, columns)))
         set_weights(learner, start, end, 1.0)
 
     trainer = Trainer(learner, part, recipe, on_images=on_images, on_epoch=validate)
@@ -175,10 +176,3 @@ def set_weights(
     for name, value in end.items():
         blended = value if share == 1 else torch.lerp(start[name], value, share)
         learner.parameters[name].copy_(blended)
-
-
-def _measure_loss(logits: Float, columns: Int) -> float:
-    """Mean negative log probability of the true classes."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_sums = np.log(np.exp(shifted).sum(axis=1))
-    return float((log_sums - shifted[np.arange(len(columns)), columns]).mean())

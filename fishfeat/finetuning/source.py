@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from fishfeat.features.engines.local import Item
 from fishfeat.features.runtimes import parse_device
+from fishfeat.features.specs import make_spec
 from fishfeat.finetuning.recipes import Recipe
-from fishfeat.records import Features
+from fishfeat.records import BackboneSpec, Features
 
 
 class Source:
@@ -26,8 +27,8 @@ class Source:
     Attributes
     ----------
     spec
-        The backbone as it is trained: without test-time augmentation, in its own input size or that
-        of `img_size`.
+        The network as it is trained: without test-time augmentation, in the input size of the
+        features, or its own where it is another network, or that of `img_size`.
     """
 
     def __init__(
@@ -41,14 +42,28 @@ class Source:
         self.features = features
         self.items = items
         self.recipe = recipe
-        self.img_size = img_size or features.spec.img_size
         self.device = parse_device(device)
-        self.spec = dataclasses.replace(features.spec, tta="none", img_size=self.img_size)
+        self.spec = self._make_spec(img_size)
+
+    def _make_spec(self, img_size: int | None) -> BackboneSpec:
+        spec, network = self.features.spec, self.recipe.network
+        if not network:
+            size = img_size or spec.img_size
+            return dataclasses.replace(spec, tta="none", img_size=size)
+        is_architecture = self.is_scratch and ":" not in network
+        name = f"random:{network}" if is_architecture else network
+        return make_spec(name, img_size=img_size, resize=spec.resize, white=spec.white)
+
+    @property
+    def img_size(self) -> int | None:
+        """Side of the network's input in pixels; None is the network's own."""
+        return self.spec.img_size
 
     @property
     def has_features_of_network(self) -> bool:
         """Whether the cached features are those of the network before the training."""
-        return self.img_size == self.features.spec.img_size and not self.is_scratch
+        is_same = not self.recipe.network and not self.is_scratch
+        return is_same and self.img_size == self.features.spec.img_size
 
     @property
     def is_scratch(self) -> bool:

@@ -1,7 +1,9 @@
-"""Train a network on some images: the loop, its checkpoints, and the scores of other images."""
+"""Train a network on some images: the loop and its checkpoints."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fishfeat.features.plain_networks import seed_dropout
 from fishfeat.finetuning.checkpoints import Checkpoint, CheckpointFile, Progress
 from fishfeat.finetuning.inputs import Inputs
 from fishfeat.finetuning.mixing import mix_images
 from fishfeat.finetuning.optimisers import Optimiser, make_optimiser
-from fishfeat.finetuning.randomness import Draw, Purpose, draw_with
+from fishfeat.finetuning.randomness import Draw, Purpose
 from fishfeat.finetuning.recipes import Recipe, Stage
-from fishfeat.records import Divergence, Epoch, Float, Int
-
-# Images that are scored at a time.
-_SCORED_AT_ONCE = 8
+from fishfeat.finetuning.scoring import split_batches
+from fishfeat.finetuning.validation import ValidationPart, validate
+from fishfeat.records import Divergence, Epoch, Int
 
 
 class DivergedError(Exception):
@@ -51,6 +53,8 @@ class Learner(NamedTuple):
         Gives the names of the parameters that learn in a stage.
     depths
         Name of a parameter -> number of blocks behind its own; the head has none.
+    measured
+        Tensors that are measured while it learns (the statistics of batch norm), by name.
     """
 
     network: nn.Module
@@ -58,6 +62,7 @@ class Learner(NamedTuple):
     parameters: Mapping[str, nn.Parameter]
     select: Callable[[str], set[str]]
     depths: Mapping[str, int]
+    measured: Mapping[str, Tensor]
 
 
 class Task(NamedTuple):
@@ -90,6 +95,8 @@ class Trainer:
     ----------
     learner, task, recipe
         The network, what it learns, and how.
+    validation
+        Images that validate each epoch; None where there are none.
     file
         Where checkpoints go; None keeps none.
     on_images
@@ -104,6 +111,7 @@ class Trainer:
         task: Task,
         recipe: Recipe,
         *,
+        validation: ValidationPart | None = None,
         file: CheckpointFile | None = None,
         on_images: OnImages = lambda n: True,
         on_epoch: Callable[[int, Epoch], None] = lambda i, epoch: None,
@@ -112,6 +120,8 @@ class Trainer:
         self.task = task
         self.recipe = recipe
         self.progress = Progress()
+        self._validation = validation
+        self._best: dict[str, Tensor] = {}
         self._file = file
         self._on_images = on_images
         self._on_epoch = on_epoch
@@ -131,21 +141,31 @@ class Trainer:
             `on_images` said so.
         """
         checkpoint = self._file.read() if self._file is not None else None
-        first = 0
-        for stage in self.recipe.list_stages():
-            epochs = range(first, first + stage.epochs)
-            first = epochs.stop
-            if checkpoint is not None and len(checkpoint.progress.epochs) >= epochs.stop:
-                continue  # a stage that was finished before the checkpoint
+        for number, stage in enumerate(self.recipe.list_stages()):
+            if checkpoint is not None and checkpoint.progress.stage > number:
+                continue
             optimiser = self._start_stage(stage)
-            if checkpoint is not None:
+            if checkpoint is None:
+                self.progress.stage = number
+                self.progress.first = len(self.progress.epochs)
+            else:
                 self._resume(checkpoint, optimiser)
                 checkpoint = None
-            for epoch in epochs[len(self.progress.epochs) - epochs.start :]:
-                if n_epochs is not None and epoch >= n_epochs:
-                    break
-                self._train_epoch(epoch, epoch - epochs.start, optimiser)
-        self._use_averages()
+            while not self._is_finished(stage, n_epochs):
+                self._train_epoch(optimiser)
+        self._set_weights(self._best or self._averages)
+
+    def _is_finished(self, stage: Stage, n_epochs: int | None) -> bool:
+        """Whether a stage has had its epochs, or its validation loss has stopped falling."""
+        epochs = self.progress.epochs[self.progress.first :]
+        if len(epochs) >= stage.epochs:
+            return True
+        if n_epochs is not None and len(self.progress.epochs) >= n_epochs:
+            return True
+        if not self.recipe.patience or self._validation is None or not epochs:
+            return False
+        losses = [_order_loss(epoch) for epoch in epochs]
+        return len(losses) - 1 - losses.index(min(losses)) >= self.recipe.patience
 
     def _start_stage(self, stage: Stage) -> Optimiser:
         learns = self.learner.select(stage.train)
@@ -159,19 +179,26 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.learner.parameters.items():
                 parameter.copy_(checkpoint.tensors[f"parameter/{name}"])
+            for name, tensor in self.learner.measured.items():
+                tensor.copy_(checkpoint.tensors[f"measured/{name}"])
             for name, average in self._averages.items():
                 average.copy_(checkpoint.tensors[f"average/{name}"])
+        for key, tensor in checkpoint.tensors.items():
+            kind, _, name = key.partition("/")
+            if kind == "best":
+                self._best[name] = tensor.clone()
         optimiser.load(checkpoint.tensors)
         self.progress = checkpoint.progress
 
-    def _train_epoch(self, epoch: int, epoch_of_stage: int, optimiser: Optimiser) -> None:
+    def _train_epoch(self, optimiser: Optimiser) -> None:
         task, progress = self.task, self.progress
+        epoch = len(progress.epochs)
         order = task.draw.make_rng(Purpose.ORDER, epoch).permutation(len(task.images))
-        batches = _split(order, self.recipe.batch_size)
+        batches = split_batches(order, self.recipe.batch_size)
         self.learner.network.train()
         for step in range(progress.step, len(batches)):
             start = time.perf_counter()
-            optimiser.set_rate(epoch_of_stage * len(batches) + step)
+            optimiser.set_rate((epoch - progress.first) * len(batches) + step)
             self._train_batch(batches[step], epoch, step, optimiser)
             progress.seconds += time.perf_counter() - start
             progress.step = step + 1
@@ -180,6 +207,7 @@ class Trainer:
                 self._file.write(self._make_checkpoint(optimiser))
             if not goes_on:
                 raise StoppedError
+        self.learner.network.train(False)
         n = len(order)
         record = Epoch(
             lr=optimiser.rate,
@@ -187,15 +215,39 @@ class Trainer:
             accuracy=progress.n_correct / n,
             images_per_second=n / max(progress.seconds, 1e-9),
         )
-        self.progress = Progress([*progress.epochs, record], last_loss=progress.last_loss)
-        self.learner.network.train(False)
+        record = self._validate(record)
+        self.progress = Progress(
+            [*progress.epochs, record],
+            stage=progress.stage,
+            first=progress.first,
+            last_loss=progress.last_loss,
+        )
         self._on_epoch(epoch, record)
+
+    def _validate(self, epoch: Epoch) -> Epoch:
+        """The epoch with its loss and accuracy on the validation part; the best one is kept."""
+        if self._validation is None:
+            return epoch
+        learner = self.learner
+        with self._using_averages():
+            validated = validate(learner.network, learner.inputs, self._validation)
+            epoch = dataclasses.replace(
+                epoch,
+                validation_loss=validated.loss,
+                validation_accuracy=validated.accuracy,
+            )
+            earlier = [_order_loss(other) for other in self.progress.epochs]
+            is_best = _order_loss(epoch) < min(earlier, default=math.inf)
+            if self.recipe.keep == "best" and is_best:
+                tensors = {**learner.parameters, **learner.measured}
+                self._best = {name: value.detach().clone() for name, value in tensors.items()}
+        return epoch
 
     def _train_batch(self, batch: Int, epoch: int, step: int, optimiser: Optimiser) -> None:
         optimiser.clear()
         size = self.recipe.micro_batch
         loss, n_correct = 0.0, 0
-        for part, micro in enumerate(_split(batch, size)):
+        for part, micro in enumerate(split_batches(batch, size)):
             images, codes = self.task.images[micro], torch.from_numpy(self.task.codes[micro])
             with torch.no_grad():
                 inputs = self.learner.inputs.read_training(images, self.task.draw, epoch)
@@ -229,14 +281,10 @@ class Trainer:
         return mix_images(inputs, targets, rng, mixup=self.recipe.mixup, cutmix=self.recipe.cutmix)
 
     def _classify(self, inputs: Tensor, counters: Sequence[int]) -> Tensor:
-        """Logits; the dropout of the head is drawn for this step."""
-        vectors = self.learner.network.embed(inputs)  # type: ignore[operator]
-        head: nn.Module = self.learner.network.head  # type: ignore[assignment]
-        if not any(isinstance(module, nn.Dropout) for module in head.modules()):
-            logits: Tensor = head(vectors)
-            return logits
-        with draw_with(self.task.draw.make_seed(Purpose.DROPOUT, *counters)):
-            logits = head(vectors)
+        """Logits; what is dropped is drawn for this step."""
+        network = self.learner.network
+        seed_dropout(network, self.task.draw.make_seed(Purpose.DROPOUT, *counters))
+        logits: Tensor = network(inputs)
         return logits
 
     @torch.no_grad()
@@ -244,15 +292,32 @@ class Trainer:
         for name, average in self._averages.items():
             average.lerp_(self.learner.parameters[name], 1 - self.recipe.ema)
 
+    @contextlib.contextmanager
+    def _using_averages(self) -> Iterator[None]:
+        """Let the network have the moving averages of its weights, where there are any."""
+        kept = {name: self.learner.parameters[name].detach().clone() for name in self._averages}
+        self._set_weights(self._averages)
+        yield
+        self._set_weights(kept)
+
     @torch.no_grad()
-    def _use_averages(self) -> None:
-        for name, average in self._averages.items():
-            self.learner.parameters[name].copy_(average)
+    def _set_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, value in tensors.items():
+            target = self.learner.parameters.get(name)
+            (self.learner.measured[name] if target is None else target).copy_(value)
 
     def _make_checkpoint(self, optimiser: Optimiser) -> Checkpoint:
         tensors = {f"parameter/{k}": p.detach() for k, p in self.learner.parameters.items()}
+        tensors |= {f"measured/{name}": value for name, value in self.learner.measured.items()}
         tensors |= {f"average/{name}": average for name, average in self._averages.items()}
+        tensors |= {f"best/{name}": value for name, value in self._best.items()}
         return Checkpoint(self.progress, tensors | optimiser.list_tensors())
+
+
+def _order_loss(epoch: Epoch) -> float:
+    """The validation loss; infinite where it is not a number."""
+    loss = epoch.validation_loss
+    return math.inf if loss is None or math.isnan(loss) else loss
 
 
 def _weight_classes(task: Task, recipe: Recipe) -> Tensor | None:
@@ -262,25 +327,3 @@ def _weight_classes(task: Task, recipe: Recipe) -> Tensor | None:
     counts = np.bincount(task.codes, minlength=task.n_classes)
     weights = len(task.codes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return torch.from_numpy(weights).float()
-
-
-def _split(values: Int, size: int) -> list[Int]:
-    return [values[i : i + size] for i in range(0, len(values), size)]
-
-
-@torch.no_grad()
-def score_images(network: nn.Module, inputs: Inputs, images: Int) -> Float:
-    """Logits float64 (n, n_classes) of images as they are, in batches of one size."""
-    network.train(False)
-    parts = []
-    for batch in _iterate_padded(images):
-        logits = network(inputs.read_plain(batch))
-        parts.append(logits.double().cpu().numpy())
-    scores: Float = np.concatenate(parts)[: len(images)] if parts else np.empty((0, 0))
-    return scores
-
-
-def _iterate_padded(images: Int) -> Iterator[Int]:
-    """Batches of one size, the last filled up: a network may round differently in other sizes."""
-    for batch in _split(images, _SCORED_AT_ONCE):
-        yield np.resize(batch, _SCORED_AT_ONCE)

@@ -65,6 +65,12 @@ def _read_model_args(spec: BackboneSpec) -> dict[str, Any]:
 
     from fishfeat.features.weight_files import find_weight_folder
 
+    if spec.source == "random":
+        from fishfeat.features.plain_networks import PRESETS, split_settings
+
+        name, settings = split_settings(spec.name)
+        has_size = name in PRESETS and spec.img_size is not None
+        return settings | ({"img_size": spec.img_size} if has_size else {})
     if spec.source in ("local-dir", "bundled"):
         config = json.loads((find_weight_folder(spec) / "config.json").read_text(encoding="utf-8"))
         arguments: dict[str, Any] = config.get("model_args") or {}
@@ -102,7 +108,7 @@ def read_trained_digests(spec: BackboneSpec) -> Str | None:
     return np.array(digests, str)
 
 
-def check_unseen(features: Features, rows: Int) -> None:
+def check_unseen(features: Features, rows: Int, *, network: BackboneSpec | None = None) -> None:
     """Refuse to score a tuned network on images that it was trained on.
 
     Parameters
@@ -111,19 +117,22 @@ def check_unseen(features: Features, rows: Int) -> None:
         Features and their backbone.
     rows
         int64 (n,): the rows that would be scored.
+    network
+        The network; None is that of the features.
 
     Raises
     ------
     DataError
         Some of these images are among those that the network was trained on.
     """
-    trained = read_trained_digests(features.spec)
+    spec = network or features.spec
+    trained = read_trained_digests(spec)
     if trained is None or features.digest is None:
         return
     n_seen = int(np.isin(features.digest[rows], trained).sum())
     if n_seen:
         raise DataError(
-            f"{features.spec.label} was trained on {n_seen} of the {len(rows)} images that would "
+            f"{spec.label} was trained on {n_seen} of the {len(rows)} images that would "
             "be scored. Their scores would be too high. The score of this network is that of "
             "`fishfeat finetune`, where each fold has a network of its own. To score it, use "
             "images that it was not trained on."

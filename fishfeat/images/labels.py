@@ -139,6 +139,28 @@ def choose_names(names: Sequence[str], *, only: Iterable[str], drop: Iterable[st
     return chosen
 
 
+def parse_limits(texts: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """Most images of each class: ('100', 'trout=30') gives 100 for every class but trout.
+
+    Raises
+    ------
+    DataError
+        A text is of another form, or names a class that is not in `names`.
+    """
+    limits: dict[str, int] = {}
+    for text in sorted(texts, key=lambda text: "=" in text):
+        name, _, number = text.rpartition("=")
+        if not number.isdigit() or int(number) < 1:
+            raise DataError(
+                f"at_most must be a number of images (100), or a class and its number (Trout=30); "
+                f"got {text!r}."
+            )
+        _check_names([name] if name else [], names, parameter="at_most")
+        for member in _find_names([name], names) if name else names:
+            limits[member] = int(number)
+    return limits
+
+
 def _find_names(asked: Iterable[str], names: Sequence[str]) -> set[str]:
     """The classes that are asked for: of this name, else of one that looks the same."""
     chosen = set()

@@ -29,6 +29,7 @@ from fishfeat.images.labels import (
     choose_names,
     clean_names,
     merge_names,
+    parse_limits,
     read_merge_table,
 )
 from fishfeat.images.sources.entries import Entry, Listing
@@ -125,7 +126,7 @@ def scan(
 
 
 def _apply_class_options(entries: list[Entry], options: ScanOptions) -> list[Entry]:
-    """Apply `class_pattern`, `merge`, `only` and `drop`, in this order."""
+    """Apply `class_pattern`, `merge`, `only` and `drop`, and `at_most`, in this order."""
     labels = sorted({entry.label for entry in entries} - {""})
     name_of = {label: label for label in labels}
     if options.class_pattern:
@@ -141,7 +142,21 @@ def _apply_class_options(entries: list[Entry], options: ScanOptions) -> list[Ent
     if not options.only:
         chosen.add("")  # images without a label can be embedded
     renamed = [entry._replace(label=name_of.get(entry.label, "")) for entry in entries]
-    return [entry for entry in renamed if entry.label in chosen]
+    kept = [entry for entry in renamed if entry.label in chosen]
+    limits = parse_limits(options.at_most or (), sorted(chosen - {""}))
+    return _draw_entries(kept, limits) if limits else kept
+
+
+def _draw_entries(entries: list[Entry], limits: Mapping[str, int]) -> list[Entry]:
+    """The entries of each class up to its limit, drawn by the hash of their keys."""
+    drawn: set[str] = set()
+    by_class: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_class.setdefault(entry.label, []).append(entry)
+    for label, members in by_class.items():
+        members.sort(key=lambda entry: hashlib.sha256(os.fsencode(entry.key)).digest())
+        drawn |= {entry.key for entry in members[: limits.get(label, len(members))]}
+    return [entry for entry in entries if entry.key in drawn]
 
 
 # --- files ----------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ class Splits:
     holdout
         int64 (n_test,): rows that are in no fold and are scored once; may be empty.
     holdout_origin
-        '' (nothing held out), 'drawn' (by `test`) or 'parts' (the data set's own test part).
+        '' (nothing held out), 'drawn' (by `test`), 'names' (by `test`, the last by file name) or
+        'parts' (the data set's own test part).
     grouping
         How the groups were found; '' for random splits.
     notes

@@ -22,12 +22,16 @@ class Epoch:
         passed.
     images_per_second
         Images passed in a second of wall-clock time, by this fold alone.
+    validation_loss, validation_accuracy
+        The same two on the validation part, after the epoch; None where there is none.
     """
 
     lr: float
     loss: float
     accuracy: float
     images_per_second: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ class Training:
         What all folds cost, with the activations that were stored.
     network
         The tuned network of all images, as a backbone; None where none was saved.
+    compared_with
+        Fingerprint of the frozen features that it is compared with; '' where it is not known.
     """
 
     recipe: Mapping[str, Parameter]
@@ -126,6 +132,7 @@ class Training:
     cut: str = ""
     folds: tuple[FoldTraining, ...] = ()
     network: BackboneSpec | None = None
+    compared_with: str = ""
 
     @property
     def diverged(self) -> tuple[FoldTraining, ...]:

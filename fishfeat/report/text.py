@@ -60,6 +60,11 @@ def p_value(p: float | None) -> str:
     return f"<{_GAP}0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def loss(number: float | None) -> str:
+    """'0.123', '–' for None."""
+    return "–" if number is None else f"{number:.3f}"
+
+
 def integer(number: float | None) -> str:
     """'1,002' for 1002."""
     return "–" if number is None else f"{number:,.0f}"

@@ -99,10 +99,10 @@ def extract_data(
     options, progress = options or ExtractOptions(), progress or Progress()
     check_runtime(options.runtime)
     # A backbone that does not exist is an error before anything is listed.
-    named = make_spec(options.backbone, **_changes(options)) if options.backbone else None
+    named = select_spec(None, options) if options.backbone else None
     with open_data(data, cache, options, name=dataset, on_progress=progress.on_scan) as opened:
         before, folder = opened.dataset, opened.dataset.folder
-        spec = named or _change_spec(before, options)
+        spec = named or select_spec(before.state.spec, options)
         layers = options.layer or ()
         specs = [dataclasses.replace(spec, layer=layer) for layer in layers or (spec.layer,)]
         imports = start_imports(folder, specs, options)
@@ -166,11 +166,11 @@ def _changes(options: BackboneOptions) -> dict[str, Any]:
     return changes
 
 
-def _change_spec(dataset: Dataset, options: BackboneOptions) -> BackboneSpec:
-    """The backbone last used, else the default, with the changes that were asked for."""
-    if dataset.state.spec is None:
-        return make_spec(DEFAULT_BACKBONE, **_changes(options))
-    return dataclasses.replace(dataset.state.spec, **_changes(options))
+def select_spec(used: BackboneSpec | None, options: BackboneOptions) -> BackboneSpec:
+    """The backbone that is named, else the one last used, with the changes that were asked for."""
+    if options.backbone or used is None:
+        return make_spec(options.backbone or DEFAULT_BACKBONE, **_changes(options))
+    return dataclasses.replace(used, **_changes(options))
 
 
 def load_features(dataset: Dataset) -> Features:

@@ -13,7 +13,8 @@ import numpy as np
 from fishfeat.classify.statistics.verdict import BASELINE, Verdict, judge_finetune
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.errors import DataError
-from fishfeat.finetuning.recipes import Recipe, make_recipe
+from fishfeat.features.specs import make_spec
+from fishfeat.finetuning.recipes import Recipe, make_recipes
 from fishfeat.finetuning.tuned_networks import check_unseen
 from fishfeat.models import Model, wrap_head
 from fishfeat.options import FinetuneOptions, FitOptions
@@ -70,7 +71,31 @@ def finetune_data(
     on_run: OnRun | None = None,
     on_progress: OnProgress | None = None,
 ) -> Finetuning:
+    """Fine-tune as `finetune_all`, without a sweep.
+
+    Raises
+    ------
+    DataError
+        There is a sweep, which has several results; or as in `finetune_all`.
+    """
+    if options is not None and options.sweep is not None:
+        raise DataError("sweep has several results: use `finetune_all`.")
+    return finetune_all(
+        options, cache=cache, dataset=dataset, on_run=on_run, on_progress=on_progress
+    )[0]
+
+
+def finetune_all(
+    options: FinetuneOptions | None = None,
+    *,
+    cache: PathLike = "cache",
+    dataset: str | None = None,
+    on_run: OnRun | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Finetuning]:
     """Fine-tune the backbone of the features last extracted, on the folds of the last fit.
+
+    There is one result, or with `sweep` one for each number of trained blocks.
 
     Where logistic regression was not fitted on these features and folds, it is fitted first: it is
     what the tuned network is compared with. Folds that are finished are not trained again.
@@ -96,20 +121,35 @@ def finetune_data(
         The backbone cannot be fine-tuned.
     """
     options = options or FinetuneOptions()
-    recipe = make_recipe(options)
-    if recipe.is_solved and options.img_size is not None:
+    recipes = make_recipes(options)
+    if recipes[0].is_solved and options.img_size is not None:
         raise DataError(
             "img_size has no effect where only the head is trained: it is solved on the cached "
             "features. Use `fishfeat extract --img-size` and `fishfeat fit`, or another --train."
         )
     check_jobs(options.jobs)
-    _fit_baseline(cache, dataset, recipe, on_run)
+    _fit_baseline(cache, dataset, recipes[0], on_run)
+    return [
+        _finetune(recipe, options, cache, dataset, on_progress=on_progress) for recipe in recipes
+    ]
+
+
+def _finetune(
+    recipe: Recipe,
+    options: FinetuneOptions,
+    cache: PathLike,
+    dataset: str | None,
+    *,
+    on_progress: OnProgress | None,
+) -> Finetuning:
+    """Fine-tune with one recipe, and save its runs and its model."""
     with open_dataset(cache, dataset) as opened:
         features = load_features(opened)
         all_splits = _make_fitted_splits(opened, features)
         assert all_splits is not None  # the baseline was fitted on them
         splits = all_splits[0]
-        check_unseen(features, np.append(splits.rows, splits.holdout))
+        seen = np.append(splits.rows, splits.holdout)
+        check_unseen(features, seen, network=_make_network_spec(recipe))
         log.info("Data set: %s. Features: %s.", opened.name, features.spec.describe())
         runs, model, network = _train(opened, features, all_splits, recipe, options, on_progress)
         baseline = _find_run(opened, features, splits)
@@ -155,6 +195,12 @@ def _make_fitted_splits(dataset: Dataset, features: Features) -> list[Splits] | 
         log.info("Images, labels or groups have changed since the last fit.")
         return None
     return all_splits
+
+
+def _make_network_spec(recipe: Recipe) -> BackboneSpec | None:
+    """The network that a recipe names; None is that of the features."""
+    is_named = bool(recipe.network) and recipe.train != "scratch"
+    return make_spec(recipe.network) if is_named else None
 
 
 def _find_run(dataset: Dataset, features: Features, splits: Splits) -> Run | None:

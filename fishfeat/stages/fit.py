@@ -49,6 +49,11 @@ QUICK_CLASSIFIER = "logreg"
 # Random folds beside groups that are left out one by one.
 RANDOM_FOLDS = 10
 MANY_FITS = 500
+HOLDOUT_ORIGINS = {
+    "drawn": "drawn",
+    "names": "the last of each class by file name",
+    "parts": "the test part of the data set",
+}
 
 
 @dataclass
@@ -255,8 +260,7 @@ def _log_splits(job: _Job, *, is_silent: bool) -> None:
             ),
         )
     if len(splits.holdout):
-        is_drawn = splits.holdout_origin == "drawn"
-        origin = "drawn" if is_drawn else "the test part of the data set"
+        origin = HOLDOUT_ORIGINS[splits.holdout_origin]
         log.info("Held out: %d images (%s), scored once.", len(splits.holdout), origin)
     for finding in splits.notes:
         log.warning("%s", finding)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fishfeat.images.grouping.rules import parse_rules
-from fishfeat.options import BackboneOptions, ScanOptions
+from fishfeat.options import BackboneOptions, CompareOptions, ScanOptions
 from fishfeat.records import ImageSet, OnProgress, PathLike
 from fishfeat.stages.dataset import OpenDataset, open_data
 from fishfeat.stages.grouping import group_listed, parse_group_by
@@ -163,7 +163,7 @@ def list_images(
 
 def _find_white(dataset: Dataset, options: ScanOptions) -> float | None:
     """The value of white that is given now, else the one last used."""
-    if isinstance(options, BackboneOptions):
+    if isinstance(options, BackboneOptions | CompareOptions):
         if options.white is not None:
             return options.white or None
         if options.backbone:

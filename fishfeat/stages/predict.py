@@ -23,6 +23,7 @@ from fishfeat.features.specs import make_spec
 from fishfeat.files import list_paths
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_passed_over
+from fishfeat.images.sources.tables import TableOptions, list_table
 from fishfeat.models import Model, Prediction, load_model, name_model, read_data_identity
 from fishfeat.records import BackboneSpec, LayerCost, PathLike, Run
 from fishfeat.records.runs import RANKED_BY
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # torch is loaded when a model predicts
     from fishfeat.features.kept_networks import KeptNetwork
 
 log = logging.getLogger("fishfeat")
+_TABLES = (".csv", ".tsv")
 
 
 class Predictions(NamedTuple):
@@ -75,12 +77,12 @@ def predict_images(
     backbone: str | None = None,
     early_exit: bool = False,
 ) -> Predictions:
-    """Classify each image; a folder stands for the images in it.
+    """Classify each image; a folder or a CSV stands for the images in it.
 
     Parameters
     ----------
     paths
-        Image files and folders, or one of them.
+        Image files, folders and CSV files with a column path, or one of them.
     cache
         The cache folder.
     dataset
@@ -151,6 +153,9 @@ def _describe_exits(predictions: Sequence[Prediction], layers: Sequence[LayerCos
 
 
 def _list_files(path: Path) -> list[str]:
+    if path.is_file() and path.suffix.lower() in _TABLES:
+        listing = list_table(path, TableOptions(), include=(), exclude=())
+        return [str(path.parent / entry.key) for entry in listing.entries]
     if not path.is_dir():
         return [str(path)]
     contents = walk_folder(path)

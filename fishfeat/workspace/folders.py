@@ -123,6 +123,11 @@ class DatasetFolder:
         return self.folder / "report"
 
     @property
+    def comparison(self) -> Path:
+        """Folder of the comparison of backbones, with its own runs."""
+        return self.folder / "comparison"
+
+    @property
     def models(self) -> Path:
         """Folder of the saved models."""
         return self.folder / "models"

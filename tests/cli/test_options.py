@@ -7,17 +7,31 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from fishfeat.options import ExtractOptions, FitOptions, ReportOptions, ScanOptions
+from fishfeat.options import (
+    CompareOptions,
+    ExtractOptions,
+    FinetuneOptions,
+    FitOptions,
+    MotionOptions,
+    ReportOptions,
+    ReproduceOptions,
+    ScanOptions,
+)
 from fishfeat_cli import main
 
 RECORDS = {
     "inspect": ScanOptions,
     "extract": ExtractOptions,
     "fit": FitOptions,
+    "finetune": FinetuneOptions,
     "report": ReportOptions,
+    "compare": CompareOptions,
+    "reproduce": ReproduceOptions,
+    "motion": MotionOptions,
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
-OWN = {"ctx", "data", "dataset", "open_page", "help"}
+OWN = {"ctx", "data", "dataset", "open_page", "help", "blocks", "recipes", "reference", "show"}
+OWN |= {"video", "out"}
 FIELDS = [
     (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
 ]

@@ -35,6 +35,9 @@ class MemoryImages:
     def read_plain(self, images):
         return self.images[images]
 
+    def read_scored(self, images):
+        return [self.read_plain(images)]
+
 
 def draw_images(n: int, size: int, *, n_classes: int = 2, seed: int = 0) -> torch.Tensor:
     """uint8 (n, 3, size, size): noise, image i in the hue of class i % n_classes."""
@@ -56,7 +59,9 @@ def make_network(
 def make_learner(network: TrainedNetwork, inputs, *, learning=None) -> Learner:
     parameters = network.list_trained()
     depths = {name: 0 for name in parameters if name.startswith("network.")}
-    return Learner(learning or network, inputs, parameters, lambda train: set(parameters), depths)
+    select = lambda train: set(parameters)  # noqa: E731
+    measured = network.list_measured()
+    return Learner(learning or network, inputs, parameters, select, depths, measured)
 
 
 def make_task(n: int, n_classes: int = 2, *, seed: int = 0) -> Task:

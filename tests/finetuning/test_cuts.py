@@ -6,8 +6,7 @@ import torch
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.specs import make_spec
 from fishfeat.finetuning.blocks import list_blocks, select_blocks
-from fishfeat.finetuning.cuts import CutNetwork, find_cut, stop_before
-from fishfeat.finetuning.finetuner import must_be_coarse
+from fishfeat.finetuning.cuts import CutNetwork, find_cut, must_be_coarse, stop_before
 
 from .conftest import draw_images, make_network
 

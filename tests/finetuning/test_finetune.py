@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fishfeat as ff
+from fishfeat.classify.statistics.verdict import find_baseline
 from fishfeat.finetuning import inputs, jobs
 from fishfeat.finetuning.finetune import FinetuneRuntime, finetune
 from fishfeat.finetuning.jobs import pair_folds
@@ -15,7 +16,7 @@ from fishfeat.finetuning.recipes import Recipe
 from fishfeat.finetuning.tuned_networks import read_trained_digests
 from fishfeat.options import ExtractOptions, FinetuneOptions, FitOptions
 from fishfeat.stages.extract import extract_data
-from fishfeat.stages.finetune import finetune_data, list_network_blocks
+from fishfeat.stages.finetune import finetune_all, finetune_data, list_network_blocks
 from fishfeat.stages.fit import fit_data
 from fishfeat.stages.info import describe_cache, prune_data, verify_cache
 from fishfeat.stages.predict import predict_images
@@ -371,3 +372,83 @@ def test_blocks_are_listed_from_the_output(made):
 def test_a_wrong_option_is_refused(options, made):
     with pytest.raises(ff.FishfeatError):
         finetune_data(options, cache=made / "cache")
+
+
+# --- other networks ---------------------------------------------------------------------------
+
+SMALL_CNN = "cnn-c,widths=4-8,dense=6,batch_norm=true"
+
+
+def test_a_network_from_scratch_is_trained_saved_and_predicts(copied):
+    options = FinetuneOptions(train="scratch", network=SMALL_CNN, epochs=1, img_size=32, jobs=2)
+    result = finetune_data(options, cache=copied)
+    run = result.runs[0]
+    assert run.name == "finetune-scratch-cnn-c-widths-4-8-dense-6-batch_norm-true"
+    training = run.config.training
+    assert training.n_trained == training.n_parameters == 3_531
+    assert training.recipe["img_size"] == 32
+    assert run.config.features.backbone.name == SMALL_CNN
+    assert result.verdict.frozen.name == "logreg"
+    paths = [copied.parent / "fish" / key for key in run.holdout.keys]
+    predictions = predict_images(paths, cache=copied, model=run.name)
+    scores = np.array([p.scores for p in predictions.predictions])
+    assert np.abs(scores - run.holdout.scores).max() < 1e-4
+    runs = ff.Workspace(copied).current.load_runs()
+    assert find_baseline(run, runs).name == "logreg"
+
+
+def test_another_pretrained_network_is_trained_on_the_same_folds(copied):
+    network = finetune_data(QUICK, cache=copied).runs[0].config.training.network
+    options = dataclasses.replace(QUICK, network=f"local-dir:{network.name}")
+    with pytest.raises(ff.DataError, match="trained on"):
+        finetune_data(options, cache=copied)
+    with pytest.raises(ff.BackboneError, match="random:cnn-c"):
+        finetune_data(dataclasses.replace(QUICK, network="cnn-c"), cache=copied)
+    options = dataclasses.replace(QUICK, network="random:test_resnet", img_size=32)
+    result = finetune_data(options, cache=copied)
+    assert result.runs[0].name == "finetune-last2-random-test_resnet"
+    assert result.runs[0].splits_digest == result.baseline.splits_digest
+
+
+def test_a_sweep_has_a_result_for_each_number_of_blocks(copied):
+    options = FinetuneOptions(sweep="last:0..2", epochs=1, augment="affine", jobs=2)
+    results = finetune_all(options, cache=copied)
+    trained = [len(result.runs[0].config.training.blocks) for result in results]
+    assert trained == [0, 1, 2]
+    n_trained = [result.runs[0].config.training.n_trained for result in results]
+    assert n_trained == sorted(set(n_trained))
+    assert results[0].runs[0].config.training.folds[0].epochs
+    with pytest.raises(ff.DataError, match="sweep"):
+        finetune_data(options, cache=copied)
+
+
+def test_a_validation_part_is_noted_and_a_stage_may_end_early(copied, tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        'train = "last:1"\nepochs = 12\nlr = 0.5\nhead_lr = 0.5\nvalidation = 0.25\n'
+        'keep = "best"\npatience = 1\n'
+    )
+    progress = []
+    result = finetune_data(
+        FinetuneOptions(recipe=path, jobs=1),
+        cache=copied,
+        on_progress=lambda done, total: progress.append((done, total)),
+    )
+    folds = result.runs[0].config.training.folds
+    assert min(len(fold.epochs) for fold in folds) < 12
+    assert all(epoch.validation_loss is not None for fold in folds for epoch in fold.epochs)
+    done, total = progress[-1]
+    assert done <= total < 12 * done
+
+
+@pytest.mark.parametrize("augment", ["flip", "none"])
+def test_test_time_augmentation_scores_as_the_saved_network_does(augment, copied, tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'tta = "flip"\naugment = "{augment}"\ntrain = "last:1"\nepochs = 1\n')
+    run = finetune_data(FinetuneOptions(recipe=path, jobs=2), cache=copied).runs[0]
+    assert bool(run.config.training.cut) == (augment == "flip")
+    assert run.config.training.network.tta == "flip"
+    paths = [copied.parent / "fish" / key for key in run.holdout.keys]
+    predictions = predict_images(paths, cache=copied, model=run.name)
+    scores = np.array([p.scores for p in predictions.predictions])
+    assert np.abs(scores - run.holdout.scores).max() < 1e-4

@@ -108,7 +108,7 @@ def test_only_the_last_layer_of_timm_networks_can_be_tuned(tiny):
 def test_a_head_has_the_layers_of_its_recipe():
     head = make_head(6, 3, (HeadLayer("dense", 5), HeadLayer("dropout", 0.2)), torch.Generator())
     kinds = [type(module).__name__ for module in head]
-    assert kinds == ["Linear", "ReLU", "Dropout", "Linear"]
+    assert kinds == ["Linear", "ReLU", "SeededDropout", "Linear"]
     assert head[0].weight.shape == (5, 6)
     assert head[-1].weight.shape == (3, 5)
 

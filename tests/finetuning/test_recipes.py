@@ -1,9 +1,13 @@
 """Recipes: defaults, files, and what is refused."""
 
+import dataclasses
+
 import pytest
+import timm
 
 from fishfeat.errors import DataError
-from fishfeat.finetuning.recipes import Recipe, Stage, make_recipe
+from fishfeat.features.plain_networks import PRESETS, PlainShape, split_settings
+from fishfeat.finetuning.recipes import Recipe, Stage, list_recipes, make_recipe, make_recipes
 from fishfeat.options import FinetuneOptions
 
 
@@ -22,7 +26,12 @@ from fishfeat.options import FinetuneOptions
         ("lr", float("nan")),
         ("lr", "fast"),
         ("batch_size", 0),
-        ("optimizer", "adam"),
+        ("optimizer", "lion"),
+        ("title", "my run"),
+        ("tta", "light"),
+        ("validation", 0.6),
+        ("keep", "best"),
+        ("patience", 3),
         ("class_weights", "heavy"),
         ("label_smoothing", 1.0),
         ("ema", 1.0),
@@ -37,6 +46,54 @@ from fishfeat.options import FinetuneOptions
 def test_a_wrong_setting_is_named(setting, value):
     with pytest.raises(DataError, match=setting):
         Recipe(**{setting: value})
+
+
+def test_a_validation_part_and_select_exclude_each_other():
+    with pytest.raises(DataError, match="select"):
+        Recipe(validation=0.1, select=True)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_recipe_of_the_package_can_be_read(name):
+    recipe = make_recipe(FinetuneOptions(recipe=name))
+    assert recipe.name == name
+    assert not recipe.is_solved
+    network = recipe.network or "cnn-c"
+    if ":" not in network:
+        preset, settings = split_settings(network)
+        assert preset in PRESETS or timm.is_model(preset)
+        assert settings.keys() <= {field.name for field in dataclasses.fields(PlainShape)}
+    shorter = make_recipe(FinetuneOptions(recipe=name, max_epochs=1))
+    assert {stage.epochs for stage in shorter.list_stages()} == {1}
+    assert [s.train for s in shorter.list_stages()] == [s.train for s in recipe.list_stages()]
+
+
+def test_an_unknown_recipe_is_an_error_with_the_nearest_name():
+    with pytest.raises(DataError, match="c-cnn-bn"):
+        make_recipe(FinetuneOptions(recipe="c-cnn-bm"))
+
+
+def test_a_sweep_trains_more_and_more_blocks():
+    recipes = make_recipes(FinetuneOptions(sweep="last:0..3", epochs=2))
+    assert [recipe.train for recipe in recipes] == ["head", "last:1", "last:2", "last:3"]
+    assert len({recipe.name for recipe in recipes}) == 4
+    titled = make_recipes(FinetuneOptions(recipe="e-blocks", sweep="last:1..2"))
+    assert [recipe.name for recipe in titled] == ["e-blocks-last1", "e-blocks-last2"]
+
+
+@pytest.mark.parametrize("sweep", ["last:3..1", "0..3", "last:1", "full:0..1"])
+def test_a_wrong_sweep_is_an_error(sweep):
+    with pytest.raises(DataError, match=r"last:FIRST\.\.LAST"):
+        make_recipes(FinetuneOptions(sweep=sweep))
+    with pytest.raises(DataError, match="train"):
+        make_recipes(FinetuneOptions(sweep="last:1..2", train="full"))
+
+
+def test_the_network_is_in_the_name_of_the_run():
+    assert Recipe(train="scratch", network="cnn-c,convolutions=2").name == (
+        "finetune-scratch-cnn-c-convolutions-2"
+    )
+    assert Recipe(network="local-dir:/models/resnet18").name == "finetune-last4-resnet18"
 
 
 def test_a_file_sets_what_it_names_and_options_come_before_it(tmp_path):

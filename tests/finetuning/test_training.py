@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fishfeat.errors import CacheError
-from fishfeat.finetuning import checkpoints
+from fishfeat.features.plain_networks import SeededChannelDropout, SeededDropout, seed_dropout
+from fishfeat.finetuning import checkpoints, training
 from fishfeat.finetuning.blocks import list_blocks, select_blocks
 from fishfeat.finetuning.checkpoints import CheckpointFile
 from fishfeat.finetuning.cuts import CutNetwork, find_cut, stop_before
@@ -16,12 +17,13 @@ from fishfeat.finetuning.mixing import mix_images
 from fishfeat.finetuning.optimisers import schedule_rate
 from fishfeat.finetuning.randomness import Draw, draw_with
 from fishfeat.finetuning.recipes import Recipe
-from fishfeat.finetuning.training import (
-    DivergedError,
-    StoppedError,
-    Task,
-    Trainer,
-    score_images,
+from fishfeat.finetuning.scoring import score_images
+from fishfeat.finetuning.training import DivergedError, StoppedError, Task, Trainer
+from fishfeat.finetuning.validation import (
+    Validated,
+    ValidationPart,
+    measure_loss,
+    split_validation,
 )
 
 from .conftest import (
@@ -35,6 +37,8 @@ from .conftest import (
 )
 
 QUICK = Recipe(epochs=2, batch_size=4, micro_batch=2)
+# Images of the training that show how each epoch did.
+PART = ValidationPart(np.arange(4), np.arange(4) % 2)
 
 
 def weights_after(tiny, recipe, **options):
@@ -83,13 +87,21 @@ def test_micro_batches_add_up_to_the_batch(tiny):
 
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
 @pytest.mark.parametrize(
-    "settings", [{}, {"ema": 0.9, "optimizer": "sgd"}, {"stages": "head:1,last:2:1"}]
+    "settings",
+    [
+        {},
+        {"ema": 0.9, "optimizer": "sgd"},
+        {"stages": "head:1,last:2:1"},
+        {"optimizer": "rmsprop", "validation": 0.5, "keep": "best", "ema": 0.5},
+        {"optimizer": "adam", "validation": 0.5, "stages": "head:1,last:2:1", "keep": "best"},
+    ],
 )
 def test_a_training_that_was_stopped_ends_with_the_same_weights(
     stop_after, settings, tiny, tmp_path
 ):
     recipe = Recipe(epochs=2, batch_size=3, micro_batch=2, **settings)
-    expected = weights_after(tiny, recipe)
+    options = {"validation": PART} if recipe.validation else {}
+    expected = weights_after(tiny, recipe, **options)
     file = CheckpointFile(tmp_path / "checkpoint.safetensors")
     steps = []
 
@@ -98,12 +110,102 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
         return len(steps) != stop_after
 
     with pytest.raises(StoppedError):
-        train(make_network(tiny, "last:2"), recipe, size=32, file=file, on_images=stop)
+        train(make_network(tiny, "last:2"), recipe, size=32, file=file, on_images=stop, **options)
     network = make_network(tiny, "last:2")
-    trainer = train(network, recipe, size=32, file=file)
+    trainer = train(network, recipe, size=32, file=file, **options)
     assert digest_tensors(network) == expected
     assert len(trainer.progress.epochs) == 2
     assert sum(steps) == sum([3, 3, 2, 3, 3, 2][:stop_after])
+
+
+def test_a_network_from_scratch_goes_on_with_its_measured_statistics(tiny, tmp_path):
+    recipe = Recipe(epochs=2, batch_size=4, micro_batch=4)
+    expected = make_network(tiny, "full", is_scratch=True)
+    train(expected, recipe, size=32)
+    file = CheckpointFile(tmp_path / "checkpoint.safetensors")
+    steps = []
+    with pytest.raises(StoppedError):
+        train(
+            make_network(tiny, "full", is_scratch=True),
+            recipe,
+            size=32,
+            file=file,
+            on_images=lambda n: steps.append(n) or len(steps) < 3,
+        )
+    network = make_network(tiny, "full", is_scratch=True)
+    start = digest_tensors(network)
+    train(network, recipe, size=32, file=file)
+    digests = digest_tensors(network)
+    assert digests == digest_tensors(expected)
+    statistics = [name for name in digests if "running_mean" in name]
+    assert all(digests[name] != start[name] for name in statistics)
+
+
+def test_each_epoch_is_validated_as_its_weights_are_scored(tiny):
+    network = make_network(tiny, "last:2")
+    trainer = train(network, QUICK, size=32, validation=PART)
+    last = trainer.progress.epochs[-1]
+    logits = score_images(network, trainer.learner.inputs, PART.images)
+    assert last.validation_loss == measure_loss(logits, PART.codes)
+    assert last.validation_accuracy == (logits.argmax(1) == PART.codes).mean()
+    expected = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits), torch.from_numpy(PART.codes)
+    )
+    assert last.validation_loss == pytest.approx(float(expected))
+
+
+def set_losses(monkeypatch, losses):
+    """Let the validation part have these losses, epoch by epoch."""
+    given = iter(losses)
+    monkeypatch.setattr(training, "validate", lambda *_: Validated(next(given), 0.5))
+
+
+@pytest.mark.parametrize("losses", [[3, 1, 2, 4], [2, 3, math.nan, 4], [4, 3, 2, 1]])
+@pytest.mark.parametrize("is_scratch", [False, True])
+def test_the_best_epoch_is_kept(losses, is_scratch, tiny, monkeypatch):
+    digests = {}
+    for keep in ("last", "best"):
+        set_losses(monkeypatch, losses)
+        recipe = Recipe(epochs=4, batch_size=4, validation=0.5, keep=keep)
+        network = make_network(tiny, "last:2", is_scratch=is_scratch)
+        at_end = []
+        trainer = train(
+            network,
+            recipe,
+            size=32,
+            validation=PART,
+            on_epoch=lambda i, epoch, at=at_end, of=network: at.append(digest_tensors(of)),
+        )
+        best = losses.index(min(loss for loss in losses if loss == loss))
+        assert digest_tensors(network) == at_end[best if keep == "best" else -1]
+        assert [e.validation_loss for e in trainer.progress.epochs] == pytest.approx(
+            losses, nan_ok=True
+        )
+        digests[keep] = at_end[-1]
+    assert digests["last"] == digests["best"]  # training does not depend on what is kept
+
+
+@pytest.mark.parametrize(("patience", "n_epochs"), [(1, 2), (2, 6), (3, 7), (0, 8)])
+def test_patience_ends_a_stage(patience, n_epochs, tiny, monkeypatch):
+    set_losses(monkeypatch, [5, 6, 4, 3, 4, 5, 5, 1])
+    recipe = Recipe(epochs=8, batch_size=4, validation=0.5, patience=patience)
+    trainer = train(make_network(tiny, "last:1"), recipe, size=32, validation=PART)
+    assert len(trainer.progress.epochs) == n_epochs
+
+
+def test_the_validation_part_has_groups_of_its_own_and_no_class_is_lost():
+    codes = np.repeat([0, 1, 2], [20, 20, 2])
+    groups = np.repeat(np.arange(11), [4] * 10 + [2])
+    for seed in range(5):
+        train_rows, rest = split_validation(codes, groups, 0.2, seed=seed)
+        assert sorted([*train_rows, *rest]) == list(range(42))
+        assert not np.intersect1d(groups[train_rows], groups[rest]).size
+        assert set(codes[train_rows]) == {0, 1, 2}
+        assert 4 <= len(rest) <= 12
+    alone = np.arange(3)
+    train_rows, rest = split_validation(alone, alone, 0.2, seed=0)
+    assert len(train_rows) == 3
+    assert not len(rest)
 
 
 def test_checkpoints_are_written_when_they_are_due(tiny, tmp_path, monkeypatch):
@@ -150,6 +252,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(tiny):
     "settings",
     [
         {"optimizer": "sgd"},
+        {"optimizer": "adam"},
+        {"optimizer": "rmsprop"},
         {"weight_decay": 1.0},
         {"schedule": "constant"},
         {"warmup": 0.5},
@@ -192,12 +296,25 @@ def test_layer_decay_slows_the_deeper_blocks(tiny):
         assert moved[0.1][name] == pytest.approx(distance * factor, rel=0.01, abs=1e-7)
 
 
-def test_dropout_is_the_same_whatever_runs_beside(tiny):
+def test_what_is_drawn_is_the_same_whatever_runs_beside():
     with draw_with(3):
         first = torch.rand(4)
     torch.rand(7)
     with draw_with(3):
         assert torch.equal(torch.rand(4), first)
+    network = torch.nn.Sequential(SeededDropout(0.5), SeededChannelDropout(0.5))
+    ones = torch.ones(64, 8, 4, 4)
+    seed_dropout(network, 5)
+    dropped = network(ones)
+    torch.rand(7)
+    assert torch.equal(network(ones), dropped)
+    assert dropped.mean() == pytest.approx(1, abs=0.2)
+    by_channel = network[1](ones).flatten(2)
+    assert torch.equal(by_channel.amin(2), by_channel.amax(2))
+    assert set(by_channel.unique().tolist()) == {0.0, 2.0}
+    seed_dropout(network, 6)
+    assert not torch.equal(network(ones), dropped)
+    assert torch.equal(network.eval()(ones), ones)
 
 
 def test_transforms_are_drawn_for_each_image_and_epoch():

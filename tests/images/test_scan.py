@@ -165,6 +165,28 @@ def test_drop_leaves_out_a_class_and_keeps_what_has_no_label(fish):
     assert set(labels(scan(fish, ScanOptions(drop=("cod",)))).values()) == {"dab", "eel", ""}
 
 
+def test_at_most_draws_the_same_images_of_each_class(tmp_path):
+    keys = [f"{name}/{i}.png" for name in ("cod", "dab") for i in range(6)]
+    folder = save(tmp_path, *keys, "eel/0.png")
+    images = scan(folder, ScanOptions(at_most=("dab=2", "4")))
+    counts = {name: images.labels.tolist().count(name) for name in ("cod", "dab", "eel")}
+    assert counts == {"cod": 4, "dab": 2, "eel": 1}
+    assert scan(folder, ScanOptions(at_most=("dab=2", "4"))).keys.tolist() == images.keys.tolist()
+    fewer = scan(folder, ScanOptions(at_most=("dab=1",)))
+    dabs = [key for key in images.keys if key.startswith("dab")]
+    assert set(fewer.keys) & set(dabs) == {key for key in fewer.keys if key.startswith("dab")}
+    assert len(fewer) == 8
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "cod", "cod=", "cod=x", "2.5"])
+def test_at_most_that_is_no_number_is_an_error(text, fish):
+    assert "at_most" in error(fish, at_most=(text,))
+
+
+def test_at_most_of_an_unknown_class_is_an_error(fish):
+    assert "codd" in error(fish, at_most=("codd=2",))
+
+
 def test_only_leaves_out_what_has_no_label(fish):
     save(fish, "top.png")
     assert labels(scan(fish, ScanOptions(only=("dab",)))) == {"dab/1.png": "dab"}

@@ -185,8 +185,9 @@ def measure_frozen_cost(run: Run) -> Cost | None:
 def find_baseline(tuned: Run, runs: Iterable[Run]) -> Run | None:
     """Find the run that a tuned network is compared with; None where there is none.
 
-    It is 'logreg' on the same folds and on features of the network that was tuned. Of several the
-    one with the same preprocessing comes first, then the one without class weights.
+    It is 'logreg' on the same folds and on the features that the network is compared with, else on
+    features of the network that was tuned. Of several the one with the same preprocessing comes
+    first, then the one without class weights.
     """
     candidates = []
     for run in runs:
@@ -194,7 +195,12 @@ def find_baseline(tuned: Run, runs: Iterable[Run]) -> Run | None:
         if is_baseline and run.splits_digest == tuned.splits_digest:
             candidates.append(run)
     weights, network = _identify_network(tuned)
-    same = [run for run in candidates if _identify_network(run)[1] == network]
+    if tuned.config.training is not None and tuned.config.training.compared_with:
+        weights = tuned.config.training.compared_with
+    named = {
+        _identify_network(run)[1] for run in candidates if _identify_network(run)[0] == weights
+    }
+    same = [run for run in candidates if _identify_network(run)[1] in (named or {network})]
     ranks = [(_identify_network(run)[0] != weights, run.config.balanced) for run in same]
     return same[ranks.index(min(ranks))] if same else None
 

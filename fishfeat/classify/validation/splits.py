@@ -307,7 +307,30 @@ def _choose_holdout(features: Features, labelled: Int, options: SplitOptions) ->
         return nothing, ""
     if not isinstance(test, int | float) or not 0.02 <= test <= 0.5:
         raise SplitError(f"test must be 0 or a share from 0.02 to 0.5; got {test!r}.")
+    if options.test_by == "name":
+        return _select_last_named(features, labelled, test), "names"
     return _draw_holdout(features, labelled, options.seed, test), "drawn"
+
+
+def _select_last_named(features: Features, labelled: Int, test: float) -> Int:
+    """Of each class the last images by file name, whole groups, up to the share.
+
+    A group stands where its first image stands. A class keeps at least one group for training.
+    """
+    groups = np.arange(len(features)) if features.groups is None else features.groups
+    held: set[int] = set()
+    for c in np.unique(features.y[labelled]):
+        rows = labelled[features.y[labelled] == c]
+        rows = rows[np.argsort(features.keys[rows], kind="stable")]
+        wanted = round(test * len(rows))
+        ordered = list(dict.fromkeys(groups[rows].tolist()))
+        n_held = 0
+        for group in reversed(ordered[1:]):
+            if n_held >= wanted:
+                break
+            held.add(group)
+            n_held += int((groups[rows] == group).sum())
+    return labelled[np.isin(groups[labelled], sorted(held))]
 
 
 def _select_test_part(features: Features, labelled: Int) -> tuple[Int, str]:

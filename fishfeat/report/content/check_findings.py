@@ -86,6 +86,20 @@ def collect_findings(
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
+def check_evaluation(standings: Sequence[Standing], images: ImageSet) -> list[Finding]:
+    """The checks of folds, groups and best run that need no other part of a report."""
+    best = RunView(standings[0].label, "best", standings[0].run, images)
+    findings = [
+        *_check_split(standings[0], images),
+        *_check_majority(best),
+        *_check_few_groups(best),
+        *_list_fit_notes(standings),
+        *images.findings,
+        *run_facts.splits(standings[0].run).notes,
+    ]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
 def describe_grouping(standings: Sequence[Standing], images: ImageSet) -> str:
     """How the groups were found; '' without groups."""
     if images.groups is None:

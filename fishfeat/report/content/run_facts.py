@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fishfeat.checks import Finding
 from fishfeat.files import JsonObject, json_digest
-from fishfeat.records import Chance, EarlyExit, Parameter, Run, Training
+from fishfeat.records import BackboneSpec, Chance, EarlyExit, Parameter, Run, Training
 
 # --- classifier ---------------------------------------------------------------------------------
 
@@ -88,6 +88,12 @@ def features_description(run: Run) -> str:
     """The features in words."""
     features = run.config.features
     return "" if features is None else features.description
+
+
+def backbone(run: Run) -> BackboneSpec | None:
+    """The specification of the backbone; None where the features are not known."""
+    features = run.config.features
+    return None if features is None else features.backbone
 
 
 def white(run: Run) -> float | None:

@@ -94,8 +94,7 @@ def _describe_holdout_protocol(run: Run) -> str:
     if run.holdout is None:
         return ""
     n_images = count(len(run.holdout.keys), "further image")
-    is_drawn = run_facts.splits(run).holdout_origin == "drawn"
-    origin = "drawn before" if is_drawn else "the test part of the data set"
+    origin = _HOLDOUT_ORIGINS.get(run_facts.splits(run).holdout_origin, "held out")
     scorers = "by a classifier trained on all other images"
     if run.holdout_folds is not None:
         scorers += ", and by the mean of the classifiers of the folds"
@@ -103,13 +102,26 @@ def _describe_holdout_protocol(run: Run) -> str:
     return f"{n_images} ({origin}) {verb} scored once {scorers}."
 
 
+_HOLDOUT_ORIGINS = {
+    "drawn": "drawn before",
+    "names": "the last of each class by file name",
+    "parts": "the test part of the data set",
+}
+
+
 def describe_meaning(run: Run, images: ImageSet) -> str:
+    """What the score estimates, and whether to report it."""
+    estimate = describe_estimate(run, images)
+    return f"{estimate} Report this figure." if run.split == "grouped" else estimate
+
+
+def describe_estimate(run: Run, images: ImageSet) -> str:
     """What the score estimates."""
     accuracy = "Accuracy is the share of images that are classified correctly."
     if run.split == "grouped":
         return (
             f"{accuracy} It estimates accuracy on animals that were not in the training data, "
-            "under the same conditions and with the same mix of classes. Report this figure."
+            "under the same conditions and with the same mix of classes."
         )
     verb = "may be" if images.groups is None else "are"
     return (

@@ -23,7 +23,14 @@ from fishfeat.files import plain, version
 from fishfeat.records import EarlyExit
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report import text
-from fishfeat.report.content import finetuning, run_facts, run_sentences, sentences, tables
+from fishfeat.report.content import (
+    finetune_overview,
+    finetuning,
+    run_facts,
+    run_sentences,
+    sentences,
+    tables,
+)
 from fishfeat.report.content.check_findings import describe_grouping
 from fishfeat.report.content.comparison import measure_optimism, score_majority_class
 from fishfeat.report.content.contents import Contents
@@ -31,18 +38,14 @@ from fishfeat.report.content.early_exit import ExitSection, describe_early_exit
 from fishfeat.report.content.folds import ClassFolds
 from fishfeat.report.content.galleries import Gallery, select_typical_images
 from fishfeat.report.content.reliability import ReliabilityDiagram, summarize_reliability
-from fishfeat.report.output.charts import (
-    draw_curve,
-    draw_early_exit,
-    draw_reliability,
-    draw_training,
-)
+from fishfeat.report.output.charts import draw_curve, draw_early_exit, draw_reliability
 from fishfeat.report.output.page_data import (
     build_page_data,
     format_script_json,
     format_thumbnail_lines,
 )
 from fishfeat.report.output.thumbnails import Thumbnails
+from fishfeat.report.output.training_charts import draw_predictions, draw_sweep, draw_training
 from fishfeat.report.run_view import RunView
 
 # Images of a large group that are shown.
@@ -91,7 +94,7 @@ def render_page(
     title
         Title of the page.
     """
-    environment = _make_environment()
+    environment = make_environment()
     script = environment.get_template("script.js").render()
     page_data = build_page_data(
         contents.views, contents.images, thumbnails.small, contents.optional.feature_map
@@ -175,6 +178,7 @@ def _tabulate(contents: Contents) -> dict[str, Any]:
         "run_sections": [_build_run_section(view, contents.galleries[view.slug]) for view in views],
         "n_ranked": len(standings),
         "finetune_sections": [_build_finetune_section(item) for item in contents.finetunes],
+        "networks": _build_network_section(contents),
         "exit_sections": [_build_exit_section(section) for section in contents.early_exits],
         "embeddings": tables.list_embeddings(runs),
         "versions": tables.list_versions(runs),
@@ -253,6 +257,44 @@ class FinetuneSection(NamedTuple):
     charts: list[Markup]
 
 
+class NetworkSection(NamedTuple):
+    """All fine-tuned networks side by side; without rows there are fewer than two.
+
+    Attributes
+    ----------
+    rows
+        The table.
+    predictions
+        Bar chart of correct and incorrect predictions.
+    sweeps
+        Charts over the number of trained blocks, by the network.
+    """
+
+    rows: list[finetune_overview.OverviewRow]
+    predictions: Markup
+    sweeps: list[tuple[str, list[Markup]]]
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether any network has a validation part."""
+        return any(row.validation_loss is not None for row in self.rows)
+
+    @property
+    def has_random(self) -> bool:
+        """Whether any network was scored on random folds too."""
+        return any(row.random is not None for row in self.rows)
+
+
+def _build_network_section(contents: Contents) -> NetworkSection:
+    rows = finetune_overview.tabulate_networks(contents.finetunes, contents.standings)
+    if not rows:
+        return NetworkSection([], Markup(), [])
+    sweeps = []
+    for k, sweep in enumerate(finetune_overview.find_sweeps(contents.finetunes, rows)):
+        sweeps.append((sweep.network, draw_sweep(sweep, f"sweep-{k}")))
+    return NetworkSection(rows, draw_predictions(rows, "networks"), sweeps)
+
+
 def _build_finetune_section(finetune: finetuning.FineTune) -> FinetuneSection:
     verdict = finetune.verdict
     training = finetune.training
@@ -295,7 +337,8 @@ def _find_bytecode_cache() -> FileSystemBytecodeCache | None:
 
 
 @functools.cache  # a template is compiled once in a process
-def _make_environment() -> Environment:
+def make_environment() -> Environment:
+    """The templates with their filters and constants."""
     environment = Environment(
         loader=PackageLoader("fishfeat.report"),
         bytecode_cache=_find_bytecode_cache(),
@@ -305,7 +348,7 @@ def _make_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = "percent percent_sign interval points integer duration gigaflops bytes_size"
+    names = "percent percent_sign interval points loss integer duration gigaflops bytes_size"
     environment.filters |= {name: getattr(text, name) for name in names.split()}
     environment.filters |= {
         "counted": text.count,

@@ -84,7 +84,7 @@ def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportR
         headline=describe_score(standings, images),
         how_scored=describe_protocol(best, images),
         meaning=describe_meaning(best, images),
-        findings=[_build_finding(finding) for finding in contents.findings],
+        findings=[build_finding(finding) for finding in contents.findings],
         n_images=len(images),
         n_unlabelled=int((images.y < 0).sum()),
         n_classes=len(images.class_names),
@@ -98,7 +98,7 @@ def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportR
             records.RejectedRecord(path=lost.key, label=lost.label, reason=lost.reason)
             for lost in images.rejected
         ],
-        splits=_build_splits(standings, images),
+        splits=build_splits(standings, images),
         folds=[_build_folds(folds) for folds in contents.folds],
         ranked_by=RANKED_BY,
         leaderboard=[
@@ -106,7 +106,7 @@ def build_report(contents: Contents, *, files: Sequence[str]) -> records.ReportR
             for standing in standings
         ],
         comparisons=[
-            records.ComparisonRecord(better=better, worse=worse, **_evidence_fields(evidence))
+            records.ComparisonRecord(better=better, worse=worse, **evidence_fields(evidence))
             for (better, worse), evidence in contents.pair_evidence.items()
         ],
         finetuning=[
@@ -145,7 +145,8 @@ def build_curve(curve: Curve) -> records.CurveRecord:
     return msgspec.convert(msgspec.to_builtins(curve), records.CurveRecord)
 
 
-def _build_finding(finding: Finding) -> records.FindingRecord:
+def build_finding(finding: Finding) -> records.FindingRecord:
+    """The record of a check that is not passed."""
     return records.FindingRecord(
         check=finding.check,
         severity=finding.severity,
@@ -154,7 +155,8 @@ def _build_finding(finding: Finding) -> records.FindingRecord:
     )
 
 
-def _build_splits(standings: Sequence[Standing], images: ImageSet) -> records.SplitsRecord:
+def build_splits(standings: Sequence[Standing], images: ImageSet) -> records.SplitsRecord:
+    """The record of the splits of the ranked runs."""
     run = standings[0].run
     splits = run_facts.splits(run)
     return records.SplitsRecord(
@@ -192,7 +194,7 @@ def _build_standing(
         )
     behind = None
     if evidence is not None:
-        behind = records.EvidenceRecord(**_evidence_fields(evidence))
+        behind = records.EvidenceRecord(**evidence_fields(evidence))
     return records.StandingRecord(
         run=standing.label,
         accuracy=run.metrics[RANKED_BY],
@@ -203,7 +205,8 @@ def _build_standing(
     )
 
 
-def _evidence_fields(evidence: Evidence) -> JsonObject:
+def evidence_fields(evidence: Evidence) -> JsonObject:
+    """The fields of an `EvidenceRecord`."""
     return {**evidence._asdict(), "significant": evidence.is_significant}
 
 
@@ -227,8 +230,8 @@ def _build_run(view: RunView, galleries: Sequence[Gallery]) -> records.RunRecord
         metrics=dict(run.metrics),
         intervals=dict(run.intervals),
         std=dict(run.std),
-        holdout=_build_holdout(run.holdout, view.images),
-        holdout_folds=_build_holdout(run.holdout_folds, view.images),
+        holdout=build_holdout(run.holdout, view.images),
+        holdout_folds=build_holdout(run.holdout_folds, view.images),
         folds=folds,
         confusion=count_confusion(view).tolist(),
         reliability=reliability,
@@ -254,7 +257,7 @@ def build_finetuning(verdict: Verdict, *, tuned: str, frozen: str) -> records.Fi
         verdict=describe_verdict(verdict),
         tuned=arms[0],
         frozen=arms[1],
-        evidence=records.EvidenceRecord(**_evidence_fields(verdict.evidence)),
+        evidence=records.EvidenceRecord(**evidence_fields(verdict.evidence)),
         lost_recall=[records.LostRecallRecord(**dataclasses.asdict(lost)) for lost in verdict.lost],
         n_diverged=len(verdict.diverged),
     )
@@ -294,7 +297,8 @@ def build_early_exit(run: Run) -> EarlyExitRecord | None:
     return msgspec.convert(fields, EarlyExitRecord)
 
 
-def _build_holdout(holdout: Holdout | None, images: ImageSet) -> records.HoldoutRecord | None:
+def build_holdout(holdout: Holdout | None, images: ImageSet) -> records.HoldoutRecord | None:
+    """The record of the scores on held-out images; None where there are none."""
     if holdout is None:
         return None
     return records.HoldoutRecord(

@@ -226,6 +226,8 @@ class EpochRecord(Record):
     loss: float | None
     accuracy: float | None
     images_per_second: float | None
+    validation_loss: float | None
+    validation_accuracy: float | None
 
 
 class DivergenceRecord(Record):

@@ -182,6 +182,26 @@ def test_a_drawn_test_set_holds_whole_groups_even_for_random_folds(leaky: Featur
     assert not set(leaky.groups[random.holdout]) & set(leaky.groups[random.rows])
 
 
+def test_by_name_the_last_groups_of_each_class_are_held_out() -> None:
+    y = np.repeat([0, 1], [20, 40])
+    groups = np.arange(60) // 4
+    splits = make_splits(label_features(y, groups=groups), SplitOptions(test=0.2, test_by="name"))
+    assert splits.holdout_origin == "names"
+    np.testing.assert_array_equal(splits.holdout, [*range(16, 20), *range(52, 60)])
+    alone = make_splits(label_features(y), SplitOptions(test=0.1, test_by="name", seed=3))
+    np.testing.assert_array_equal(alone.holdout, [18, 19, *range(56, 60)])
+
+
+@given(draw_features(), st.sampled_from([0.1, 0.3, 0.5]))
+def test_by_name_no_group_is_on_both_sides(features: Features, share: float) -> None:
+    try:
+        splits = make_splits(features, SplitOptions(cv=2, test=share, test_by="name"))
+    except SplitError:
+        reject()
+    assert features.groups is not None
+    assert not set(features.groups[splits.holdout]) & set(features.groups[splits.rows])
+
+
 def test_by_default_no_test_set_is_drawn(leaky: Features) -> None:
     splits = make_splits(leaky)
     assert (len(splits.holdout), splits.holdout_origin) == (0, "")

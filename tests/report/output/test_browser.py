@@ -1,12 +1,16 @@
 """The page in a real browser: what is clicked, pointed at and typed does what it says."""
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 
+from fishfeat.records import BackboneSpec
 from fishfeat.records.results import Curve, CurvePoint, FeatureMap
+from fishfeat.report.content.backbones import compare
 from fishfeat.report.content.contents import ReportContent
+from fishfeat.report.output.comparison_page import write_comparison
 from fishfeat.report.output.page import write_report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -295,6 +299,28 @@ def test_nothing_important_is_cut_off(page, width, scheme):
     )
     assert [label for label in wide if not label.startswith("Every pair")] == []
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_comparison_of_backbones_fits_a_telephone(browser, make_images, make_run, tmp_path):
+    images = make_images(60)
+    runs = []
+    for k, name in enumerate(("vit_small_patch14_reg4_dinov2.lvd142m", "nano")):
+        run = make_run(images, "logreg", wrong=range(k, 20 * k + 3))
+        backbone = BackboneSpec("timm", name)
+        features = dataclasses.replace(run.config.features, backbone=backbone)
+        config = dataclasses.replace(run.config, features=features)
+        runs.append(dataclasses.replace(run, config=config))
+    page = write_comparison(compare(runs, images), tmp_path)
+    for width in (360, 1400):
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        browser.get(page.as_uri())
+        browser.execute_script(
+            "for (const d of document.querySelectorAll('details')) d.open = true"
+        )
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        assert every(browser, "svg.chart")
+    assert browser.get_log("browser") == []
 
 
 CONTRAST = """

@@ -1,5 +1,6 @@
 """Page and report.json show fine-tuned networks with verdict, cost, curves and divergence."""
 
+import dataclasses
 import html
 import json
 import re
@@ -9,9 +10,13 @@ import jsonschema
 import pytest
 
 from fishfeat.records import Cost, Divergence, Epoch, FoldTraining
-from fishfeat.report.output.charts import draw_training
+from fishfeat.report.content.comparison import Standing
+from fishfeat.report.content.finetune_overview import find_sweeps, tabulate_networks
+from fishfeat.report.content.finetuning import collect_finetunes
 from fishfeat.report.output.page import write_report
 from fishfeat.report.output.schema import SCHEMA
+from fishfeat.report.output.training_charts import draw_predictions, draw_sweep, draw_training
+from fishfeat.report.run_view import RunView
 
 pytestmark = pytest.mark.usefixtures("no_plots")
 
@@ -154,3 +159,89 @@ def test_each_fold_has_a_line_and_a_diverged_one_a_cross():
         assert "var(--incorrect)" in chart
     assert draw_training(folds[2:], "training-x") == []
     assert len(draw_training([FoldTraining(0, 0, (Epoch(0.0, 0.0, 1.0, 80.0),))], "x")) == 3
+
+
+# --- all networks ------------------------------------------------------------------------------
+
+
+def make_views(images, runs):
+    return [RunView(run.name, run.name, run, images) for run in runs]
+
+
+def train_blocks(run, n_blocks, **epoch):
+    """The run as one of a sweep, whose last epoch has other values."""
+    training = run.config.training
+    folds = []
+    for fold in training.folds:
+        epochs = (*fold.epochs[:-1], dataclasses.replace(fold.epochs[-1], **epoch))
+        folds.append(dataclasses.replace(fold, epochs=epochs))
+    training = dataclasses.replace(
+        training,
+        recipe={**training.recipe, "train": f"last:{n_blocks}" if n_blocks else "head"},
+        blocks=tuple(f"block{k}" for k in range(n_blocks)),
+        folds=tuple(folds),
+    )
+    return dataclasses.replace(run, config=dataclasses.replace(run.config, training=training))
+
+
+@pytest.fixture(scope="module")
+def swept(make_images, make_tuned_run):
+    """Networks of 2, 0 and 1 trained blocks, and one from random weights; with its images."""
+    images = make_images(60)
+    runs = []
+    for n_blocks, wrong in ((2, [0, 1]), (0, [0, 2, 3, 4]), (1, [0, 1, 2])):
+        run = make_tuned_run(images, f"sweep-{n_blocks}", wrong=wrong)
+        runs.append(
+            train_blocks(run, n_blocks, validation_loss=0.5, validation_accuracy=0.75, loss=0.25)
+        )
+    scratch = make_tuned_run(images, "scratch", wrong=range(5, 60), recipe={"train": "scratch"})
+    return images, [*runs, scratch]
+
+
+def test_each_network_has_what_it_alone_gets_right(swept):
+    images, runs = swept
+    finetunes = collect_finetunes(make_views(images, runs))
+    rows = tabulate_networks(finetunes, [Standing(run.name, run, runs[0]) for run in runs])
+    by_label = {row.label: row for row in rows}
+    assert [row.n_correct for row in rows] == [58, 56, 57, 5]
+    # image 0 is right with the network from scratch alone, images 3 and 4 wrong with sweep-0 alone
+    assert by_label["scratch"].n_only_correct == 1
+    assert by_label["scratch"].n_only_incorrect == 55
+    assert by_label["sweep-0"].n_only_incorrect == 2
+    assert by_label["sweep-1"].n_only_incorrect == by_label["sweep-1"].n_only_correct == 0
+    assert by_label["sweep-2"].validation_accuracy == 0.75
+    assert by_label["sweep-2"].train_loss == 0.25
+    assert by_label["scratch"].validation_loss is None
+    assert by_label["scratch"].random == runs[0].metrics["accuracy"]
+    assert tabulate_networks(finetunes[:1], []) == []
+
+
+def test_a_sweep_is_the_networks_that_differ_in_their_trained_blocks(swept):
+    images, runs = swept
+    finetunes = collect_finetunes(make_views(images, runs))
+    (sweep,) = find_sweeps(finetunes, tabulate_networks(finetunes, []))
+    assert [row.n_blocks for row in sweep.rows] == [0, 1, 2]
+    assert [row.label for row in sweep.rows] == ["sweep-0", "sweep-1", "sweep-2"]
+    two = collect_finetunes(make_views(images, runs[1:]))
+    assert find_sweeps(two, tabulate_networks(two, [])) == []
+    charts = draw_sweep(sweep, "sweep-0")
+    assert len(charts) == 2
+    for chart in charts:
+        assert all(word in chart for word in ("out of fold", "validation part", "training"))
+
+
+def test_the_bars_count_correct_and_incorrect_images(swept):
+    images, runs = swept
+    rows = tabulate_networks(collect_finetunes(make_views(images, runs)), [])
+    chart = draw_predictions(rows, "networks")
+    for row in rows:
+        assert f"{row.label}: {row.n_correct} correct, {row.n_incorrect} incorrect" in chart
+
+
+def test_the_page_shows_all_networks_and_the_sweep(swept, tmp_path):
+    images, runs = swept
+    page = write_report(runs, images, tmp_path).read_text()
+    assert "Only this correct" in page
+    assert "Validation accuracy" in page
+    assert "Accuracy, random" not in page
+    assert page.count("Number of trained blocks") == 1

@@ -11,9 +11,10 @@ import pytest
 from fishfeat.records import Rejected, RunConfig
 from fishfeat.records.results import Curve, CurvePoint, FeatureMap, LeftOutClass, Novelty
 from fishfeat.report.content.contents import ReportContent
+from fishfeat.report.output.comparison_records import ComparisonRecord
 from fishfeat.report.output.page import write_report
 from fishfeat.report.output.report_records import PROTOCOL, ReportRecord
-from fishfeat.report.output.schema import SCHEMA, format_schema
+from fishfeat.report.output.schema import COMPARISON_SCHEMA, SCHEMA, format_schema
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,8 @@ def test_the_schema_refuses_what_is_missing_mistyped_or_unknown(validator, full)
 
 def test_the_schema_in_the_package_is_the_one_of_the_records():
     assert SCHEMA.read_text() == format_schema(), "python -m fishfeat.report.output.schema"
+    compared = format_schema(ComparisonRecord, file="comparison")
+    assert COMPARISON_SCHEMA.read_text() == compared
 
 
 def test_the_records_read_what_was_written(full):
