@@ -587,6 +587,7 @@ def test_scores_have_a_column_for_each_class_of_the_features(make_features: Make
 # --- seeds --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("clf", CLASSIFIERS)
 def test_every_classifier_takes_the_largest_seed(clf: str, make_features: MakeFeatures) -> None:
     features = make_features((4, 4), class_effect=2.0)
