@@ -108,7 +108,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(settings, tiny, 
             return len(steps) != stop_after
 
         with pytest.raises(StoppedError):
-            train(make_network(tiny, "last:2"), recipe, size=32, file=file, on_images=stop, **options)
+            train(
+                make_network(tiny, "last:2"), recipe, size=32, file=file, on_images=stop, **options
+            )
         network = make_network(tiny, "last:2")
         trainer = train(network, recipe, size=32, file=file, **options)
         assert digest_tensors(network) == expected

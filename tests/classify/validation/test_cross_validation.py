@@ -180,6 +180,7 @@ def test_equal_runs_have_equal_configurations(features: Features, splits: Splits
     assert other_seed.config != run.config
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("clf", ["svc", "knn", "xgb"])
 def test_the_number_of_jobs_changes_nothing(clf: str, features: Features) -> None:
     splits = make_splits(features, SplitOptions(cv=3))
