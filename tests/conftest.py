@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import os
 import shutil
 import tempfile
@@ -11,11 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # The suite runs in one process for each core: more threads only wait for one another. It is set
-# before anything loads OpenMP.
+# before anything loads OpenMP. The second is the number of cores that joblib sees.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 import numpy as np
 import pytest
+import typer.testing
 from hypothesis import settings
 from PIL import Image
 
@@ -23,13 +26,16 @@ from PIL import Image
 settings.register_profile("fishfeat", deadline=None)
 settings.load_profile("fishfeat")
 
+# A process of a user makes the commands once, and so do the tests: it is half of a short command.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
+
 # The files that take longest go first: then both processes end at the same time.
 LONG = (
-    *("test_commands.py", "test_reference.py", "test_active_runs.py", "test_page.py"),
-    *("test_browser.py", "test_cross_validation.py", "test_contracts.py", "test_interrupts.py"),
-    *("test_runtimes.py", "test_calibration.py", "test_splits.py", "test_autotune.py"),
-    *("test_parallel.py", "test_readme.py", "test_finetune.py"),
-    *("test_networks.py", "test_cuts.py", "test_many_images.py"),
+    *("test_finetune.py", "test_reference.py", "test_commands.py", "test_contracts.py"),
+    *("test_active_runs.py", "test_training.py", "test_interrupts.py", "test_cross_validation.py"),
+    *("test_browser.py", "test_page.py", "test_runtimes.py", "test_parallel.py"),
+    *("test_calibration.py", "test_splits.py", "test_kept_networks.py", "test_architecture.py"),
+    *("test_search.py", "test_reproduce.py", "test_truncated.py", "test_networks.py"),
 )
 # Networks that tests outside of a test function keep, as fixtures of a module do.
 _NETWORKS = tempfile.TemporaryDirectory(prefix="fishfeat-networks-")
@@ -147,6 +153,34 @@ def folder(tmp_path: Path, draw_folder: Callable[..., Path]) -> Path:
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report draws no PNG files, which take half of its time; tests/report looks at them."""
     monkeypatch.setattr("fishfeat.report.output.page._draw_plots", lambda contents: {})
+
+
+@pytest.fixture
+def no_pictures(no_plots: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report has no charts either, which take half of the rest; tests/report looks at them."""
+    from fishfeat.report.output import charts, html
+
+    leaderboard = charts.LeaderboardChart(html.Markup(), b"")
+    monkeypatch.setattr(charts, "draw_leaderboard", lambda standings: leaderboard)
+    monkeypatch.setattr(html, "draw_reliability", lambda *args, **options: html.Markup())
+
+
+@pytest.fixture
+def no_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near-duplicates that nobody asked for are not looked for, which takes half of `extract`."""
+    monkeypatch.setattr(
+        "fishfeat.images.grouping.hints.find_near_duplicate_hint", lambda images, X: None
+    )
+
+
+@pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forests and boosting grow 12 trees where no other number is given."""
+    from fishfeat.classify.estimators.boosting import BoostedTrees
+    from fishfeat.classify.estimators.forest import CalibratedForest
+
+    for estimator in (BoostedTrees, CalibratedForest):
+        monkeypatch.setitem(estimator.__init__.__kwdefaults__, "n_estimators", 12)
 
 
 @pytest.fixture

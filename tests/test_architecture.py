@@ -1,6 +1,8 @@
 """The house: a module imports only from lower floors, and heavy things load only when used."""
 
 import ast
+import functools
+import json
 import re
 import subprocess
 import sys
@@ -33,16 +35,24 @@ HEAVY = ["torch", "torchvision", "timm", "sklearn", "xgboost", "matplotlib", "h5
 HEAVY += ["cv2", "scipy", "scipy.stats", "numpy"]
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     files = [*(ROOT / "fishfeat").rglob("*.py"), *(ROOT / "cli").rglob("*.py")]
     return {".".join(f.relative_to(ROOT).with_suffix("").parts): f for f in files}
 
 
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """The syntax tree of a module, flat."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
 def imports(name: str, path: Path) -> set[str]:
     """Modules of ours that a module names anywhere, inside functions too."""
     package = name.rpartition(".")[0]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -93,10 +103,36 @@ def test_there_are_no_import_cycles():
         visit(module, ())
 
 
-def loaded_by(code: str) -> set[str]:
-    code = f"import sys\n{code}\nprint(*(m for m in {HEAVY} if m in sys.modules))"
+# Each step runs after the ones before it in one process: what it may not load, they may not either.
+STEPS = {
+    "package": "import fishfeat; dir(fishfeat)",
+    "help": """
+import contextlib, io
+from fishfeat_cli.main import app
+for command in [c.name or c.callback.__name__ for c in app.registered_commands]:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        app([command, "--help"])
+""",
+    "report": "import fishfeat.stages.report, fishfeat.report.output.page",
+    "finetuning.solved": "import fishfeat.finetuning.solved",
+    "stages.fit": "import fishfeat.stages.fit",
+    "stages.compare": "import fishfeat.stages.compare",
+    "stages.finetune": "import fishfeat.stages.finetune",
+    "stages.info": "import fishfeat.stages.info",
+}
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """The heavy modules that are loaded after each step."""
+    look = f"sorted({{*{HEAVY}}} & sys.modules.keys())"
+    code = "import json, sys\nloaded = {}\n"
+    for name, step in STEPS.items():
+        code += f"{step}\nloaded[{name!r}] = {look}\n"
+    code += "print(json.dumps(loaded))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.splitlines()[-1].split())
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {name: set(modules) for name, modules in found.items()}
 
 
 def test_no_public_name_is_that_of_a_room():
@@ -106,34 +142,25 @@ def test_no_public_name_is_that_of_a_room():
     assert FLOORS.keys().isdisjoint(fishfeat.__all__)
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    assert loaded_by("import fishfeat; dir(fishfeat)") == set()
+def test_importing_the_package_loads_nothing_heavy(loaded):
+    assert loaded["package"] == set()
 
 
-def test_the_help_of_every_command_loads_nothing_heavy():
-    code = """
-import contextlib, io
-from fishfeat_cli.main import app
-for command in [c.name or c.callback.__name__ for c in app.registered_commands]:
-    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
-        app([command, "--help"])
-"""
-    assert loaded_by(code) == set()
+def test_the_help_of_every_command_loads_nothing_heavy(loaded):
+    assert loaded["help"] == set()
+
+
+def test_report_loads_neither_torch_nor_scikit_learn(loaded):
+    networks_and_classifiers = {"torch", "torchvision", "timm", "xgboost", "sklearn", "scipy.stats"}
+    assert loaded["report"].isdisjoint(networks_and_classifiers)
 
 
 @pytest.mark.parametrize(
     "module",
     ["stages.fit", "stages.compare", "stages.finetune", "finetuning.solved", "stages.info"],
 )
-def test_commands_on_cached_features_load_no_torch(module):
-    loaded = loaded_by(f"import fishfeat.{module}")
-    assert loaded.isdisjoint({"torch", "torchvision", "timm", "xgboost"})
-
-
-def test_report_loads_neither_torch_nor_scikit_learn():
-    loaded = loaded_by("import fishfeat.stages.report, fishfeat.report.output.page")
-    networks_and_classifiers = {"torch", "torchvision", "timm", "xgboost", "sklearn", "scipy.stats"}
-    assert loaded.isdisjoint(networks_and_classifiers)
+def test_commands_on_cached_features_load_no_torch(loaded, module):
+    assert loaded[module].isdisjoint({"torch", "torchvision", "timm", "xgboost"})
 
 
 def test_every_public_name_can_be_had():
@@ -154,7 +181,7 @@ def test_functions_and_modules_are_short():
     lengths, long = [], []
     for name, path in modules().items():
         assert path.read_text().count("\n") <= 500, f"{name}: two rooms in one?"
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if isinstance(node, ast.FunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 n = body[-1].end_lineno - body[0].lineno + 1 if body else 0
@@ -171,7 +198,7 @@ def test_functions_take_at_most_eight_parameters():
     """
     wide = []
     for name, path in modules().items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes(path):
             if name.startswith(("cli.", "fishfeat.classify.estimators.")):
                 continue
             if isinstance(node, ast.FunctionDef):

@@ -13,7 +13,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 @pytest.fixture
-def user(tmp_path, monkeypatch, draw_folder) -> Path:
+def user(tmp_path, monkeypatch, draw_folder, few_trees) -> Path:
     """A user's folder with data/fish in it."""
     draw_folder(tmp_path / "data" / "fish", n=12)
     monkeypatch.chdir(tmp_path)

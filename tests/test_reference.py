@@ -92,7 +92,7 @@ def test_random_splits_score_higher(fish, clf):
 def test_the_layer_head_classifies_imagenet(shared, network, tmp_path):
     images = scan(shared / "data" / "imagenet-samples")
     backbone = load_backbone(make_spec(network, layer="head", resize="crop"))
-    logits = extract(images, backbone, cache=tmp_path)
+    logits = extract(images, backbone, cache=tmp_path, engine=ENGINE)
     truth = logits.class_names[logits.y].astype(int)
     assert len(truth) == 100
     assert (logits.X.argmax(axis=1) == truth).sum() >= 80
@@ -100,7 +100,7 @@ def test_the_layer_head_classifies_imagenet(shared, network, tmp_path):
 
 def score_grouped(images, backbone, cache):
     """Accuracy of logistic regression on 5 grouped folds."""
-    features = extract(images, backbone, cache=cache)
+    features = extract(images, backbone, cache=cache, engine=ENGINE)
     return cross_validate(features, "logreg", make_splits(features)).metrics["accuracy"]
 
 
@@ -110,7 +110,7 @@ def test_nano_beats_random_weights_on_fish_and_flowers(shared, tmp_path):
         scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",)))
         for n, p in patterns.items()
     )
-    flowers = flowers.select(np.arange(0, len(flowers), 2))
+    fish, flowers = (images.select(np.arange(0, len(images), 2)) for images in (fish, flowers))
     nano = load_backbone("nano")
     random = load_backbone(make_spec("random:resnet18", img_size=96))
     assert score_grouped(fish, nano, tmp_path) >= 0.90

@@ -19,7 +19,7 @@ from fishfeat.errors import DataError
 from fishfeat.files import safe_name
 from fishfeat_cli import main as cli
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 TINY = ["--backbone", "random:test_resnet", "--img-size", "32"]
 PAIRS = r"pattern:fish_(\d+)_"
 
@@ -43,7 +43,7 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def fish(tmp_path, draw_folder) -> Path:
+def fish(tmp_path, draw_folder, no_copies) -> Path:
     return draw_folder(tmp_path / "data" / "fish", n=12)
 
 

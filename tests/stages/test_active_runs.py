@@ -24,7 +24,7 @@ from fishfeat.stages.report import report_data
 from fishfeat.workspace import Workspace
 from fishfeat.workspace.runs import load_run
 
-pytestmark = pytest.mark.usefixtures("no_plots")
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture

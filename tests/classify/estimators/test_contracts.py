@@ -61,7 +61,7 @@ def expect_failures(estimator: Any) -> dict[str, str]:
     return EXPECTED_FAILURES.get(type(estimator), {})
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _limit_threads() -> Iterator[None]:
     """The tests run in several processes: threads of BLAS would only wait for each other."""
     with one_blas_thread():

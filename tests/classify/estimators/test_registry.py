@@ -27,6 +27,8 @@ MakeFeatures = Callable[..., Features]
 LEARNING = [name for name in CLASSIFIERS if name != "dummy"]
 # These do not scale single columns.
 BY_DISTANCE = {"knn", "centroid"}
+# Few trees: what holds for every classifier does not depend on their number.
+pytestmark = pytest.mark.usefixtures("few_trees")
 every = pytest.mark.parametrize("name", CLASSIFIERS)
 every_learning = pytest.mark.parametrize("name", LEARNING)
 

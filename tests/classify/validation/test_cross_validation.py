@@ -180,6 +180,7 @@ def test_equal_runs_have_equal_configurations(features: Features, splits: Splits
     assert other_seed.config != run.config
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("clf", ["svc", "knn", "xgb"])
 def test_the_number_of_jobs_changes_nothing(clf: str, features: Features) -> None:
     splits = make_splits(features, SplitOptions(cv=3))
@@ -587,6 +588,7 @@ def test_scores_have_a_column_for_each_class_of_the_features(make_features: Make
 # --- seeds --------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("clf", CLASSIFIERS)
 def test_every_classifier_takes_the_largest_seed(clf: str, make_features: MakeFeatures) -> None:
     features = make_features((4, 4), class_effect=2.0)

@@ -485,6 +485,7 @@ def test_notes_do_not_change_the_digest(make_features: MakeFeatures) -> None:
 SLOW = ("rf", "xgb")
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("groups", [(5, 2, 1), (4, 4, 1, 1), (2, 2)])
 @pytest.mark.parametrize("clf", DEFAULT_CLASSIFIERS)
 def test_classes_of_few_groups_can_be_fitted(
