@@ -27,7 +27,7 @@ from fishfeat.records import (
 )
 from fishfeat.report.content.sentences import describe_verdict
 from fishfeat_cli.console import Console
-from fishfeat_cli.render_finetuning import show_finetuning
+from fishfeat_cli.render_finetuning import show_finetunings
 
 N = 60
 Y = np.arange(N) // 2 % 3
@@ -99,9 +99,9 @@ def show(capsys):
         baseline = make_run("logreg", 20)
         verdict = judge_finetune(tuned, baseline, groups=GROUPS)
         result = Result((tuned, random, mean), baseline, verdict, **fields)
-        show_finetuning(Console(), result)
+        show_finetunings(Console(), [result])
         text = capsys.readouterr().out
-        show_finetuning(Console(as_json=True), result)
+        show_finetunings(Console(as_json=True), [result])
         document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
         assert document["finetuning"]["verdict"] == describe_verdict(verdict)
         return text, document

@@ -10,6 +10,7 @@ import numpy as np
 from fishfeat.files import json_digest
 from fishfeat.records import Epoch, Training
 from fishfeat.records.runs import RANKED_BY
+from fishfeat.report.content import run_facts
 from fishfeat.report.content.comparison import Standing
 from fishfeat.report.content.finetuning import FineTune
 
@@ -146,9 +147,9 @@ def find_sweeps(finetunes: Sequence[FineTune], rows: Sequence[OverviewRow]) -> l
     by_recipe: dict[str, dict[int, OverviewRow]] = {}
     networks: dict[str, str] = {}
     for finetune, row in zip(finetunes, rows, strict=bool(rows)):
-        training, features = finetune.training, finetune.view.run.config.features
+        training = finetune.training
         recipe = {k: v for k, v in training.recipe.items() if k not in _SWEPT}
-        network = "" if features is None else features.description
+        network = run_facts.features_description(finetune.view.run)
         if training.recipe.get("train") == "scratch":
             continue
         key = json_digest([recipe, network])

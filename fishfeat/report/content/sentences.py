@@ -94,7 +94,8 @@ def _describe_holdout_protocol(run: Run) -> str:
     if run.holdout is None:
         return ""
     n_images = count(len(run.holdout.keys), "further image")
-    origin = _HOLDOUT_ORIGINS.get(run_facts.splits(run).holdout_origin, "held out")
+    # Runs of version 0.1.0 do not say it.
+    origin = _HOLDOUT_ORIGINS[run_facts.splits(run).holdout_origin or "parts"]
     scorers = "by a classifier trained on all other images"
     if run.holdout_folds is not None:
         scorers += ", and by the mean of the classifiers of the folds"
