@@ -29,7 +29,8 @@ from fishfeat.features.exit_networks import make_exits_ready
 from fishfeat.features.kept_exits import ExitUse
 from fishfeat.features.ready_networks import make_ready
 from fishfeat.features.runners import RGB, Runner
-from fishfeat.models import Model, load_model
+from fishfeat.models.load import load_model
+from fishfeat.models.model import Model
 from fishfeat.options import EngineOptions, ExtractOptions, FitOptions
 from fishfeat.stages.extract import extract_data
 from fishfeat.stages.fit import fit_data

@@ -16,7 +16,8 @@ from fishfeat.errors import DataError
 from fishfeat.features.specs import make_spec
 from fishfeat.finetuning.recipes import Recipe, make_recipes
 from fishfeat.finetuning.tuned_networks import check_unseen
-from fishfeat.models import Model, wrap_head
+from fishfeat.models.fit import wrap_head
+from fishfeat.models.model import Model
 from fishfeat.options import FinetuneOptions, FitOptions
 from fishfeat.records import BackboneSpec, Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.dataset import open_dataset, read_dataset

@@ -30,7 +30,8 @@ from fishfeat.classify.validation.splits import make_splits, parse_folds
 from fishfeat.errors import DataError
 from fishfeat.finetuning.tuned_networks import check_unseen
 from fishfeat.images.grouping.hints import GroupingHint
-from fishfeat.models import Model, combine_models, wrap_pipeline
+from fishfeat.models.fit import combine_models, wrap_pipeline
+from fishfeat.models.model import Model
 from fishfeat.options import FitOptions, SplitOptions
 from fishfeat.records import Chance, Features, OnProgress, PathLike, Run, Splits, identify_data
 from fishfeat.records.results import Curve, Novelty

@@ -24,7 +24,8 @@ from fishfeat.files import list_paths
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.images.sources.tables import TableOptions, list_table
-from fishfeat.models import Model, Prediction, load_model, name_model, read_data_identity
+from fishfeat.models.load import load_model, read_data_identity
+from fishfeat.models.model import Model, Prediction, name_model
 from fishfeat.records import BackboneSpec, LayerCost, PathLike, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.stages.active_runs import (

@@ -10,7 +10,7 @@ import pytest
 from fishfeat.classify.estimators.early_exit import NEVER, ExitRule
 from fishfeat.errors import DataError, FishfeatError, ModelError
 from fishfeat.features.exits import load_exit_backbone
-from fishfeat.models import load_model
+from fishfeat.models.load import load_model
 from fishfeat.report.output.schema import SCHEMA
 from fishfeat.stages.early_exit import load_layers
 from fishfeat.stages.extract import load_features

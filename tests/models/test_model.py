@@ -19,7 +19,9 @@ from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
-from fishfeat.models import Model, combine_models, fit_model, load_model, name_model
+from fishfeat.models.fit import combine_models, fit_model
+from fishfeat.models.load import load_model
+from fishfeat.models.model import Model, name_model
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features
 

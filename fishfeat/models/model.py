@@ -1,4 +1,4 @@
-"""Fitted models: fit on all images, save, load, classify new images."""
+"""A fitted model: save it, and classify new images with it."""
 
 from __future__ import annotations
 
@@ -7,47 +7,31 @@ import io
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import joblib
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 
 from fishfeat.checks import Finding
-from fishfeat.classify.estimators.dense_head import DenseHead
-from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
-from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.statistics.metrics import margin
-from fishfeat.classify.validation.cross_validation import describe_features, fit_rows, score_rows
-from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
-from fishfeat.classify.validation.search import make_model, name_run
-from fishfeat.classify.versions import explain_versions, find_other_versions, guard_versions
+from fishfeat.classify.validation.cross_validation import score_rows
+from fishfeat.classify.versions import explain_versions, guard_versions
 from fishfeat.errors import ModelError
-from fishfeat.files import (
-    atomic,
-    list_paths,
-    read_json,
-    reading_from,
-    safe_name,
-    versions,
-    write_json,
-)
-from fishfeat.options import ClassifierOptions, EngineOptions
+from fishfeat.files import atomic, list_paths, safe_name, versions, write_json
+from fishfeat.options import EngineOptions
 from fishfeat.records import (
     BackboneSpec,
     Features,
     FeaturesInfo,
     Float,
-    Int,
     LayerCost,
     Parameter,
-    Splits,
     Str,
-    identify_data,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +40,7 @@ if TYPE_CHECKING:
     from fishfeat.features.kept_networks import KeptNetwork
     from fishfeat.features.runners import Network
 
-_FILE = "pipeline.joblib"
+PIPELINE = "pipeline.joblib"
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib", "torch", "timm")
 log = logging.getLogger("fishfeat")
 
@@ -122,7 +106,7 @@ class ModelConfig:
     layers: tuple[LayerCost, ...] = ()
 
 
-class _SavedModel(msgspec.Struct):
+class SavedModel(msgspec.Struct):
     """`model.json`."""
 
     clf: str
@@ -172,9 +156,9 @@ class Model:
         folder = Path(folder)
         buffer = io.BytesIO()
         joblib.dump(self.pipeline, buffer, compress=3)
-        with atomic(folder / _FILE, binary=True) as file:
+        with atomic(folder / PIPELINE, binary=True) as file:
             file.write(buffer.getvalue())
-        saved = _SavedModel(
+        saved = SavedModel(
             clf=self.clf,
             class_names=self.class_names.tolist(),
             spec=self.spec.to_json(),
@@ -312,189 +296,7 @@ class Model:
         return score_rows(self.pipeline, features, np.arange(len(paths)))
 
 
-def fit_model(
-    features: Features,
-    clf: str,
-    options: ClassifierOptions | None = None,
-    *,
-    rows: Int | None = None,
-) -> Model:
-    """Fit a classifier on all labelled images, or on some of them.
-
-    Parameters
-    ----------
-    features
-        Features to fit on.
-    clf
-        Name of the classifier, as in `CLASSIFIERS`.
-    options
-        How it is fitted.
-    rows
-        int64 (n_rows,): which rows of the features; None is all that have a label.
-    """
-    options = options or ClassifierOptions()
-    if rows is None:
-        rows = np.flatnonzero(features.y >= 0)
-    with one_blas_thread():
-        pipeline = fit_rows(make_model(clf, options), features, rows)
-    return wrap_pipeline(pipeline, features, clf, rows, options)
-
-
-def wrap_pipeline(
-    pipeline: Pipeline,
-    features: Features,
-    clf: str,
-    rows: Int,
-    options: ClassifierOptions,
-    *,
-    holdout: Int | None = None,
-) -> Model:
-    """Make the model of a pipeline that was fitted on `rows` int64 (n_rows,) of the features.
-
-    `holdout` int64 (n_test,) are the rows that were held out.
-    """
-    if holdout is None:
-        holdout = rows[:0]
-    return Model(
-        clf=name_run(clf, options),
-        pipeline=pipeline,
-        class_names=features.class_names,
-        spec=features.spec,
-        fingerprint=features.fingerprint,
-        config=ModelConfig(
-            balanced=options.balanced,
-            seed=options.seed,
-            n_images=len(rows),
-            features=describe_features(features),
-            search=options.search or "",
-            params=getattr(pipeline[-1], "params_", None) or {},
-            data=identify_data(features, rows, holdout),
-        ),
-    )
-
-
-def wrap_head(
-    classifier: DenseHead,
-    features: Features,
-    clf: str,
-    splits: Splits,
-    *,
-    backbone: FeaturesInfo | None = None,
-) -> Model:
-    """Make the model of the head of a network that was trained on `splits.rows`.
-
-    Parameters
-    ----------
-    classifier
-        The head.
-    features
-        The features that the training started from.
-    clf
-        Name of the recipe.
-    splits
-        Which rows were trained on and held out.
-    backbone
-        The tuned network; None is that of the features.
-    """
-    backbone = backbone or describe_features(features)
-    return Model(
-        clf=clf,
-        pipeline=make_pipeline(classifier),
-        class_names=features.class_names,
-        spec=backbone.backbone,
-        fingerprint=backbone.fingerprint,
-        config=ModelConfig(
-            balanced=False,
-            seed=splits.seed,
-            n_images=len(splits.rows),
-            features=backbone,
-            data=identify_data(features, splits.rows, splits.holdout),
-        ),
-    )
-
-
-def combine_models(models: Sequence[Model]) -> Model:
-    """Make the soft-voting ensemble of models that were fitted on the same features.
-
-    Raises
-    ------
-    ModelError
-        They have other features or classes.
-    """
-    kinds = {(model.fingerprint, tuple(model.class_names.tolist())) for model in models}
-    if len(kinds) > 1:
-        raise ModelError("An ensemble needs models of the same features and classes.")
-    pipeline = make_pipeline(SoftVotingEnsemble.from_fitted([model.pipeline for model in models]))
-    members = tuple(model.clf for model in models)
-    config = replace(models[0].config, search="", params={}, members=members)
-    return replace(models[0], clf=ENSEMBLE, pipeline=pipeline, config=config)
-
-
 def name_model(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:
     """Name the model of a classifier on some features: 'svc[-balanced]-on-NAME-KEY'."""
     weights = "-balanced" if balanced else ""
     return f"{clf}{weights}-on-{safe_name(spec.label)}-{spec.key[:8]}"
-
-
-def read_data_identity(folder: str | os.PathLike[str]) -> str:
-    """`ModelConfig.data` of a saved model, without loading the model; '' where it is not known."""
-    config = read_json(Path(folder) / "model.json").get("config")
-    return str(config.get("data", "")) if isinstance(config, dict) else ""
-
-
-def load_model(folder: str | os.PathLike[str]) -> Model:
-    """Load what `Model.save` wrote.
-
-    A joblib file runs code when it is loaded: load only models whose origin you know.
-
-    Parameters
-    ----------
-    folder
-        Folder with `model.json`, such as `cache/fish/models/svc-on-nano-3c6c6c79`.
-
-    Raises
-    ------
-    ModelError
-        The folder holds no model, its two files are of two models, or it cannot be loaded with the
-        installed versions of fishfeat and of the packages that fitted it.
-    """
-    folder = Path(list_paths(folder)[0])
-    if not (folder / "model.json").is_file():
-        raise ModelError(f"{folder} holds no model. `fishfeat fit` saves one for each classifier.")
-    content = read_json(folder / "model.json")
-    data = b""
-    if (folder / _FILE).is_file():
-        with reading_from(folder / _FILE):
-            data = (folder / _FILE).read_bytes()
-    if hashlib.sha256(data).hexdigest() != content.get("sha256"):
-        raise ModelError(
-            f"{folder / _FILE} is not the file that model.json was written with. Run "
-            "`fishfeat fit` again."
-        )
-    try:
-        saved = msgspec.convert(content, _SavedModel)
-        fitted_with = find_other_versions(saved.versions, is_boosted=_is_boosted(saved))
-        with guard_versions(fitted_with, f"The model in {folder}"):
-            pipeline: Any = joblib.load(io.BytesIO(data))
-    except ModelError:
-        raise
-    except Exception as error:  # a pickle can fail with any error
-        writer = content.get("fishfeat", "another version")
-        raise ModelError(
-            f"{folder} was written by fishfeat {writer} and cannot be loaded ({error}). Run "
-            "`fishfeat fit` again."
-        ) from error
-    return Model(
-        clf=saved.clf,
-        pipeline=pipeline,
-        class_names=np.array(saved.class_names, str),
-        spec=BackboneSpec.from_json(saved.spec),
-        fingerprint=saved.fingerprint,
-        config=saved.config,
-        fitted_with=fitted_with,
-    )
-
-
-def _is_boosted(saved: _SavedModel) -> bool:
-    names = (saved.clf, *saved.config.members)
-    return any(name.partition("-")[0] == "xgb" for name in names)
