@@ -119,7 +119,7 @@ def print_folds(runs: list) -> None:
 
 def time_networks(model: Model, paths: list[str], repeats: int) -> list[Seconds]:
     """The forward pass alone, leaving early and to the end."""
-    classifier = model.pipeline[-1]
+    classifier = model.exits
     names = tuple(layer.name for layer in model.config.layers)
     use = ExitUse(names, classifier.rule_.exits, classifier.find_leaving)
     load = model._load_backbone

@@ -15,7 +15,8 @@ from fishfeat.classify.validation.cross_validation import describe_features, fit
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.errors import ModelError
-from fishfeat.models.model import Model, ModelConfig
+from fishfeat.models.model import Model
+from fishfeat.models.saved import ModelConfig
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, FeaturesInfo, Int, Splits, identify_data
 
@@ -135,4 +136,4 @@ def combine_models(models: Sequence[Model]) -> Model:
     pipeline = make_pipeline(SoftVotingEnsemble.from_fitted([model.pipeline for model in models]))
     members = tuple(model.clf for model in models)
     config = replace(models[0].config, search="", params={}, members=members)
-    return replace(models[0], clf=ENSEMBLE, pipeline=pipeline, config=config)
+    return replace(models[0], clf=ENSEMBLE, pipeline=pipeline, config=config, scores=None)

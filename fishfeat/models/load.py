@@ -1,34 +1,31 @@
-"""Load a saved model."""
+"""Load a saved model. Nothing in its files can run."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import os
 from pathlib import Path
-from typing import Any
 
-import joblib
 import msgspec
 import numpy as np
 
-from fishfeat.classify.versions import find_other_versions, guard_versions
-from fishfeat.errors import ModelError
-from fishfeat.files import list_paths, read_json, reading_from
-from fishfeat.models.model import PIPELINE, Model, SavedModel
+from fishfeat.classify.predictors.archive import from_arrays
+from fishfeat.classify.predictors.base import Predictor, require
+from fishfeat.classify.predictors.exits import Exits
+from fishfeat.errors import FishfeatError, ModelError
+from fishfeat.files import list_paths
+from fishfeat.models.model import Model
+from fishfeat.models.saved import SavedModel, explain_damage, read_description, read_saved
 from fishfeat.records import BackboneSpec
 
 
 def read_data_identity(folder: str | os.PathLike[str]) -> str:
     """`ModelConfig.data` of a saved model, without loading the model; '' where it is not known."""
-    config = read_json(Path(folder) / "model.json").get("config")
+    config = read_description(Path(folder)).get("config")
     return str(config.get("data", "")) if isinstance(config, dict) else ""
 
 
 def load_model(folder: str | os.PathLike[str]) -> Model:
-    """Load what `Model.save` wrote.
-
-    A joblib file runs code when it is loaded: load only models whose origin you know.
+    """Load what `Model.save` wrote. It needs neither scikit-learn nor XGBoost, and runs no code.
 
     Parameters
     ----------
@@ -38,46 +35,36 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
     Raises
     ------
     ModelError
-        The folder holds no model, its two files are of two models, or it cannot be loaded with the
-        installed versions of fishfeat and of the packages that fitted it.
+        The folder holds no model, a file of it is damaged or of another model, or an earlier
+        version saved it with joblib.
     """
     folder = Path(list_paths(folder)[0])
-    if not (folder / "model.json").is_file():
-        raise ModelError(f"{folder} holds no model. `fishfeat fit` saves one for each classifier.")
-    content = read_json(folder / "model.json")
-    data = b""
-    if (folder / PIPELINE).is_file():
-        with reading_from(folder / PIPELINE):
-            data = (folder / PIPELINE).read_bytes()
-    if hashlib.sha256(data).hexdigest() != content.get("sha256"):
-        raise ModelError(
-            f"{folder / PIPELINE} is not the file that model.json was written with. Run "
-            "`fishfeat fit` again."
-        )
+    saved, arrays = read_saved(folder)
     try:
-        saved = msgspec.convert(content, SavedModel)
-        fitted_with = find_other_versions(saved.versions, is_boosted=_is_boosted(saved))
-        with guard_versions(fitted_with, f"The model in {folder}"):
-            pipeline: Any = joblib.load(io.BytesIO(data))
-    except ModelError:
-        raise
-    except Exception as error:  # a pickle can fail with any error
-        writer = content.get("fishfeat", "another version")
-        raise ModelError(
-            f"{folder} was written by fishfeat {writer} and cannot be loaded ({error}). Run "
-            "`fishfeat fit` again."
-        ) from error
+        predictor = from_arrays(saved.classifier, arrays)
+        _check_fit(predictor, saved)
+        spec = BackboneSpec.from_json(saved.spec)
+    except (ValueError, TypeError, KeyError, msgspec.MsgspecError, FishfeatError) as error:
+        raise ModelError(explain_damage(folder, msgspec.to_builtins(saved), error)) from error
     return Model(
         clf=saved.clf,
-        pipeline=pipeline,
+        pipeline=predictor,
         class_names=np.array(saved.class_names, str),
-        spec=BackboneSpec.from_json(saved.spec),
+        spec=spec,
         fingerprint=saved.fingerprint,
         config=saved.config,
-        fitted_with=fitted_with,
+        scores=saved.scores,
+        versions=saved.versions,
     )
 
 
-def _is_boosted(saved: SavedModel) -> bool:
-    names = (saved.clf, *saved.config.members)
-    return any(name.partition("-")[0] == "xgb" for name in names)
+def _check_fit(predictor: Predictor, saved: SavedModel) -> None:
+    """Raise a `ValueError` where the classifier does not fit the classes, features and layers."""
+    n_classes, dim = len(saved.class_names), saved.config.features.dim
+    require(int(predictor.classes_[-1]) < n_classes, f"a class is not in 0 to {n_classes - 1}")
+    n_inputs = predictor.n_inputs
+    require(n_inputs in (0, dim), f"it takes {n_inputs} columns of {dim}")
+    if saved.config.layers:
+        is_exits = isinstance(predictor, Exits)
+        n_layers = len(predictor.probes) if isinstance(predictor, Exits) else 0
+        require(is_exits and n_layers == len(saved.config.layers), "its layers have no probes")

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import joblib
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 
-from fishfeat.checks import Finding
+from fishfeat.classify.predictors.archive import to_arrays
+from fishfeat.classify.predictors.exits import ExitScoring
+from fishfeat.classify.predictors.probabilities import class_scores
 from fishfeat.classify.statistics.metrics import margin
-from fishfeat.classify.validation.cross_validation import score_rows
-from fishfeat.classify.versions import explain_versions, guard_versions
 from fishfeat.errors import ModelError
-from fishfeat.files import atomic, list_paths, safe_name, versions, write_json
+from fishfeat.files import list_paths, safe_name, versions, write_text
+from fishfeat.models.saved import ModelConfig, ModelScores, SavedModel, write_saved
 from fishfeat.options import EngineOptions
-from fishfeat.records import (
-    BackboneSpec,
-    Features,
-    FeaturesInfo,
-    Float,
-    LayerCost,
-    Parameter,
-    Str,
-)
+from fishfeat.records import BackboneSpec, Float, Str
 
 if TYPE_CHECKING:
-    from fishfeat.classify.estimators.early_exit import EarlyExitClassifier
     from fishfeat.features.backbones import Backbone
     from fishfeat.features.kept_networks import KeptNetwork
     from fishfeat.features.runners import Network
 
-PIPELINE = "pipeline.joblib"
-_VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib", "torch", "timm")
-log = logging.getLogger("fishfeat")
+_VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "torch", "timm")
 
 
 class Prediction(NamedTuple):
@@ -73,51 +57,6 @@ class Prediction(NamedTuple):
     layer: str = ""
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """How a model was fitted.
-
-    Attributes
-    ----------
-    balanced, seed, search
-        As in `ClassifierOptions`; `search` is '' where none was made.
-    n_images
-        Number of images it was fitted on.
-    features
-        Which features it needs.
-    params
-        Settings that a search chose.
-    members
-        Names of the classifiers of an ensemble.
-    data
-        `fishfeat.records.identify_data` of the images; '' where their contents are not known.
-    layers
-        Where images may leave early, in order of depth; empty where they may not.
-    """
-
-    balanced: bool
-    seed: int
-    n_images: int
-    features: FeaturesInfo
-    search: str = ""
-    params: Mapping[str, Parameter] = field(default_factory=dict)
-    members: tuple[str, ...] = ()
-    data: str = ""
-    layers: tuple[LayerCost, ...] = ()
-
-
-class SavedModel(msgspec.Struct):
-    """`model.json`."""
-
-    clf: str
-    class_names: list[str]
-    spec: str
-    fingerprint: str
-    config: ModelConfig
-    sha256: str
-    versions: dict[str, str]
-
-
 @dataclass(frozen=True, eq=False)
 class Model:
     """A fitted pipeline with everything that is needed to classify new images.
@@ -127,24 +66,28 @@ class Model:
     clf
         Name of the classifier.
     pipeline
-        Fitted scikit-learn pipeline over features; its labels are codes into `class_names`.
+        The fitted scikit-learn pipeline over features, or what was loaded of one; its labels are
+        codes into `class_names`.
     class_names
         str (n_classes,).
     spec, fingerprint
         The backbone that the features must come from.
     config
         How it was fitted and on what.
-    fitted_with
-        Versions of the packages it was fitted with, where they are not those of this installation.
+    scores
+        How well it did in cross-validation; None where it was not measured.
+    versions
+        Versions of the packages that it was saved with; empty before.
     """
 
     clf: str
-    pipeline: Pipeline
+    pipeline: Any
     class_names: Str
     spec: BackboneSpec
     fingerprint: str
     config: ModelConfig
-    fitted_with: Mapping[str, str] = field(default_factory=dict)
+    scores: ModelScores | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -152,22 +95,31 @@ class Model:
         return name_model(self.clf, self.spec, balanced=self.config.balanced)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `pipeline.joblib`, then `model.json`: a model is complete or cannot be loaded."""
+        """Write `arrays.safetensors`, `model.json`, and README.md, a card for people.
+
+        Raises
+        ------
+        ModelError
+            The pipeline has a step that is not of fishfeat.
+        """
+        from fishfeat.classify.convert import convert_estimator  # loads scikit-learn
+        from fishfeat.models.card import write_card
+
         folder = Path(folder)
-        buffer = io.BytesIO()
-        joblib.dump(self.pipeline, buffer, compress=3)
-        with atomic(folder / PIPELINE, binary=True) as file:
-            file.write(buffer.getvalue())
+        description, arrays = to_arrays(convert_estimator(self.pipeline))
         saved = SavedModel(
             clf=self.clf,
             class_names=self.class_names.tolist(),
             spec=self.spec.to_json(),
             fingerprint=self.fingerprint,
             config=self.config,
-            sha256=hashlib.sha256(buffer.getvalue()).hexdigest(),
-            versions=versions(*_VERSIONS) | dict(self.fitted_with),
+            classifier=description,
+            scores=self.scores,
+            ece=None if self.scores is None else self.scores.metrics.get("ece"),
+            versions=dict(self.versions) or versions(*_VERSIONS),
         )
-        write_json(folder / "model.json", msgspec.to_builtins(saved))
+        write_saved(folder, saved, arrays)
+        write_text(folder / "README.md", write_card(saved))
         return folder
 
     def predict(
@@ -193,7 +145,7 @@ class Model:
         ------
         ModelError
             Images cannot leave this model early, the weights or the preprocessing of the backbone
-            are not the model's, or it does not work with the installed version of a package.
+            are not the model's.
         DataError
             `paths` are no paths.
         """
@@ -211,7 +163,7 @@ class Model:
         names = list_paths(paths)
         items = [Item(name, "") for name in dict.fromkeys(names)]
         if early_exit:
-            use = ExitUse(self._layer_names, self._exits.rule_.exits, self._exits.find_leaving)
+            use = ExitUse(self._layer_names, self.exits.rule_.exits, self.exits.find_leaving)
             network, runner = make_exits_ready(backbone, use, len(items), load=self._load_backbone)
         else:
             engine = EngineOptions()
@@ -221,9 +173,6 @@ class Model:
             predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
             for item, reason, _ in batch.failed:
                 predictions[item.path] = Prediction(item.path, "", None, None, reason)
-        if self.fitted_with:
-            finding = Finding("other-versions", *explain_versions(self.fitted_with, self.name))
-            log.warning("%s", finding)
         return [predictions[name] for name in names]
 
     def check_exits(self) -> None:
@@ -245,8 +194,13 @@ class Model:
         return kept if kept is not None and kept.fingerprint == self.fingerprint else None
 
     @property
-    def _exits(self) -> EarlyExitClassifier:
-        return self.pipeline[-1]  # type: ignore[no-any-return]
+    def exits(self) -> ExitScoring:
+        """The linear probes of a model that images may leave early."""
+        classifier = self.pipeline
+        if not isinstance(classifier, ExitScoring):  # fitted just now
+            classifier = classifier[-1]
+        assert isinstance(classifier, ExitScoring)
+        return classifier
 
     @property
     def _layer_names(self) -> tuple[str, ...]:
@@ -271,12 +225,13 @@ class Model:
         if not paths:
             return {}
         layers = [""] * len(paths)
-        with guard_versions(self.fitted_with, f"The model {self.name}"):
-            if self.config.layers:
-                scores, numbers = self._exits.score_reached(X, len(self.class_names))
-                layers = [self.config.layers[number].name for number in numbers]
-            else:
-                scores = self._score_rows(paths, X)
+        if self.config.layers:
+            scores, numbers = self.exits.score_reached(X, len(self.class_names))
+            layers = [self.config.layers[number].name for number in numbers]
+        else:
+            scores = self._score_rows(X)
+        if not np.isfinite(scores).all():
+            raise ModelError(f"The model {self.name} gives no numbers. Run `fishfeat fit` again.")
         margins, best = margin(scores), scores.argmax(axis=1)
         predictions = {}
         for i, path in enumerate(paths):
@@ -284,16 +239,10 @@ class Model:
             predictions[path] = Prediction(path, label, float(margins[i]), scores[i], "", layers[i])
         return predictions
 
-    def _score_rows(self, paths: list[str], X: NDArray[np.float32]) -> Float:
-        features = Features(
-            X=X,
-            keys=np.array(paths, str),
-            y=np.full(len(paths), -1, np.int64),
-            class_names=self.class_names,
-            spec=self.spec,
-            fingerprint=self.fingerprint,
-        )
-        return score_rows(self.pipeline, features, np.arange(len(paths)))
+    def _score_rows(self, X: NDArray[np.float32]) -> Float:
+        scores = np.zeros((len(X), len(self.class_names)))
+        scores[:, self.pipeline.classes_] = class_scores(self.pipeline, X)
+        return scores
 
 
 def name_model(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:

@@ -115,7 +115,7 @@ def predict_images(
     log.info("Data set: %s. Model: %s.", current.name, folder.name)
     loaded = load_model(folder)
     class_names = loaded.class_names.tolist()
-    difference = _find_difference(current, loaded)
+    difference = find_difference_of_model(current, loaded)
     if difference:
         log.warning(
             "%s",
@@ -187,7 +187,7 @@ def find_model(
     ModelError
         There is no such model, several have the name, or none is of the data set as it is now.
     """
-    saved = _list_models(dataset.folder)
+    saved = list_saved(dataset.folder)
     if not saved:
         raise ModelError(
             f"{dataset.name!r} has no saved model yet: run `fishfeat fit` first."
@@ -235,14 +235,14 @@ def _has_diverged(run: Run) -> bool:
     return training is not None and bool(training.diverged)
 
 
-def _list_models(folder: DatasetFolder) -> dict[str, Path]:
+def list_saved(folder: DatasetFolder) -> dict[str, Path]:
     """Name -> folder of each saved model."""
     return {path.parent.name: path.parent for path in sorted(folder.models.glob("*/model.json"))}
 
 
 def _say_others(dataset: Dataset, cache: PathLike) -> str:
     """A sentence that names other data sets that have models; '' where none has."""
-    others = [folder.name for folder in Workspace(cache).datasets() if _list_models(folder)]
+    others = [folder.name for folder in Workspace(cache).datasets() if list_saved(folder)]
     if not others:
         return ""
     return f" Models of other data sets: {', '.join(others)} (--dataset NAME)."
@@ -277,7 +277,7 @@ def _name_model(run: Run) -> str:
     return name_model(run.name, features.backbone, balanced=run.config.balanced)
 
 
-def _find_difference(dataset: Dataset, model: Model) -> str:
+def find_difference_of_model(dataset: Dataset, model: Model) -> str:
     """What a model was fitted on that the data set is not now; '' where nothing is known of it.
 
     The run with the same data holds its images and labels.

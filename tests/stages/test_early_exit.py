@@ -58,9 +58,11 @@ def test_early_exit_is_one_more_run_on_the_same_folds_and_one_more_model(fitted)
 @pytest.mark.parametrize("threshold", [0.0, 0.6, NEVER])
 def test_a_saved_model_predicts_as_the_folds_do(fitted, model, threshold):
     pond, _ = fitted
-    classifier = model.pipeline[-1]
     rule = ExitRule(threshold, (0, 1, 2) if threshold < NEVER else (2,))
-    classifier.rule_ = rule
+    classifier = dataclasses.replace(
+        model.exits, threshold=threshold, exits=np.array(rule.exits, np.int64)
+    )
+    model = dataclasses.replace(model, pipeline=classifier)
     dataset = pond.read()
     layers = load_layers(dataset, load_features(dataset)).features
     expected = classifier.predict_proba(layers.X)

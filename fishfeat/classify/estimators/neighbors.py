@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.neighbors import KNeighborsClassifier
 
 from fishfeat.classify.predictors.neighbors import sort_neighbours
@@ -26,6 +27,8 @@ class KNeighbors(KNeighborsClassifier):  # type: ignore[misc]
         Their distances are exact, so that equal vectors have a distance of 0.
         """
         n_neighbors = min(n_neighbors or self.n_neighbors, self.n_samples_fit_)
+        if issparse(X) or issparse(self._fit_X):
+            return super().kneighbors(X, n_neighbors, return_distance)
         neighbours = super().kneighbors(X, n_neighbors, return_distance=False)
         rows = self._fit_X if X is None else np.asarray(X)
         distances, neighbours = sort_neighbours(rows, self._fit_X, neighbours)

@@ -94,7 +94,8 @@ class TwoClasses(Predictor):
         return len(self.weights)
 
     def _decide(self, X: ArrayLike) -> NDArray[Any]:
-        return (np.asarray(X) @ self.weights + self.bias).ravel()
+        decision: NDArray[Any] = np.asarray(X) @ self.weights + self.bias
+        return decision.ravel()
 
     def log_densities(self, X: ArrayLike) -> Float:
         """Compute the logits, float64 (n, 2)."""
