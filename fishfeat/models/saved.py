@@ -17,7 +17,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from fishfeat.classify.predictors.archive import PartDescription
-from fishfeat.errors import ModelError
+from fishfeat.errors import FishfeatError, ModelError
 from fishfeat.files import (
     PROTOCOL,
     JsonObject,
@@ -158,7 +158,7 @@ def read_saved(folder: Path) -> tuple[SavedModel, dict[str, NDArray[Any]]]:
         )
     try:
         return msgspec.convert(content, SavedModel), _read_arrays(data)
-    except (ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
+    except (FishfeatError, ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
         raise ModelError(explain_damage(folder, content, error)) from error
 
 

@@ -26,6 +26,7 @@ from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.images.sources.tables import TableOptions, list_table
 from fishfeat.models.load import load_model, read_data_identity
 from fishfeat.models.model import Model, Prediction, name_model
+from fishfeat.models.saved import is_old, read_description
 from fishfeat.records import BackboneSpec, LayerCost, PathLike, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.stages.active_runs import (
@@ -113,7 +114,7 @@ def predict_images(
     current = read_dataset(cache, dataset)
     folder = find_model(current, model, cache=cache, early_exit=early_exit)
     log.info("Data set: %s. Model: %s.", current.name, folder.name)
-    loaded = load_model(folder)
+    loaded = _load_model(current, folder, is_named=model is not None)
     class_names = loaded.class_names.tolist()
     difference = find_difference_of_model(current, loaded)
     if difference:
@@ -139,6 +140,26 @@ def predict_images(
     if layers:
         log.info("%s", _describe_exits(predictions, layers))
     return Predictions(current.name, folder.name, class_names, predictions, layers)
+
+
+def _load_model(dataset: Dataset, folder: Path, *, is_named: bool) -> Model:
+    """Load a model. Where the best one cannot be loaded, the error names others to choose from.
+
+    None of them is used unasked: its scores are not those that the user has seen as the best.
+    """
+    try:
+        return load_model(folder)
+    except ModelError as error:
+        others = []
+        for name, path in list_saved(dataset.folder).items():
+            with contextlib.suppress(ModelError):
+                if path != folder and not is_old(read_description(path)):
+                    others.append(name)
+        if is_named or not others:
+            raise
+        raise ModelError(
+            f"{error} Or use another model with --model NAME: {', '.join(others)}."
+        ) from error
 
 
 def _describe_exits(predictions: Sequence[Prediction], layers: Sequence[LayerCost]) -> str:

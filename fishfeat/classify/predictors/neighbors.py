@@ -24,7 +24,7 @@ _BATCH_SIZE = 2**22
 
 @dataclass(frozen=True, eq=False)
 class NearestVectors(Predictor):
-    """Votes of the nearest training vectors.
+    """Shares of the classes among the nearest training vectors.
 
     Attributes
     ----------
@@ -33,11 +33,11 @@ class NearestVectors(Predictor):
     codes
         int64 (n_train,): column of each vector's class.
     n_neighbors
-        Number of vectors that vote.
+        Number of vectors that count.
     is_weighted
-        1 where a vote counts one over its distance, 0 where all count the same.
+        1 where a vector counts one over its distance, 0 where all count the same.
     class_weights
-        float64 (n_classes,): factor on the votes for each class.
+        float64 (n_classes,): factor on the share of each class.
     """
 
     kind = "nearest vectors"
