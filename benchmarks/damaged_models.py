@@ -3,8 +3,8 @@
     python benchmarks/damaged_models.py --n 5000
 
 A model of each classifier is fitted on drawn vectors and saved. Each time a few bytes of
-`model.json` or `arrays.safetensors` are changed, deleted or inserted, or a number or text in
-`model.json` is replaced. Half of the time the digest in `model.json` is then made right again, as
+`model.json` or `arrays.safetensors` are changed, deleted or inserted, or a number of an
+array, or a value of `model.json`, is replaced. Half of the time the digest in `model.json` is then made right again, as
 somebody who means harm would do: then the answers may differ, but nothing else than a `ModelError`
 may happen.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
 from fishfeat.classify.estimators.registry import CLASSIFIERS
 from fishfeat.errors import ModelError
@@ -75,6 +76,18 @@ def damage_value(document: Any, rng: np.random.Generator) -> None:
     node[key] = value
 
 
+def damage_number(content: bytes, rng: np.random.Generator) -> bytes:
+    """Replace one number of one array by another one, often by an extreme one."""
+    arrays = safetensors.numpy.load(content)
+    name = sorted(arrays)[rng.integers(len(arrays))]
+    values = arrays[name].copy()
+    limits = np.finfo(values.dtype) if values.dtype.kind == "f" else np.iinfo(values.dtype)
+    numbers = (0, 1, -1, 2, limits.max, limits.min, len(values.ravel()))
+    values.ravel()[rng.integers(values.size)] = numbers[rng.integers(len(numbers))]
+    arrays[name] = values
+    return safetensors.numpy.save(arrays)
+
+
 def sign(folder: Path) -> None:
     """Make the digest in `model.json` right."""
     try:
@@ -112,7 +125,10 @@ def main() -> None:
             files, expected = saved[model.clf]
             for file, content in files.items():
                 (folder / file).write_bytes(content)
-            if rng.random() < 0.4:
+            share = rng.random()
+            if share < 0.3:
+                (folder / ARRAYS).write_bytes(damage_number(files[ARRAYS], rng))
+            elif share < 0.6:
                 document = json.loads(files[DESCRIPTION])
                 damage_value(document, rng)
                 (folder / DESCRIPTION).write_text(json.dumps(document))
