@@ -3,10 +3,10 @@
     python benchmarks/damaged_models.py --n 5000
 
 A model of each classifier is fitted on drawn vectors and saved. Each time a few bytes of
-`model.json` or `arrays.safetensors` are changed, deleted or inserted, or a number of an
-array, or a value of `model.json`, is replaced. Half of the time the digest in `model.json` is then made right again, as
-somebody who means harm would do: then the answers may differ, but nothing else than a `ModelError`
-may happen.
+`model.json` or `arrays.safetensors` are changed, deleted or inserted, or a number of an array, or a
+value of `model.json`, is replaced. Half of the time the digest in `model.json` is then made right
+again, as somebody who means harm would do: then the answers may differ, but nothing else than a
+`ModelError` may happen.
 """
 
 from __future__ import annotations

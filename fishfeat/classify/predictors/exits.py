@@ -201,7 +201,7 @@ class Exits(ExitScoring, Predictor):
         for probe in self.probes:
             check_classes(self.classes_, len(probe.bias))
         require_indices(self.exits, len(self.probes), "exits")
-        is_rising = len(self.exits) and (np.diff(self.exits) > 0).all()
+        is_rising = len(self.exits) and (self.exits[1:] > self.exits[:-1]).all()
         require(is_rising, "exits must rise")
         require(self.exits[-1] == len(self.probes) - 1, "the last layer must be an exit")
 

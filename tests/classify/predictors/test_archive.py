@@ -156,6 +156,7 @@ def set_value(name: str, place: Any, value: float) -> Callable[[dict[str, np.nda
         set_value("leaf_shares", 0, 10**6),
         set_value("shares", (0, 0), -1),
         set_value("classes_", 0, 99),
+        set_value("classes_", 1, -(2**63)),
         set_value("inverse_temperature", (), np.inf),
         lambda arrays: arrays.pop("shares"),
         lambda arrays: arrays.update(more=np.ones(1)),
