@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.pipeline import Pipeline
 
 from fishfeat.classify.convert import convert_estimator
 from fishfeat.classify.estimators.dense_head import DenseHead
@@ -34,6 +35,16 @@ def draw_data(n_classes: int, *, dim: int = 24, n: int = 60, seed: int = 0) -> D
     return X, 2 * codes + 1, np.arange(n) // (2 * n_classes)
 
 
+def make_small(clf: str, options: ClassifierOptions | None = None) -> Pipeline:
+    """An unfitted pipeline with few trees."""
+    pipeline = make_classifier(clf, options or ClassifierOptions())
+    if clf == "rf":
+        pipeline[-1].set_params(n_estimators=10)
+    if clf == "xgb":
+        pipeline[-1].set_params(estimator__n_estimators=10)
+    return pipeline
+
+
 def send_around(estimator: Any) -> Predictor:
     """Take a fitted estimator apart and put it together again."""
     return from_arrays(*to_arrays(convert_estimator(estimator)))
@@ -55,7 +66,7 @@ def assert_same(estimator: Any, X: np.ndarray, *, seen: np.ndarray) -> None:
 def test_every_classifier_is_the_same(clf: str, balanced: bool, n_classes: int) -> None:
     X, y, groups = draw_data(n_classes)
     options = ClassifierOptions(balanced=balanced)
-    pipeline = fit_pipeline(make_classifier(clf, options), X, y, groups)
+    pipeline = fit_pipeline(make_small(clf, options), X, y, groups)
     assert_same(pipeline, draw_data(n_classes, seed=1)[0], seen=X)
 
 
@@ -72,7 +83,7 @@ def test_every_preparation_of_a_search_is_the_same(prepare: str) -> None:
 def test_a_search_is_the_same() -> None:
     X, y, groups = draw_data(3)
     searched = Searched("logreg", trials=4).fit(X, y, groups=groups)
-    pipeline = make_classifier("logreg")
+    pipeline = make_small("logreg")
     pipeline.steps = [("searched", searched)]
     assert_same(pipeline, draw_data(3, seed=1)[0], seen=X)
 
@@ -83,17 +94,17 @@ def test_the_ways_for_many_images_are_the_same(monkeypatch: pytest.MonkeyPatch) 
     assert_same(NystroemRBFSVC(n_components=40).fit(X, y, groups=groups), new, seen=X)
     for module in ("forest", "boosting"):
         monkeypatch.setattr(f"fishfeat.classify.estimators.{module}.MANY_IMAGES", 30)
-    forest = make_classifier("rf")
+    forest = make_small("rf")
     assert isinstance(forest[-1], CalibratedForest)
     assert_same(forest.fit(X, y), new, seen=X)
     assert forest[-1].directions_ is not None
-    assert_same(make_classifier("xgb").fit(X, y), new, seen=X)
+    assert_same(make_small("xgb").fit(X, y), new, seen=X)
 
 
 def test_an_ensemble_is_the_same_where_a_member_lacks_a_class() -> None:
     X, y, _ = draw_data(3)
-    members = [make_classifier(clf).fit(X, y) for clf in ("lda", "rf", "dummy")]
-    members.append(make_classifier("logreg").fit(X[y != 3], y[y != 3]))
+    members = [make_small(clf).fit(X, y) for clf in ("lda", "rf", "dummy")]
+    members.append(make_small("logreg").fit(X[y != 3], y[y != 3]))
     assert_same(SoftVotingEnsemble.from_fitted(members), draw_data(3, seed=1)[0], seen=X)
 
 
@@ -107,7 +118,7 @@ def test_the_head_of_a_tuned_network_is_the_same() -> None:
 def test_early_exit_is_the_same() -> None:
     X, y, groups = draw_data(3)
     codes = y // 2
-    exits = EarlyExitClassifier(make_classifier("logreg"), (10, 14), (1.0, 3.0))
+    exits = EarlyExitClassifier(make_small("logreg"), (10, 14), (1.0, 3.0))
     exits.fit(X, codes, groups=groups)
     assert_same(exits, draw_data(3, seed=1)[0], seen=X)
     loaded: Any = send_around(exits)
@@ -133,7 +144,7 @@ def test_another_estimator_is_refused_by_its_name() -> None:
 @pytest.fixture(scope="module")
 def forest() -> Predictor:
     X, y, groups = draw_data(3)
-    return convert_estimator(fit_pipeline(make_classifier("rf"), X, y, groups))
+    return convert_estimator(fit_pipeline(make_small("rf"), X, y, groups))
 
 
 def set_value(name: str, place: Any, value: float) -> Callable[[dict[str, np.ndarray]], None]:
@@ -176,7 +187,7 @@ def test_an_index_or_a_shape_that_is_not_possible_is_refused(
 @pytest.mark.parametrize("clf", CLASSIFIERS)
 def test_every_array_is_needed_and_has_its_type(clf: str) -> None:
     X, y, groups = draw_data(3)
-    predictor = convert_estimator(fit_pipeline(make_classifier(clf), X, y, groups))
+    predictor = convert_estimator(fit_pipeline(make_small(clf), X, y, groups))
     description, arrays = to_arrays(predictor)
     for name, values in arrays.items():
         others = (None, values.astype(bool), values[..., None], values[..., None][:0])
