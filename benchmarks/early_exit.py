@@ -29,7 +29,8 @@ from fishfeat.features.exit_networks import make_exits_ready
 from fishfeat.features.kept_exits import ExitUse
 from fishfeat.features.ready_networks import make_ready
 from fishfeat.features.runners import RGB, Runner
-from fishfeat.models import Model, load_model
+from fishfeat.models.load import load_model
+from fishfeat.models.model import Model
 from fishfeat.options import EngineOptions, ExtractOptions, FitOptions
 from fishfeat.stages.extract import extract_data
 from fishfeat.stages.fit import fit_data
@@ -118,7 +119,7 @@ def print_folds(runs: list) -> None:
 
 def time_networks(model: Model, paths: list[str], repeats: int) -> list[Seconds]:
     """The forward pass alone, leaving early and to the end."""
-    classifier = model.pipeline[-1]
+    classifier = model.exits
     names = tuple(layer.name for layer in model.config.layers)
     use = ExitUse(names, classifier.rule_.exits, classifier.find_leaving)
     load = model._load_backbone

@@ -23,7 +23,7 @@ import numpy as np
 import fishfeat as ff
 from fishfeat.classify.estimators.registry import DEFAULT_CLASSIFIERS
 from fishfeat.classify.validation.cross_validation import validate_and_fit
-from fishfeat.models import wrap_pipeline
+from fishfeat.models.fit import wrap_pipeline
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import BackboneSpec, Features, ImageSet, Run, Splits
 from fishfeat.workspace import DatasetFolder

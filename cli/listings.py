@@ -1,4 +1,4 @@
-"""The commands that list what there is: checks, backbones, and what the cache holds."""
+"""The commands that list what there is: models, checks, backbones, what the cache holds."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ def backbones(
     names = list_backbones(filter)
     session.console.document({"backbones": names})
     session.console.say("\n".join(names) or f"No pretrained network matches {filter!r}.")
+
+
+def models(ctx: typer.Context, dataset: opt.Dataset = None) -> None:
+    """List the saved models of the data set in use, with their scores.
+
+    predict uses the one that is marked as the default.
+    """
+    from fishfeat.stages.models import list_models
+
+    from . import render_models
+
+    session: Session = ctx.obj
+    render_models.show_models(session.console, list_models(cache=session.cache, dataset=dataset))
 
 
 def info(

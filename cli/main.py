@@ -22,7 +22,7 @@ from . import options as opt
 from . import training_options as tune
 from .commands import Command, Session, silence_decoder, take_options
 from .console import Console, make_streams_safe
-from .listings import backbones, checks, info
+from .listings import backbones, checks, info, models
 
 app = typer.Typer(
     name="fishfeat",
@@ -471,7 +471,7 @@ def motion(
         raise typer.Exit(3)
 
 
-for listing in (checks, backbones, info):
+for listing in (models, checks, backbones, info):
     app.command(cls=Command)(listing)
 
 

@@ -29,7 +29,9 @@ from .images.grouping.hints import GroupingHint, find_hints
 from .images.grouping.near_duplicates import find_near_duplicates
 from .images.grouping.rules import group_images
 from .images.scan import scan
-from .models import Model, Prediction, fit_model, load_model
+from .models.fit import fit_model
+from .models.load import load_model
+from .models.model import Model, Prediction
 from .options import (
     BackboneOptions,
     ClassifierOptions,

@@ -411,13 +411,6 @@ _ALL = (
         "What was finished is saved and counts. What was not finished is not in the comparison.",
     ),
     Check(
-        "other-versions",
-        "warning",
-        "The model was fitted with other versions",
-        "scikit-learn and XGBoost promise that a saved model works with the version that fitted "
-        "it. With another version it may fail or predict differently.",
-    ),
-    Check(
         "stale-model",
         "warning",
         "The model is of other data than the data set has now",

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.classify.estimators.calibration import (
-    apply_temperature,
     average_inverse_temperatures,
     fit_inverse_temperature,
 )
+from fishfeat.classify.predictors.probabilities import apply_temperature
 from fishfeat.classify.validation.cross_validation import (
     FoldFit,
     describe_splits,

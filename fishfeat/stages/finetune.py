@@ -16,7 +16,9 @@ from fishfeat.errors import DataError
 from fishfeat.features.specs import make_spec
 from fishfeat.finetuning.recipes import Recipe, make_recipes
 from fishfeat.finetuning.tuned_networks import check_unseen
-from fishfeat.models import Model, wrap_head
+from fishfeat.models.fit import wrap_head
+from fishfeat.models.model import Model
+from fishfeat.models.saved import describe_scores
 from fishfeat.options import FinetuneOptions, FitOptions
 from fishfeat.records import BackboneSpec, Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.dataset import open_dataset, read_dataset
@@ -162,6 +164,7 @@ def _finetune(
             opened.folder.save_run(run)
         model_folder = None
         if model is not None:
+            model = dataclasses.replace(model, scores=describe_scores(runs[0]))
             model_folder = model.save(opened.folder.models / model.name)
         Workspace(opened.folder.folder.parent).use(opened.folder)
         return Finetuning(

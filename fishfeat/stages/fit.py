@@ -30,7 +30,9 @@ from fishfeat.classify.validation.splits import make_splits, parse_folds
 from fishfeat.errors import DataError
 from fishfeat.finetuning.tuned_networks import check_unseen
 from fishfeat.images.grouping.hints import GroupingHint
-from fishfeat.models import Model, combine_models, wrap_pipeline
+from fishfeat.models.fit import combine_models, wrap_pipeline
+from fishfeat.models.model import Model
+from fishfeat.models.saved import describe_scores
 from fishfeat.options import FitOptions, SplitOptions
 from fishfeat.records import Chance, Features, OnProgress, PathLike, Run, Splits, identify_data
 from fishfeat.records.results import Curve, Novelty
@@ -435,7 +437,8 @@ class _Saver:
         for run in fitted.runs:
             folder.save_run(run)
             self._fit.runs.append(run)
-        self._fit.models.append(fitted.model.save(folder.models / fitted.model.name))
+        model = dataclasses.replace(fitted.model, scores=describe_scores(fitted.runs[0]))
+        self._fit.models.append(model.save(folder.models / model.name))
         self._commit(step)
 
     def save_extra(self, result: Curve | Novelty) -> None:

@@ -24,7 +24,9 @@ from fishfeat.files import list_paths
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.images.sources.tables import TableOptions, list_table
-from fishfeat.models import Model, Prediction, load_model, name_model, read_data_identity
+from fishfeat.models.load import load_model, read_data_identity
+from fishfeat.models.model import Model, Prediction, name_model
+from fishfeat.models.saved import is_old, read_description
 from fishfeat.records import BackboneSpec, LayerCost, PathLike, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.stages.active_runs import (
@@ -112,9 +114,9 @@ def predict_images(
     current = read_dataset(cache, dataset)
     folder = find_model(current, model, cache=cache, early_exit=early_exit)
     log.info("Data set: %s. Model: %s.", current.name, folder.name)
-    loaded = load_model(folder)
+    loaded = _load_model(current, folder, is_named=model is not None)
     class_names = loaded.class_names.tolist()
-    difference = _find_difference(current, loaded)
+    difference = find_difference_of_model(current, loaded)
     if difference:
         log.warning(
             "%s",
@@ -138,6 +140,26 @@ def predict_images(
     if layers:
         log.info("%s", _describe_exits(predictions, layers))
     return Predictions(current.name, folder.name, class_names, predictions, layers)
+
+
+def _load_model(dataset: Dataset, folder: Path, *, is_named: bool) -> Model:
+    """Load a model. Where the best one cannot be loaded, the error names others to choose from.
+
+    None of them is used unasked: its scores are not those that the user has seen as the best.
+    """
+    try:
+        return load_model(folder)
+    except ModelError as error:
+        others = []
+        for name, path in list_saved(dataset.folder).items():
+            with contextlib.suppress(ModelError):
+                if path != folder and not is_old(read_description(path)):
+                    others.append(name)
+        if is_named or not others:
+            raise
+        raise ModelError(
+            f"{error} Or use another model with --model NAME: {', '.join(others)}."
+        ) from error
 
 
 def _describe_exits(predictions: Sequence[Prediction], layers: Sequence[LayerCost]) -> str:
@@ -186,7 +208,7 @@ def find_model(
     ModelError
         There is no such model, several have the name, or none is of the data set as it is now.
     """
-    saved = _list_models(dataset.folder)
+    saved = list_saved(dataset.folder)
     if not saved:
         raise ModelError(
             f"{dataset.name!r} has no saved model yet: run `fishfeat fit` first."
@@ -234,14 +256,14 @@ def _has_diverged(run: Run) -> bool:
     return training is not None and bool(training.diverged)
 
 
-def _list_models(folder: DatasetFolder) -> dict[str, Path]:
+def list_saved(folder: DatasetFolder) -> dict[str, Path]:
     """Name -> folder of each saved model."""
     return {path.parent.name: path.parent for path in sorted(folder.models.glob("*/model.json"))}
 
 
 def _say_others(dataset: Dataset, cache: PathLike) -> str:
     """A sentence that names other data sets that have models; '' where none has."""
-    others = [folder.name for folder in Workspace(cache).datasets() if _list_models(folder)]
+    others = [folder.name for folder in Workspace(cache).datasets() if list_saved(folder)]
     if not others:
         return ""
     return f" Models of other data sets: {', '.join(others)} (--dataset NAME)."
@@ -276,7 +298,7 @@ def _name_model(run: Run) -> str:
     return name_model(run.name, features.backbone, balanced=run.config.balanced)
 
 
-def _find_difference(dataset: Dataset, model: Model) -> str:
+def find_difference_of_model(dataset: Dataset, model: Model) -> str:
     """What a model was fitted on that the data set is not now; '' where nothing is known of it.
 
     The run with the same data holds its images and labels.

@@ -127,6 +127,7 @@ def test_fit_prints_one_json_document(run, fish):
         (["inspect"], {"dataset", "n_images", "classes", "exact_duplicates", "rejected"}),
         (["report"], {"dataset", "report"}),
         (["info"], {"datasets", "current"}),
+        (["models"], {"dataset", "models"}),
         (["backbones", "densenet121"], {"backbones"}),
     ],
 )

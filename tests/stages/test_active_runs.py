@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from fishfeat.errors import DataError, ModelError
-from fishfeat.models import name_model, read_data_identity
+from fishfeat.models.load import read_data_identity
+from fishfeat.models.model import name_model
 from fishfeat.records import BackboneSpec, Cost, Divergence, FoldTraining, Training
 from fishfeat.stages import fit as fit_stage
 from fishfeat.stages.active_runs import find_active_runs

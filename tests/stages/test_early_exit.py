@@ -10,7 +10,7 @@ import pytest
 from fishfeat.classify.estimators.early_exit import NEVER, ExitRule
 from fishfeat.errors import DataError, FishfeatError, ModelError
 from fishfeat.features.exits import load_exit_backbone
-from fishfeat.models import load_model
+from fishfeat.models.load import load_model
 from fishfeat.report.output.schema import SCHEMA
 from fishfeat.stages.early_exit import load_layers
 from fishfeat.stages.extract import load_features
@@ -58,9 +58,11 @@ def test_early_exit_is_one_more_run_on_the_same_folds_and_one_more_model(fitted)
 @pytest.mark.parametrize("threshold", [0.0, 0.6, NEVER])
 def test_a_saved_model_predicts_as_the_folds_do(fitted, model, threshold):
     pond, _ = fitted
-    classifier = model.pipeline[-1]
     rule = ExitRule(threshold, (0, 1, 2) if threshold < NEVER else (2,))
-    classifier.rule_ = rule
+    classifier = dataclasses.replace(
+        model.exits, threshold=threshold, exits=np.array(rule.exits, np.int64)
+    )
+    model = dataclasses.replace(model, pipeline=classifier)
     dataset = pond.read()
     layers = load_layers(dataset, load_features(dataset)).features
     expected = classifier.predict_proba(layers.X)

@@ -11,7 +11,7 @@ import pytest
 
 from fishfeat.errors import ModelError
 from fishfeat.files import PROTOCOL
-from fishfeat.models import load_model
+from fishfeat.models.load import load_model
 from fishfeat.options import ExtractOptions, FitOptions
 from fishfeat.records import BackboneSpec
 from fishfeat.records.results import Curve, Novelty

@@ -16,49 +16,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
+from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from fishfeat.classify.estimators.base import ProbabilityClassifier
+from fishfeat.classify.predictors.probabilities import (
+    apply_temperature,
+    decision_columns,
+    log_probabilities,
+)
 from fishfeat.records import Float, Fold, Int
 
 # What a classifier leaves out where its training images have too few groups for inner folds.
 SKIPPED_CALIBRATION = ("calibration",)
-# A smaller probability counts as this one: otherwise its logarithm would outweigh all others.
-_MIN_PROBABILITY = 1e-9
 # How many seeds are tried where a fold cannot be used.
 _FOLD_ATTEMPTS = 5
-# A class this far below the best one in log probability, exp(-50) = 2e-22, counts nothing.
-_NEGLIGIBLE = 50.0
 # Limits of the logarithm of the inverse temperature.
 _LOG_BOUNDS = (-7.0, 7.0)
 # Warning filters belong to the whole process. The lock keeps one thread from restoring them while
 # another thread still needs them changed.
 _FILTER_LOCK = threading.Lock()
-
-
-def class_scores(model: Any, X: ArrayLike) -> Float:
-    """Compute the probabilities of a fitted classifier in float64, with rows that sum to 1.
-
-    Some classifiers of scikit-learn answer float32 features with float32 probabilities, whose rows
-    sum to 1 only within about 1e-7. A row is therefore divided by its sum in float64. The class
-    with the largest probability stays the same.
-
-    Parameters
-    ----------
-    model
-        A fitted classifier with `predict_proba`.
-    X
-        float (n, dim).
-
-    Returns
-    -------
-    float64 (n, n_classes seen in `fit`); each row sums to 1 within 1e-12.
-    """
-    proba = np.asarray(model.predict_proba(X), np.float64)
-    scores: Float = proba / proba.sum(axis=1, keepdims=True)
-    return scores
 
 
 def class_logits(model: Any, X: ArrayLike) -> Float:
@@ -83,22 +61,6 @@ def class_logits(model: Any, X: ArrayLike) -> Float:
     if hasattr(model, "predict_proba"):
         return log_probabilities(model.predict_proba(X))
     return decision_columns(np.asarray(model.decision_function(X), np.float64))
-
-
-def log_probabilities(proba: ArrayLike) -> Float:
-    """Compute the logarithm of probabilities (n, n_classes), float64, of at least log(1e-9)."""
-    logits: Float = np.log(np.clip(np.asarray(proba, np.float64), _MIN_PROBABILITY, 1))
-    return logits
-
-
-def decision_columns(decision: Float) -> Float:
-    """Turn decision values into one column for each class, float64 (n, n_classes).
-
-    For two classes scikit-learn gives one value, positive for the second class.
-    """
-    if decision.ndim == 1:
-        return np.stack([-decision, decision], axis=1)
-    return decision
 
 
 def inner_folds(codes: Int, groups: Int | None, n_splits: int, *, seed: int = 0) -> list[Fold]:
@@ -201,19 +163,6 @@ def average_inverse_temperatures(factors: Sequence[float]) -> float:
     if not factors:
         return 1.0
     return float(np.exp(np.mean(np.log(factors))))
-
-
-def apply_temperature(logits: Float, inverse_temperature: float) -> Float:
-    """Compute probabilities, float64 (n, n_classes). A larger factor gives more confidence.
-
-    Classes with different logits have different probabilities, however small: a logit that is more
-    than 50 below the largest, which no sum notices, comes logarithmically closer.
-    """
-    scaled = inverse_temperature * logits
-    below = scaled.max(axis=1, keepdims=True) - scaled
-    beyond = np.maximum(below - _NEGLIGIBLE, 0)
-    proba: Float = softmax(scaled + (beyond - np.log1p(beyond)), axis=1)
-    return proba
 
 
 class CalibratedClassifier(ProbabilityClassifier):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from fishfeat.classify.estimators.base import ProbabilityClassifier
-from fishfeat.classify.estimators.calibration import apply_temperature
+from fishfeat.classify.predictors.simple import pass_dense_layers
 from fishfeat.records import Float, Int
 
 
@@ -51,8 +50,4 @@ class DenseHead(ProbabilityClassifier):
 
     def predict_proba(self, X: ArrayLike) -> Float:
         """Compute probabilities, float64 (n, n_classes), of vectors (n, dim)."""
-        vectors = np.asarray(X, np.float64)
-        *hidden, (weight, bias) = self.layers
-        for inner_weight, inner_bias in hidden:
-            vectors = np.maximum(vectors @ inner_weight.T + inner_bias, 0)
-        return apply_temperature(vectors @ weight.T + bias, self.inverse_temperature)
+        return pass_dense_layers(self.layers, X, self.inverse_temperature)

@@ -7,7 +7,7 @@ many images are recognized long before the last layer, and need not be computed 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,11 +17,12 @@ from sklearn.pipeline import Pipeline
 from fishfeat.classify.estimators.base import ProbabilityClassifier
 from fishfeat.classify.estimators.calibration import (
     SKIPPED_CALIBRATION,
-    apply_temperature,
     average_inverse_temperatures,
     fit_inverse_temperature,
     inner_folds,
 )
+from fishfeat.classify.predictors.exits import ExitRule, ExitScoring, LinearProbe
+from fishfeat.classify.predictors.probabilities import apply_temperature
 from fishfeat.records import Float, Fold, Int
 
 # What is left out where the training images have too few groups for inner folds.
@@ -33,62 +34,6 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 
 # What it takes to ask at a layer whether an image leaves, as a share of the cost of the whole way:
 # 0.01 to 0.1 was measured. A layer where few images leave would cost more time than it saves.
 _ASKING = 0.06
-
-
-class LinearProbe(NamedTuple):
-    """Scaling and logistic regression as one linear map.
-
-    Attributes
-    ----------
-    weights
-        float64 (dim, n_classes).
-    bias
-        float64 (n_classes,).
-    inverse_temperature
-        Factor on the logits that calibrates the probabilities.
-    """
-
-    weights: Float
-    bias: Float
-    inverse_temperature: float = 1.0
-
-    def compute_logits(self, X: NDArray[Any]) -> Float:
-        """Logits float64 (n, n_classes) of vectors (n, dim), before they are calibrated."""
-        logits: Float = X.astype(np.float64) @ self.weights + self.bias
-        return logits
-
-    def compute_proba(self, X: NDArray[Any]) -> Float:
-        """Calibrated probabilities float64 (n, n_classes)."""
-        return apply_temperature(self.compute_logits(X), self.inverse_temperature)
-
-    def compute_confidence(self, X: NDArray[Any]) -> Float:
-        """The largest probability of each row, float64 (n,), which takes little time."""
-        logits = self.inverse_temperature * self.compute_logits(X)
-        below = logits - logits.max(axis=1, keepdims=True)
-        confidence: Float = 1 / np.exp(below).sum(axis=1)
-        return confidence
-
-
-class ExitRule(NamedTuple):
-    """Where images leave.
-
-    Attributes
-    ----------
-    threshold
-        An image leaves at the first of the exits where its confidence is higher.
-    exits
-        Numbers of the layers where images may leave; the last layer is always one.
-    """
-
-    threshold: float
-    exits: tuple[int, ...]
-
-    def find_layers(self, confidence: Float) -> Int:
-        """Layer at which each image leaves, int64 (n,), by its confidence (n_layers, n)."""
-        layers = np.full(confidence.shape[1], len(confidence) - 1, np.int64)
-        for i in reversed(self.exits[:-1]):
-            layers[confidence[i] > self.threshold] = i
-        return layers
 
 
 def make_rule(confidence: Float, threshold: float, costs: Sequence[float]) -> ExitRule:
@@ -125,7 +70,7 @@ def estimate_cost(rule: ExitRule, confidence: Float, costs: Sequence[float]) -> 
     return float(shares[layers].mean()) + _ASKING * n_asked
 
 
-class EarlyExitClassifier(ProbabilityClassifier):
+class EarlyExitClassifier(ExitScoring, ProbabilityClassifier):
     """Linear probes on the layers of a network, and the confidence at which an image leaves.
 
     Parameters
@@ -191,10 +136,6 @@ class EarlyExitClassifier(ProbabilityClassifier):
             self._choose_rule(np.stack(proba), codes)
         return self
 
-    def _list_columns(self) -> list[slice]:
-        ends = np.cumsum(self.dims).tolist()
-        return [slice(end - dim, end) for end, dim in zip(ends, self.dims, strict=True)]
-
     def _fit_layer(
         self, X: NDArray[Any], codes: Int, folds: Sequence[Fold]
     ) -> tuple[LinearProbe, Float]:
@@ -239,62 +180,9 @@ class EarlyExitClassifier(ProbabilityClassifier):
             if cost < cheapest:
                 self.rule_, cheapest = rule, cost
 
-    def score_layer(self, i: int, X: NDArray[Any]) -> Float:
-        """Probabilities float64 (n, n_classes) of layer `i` from its own vectors (n, dim)."""
-        return self.probes_[i].compute_proba(X)
-
-    def find_leaving(self, i: int, X: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which images leave at layer `i`, bool (n,), by its own vectors (n, dim)."""
-        if i == len(self.probes_) - 1:
-            return np.ones(len(X), bool)
-        if i not in self.rule_.exits:
-            return np.zeros(len(X), bool)
-        is_leaving: NDArray[np.bool_]
-        is_leaving = self.probes_[i].compute_confidence(X) > self.rule_.threshold
-        return is_leaving
-
-    def score_layers(self, X: ArrayLike) -> Float:
-        """Probabilities of every layer, float64 (n_layers, n, n_classes)."""
-        X = self._check_rows(X)
-        proba = [self.score_layer(i, X[:, part]) for i, part in enumerate(self._list_columns())]
-        return np.stack(proba)
-
     def predict_proba(self, X: ArrayLike) -> Float:
         """Compute probabilities, float64 (n, n_classes): those of the layer where an image leaves.
 
         All layers are known here. `score_reached` takes those that were computed.
         """
-        proba = self.score_layers(X)
-        layers = self.rule_.find_layers(proba.max(axis=2))
-        chosen: Float = proba[layers, np.arange(len(layers))]
-        return chosen
-
-    def score_reached(self, X: NDArray[np.float32], n_classes: int) -> tuple[Float, Int]:
-        """Probabilities by the deepest layer that was computed, and the number of this layer.
-
-        The labels that were fitted are codes from 0 to `n_classes` - 1.
-
-        Parameters
-        ----------
-        X
-            float32 (n, sum of dims): NaN in the columns of layers that were not computed. Or (n,
-            dim of the last layer).
-        n_classes
-            Number of all classes.
-
-        Returns
-        -------
-        float64 (n, n_classes) and int64 (n,).
-        """
-        earlier = np.full((len(X), sum(self.dims) - X.shape[1]), np.nan, np.float32)
-        X = np.hstack([earlier, X])
-        scores = np.zeros((len(X), n_classes))
-        layers = np.full(len(X), -1, np.int64)
-        columns = self._list_columns()
-        for i, part in enumerate(columns):
-            layers[~np.isnan(X[:, part]).any(axis=1)] = i
-        for i, part in enumerate(columns):
-            rows = np.flatnonzero(layers == i)
-            if len(rows):
-                scores[np.ix_(rows, self.classes_)] = self.score_layer(i, X[rows, part])
-        return scores, layers
+        return self.score_leaving(self._check_rows(X))

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from fishfeat.classify.estimators.base import ProbabilityClassifier
-from fishfeat.classify.estimators.calibration import class_scores
 from fishfeat.classify.estimators.registry import fit_pipeline
+from fishfeat.classify.predictors.probabilities import class_scores
 from fishfeat.records import Float, Int
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise
-
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.svm import SVC
@@ -15,7 +13,6 @@ from fishfeat.classify.estimators.base import (
 )
 from fishfeat.classify.estimators.calibration import (
     SKIPPED_CALIBRATION,
-    apply_temperature,
     average_inverse_temperatures,
     fit_inverse_temperature,
     inner_folds,
@@ -24,8 +21,11 @@ from fishfeat.classify.estimators.rbf_kernel import (
     compute_gamma,
     compute_gram,
     compute_kernel,
+    decide_pairs,
+    find_smallest,
     split_rows,
 )
+from fishfeat.classify.predictors.probabilities import apply_temperature
 from fishfeat.records import Float, Fold, Int
 
 
@@ -103,8 +103,8 @@ class ExactRBFSVC(ProbabilityClassifier):
         machine = self._fit_machine(gram[np.ix_(fold.train, fold.train)], codes[fold.train])
         test = fold.test[np.isin(codes[fold.test], machine.classes_)]
         kernel = gram[np.ix_(test, fold.train[machine.support_])]
-        pairs = _decide_pairs(kernel, machine.dual_coef_, machine.intercept_, machine.n_support_)
-        decision = _find_smallest(pairs, len(machine.classes_))
+        pairs = decide_pairs(kernel, machine.dual_coef_, machine.intercept_, machine.n_support_)
+        decision = find_smallest(pairs, len(machine.classes_))
         columns = np.searchsorted(machine.classes_, codes[test])
         return fit_inverse_temperature(decision, columns)
 
@@ -119,7 +119,7 @@ class ExactRBFSVC(ProbabilityClassifier):
         decisions = []
         for chunk in split_rows(X):
             kernel = compute_kernel(chunk.astype(np.float64), vectors, self.gamma_)
-            pairs = _decide_pairs(kernel, self.dual_coef_, self.intercept_, self.n_support_)
+            pairs = decide_pairs(kernel, self.dual_coef_, self.intercept_, self.n_support_)
             decisions.append(pairs)
         return np.concatenate(decisions)
 
@@ -128,42 +128,9 @@ class ExactRBFSVC(ProbabilityClassifier):
         pairs = self.pair_decisions(X)
         if len(self.classes_) == 2:
             return -pairs[:, 0]
-        return _find_smallest(pairs, len(self.classes_))
+        return find_smallest(pairs, len(self.classes_))
 
     def predict_proba(self, X: ArrayLike) -> Float:
         """Compute probabilities, float64 (n, n_classes)."""
-        decision = _find_smallest(self.pair_decisions(X), len(self.classes_))
+        decision = find_smallest(self.pair_decisions(X), len(self.classes_))
         return apply_temperature(decision, self.inverse_temperature_)
-
-
-def _decide_pairs(kernel: Float, dual_coef: Float, intercept: Float, n_support: Int) -> Float:
-    """Compute libsvm's pairwise decisions, float64 (n, n_pairs).
-
-    Parameters
-    ----------
-    kernel
-        float64 (n, n_support), support vectors in the order of their classes.
-    dual_coef, intercept, n_support
-        As `sklearn.svm.SVC` has them.
-    """
-    n_classes = len(n_support)
-    if n_classes == 2:
-        # scikit-learn flips the sign of a single pair.
-        flipped: Float = -(kernel @ dual_coef[0] + intercept[0])[:, None]
-        return flipped
-    ends = np.concatenate([[0], np.cumsum(n_support)])
-    sums = [kernel[:, start:end] @ dual_coef[:, start:end].T for start, end in pairwise(ends)]
-    decisions = []
-    for pair, (first, second) in enumerate(combinations(range(n_classes), 2)):
-        # For the pair (i, j) the coefficients of class i are in row j - 1, those of j in row i.
-        decisions.append(sums[first][:, second - 1] + sums[second][:, first] + intercept[pair])
-    return np.stack(decisions, axis=1)
-
-
-def _find_smallest(pairs: Float, n_classes: int) -> Float:
-    """Find the smallest decision of each class over its pairs, float64 (n, n_classes)."""
-    smallest = np.full((len(pairs), n_classes), np.inf)
-    for values, (first, second) in zip(pairs.T, combinations(range(n_classes), 2), strict=True):
-        smallest[:, first] = np.minimum(smallest[:, first], values)
-        smallest[:, second] = np.minimum(smallest[:, second], -values)
-    return smallest

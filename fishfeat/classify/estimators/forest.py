@@ -18,11 +18,10 @@ from fishfeat.classify.estimators.base import (
 )
 from fishfeat.classify.estimators.calibration import (
     SKIPPED_CALIBRATION,
-    apply_temperature,
     fit_inverse_temperature,
     inner_folds,
-    log_probabilities,
 )
+from fishfeat.classify.predictors.probabilities import apply_temperature, log_probabilities
 from fishfeat.records import Float, Fold, Int
 
 # Directions of the features on which the trees of many images grow.

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
 from sklearn.neighbors import KNeighborsClassifier
 
+from fishfeat.classify.predictors.neighbors import sort_neighbours
 from fishfeat.records import Float
 
 
@@ -20,9 +22,17 @@ class KNeighbors(KNeighborsClassifier):  # type: ignore[misc]
         n_neighbors: int | None = None,
         return_distance: bool = True,
     ) -> Any:
-        """Find neighbours as scikit-learn does, at most as many as there were images in `fit`."""
+        """Find neighbours as scikit-learn does, at most as many as there were images in `fit`.
+
+        Their distances are exact, so that equal vectors have a distance of 0.
+        """
         n_neighbors = min(n_neighbors or self.n_neighbors, self.n_samples_fit_)
-        return super().kneighbors(X, n_neighbors, return_distance)
+        if issparse(X) or issparse(self._fit_X):
+            return super().kneighbors(X, n_neighbors, return_distance)
+        neighbours = super().kneighbors(X, n_neighbors, return_distance=False)
+        rows = self._fit_X if X is None else np.asarray(X)
+        distances, neighbours = sort_neighbours(rows, self._fit_X, neighbours)
+        return (distances, neighbours) if return_distance else neighbours
 
 
 class BalancedKNeighbors(KNeighbors):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, cholesky
 from sklearn.utils.class_weight import compute_sample_weight
 
 from fishfeat.classify.estimators.base import (
@@ -16,13 +16,12 @@ from fishfeat.classify.estimators.base import (
 )
 from fishfeat.classify.estimators.calibration import (
     SKIPPED_CALIBRATION,
-    apply_temperature,
     average_inverse_temperatures,
-    decision_columns,
     fit_inverse_temperature,
     inner_folds,
 )
-from fishfeat.classify.estimators.rbf_kernel import compute_gamma, compute_kernel, split_rows
+from fishfeat.classify.estimators.rbf_kernel import compute_gamma, compute_kernel, map_rows
+from fishfeat.classify.predictors.probabilities import apply_temperature, decision_columns
 from fishfeat.records import Float, Int
 
 # Each class has at least this many components, where it has as many images.
@@ -130,13 +129,7 @@ class NystroemRBFSVC(ProbabilityClassifier):
         return np.sort(order[by_priority][: self.n_components])
 
     def _map_rows(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map rows so that inner products approximate the kernel, float32 (n, n_components)."""
-        chunks = []
-        for chunk in split_rows(X):
-            kernel = compute_kernel(chunk, self.components_, self.gamma_)
-            mapped = solve_triangular(self.root_, kernel.T, lower=True).T
-            chunks.append(mapped.astype(np.float32))
-        return np.concatenate(chunks)
+        return map_rows(X, self.components_, self.root_, self.gamma_)
 
     def _weigh_rows(self, codes: Int) -> NDArray[np.float32]:
         """Weight of each row, float32 (n,)."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fishfeat.records import Float
+from fishfeat.records import Float, Int
 
 # Rows that are compared with all others at once: it limits the memory.
 _CHUNK_ROWS = 2048
@@ -46,3 +47,56 @@ def split_rows(X: NDArray[Any]) -> list[NDArray[Any]]:
     """Split X into chunks of at most 2,048 rows."""
     n_chunks = max(1, -(-len(X) // _CHUNK_ROWS))
     return np.array_split(X, n_chunks)
+
+
+def decide_pairs(kernel: Float, dual_coef: Float, intercept: Float, n_support: Int) -> Float:
+    """Compute libsvm's pairwise decisions, float64 (n, n_pairs).
+
+    Parameters
+    ----------
+    kernel
+        float64 (n, n_support), support vectors in the order of their classes.
+    dual_coef, intercept, n_support
+        As `sklearn.svm.SVC` has them.
+    """
+    n_classes = len(n_support)
+    if n_classes == 2:
+        # scikit-learn flips the sign of a single pair.
+        flipped: Float = -(kernel @ dual_coef[0] + intercept[0])[:, None]
+        return flipped
+    ends = np.concatenate([[0], np.cumsum(n_support)])
+    sums = [kernel[:, start:end] @ dual_coef[:, start:end].T for start, end in pairwise(ends)]
+    decisions = []
+    for pair, (first, second) in enumerate(combinations(range(n_classes), 2)):
+        # For the pair (i, j) the coefficients of class i are in row j - 1, those of j in row i.
+        decisions.append(sums[first][:, second - 1] + sums[second][:, first] + intercept[pair])
+    return np.stack(decisions, axis=1)
+
+
+def find_smallest(pairs: Float, n_classes: int) -> Float:
+    """Find the smallest decision of each class over its pairs, float64 (n, n_classes)."""
+    smallest = np.full((len(pairs), n_classes), np.inf)
+    for values, (first, second) in zip(pairs.T, combinations(range(n_classes), 2), strict=True):
+        smallest[:, first] = np.minimum(smallest[:, first], values)
+        smallest[:, second] = np.minimum(smallest[:, second], -values)
+    return smallest
+
+
+def map_rows(
+    X: NDArray[np.float32],
+    components: NDArray[np.float32],
+    root: NDArray[np.float32],
+    gamma: float,
+) -> NDArray[np.float32]:
+    """Map rows so that inner products approximate the kernel, float32 (n, n_components).
+
+    `root` float32 (n_components, n_components) is the Cholesky factor of the components' kernel.
+    """
+    from scipy.linalg import solve_triangular  # other saved machines start without scipy
+
+    chunks = []
+    for chunk in split_rows(X):
+        kernel = compute_kernel(chunk, components, gamma)
+        mapped = solve_triangular(root, kernel.T, lower=True).T
+        chunks.append(mapped.astype(np.float32))
+    return np.concatenate(chunks)

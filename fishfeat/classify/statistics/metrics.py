@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special  # importing scipy.stats takes a second
 
 from fishfeat.classify.statistics.reliability import calibration_error
 from fishfeat.records import Float, Int
@@ -192,6 +191,8 @@ def interval_of_draws(draws: Sequence[float] | Float, n_units: int) -> tuple[flo
         Number of units, groups or images, that were resampled.
     """
     n = max(2, n_units)
+    from scipy import special  # a saved model predicts without scipy
+
     tail = special.ndtr(-np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975))
     low, high = np.percentile(draws, [100 * tail, 100 * (1 - tail)])
     return float(low), float(high)

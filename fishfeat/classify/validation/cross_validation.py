@@ -15,9 +15,9 @@ from joblib import delayed
 from sklearn.pipeline import Pipeline
 
 from fishfeat.checks import Finding
-from fishfeat.classify.estimators.calibration import class_scores
 from fishfeat.classify.estimators.registry import fit_pipeline
 from fishfeat.classify.parallel import count_results, run_jobs
+from fishfeat.classify.predictors.probabilities import class_scores
 from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import evaluate
 from fishfeat.classify.validation.failures import explain_failure

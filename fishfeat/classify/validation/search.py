@@ -19,6 +19,7 @@ from fishfeat.classify.estimators.base import ProbabilityClassifier
 from fishfeat.classify.estimators.calibration import inner_folds, keep_learnable
 from fishfeat.classify.estimators.registry import fit_pipeline, make_classifier
 from fishfeat.classify.parallel import n_workers, run_on_workers
+from fishfeat.classify.predictors.steps import take_signed_root
 from fishfeat.errors import DataError
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Float, Fold, Int
@@ -83,12 +84,6 @@ def name_run(clf: str, options: ClassifierOptions) -> str:
 # --- spaces -----------------------------------------------------------------------------------
 
 
-def _signed_root(X: NDArray[Any]) -> NDArray[Any]:
-    """Transform pooled features, which have long tails, by a signed square root."""
-    rooted: NDArray[Any] = np.sign(X) * np.sqrt(np.abs(X))
-    return rooted
-
-
 def _pca(n: int, X: NDArray[Any], seed: int) -> PCA:
     # There may be fewer images or columns than `n`.
     return PCA(max(1, min(n, min(X.shape) - 1)), svd_solver="randomized", random_state=seed)
@@ -98,7 +93,10 @@ def _pca(n: int, X: NDArray[Any], seed: int) -> PCA:
 PREPARATIONS: Mapping[str, Callable[[NDArray[Any], int], list[Any]]] = {
     "standardise": lambda X, seed: [StandardScaler()],
     "centre and L2": lambda X, seed: [StandardScaler(with_std=False), Normalizer()],
-    "root and standardise": lambda X, seed: [FunctionTransformer(_signed_root), StandardScaler()],
+    "root and standardise": lambda X, seed: [
+        FunctionTransformer(take_signed_root),
+        StandardScaler(),
+    ],
     "PCA 128": lambda X, seed: [StandardScaler(), _pca(128, X, seed)],
     "PCA 256, L2": lambda X, seed: [
         StandardScaler(with_std=False),

@@ -19,7 +19,6 @@ from functools import cache
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -162,6 +161,8 @@ class Engine:
 
 def count_workers(workers: int | None = None) -> int:
     """`workers`; None is the number of cores that this process may use."""
+    import joblib  # it takes long to load
+
     return workers or int(joblib.cpu_count())
 
 

@@ -14,7 +14,6 @@ from sklearn.svm import LinearSVC
 
 from fishfeat.classify.estimators.calibration import (
     CalibratedClassifier,
-    apply_temperature,
     fit_inverse_temperature,
     inner_folds,
 )
@@ -22,6 +21,7 @@ from fishfeat.classify.estimators.centroid import CentroidClassifier
 from fishfeat.classify.estimators.discriminant_analysis import DensityLDA, UniformPriorLDA
 from fishfeat.classify.estimators.forest import CalibratedForest
 from fishfeat.classify.estimators.registry import fit_pipeline, make_classifier
+from fishfeat.classify.predictors.probabilities import apply_temperature
 from fishfeat.classify.statistics.reliability import calibration_error
 from fishfeat.classify.validation.cross_validation import cross_validate, fit_rows, score_rows
 from fishfeat.classify.validation.splits import make_splits

@@ -35,7 +35,7 @@ from fishfeat.classify.validation.learning_curve import learning_curve
 from fishfeat.classify.validation.novelty import leave_one_class_out
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError, SplitError
-from fishfeat.models import fit_model
+from fishfeat.models.fit import fit_model
 from fishfeat.options import MAX_SEED, ClassifierOptions, SplitOptions
 from fishfeat.records import (
     Features,

@@ -18,7 +18,7 @@ from fishfeat.classify.validation.cross_validation import cross_validate
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError, ModelError, SplitError
-from fishfeat.models import combine_models, fit_model
+from fishfeat.models.fit import combine_models, fit_model
 from fishfeat.options import SplitOptions
 from fishfeat.records import Chance, Features, Run, Splits
 

@@ -24,7 +24,7 @@ from fishfeat.classify.validation.search import (
 )
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError
-from fishfeat.models import fit_model
+from fishfeat.models.fit import fit_model
 from fishfeat.options import ClassifierOptions, SplitOptions
 from fishfeat.records import Features
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
-import sklearn
 from PIL import Image
 
 from fishfeat.classify.statistics.metrics import margin
@@ -19,7 +16,9 @@ from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan
-from fishfeat.models import Model, combine_models, fit_model, load_model, name_model
+from fishfeat.models.fit import combine_models, fit_model
+from fishfeat.models.load import load_model
+from fishfeat.models.model import Model, name_model
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features
 
@@ -103,7 +102,7 @@ def test_a_saved_model_predicts_the_same(
 def test_a_loaded_model_equals_the_saved_one(model: Model, tmp_path: Path) -> None:
     loaded = load_model(model.save(tmp_path))
     np.testing.assert_array_equal(loaded.class_names, model.class_names)
-    for name in ("clf", "spec", "fingerprint", "config", "name"):
+    for name in ("clf", "spec", "fingerprint", "config", "name", "scores"):
         assert getattr(loaded, name) == getattr(model, name)
 
 
@@ -211,55 +210,15 @@ def test_a_backbone_of_other_weights_is_refused(
         model.predict([pond / "cod" / "0.png"])
 
 
-class Trap:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return Path.touch, (self.trace,)
-
-
-def test_a_tampered_pipeline_is_refused_before_it_is_unpickled(
-    model: Model, tmp_path: Path
-) -> None:
-    folder = model.save(tmp_path / "model")
-    trace = tmp_path / "ran"
-    joblib.dump(Trap(trace), folder / "pipeline.joblib")
-    with pytest.raises(ModelError, match=r"pipeline\.joblib is not the file that model\.json"):
-        load_model(folder)
-    assert not trace.exists()
-    joblib.load(folder / "pipeline.joblib")
-    assert trace.exists()
-
-
-def test_a_changed_bit_or_a_missing_pipeline_is_refused(model: Model, tmp_path: Path) -> None:
-    folder = model.save(tmp_path)
-    content = bytearray((folder / "pipeline.joblib").read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / "pipeline.joblib").write_bytes(content)
-    with pytest.raises(ModelError, match="fishfeat fit"):
-        load_model(folder)
-    (folder / "pipeline.joblib").unlink()
-    with pytest.raises(ModelError, match="fishfeat fit"):
-        load_model(folder)
-
-
 def test_saving_replaces_an_earlier_model(features: Features, tmp_path: Path) -> None:
     for clf in ("centroid", "logreg"):
         fit_model(features, clf).save(tmp_path)
     assert load_model(tmp_path).clf == "logreg"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "pipeline.joblib"]
-
-
-def test_a_model_file_of_another_version_is_refused(model: Model, tmp_path: Path) -> None:
-    folder = model.save(tmp_path)
-    content = json.loads((folder / "model.json").read_text())
-    del content["config"]
-    (folder / "model.json").write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=r"config.*fishfeat fit"):
-        load_model(folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md",
+        "arrays.safetensors",
+        "model.json",
+    ]
 
 
 def test_models_of_other_classes_make_no_ensemble(model: Model) -> None:
@@ -284,79 +243,6 @@ def test_classifiers_weights_and_specifications_have_different_names(model: Mode
     assert len(names) == 8
     assert model.name in names
     assert model.name.startswith("svc-on-test_resnet-")
-
-
-# --- other versions -----------------------------------------------------------------------------
-
-
-def save_as_fitted_with(model: Model, folder: Path, versions: dict[str, str]) -> Path:
-    """Save a model as if other versions of some packages had fitted it."""
-    model.save(folder)
-    content = json.loads((folder / "model.json").read_text())
-    content["versions"] |= versions
-    (folder / "model.json").write_text(json.dumps(content))
-    return folder
-
-
-@pytest.mark.parametrize("package", ["scikit-learn", "xgboost"])
-def test_a_model_of_another_version_that_works_is_used_with_one_warning(
-    package: str,
-    features: Features,
-    backbone: Backbone,
-    pond: Path,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    model = fit_model(features, "xgb")
-    loaded = load_model(save_as_fitted_with(model, tmp_path, {package: "1.2.3"}))
-    assert loaded.predict(pond / "cod" / "0.png", backbone=backbone)[0].label == "cod"
-    (record,) = [r for r in caplog.records if r.levelname == "WARNING"]
-    for text in (f"{package} 1.2.3", f"{package}=={'1.2.3'}", "fishfeat fit"):
-        assert text in record.getMessage()
-    assert loaded.fitted_with == {package: "1.2.3"}
-    loaded.save(tmp_path / "again")
-    assert load_model(tmp_path / "again").fitted_with == {package: "1.2.3"}
-
-
-def test_versions_of_packages_that_a_model_does_not_use_do_not_matter(
-    model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    others = {"xgboost": "0.1", "numpy": "1.0", "torch": "1.0"}
-    assert load_model(save_as_fitted_with(model, tmp_path, others)).fitted_with == {}
-    assert not caplog.records
-
-
-class FailsToLoad:
-    """A classifier whose pickle fails with an error that nobody expects."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return int, ("no number",)
-
-
-def test_a_model_of_another_version_that_cannot_be_loaded_names_both_versions(
-    model: Model, tmp_path: Path
-) -> None:
-    broken = dataclasses.replace(model, pipeline=FailsToLoad())
-    folder = save_as_fitted_with(broken, tmp_path, {"scikit-learn": "1.2.3"})
-    with pytest.raises(ModelError) as caught:
-        load_model(folder)
-    for text in ("scikit-learn 1.2.3", sklearn.__version__, "pip install", "fishfeat fit"):
-        assert text in str(caught.value)
-
-
-@pytest.mark.parametrize("version", ["1.2.3", sklearn.__version__])
-def test_a_model_of_another_version_that_cannot_predict_names_both_versions(
-    version: str, features: Features, backbone: Backbone, pond: Path, tmp_path: Path
-) -> None:
-    model = fit_model(features, "logreg")
-    del model.pipeline[-1].coef_
-    loaded = load_model(save_as_fitted_with(model, tmp_path, {"scikit-learn": version}))
-    with pytest.raises((ModelError, AttributeError)) as caught:
-        loaded.predict([pond / "cod" / "0.png"], backbone=backbone)
-    assert isinstance(caught.value, ModelError) == (version == "1.2.3")
-    if version == "1.2.3":
-        assert "scikit-learn 1.2.3" in str(caught.value)
-        assert f"scikit-learn {sklearn.__version__}" in str(caught.value)
 
 
 # --- paths --------------------------------------------------------------------------------------

@@ -1,0 +1,251 @@
+"""A fitted model: save it, and classify new images with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fishfeat.classify.predictors.archive import to_arrays
+from fishfeat.classify.predictors.exits import ExitScoring
+from fishfeat.classify.predictors.probabilities import class_scores
+from fishfeat.classify.statistics.metrics import margin
+from fishfeat.errors import ModelError
+from fishfeat.files import list_paths, safe_name, versions, write_text
+from fishfeat.models.saved import ModelConfig, ModelScores, SavedModel, write_saved
+from fishfeat.options import EngineOptions
+from fishfeat.records import BackboneSpec, Float, Str
+
+if TYPE_CHECKING:
+    from fishfeat.features.backbones import Backbone
+    from fishfeat.features.kept_networks import KeptNetwork
+    from fishfeat.features.runners import Network
+
+_VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "torch", "timm")
+
+
+class Prediction(NamedTuple):
+    """Prediction of a model for one image.
+
+    Attributes
+    ----------
+    path
+        The image.
+    label
+        The predicted label; '' where the image cannot be read.
+    margin
+        Difference between the two largest probabilities, 0 to 1. It ranks the predictions of one
+        model and is not a probability. None where the image cannot be read.
+    scores
+        float64 (n_classes,): probabilities. None where the image cannot be read.
+    reason
+        Why the image cannot be read, or ''.
+    layer
+        The layer at which the image left the network; '' where no image may leave early.
+    """
+
+    path: str
+    label: str
+    margin: float | None
+    scores: Float | None
+    reason: str = ""
+    layer: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A fitted pipeline with everything that is needed to classify new images.
+
+    Attributes
+    ----------
+    clf
+        Name of the classifier.
+    pipeline
+        The fitted scikit-learn pipeline over features, or what was loaded of one; its labels are
+        codes into `class_names`.
+    class_names
+        str (n_classes,).
+    spec, fingerprint
+        The backbone that the features must come from.
+    config
+        How it was fitted and on what.
+    scores
+        How well it did in cross-validation; None where it was not measured.
+    versions
+        Versions of the packages that it was saved with; empty before.
+    """
+
+    clf: str
+    pipeline: Any
+    class_names: Str
+    spec: BackboneSpec
+    fingerprint: str
+    config: ModelConfig
+    scores: ModelScores | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder it is saved in."""
+        return name_model(self.clf, self.spec, balanced=self.config.balanced)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `arrays.safetensors`, `model.json`, and README.md, a card for people.
+
+        Raises
+        ------
+        ModelError
+            The pipeline has a step that is not of fishfeat.
+        """
+        from fishfeat.classify.convert import convert_estimator  # loads scikit-learn
+        from fishfeat.models.card import write_card
+
+        folder = Path(folder)
+        description, arrays = to_arrays(convert_estimator(self.pipeline))
+        saved = SavedModel(
+            clf=self.clf,
+            class_names=self.class_names.tolist(),
+            spec=self.spec.to_json(),
+            fingerprint=self.fingerprint,
+            config=self.config,
+            classifier=description,
+            scores=self.scores,
+            ece=None if self.scores is None else self.scores.metrics.get("ece"),
+            versions=dict(self.versions) or versions(*_VERSIONS),
+        )
+        write_saved(folder, saved, arrays)
+        write_text(folder / "README.md", write_card(saved))
+        return folder
+
+    def predict(
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        backbone: Backbone | KeptNetwork | None = None,
+        early_exit: bool = False,
+    ) -> list[Prediction]:
+        """Classify new images, in the order given.
+
+        Parameters
+        ----------
+        paths
+            Image files, or one of them.
+        backbone
+            A loaded backbone, or a network kept on this machine. None is a kept one of the model's
+            specification and weights, else it is loaded.
+        early_exit
+            Let each image leave at the first confident layer; False computes all to the end.
+
+        Raises
+        ------
+        ModelError
+            Images cannot leave this model early, the weights or the preprocessing of the backbone
+            are not the model's.
+        DataError
+            `paths` are no paths.
+        """
+        from fishfeat.features.engines.local import Item, embed
+        from fishfeat.features.exit_networks import make_exits_ready
+        from fishfeat.features.kept_exits import ExitUse
+        from fishfeat.features.ready_networks import make_ready
+
+        if early_exit:
+            self.check_exits()
+        backbone = backbone or self.find_kept_network(early_exit=early_exit)
+        backbone = backbone or self._load_backbone()
+        self.check_backbone(backbone.fingerprint)
+        network: Network
+        names = list_paths(paths)
+        items = [Item(name, "") for name in dict.fromkeys(names)]
+        if early_exit:
+            use = ExitUse(self._layer_names, self.exits.rule_.exits, self.exits.find_leaving)
+            network, runner = make_exits_ready(backbone, use, len(items), load=self._load_backbone)
+        else:
+            engine = EngineOptions()
+            network, runner, _ = make_ready(backbone, items, engine, load=self._load_backbone)
+        predictions: dict[str, Prediction] = {}
+        for batch in embed(items, network, runner):
+            predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
+            for item, reason, _ in batch.failed:
+                predictions[item.path] = Prediction(item.path, "", None, None, reason)
+        return [predictions[name] for name in names]
+
+    def check_exits(self) -> None:
+        """Raise a `ModelError` where images cannot leave this model early."""
+        if not self.config.layers:
+            reason = "it classifies by the last layer alone. Run `fishfeat fit --early-exit`"
+            raise ModelError(
+                f"Images cannot leave {self.name} early: {reason}, or leave out --early-exit."
+            )
+
+    def find_kept_network(self, *, early_exit: bool = False) -> KeptNetwork | None:
+        """Find a network with the model's weights that is kept on this machine, ready to run."""
+        from fishfeat.features.exit_networks import find_startable_exits
+        from fishfeat.features.ready_networks import find_startable
+
+        kept: KeptNetwork | None = find_startable(self.spec, EngineOptions())
+        if early_exit:
+            kept = find_startable_exits(self.spec, self._layer_names)
+        return kept if kept is not None and kept.fingerprint == self.fingerprint else None
+
+    @property
+    def exits(self) -> ExitScoring:
+        """The linear probes of a model that images may leave early."""
+        classifier = self.pipeline
+        if not isinstance(classifier, ExitScoring):  # fitted just now
+            classifier = classifier[-1]
+        assert isinstance(classifier, ExitScoring)
+        return classifier
+
+    @property
+    def _layer_names(self) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self.config.layers)
+
+    def _load_backbone(self) -> Backbone:
+        from fishfeat.features.backbones import load_backbone
+
+        return load_backbone(self.spec)
+
+    def check_backbone(self, fingerprint: str) -> None:
+        """Raise a `ModelError` where the fingerprint is not that of the model's backbone."""
+        if fingerprint != self.fingerprint:
+            raise ModelError(
+                f"This model was fitted on features of {self.spec.describe()} with the "
+                f"fingerprint {self.fingerprint[:12]}; this backbone has {fingerprint[:12]}. The "
+                "predictions would have no meaning. Restore the weights, name their folder with "
+                "--backbone local-dir:FOLDER, or run `fishfeat extract` and `fishfeat fit` again."
+            )
+
+    def _predict_rows(self, paths: list[str], X: NDArray[np.float32]) -> dict[str, Prediction]:
+        if not paths:
+            return {}
+        layers = [""] * len(paths)
+        if self.config.layers:
+            scores, numbers = self.exits.score_reached(X, len(self.class_names))
+            layers = [self.config.layers[number].name for number in numbers]
+        else:
+            scores = self._score_rows(X)
+        if not np.isfinite(scores).all():
+            raise ModelError(f"The model {self.name} gives no numbers. Run `fishfeat fit` again.")
+        margins, best = margin(scores), scores.argmax(axis=1)
+        predictions = {}
+        for i, path in enumerate(paths):
+            label = str(self.class_names[best[i]])
+            predictions[path] = Prediction(path, label, float(margins[i]), scores[i], "", layers[i])
+        return predictions
+
+    def _score_rows(self, X: NDArray[np.float32]) -> Float:
+        scores = np.zeros((len(X), len(self.class_names)))
+        scores[:, self.pipeline.classes_] = class_scores(self.pipeline, X)
+        return scores
+
+
+def name_model(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:
+    """Name the model of a classifier on some features: 'svc[-balanced]-on-NAME-KEY'."""
+    weights = "-balanced" if balanced else ""
+    return f"{clf}{weights}-on-{safe_name(spec.label)}-{spec.key[:8]}"
