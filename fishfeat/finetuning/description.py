@@ -38,6 +38,19 @@ class BlockRow(NamedTuple):
     gigaflops: float
 
 
+def count_blocks(spec: BackboneSpec) -> int:
+    """Number of blocks that can be trained.
+
+    Raises
+    ------
+    BackboneError
+        The backbone cannot be loaded or cannot be fine-tuned.
+    """
+    backbone = load_backbone(spec)
+    check_trainable(spec, backbone.network)
+    return len(list_blocks(backbone.network, is_coarse=must_be_coarse(backbone)))
+
+
 def describe_blocks(spec: BackboneSpec) -> list[BlockRow]:
     """List the blocks of a backbone, the last one first.
 

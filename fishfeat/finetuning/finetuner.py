@@ -44,7 +44,7 @@ from fishfeat.finetuning.networks import (
     make_head,
 )
 from fishfeat.finetuning.randomness import Purpose
-from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.recipes import Recipe, measure_depth
 from fishfeat.finetuning.scoring import score_images
 from fishfeat.finetuning.selection import (
     Choice,
@@ -53,7 +53,7 @@ from fishfeat.finetuning.selection import (
     count_selection,
     set_weights,
 )
-from fishfeat.finetuning.source import Source, measure_depth
+from fishfeat.finetuning.source import Source
 from fishfeat.finetuning.training import DivergedError, Learner, Task, Trainer
 from fishfeat.finetuning.validation import ValidationPart, split_validation
 from fishfeat.records import Divergence, Epoch, FeaturesInfo, Float, OnProgress

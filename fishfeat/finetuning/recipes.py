@@ -303,6 +303,13 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 }
 
 
+def measure_depth(train: str) -> int:
+    """How many of the last blocks `train` trains; of all blocks a number that no network has."""
+    if train == "head":
+        return 0
+    return int(train.partition(":")[2]) if train.startswith("last:") else 10**9
+
+
 def _label_network(network: str) -> str:
     """A network's name as a part of the name of a run."""
     return re.sub(r"[^\w.+-]+", "-", os.path.basename(network.rstrip("/")))

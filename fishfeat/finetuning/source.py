@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fishfeat.features.engines.local import Item
 from fishfeat.features.runtimes import parse_device
 from fishfeat.features.specs import make_spec
-from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.recipes import Recipe, measure_depth
 from fishfeat.records import BackboneSpec, Features
 
 
@@ -74,10 +74,3 @@ class Source:
     def deepest(self) -> str:
         """The largest part that any stage trains."""
         return max((stage.train for stage in self.recipe.list_stages()), key=measure_depth)
-
-
-def measure_depth(train: str) -> int:
-    """How many of the last blocks `train` trains; of all blocks a number that no network has."""
-    if train == "head":
-        return 0
-    return int(train.partition(":")[2]) if train.startswith("last:") else 10**9

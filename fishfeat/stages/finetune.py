@@ -14,7 +14,7 @@ from fishfeat.classify.statistics.verdict import BASELINE, Verdict, judge_finetu
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.errors import DataError
 from fishfeat.features.specs import make_spec
-from fishfeat.finetuning.recipes import Recipe, make_recipes
+from fishfeat.finetuning.recipes import Recipe, make_recipes, measure_depth
 from fishfeat.finetuning.tuned_networks import check_unseen
 from fishfeat.models.fit import wrap_head
 from fishfeat.models.model import Model
@@ -130,10 +130,27 @@ def finetune_all(
             "features. Use `fishfeat extract --img-size` and `fishfeat fit`, or another --train."
         )
     check_jobs(options.jobs)
+    if options.sweep is not None:
+        _check_sweep(recipes[-1], load_features(read_dataset(cache, dataset)).spec)
     _fit_baseline(cache, dataset, recipes[0], on_run)
     return [
         _finetune(recipe, options, cache, dataset, on_progress=on_progress) for recipe in recipes
     ]
+
+
+def _check_sweep(largest: Recipe, spec: BackboneSpec) -> None:
+    """Raise a `DataError` where a sweep ends beyond the blocks of its network.
+
+    Otherwise it would be found after hours of training.
+    """
+    from fishfeat.finetuning.description import count_blocks
+
+    n_blocks = count_blocks(_make_network_spec(largest) or spec)
+    if measure_depth(largest.train) > n_blocks:
+        raise DataError(
+            f"sweep must end at last:0..{n_blocks} or before for this network; it ends at "
+            f"{largest.train}. `fishfeat finetune --blocks` lists the blocks."
+        )
 
 
 def _finetune(

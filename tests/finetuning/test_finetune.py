@@ -422,6 +422,12 @@ def test_a_sweep_has_a_result_for_each_number_of_blocks(copied):
         finetune_data(options, cache=copied)
 
 
+def test_a_sweep_beyond_the_blocks_of_the_network_trains_nothing(copied):
+    with pytest.raises(ff.DataError, match="last:99"):
+        finetune_all(FinetuneOptions(sweep="last:0..99", epochs=1), cache=copied)
+    assert not list((copied / "fish").glob("finetune/*"))
+
+
 def test_a_validation_part_is_noted_and_a_stage_may_end_early(copied, tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(
