@@ -252,7 +252,7 @@ class Counter:
         self._lock = threading.Lock()
 
     def skip(self, n: int) -> None:
-        """Count images of epochs that were finished before."""
+        """Take images out of the total that need not be passed: the training ended early."""
         with self._lock:
             self._total -= n
 
