@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fishfeat.features.engines.local import Engine, Item, read_item
+from fishfeat.features.engines.loading import Item, read_item
+from fishfeat.features.engines.local import Engine
 from fishfeat.features.exit_networks import make_exits_ready
 from fishfeat.features.kept_exits import ExitUse
 from fishfeat.features.ready_networks import make_ready
@@ -130,7 +131,7 @@ def time_networks(model: Model, paths: list[str], repeats: int) -> list[Seconds]
         model.find_kept_network() or load(), items, EngineOptions(), load=load
     ).runner
     engine = Engine(network, early)
-    images = [engine.load_image(read_item(item)).pixels for item in items]
+    images = [engine.loader.load(read_item(item)).pixels for item in items]
     return alternate(
         [lambda: run_network(early, images), lambda: run_network(whole, images)], repeats
     )

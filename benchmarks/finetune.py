@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from fishfeat.features.backbones import Backbone, load_backbone
-from fishfeat.features.engines.local import Item, start_threads
+from fishfeat.features.engines.loading import Item
+from fishfeat.features.engines.local import start_threads
 from fishfeat.features.tta import make_transforms
 from fishfeat.finetuning.blocks import list_blocks, select_blocks
 from fishfeat.finetuning.cuts import CutNetwork, find_cut, stop_before

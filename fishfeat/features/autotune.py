@@ -19,14 +19,8 @@ from numpy.typing import NDArray
 
 from fishfeat.errors import BackboneError, FishfeatError
 from fishfeat.features.backbones import Backbone
-from fishfeat.features.engines.local import (
-    Engine,
-    Item,
-    LoadedImage,
-    count_workers,
-    read_item,
-    start_threads,
-)
+from fishfeat.features.engines.loading import Item, LoadedImage, read_item
+from fishfeat.features.engines.local import Engine, count_workers, start_threads
 from fishfeat.features.kept_networks import AGREEMENT, compute_cosines
 from fishfeat.features.measured_runtimes import (
     Measured,
@@ -175,8 +169,10 @@ class _Bench:
         return MeasuredPlace.of(specs, fingerprint, self._n_threads, device=name)
 
     def prepare(self, runtime: str, precision: str | None = None) -> Runner:
-        """Prepare a runtime in one of the threads."""
+        """Prepare a runtime in a thread that will run it: on a device this one."""
         config = make_runtime_config(self.backbone, runtime, precision, self._batch_size)
+        if self.backbone.device.type != "cpu":
+            return prepare_runner(self.backbone, config)
         task = self._pool.submit(prepare_runner, self.backbone, config, self._n_threads)
         return task.result()
 
@@ -206,7 +202,9 @@ class _Bench:
         if remembered is not None:
             return len(self._items) / remembered.rate
         baseline = self._baseline
-        return baseline.seconds * len(self._items) / max(len(baseline.probes), 1)
+        size = baseline.runner.config.batch_size
+        n_probe_batches = max(1, -(-len(baseline.probes) // size))
+        return baseline.seconds * -(-len(self._items) // size) / n_probe_batches
 
     @cached_property
     def _baseline(self) -> _Baseline:
@@ -217,10 +215,12 @@ class _Bench:
         runner = self.prepare("eager", "fp32")
         engine = Engine(self.backbone, runner)
         rows = np.unique(np.linspace(0, len(self._items) - 1, _N_PROBES).astype(int))
-        loaded = self._pool.map(lambda i: engine.load_image(read_item(self._items[i])), rows)
+        loaded = self._pool.map(lambda i: engine.loader.load(read_item(self._items[i])), rows)
         probes = [image for image in loaded if image.pixels is not None]
         if not probes:
             return _Baseline(runner, [], np.empty((0, self.backbone.dim), np.float32), 0.0)
+        if self.backbone.device.type != "cpu":
+            self._embed(runner, probes)  # the first batch waits until the device is ready
         start = time.perf_counter()
         vectors = self._embed(runner, probes)
         return _Baseline(runner, probes, vectors, time.perf_counter() - start)

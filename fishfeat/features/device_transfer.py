@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from fishfeat.errors import BackboneError
 
 log = logging.getLogger("fishfeat")
 
@@ -37,21 +40,25 @@ def start_batch(
 ) -> CopiedVectors:
     """Send up to `batch_size` images through the network; do not wait for the vectors."""
     with torch.inference_mode():
-        batch = send_images(stack_images(images, batch_size, device), device)
-        return fetch_vectors(_run_in_memory(run, batch))
+        batch = stack_images(images, batch_size, device)
+        return fetch_vectors(_run_in_memory(run, batch, device))
 
 
-def _run_in_memory(run: Run, images: Tensor) -> Tensor:
+def _run_in_memory(run: Run, images: Tensor, device: torch.device) -> Tensor:
     """Run uint8 (n, 3, height, width); halve the batch where GPU memory is too small for it."""
-    try:
-        return run(images)
-    except torch.cuda.OutOfMemoryError:
-        if len(images) == 1:
-            raise
-        torch.cuda.empty_cache()
-        half = len(images) // 2
-        log.info("A batch of %d does not fit into GPU memory; trying %d.", len(images), half)
-        return torch.cat([_run_in_memory(run, images[:half]), _run_in_memory(run, images[half:])])
+    # The halves run after the `except`: inside it the error keeps the activations in memory.
+    with contextlib.suppress(torch.cuda.OutOfMemoryError):
+        return run(send_images(images, device))
+    if len(images) == 1:
+        raise BackboneError(
+            "GPU memory is too small for one image. Close other programs that use the GPU, or use "
+            "`--device cpu` or a smaller --img-size."
+        )
+    torch.cuda.empty_cache()
+    half = len(images) // 2
+    log.info("A batch of %d does not fit into GPU memory; trying %d.", len(images), half)
+    halves = (images[:half], images[half:])
+    return torch.cat([_run_in_memory(run, part, device) for part in halves])
 
 
 def stack_images(images: Sequence[NDArray[np.uint8]], n: int, device: torch.device) -> Tensor:

@@ -256,7 +256,8 @@ def embed_missing(
     if not any(missing.values()):
         log.info("The cache holds all %d images already; nothing to embed.", len(images))
         return Embedding({}, {}, truncated, 0)
-    from fishfeat.features.engines.local import Item, embed
+    from fishfeat.features.engines.loading import Item
+    from fishfeat.features.engines.local import embed
     from fishfeat.features.layer_files import merge_batches, open_layer_files
     from fishfeat.features.ready_networks import make_ready
 

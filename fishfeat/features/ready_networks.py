@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fishfeat.features.engines.local import Item, count_workers
+from fishfeat.features.engines.loading import Item
+from fishfeat.features.engines.local import count_workers
 from fishfeat.features.kept_networks import AGREEMENT, KeptNetwork, find_kept_network
 from fishfeat.features.measured_runtimes import Measured, MeasuredPlace, read_measured
 from fishfeat.features.openvino_networks import make_runner

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from fishfeat.features.backbones import Backbone
 from fishfeat.features.device_transfer import stack_images
-from fishfeat.features.engines.local import Item, embed
+from fishfeat.features.engines.loading import Item
+from fishfeat.features.engines.local import embed
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.runners import ComputedVectors, Runner
 from fishfeat.features.storage import open_hdf5
@@ -26,7 +27,8 @@ from fishfeat.finetuning.networks import TrainedNetwork
 from fishfeat.records import BackboneSpec, OnProgress
 from fishfeat.records.provenance import RuntimeConfig
 
-_BATCH_SIZE = 8
+# Images that pass at a time on a CPU, and on another device.
+_BATCH_ON_CPU, _BATCH_ON_DEVICE = 8, 64
 
 
 class Filling(NamedTuple):
@@ -135,4 +137,5 @@ def _make_runner(
                 parts.append(activations.float().cpu())
         return ComputedVectors(torch.stack(parts, dim=1).flatten(1).numpy())
 
-    return Runner(RuntimeConfig("eager", "fp32", _BATCH_SIZE), start)
+    batch_size = _BATCH_ON_CPU if device.type == "cpu" else _BATCH_ON_DEVICE
+    return Runner(RuntimeConfig("eager", "fp32", batch_size), start)

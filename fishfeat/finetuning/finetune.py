@@ -23,7 +23,8 @@ from fishfeat.classify.validation.cross_validation import (
     run_from_scores,
 )
 from fishfeat.errors import DataError
-from fishfeat.features.engines.local import Item, count_workers
+from fishfeat.features.engines.loading import Item
+from fishfeat.features.engines.local import count_workers
 from fishfeat.files import json_digest, versions
 from fishfeat.finetuning.finetuner import Finetuner
 from fishfeat.finetuning.jobs import (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fishfeat.errors import DataError, shortened
-from fishfeat.features.engines.local import Item, read_item
+from fishfeat.features.engines.loading import Item, read_item
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.tta import Transform
 from fishfeat.finetuning.activation_files import ActivationFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from fishfeat.features.engines.local import Item
+from fishfeat.features.engines.loading import Item
 from fishfeat.features.runtimes import parse_device
 from fishfeat.features.specs import make_spec
 from fishfeat.finetuning.recipes import Recipe, measure_depth

@@ -126,6 +126,8 @@ class Trainer:
         self._on_images = on_images
         self._on_epoch = on_epoch
         self._weights = _weight_classes(task, recipe)
+        if self._weights is not None:
+            self._weights = self._weights.to(self._device)
         self._averages: dict[str, Tensor] = {}
         if recipe.ema:
             self._averages = {k: p.detach().clone() for k, p in learner.parameters.items()}
@@ -154,6 +156,20 @@ class Trainer:
             while not self._is_finished(stage, n_epochs):
                 self._train_epoch(optimiser)
         self._set_weights(self._best or self._averages)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.learner.parameters.values())).device
+
+    @property
+    def _micro_batch(self) -> int:
+        """Images that pass at a time: a GPU takes the whole batch, where that gives the same sums.
+
+        It does not where batch norm measures its statistics: they are those of a micro-batch.
+        """
+        if self._device.type == "cpu" or self.learner.measured:
+            return self.recipe.micro_batch
+        return self.recipe.batch_size
 
     def _is_finished(self, stage: Stage, n_epochs: int | None) -> bool:
         """Whether a stage has had its epochs, or its validation loss has stopped falling."""
@@ -245,7 +261,7 @@ class Trainer:
 
     def _train_batch(self, batch: Int, epoch: int, step: int, optimiser: Optimiser) -> None:
         optimiser.clear()
-        size = self.recipe.micro_batch
+        size = self._micro_batch
         loss, n_correct = 0.0, 0
         for part, micro in enumerate(split_batches(batch, size)):
             images, codes = self.task.images[micro], torch.from_numpy(self.task.codes[micro])

@@ -149,7 +149,8 @@ class Model:
         DataError
             `paths` are no paths.
         """
-        from fishfeat.features.engines.local import Item, embed
+        from fishfeat.features.engines.loading import Item
+        from fishfeat.features.engines.local import embed
         from fishfeat.features.exit_networks import make_exits_ready
         from fishfeat.features.kept_exits import ExitUse
         from fishfeat.features.ready_networks import make_ready

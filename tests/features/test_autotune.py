@@ -15,7 +15,7 @@ from fishfeat.features import runtimes
 from fishfeat.features.autotune import autotune
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache
-from fishfeat.features.engines.local import Item
+from fishfeat.features.engines.loading import Item
 from fishfeat.features.extract import extract
 from fishfeat.features.specs import make_spec
 from fishfeat.images.scan import scan

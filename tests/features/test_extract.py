@@ -9,6 +9,7 @@ from fishfeat.errors import BackboneError, CacheError
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.engines import local
+from fishfeat.features.engines.loading import Item
 from fishfeat.features.extract import _describe_forecast, extract
 from fishfeat.features.runtimes import make_runtime_config, prepare_runner
 from fishfeat.features.specs import make_spec
@@ -260,6 +261,15 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(folder, tmp_path, backb
     assert sizes[0] == 4
 
 
+def test_memory_too_small_for_one_image_is_an_error(folder, tmp_path, backbone, monkeypatch):
+    def fail(self, x, precision):
+        raise torch.cuda.OutOfMemoryError
+
+    monkeypatch.setattr(type(backbone), "forward", fail)
+    with pytest.raises(BackboneError, match=r"too small for one image.*--device cpu"):
+        extract(scan(folder), backbone, cache=tmp_path)
+
+
 def test_several_layers_give_each_the_file_that_it_has_alone(folder, tmp_path, batch_sizes):
     images, name = scan(folder), "random:test_resnet"
     last = extract(images, make_spec(name, img_size=32), layers=["0", "2"], cache=tmp_path)
@@ -301,25 +311,31 @@ def test_a_second_run_of_all_blocks_embeds_nothing(folder, tmp_path, batch_sizes
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 12, 20])
-def test_both_pipelines_give_the_same_images_vectors_and_reasons(folder, backbone, batch_size):
+def test_every_way_gives_the_same_images_vectors_and_reasons(
+    folder, backbone, batch_size, monkeypatch
+):
     """The pipeline of a GPU runs here on a CPU."""
     images = scan(folder)
-    items = [local.Item(str(images.path(i)), str(images.digest[i])) for i in range(12)]
-    items.insert(3, local.Item(str(folder / "gone.png"), ""))
+    items = [Item(str(images.path(i)), str(images.digest[i])) for i in range(12)]
+    items.insert(3, Item(str(folder / "gone.png"), ""))
     runner = prepare_runner(backbone, make_runtime_config(backbone, batch_size=batch_size))
     engine = local.Engine(backbone, runner)
     results = []
-    for embed_items in (local.embed_on_cpu, local.embed_on_device):
-        with local.start_threads(2) as pool:
-            batches = list(embed_items(engine, items, pool, pool, 2))
+    ways = [(local.embed_on_cpu, 2), (local.embed_on_device, 2)]
+    ways += [(embed_items, 4) for embed_items, _ in ways]  # four cores load in processes
+    monkeypatch.setattr(local, "_MIN_IMAGES_IN_PROCESSES", 1)
+    for embed_items, n_threads in ways:
+        with local.start_threads(n_threads) as pool:
+            batches = list(embed_items(engine, items, pool, pool, n_threads))
         embedded = [item for batch in batches for item in batch.items]
         failed = [failure for batch in batches for failure in batch.failed]
         results.append((embedded, failed, np.concatenate([batch.X for batch in batches])))
-    (cpu_items, cpu_failed, cpu_X), (device_items, device_failed, device_X) = results
-    assert len(cpu_items) == 12
-    assert [failure.reason for failure in cpu_failed] == ["no such file or directory"]
-    assert (device_items, device_failed) == (cpu_items, cpu_failed)
-    assert np.allclose(device_X, cpu_X, atol=1e-5)
+    (embedded, failed, X), *others = results
+    assert len(embedded) == 12
+    assert [failure.reason for failure in failed] == ["no such file or directory"]
+    for other_embedded, other_failed, other_X in others:
+        assert (other_embedded, other_failed) == (embedded, failed)
+        assert np.allclose(other_X, X, atol=1e-5)
 
 
 def test_the_forecast_has_the_number_the_rate_and_the_time_left():

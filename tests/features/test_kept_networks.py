@@ -17,7 +17,7 @@ from fishfeat.features import conversion, kept_networks, network_store
 from fishfeat.features.autotune import autotune
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache
-from fishfeat.features.engines.local import Item
+from fishfeat.features.engines.loading import Item
 from fishfeat.features.extract import extract
 from fishfeat.features.kept_networks import (
     compute_cosines,

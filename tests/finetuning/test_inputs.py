@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import fishfeat as ff
-from fishfeat.features.engines.local import Item
+from fishfeat.features.engines.loading import Item
 from fishfeat.features.tta import make_transforms
 from fishfeat.finetuning import inputs
 from fishfeat.finetuning.inputs import PlainImages

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fishfeat.errors import BackboneError, DataError, ModelError
 from fishfeat.features import extract as features_extract
-from fishfeat.features.engines import local
+from fishfeat.features.engines import loading
 from fishfeat.features.extract import extract
 from fishfeat.images.decode import UnavailableFile
 from fishfeat.images.scan import scan
@@ -28,14 +28,14 @@ from fishfeat.workspace import Workspace
 
 def fail_for(monkeypatch, part: str, message: str = "input/output error") -> None:
     """Files whose path holds `part` cannot be read while they are embedded."""
-    read = local.read_bytes
+    read = loading.read_bytes
 
     def read_or_fail(path):
         if part in str(path):
             raise UnavailableFile(message)
         return read(path)
 
-    monkeypatch.setattr(local, "read_bytes", read_or_fail)
+    monkeypatch.setattr(loading, "read_bytes", read_or_fail)
 
 
 @pytest.mark.parametrize("part", ["bass", "day_0", "fish_"])
@@ -102,7 +102,7 @@ def test_a_reason_of_the_contents_is_remembered(pond, monkeypatch):
     (rejected,) = pond.extract().images.rejected
     assert rejected.reader != ""
     reads = []
-    monkeypatch.setattr(local, "read_bytes", lambda path: reads.append(path))
+    monkeypatch.setattr(loading, "read_bytes", lambda path: reads.append(path))
     assert len(pond.extract().features) == 11
     assert reads == []
 

@@ -8,43 +8,41 @@ decode ahead while the device computes, and the next batch is copied during the 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import hashlib
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
-from itertools import islice
+from itertools import chain
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fishfeat.features.runners import ComputedVectors, Network, PendingVectors, Runner
-from fishfeat.images.decode import (
-    TruncatedImage,
-    UnavailableFile,
-    UnreadableImage,
-    decode,
-    read_bytes,
+from fishfeat.features.engines.loading import (
+    FileRead,
+    Item,
+    LoadedImage,
+    Loader,
+    read_item,
+    read_items,
 )
+from fishfeat.features.engines.memory import keep_freed_memory
+from fishfeat.features.engines.processes import load_in_processes
+from fishfeat.features.engines.tasks import group, map_ahead
+from fishfeat.features.runners import ComputedVectors, Network, PendingVectors, Runner
 
 # Threads that only read files, so that no core waits for a slow disk.
 _N_READERS = 4
 # Files that they may read ahead.
 _MAX_READ_AHEAD = 512
+# Images that a thread reads or decodes at a time for a device: fewer tasks to hand out.
+_IMAGES_A_TASK = 8
+# With fewer cores or images threads are as fast: processes take a second to start.
+_MIN_PROCESSES, _MIN_IMAGES_IN_PROCESSES = 4, 2_500
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Item(NamedTuple):
-    """One image to embed: its path and the SHA-256 its bytes must have ('': any)."""
-
-    path: str
-    digest: str
 
 
 class Failure(NamedTuple):
@@ -74,23 +72,6 @@ class Batch(NamedTuple):
     X: NDArray[np.float32]
     failed: list[Failure]
     truncated: list[tuple[Item, str]]
-
-
-class FileRead(NamedTuple):
-    """The bytes of a file, or the reason of the moment why there are none."""
-
-    item: Item
-    data: bytes = b""
-    reason: str = ""
-
-
-class LoadedImage(NamedTuple):
-    """The pixels of an image fitted to the network's input, None if unreadable, and the problem."""
-
-    item: Item
-    pixels: NDArray[np.uint8] | None
-    reason: str = ""
-    is_momentary: bool = False
 
 
 class PendingBatch(NamedTuple):
@@ -132,23 +113,10 @@ class Engine:
         """Images in one batch."""
         return self.runner.config.batch_size
 
-    def load_image(self, read: FileRead) -> LoadedImage:
-        """Decode an image and fit it to the network's input."""
-        if read.reason:
-            return LoadedImage(read.item, None, read.reason, is_momentary=True)
-        preprocess = self.network.preprocess
-        try:
-            try:
-                rgb = decode(read.data, min_side=preprocess.min_side, white=preprocess.white)
-                return LoadedImage(read.item, preprocess(rgb))
-            except TruncatedImage as error:  # a strict first attempt finds the truncated files
-                if not self.allow_truncated:
-                    raise
-                rgb = decode(read.data, allow_truncated=True, white=preprocess.white)
-                return LoadedImage(read.item, preprocess(rgb), str(error))
-        except UnreadableImage as error:
-            is_momentary = isinstance(error, UnavailableFile)
-            return LoadedImage(read.item, None, str(error), is_momentary)
+    @property
+    def loader(self) -> Loader:
+        """How images are loaded for the network."""
+        return Loader(self.network.preprocess, self.allow_truncated)
 
     def start_batch(self, loaded: list[LoadedImage]) -> PendingBatch:
         """Send a batch through the network; do not wait for the vectors."""
@@ -168,7 +136,7 @@ def count_workers(workers: int | None = None) -> int:
 
 def start_threads(n: int) -> ThreadPoolExecutor:
     """Start a pool of `n` threads, each with one OpenMP thread."""
-    _keep_freed_memory()
+    keep_freed_memory()
     return ThreadPoolExecutor(n, initializer=_set_up_thread)
 
 
@@ -227,14 +195,23 @@ def embed_on_cpu(
     readers: ThreadPoolExecutor,
     n_threads: int,
 ) -> Iterator[Batch]:
-    """Each thread of `pool` decodes a batch and embeds it."""
+    """Each thread of `pool` decodes a batch and embeds it, or embeds what processes decode."""
+    n_batches, size = 2 * n_threads, engine.batch_size
+    loader = engine.loader
+
+    def embed_loaded(loaded: list[LoadedImage]) -> Batch:
+        return engine.start_batch(loaded).finish()
 
     def embed_batch(reads: list[FileRead]) -> Batch:
-        return engine.start_batch([engine.load_image(read) for read in reads]).finish()
+        return embed_loaded([loader.load(read) for read in reads])
 
-    n_batches, size = 2 * n_threads, engine.batch_size
-    reads = _map_ahead(readers, items, read_item, depth=min(_MAX_READ_AHEAD, n_batches * size))
-    yield from _map_ahead(pool, _group_batches(reads, size), embed_batch, depth=n_batches)
+    if _pays_processes(n_threads, len(items)):
+        loading = load_in_processes(loader, items, n_threads, (n_batches + 1) * size)
+        with contextlib.closing(loading) as images:
+            yield from map_ahead(pool, group(images, size), embed_loaded, depth=n_batches)
+        return
+    reads = map_ahead(readers, items, read_item, depth=min(_MAX_READ_AHEAD, n_batches * size))
+    yield from map_ahead(pool, group(reads, size), embed_batch, depth=n_batches)
 
 
 def embed_on_device(
@@ -244,59 +221,42 @@ def embed_on_device(
     readers: ThreadPoolExecutor,
     n_threads: int,
 ) -> Iterator[Batch]:
-    """The threads decode; the device gets the next batch before the last vectors are fetched."""
-    depth = 2 * engine.batch_size + n_threads
-    reads = _map_ahead(readers, items, read_item, depth=min(_MAX_READ_AHEAD, depth))
-    images = _map_ahead(pool, reads, engine.load_image, depth=depth)
+    """The cores load images; the device gets the next batch before the last vectors are fetched."""
+    if _pays_processes(n_threads, len(items)):
+        images = load_in_processes(engine.loader, items, n_threads, engine.batch_size)
+    else:
+        images = _load_in_threads(engine, items, pool, readers, n_threads)
     pending: deque[PendingBatch] = deque()
-    for loaded in _group_batches(images, engine.batch_size):
-        pending.append(engine.start_batch(loaded))
-        if len(pending) == 2:
-            yield pending.popleft().finish()
+    with contextlib.closing(images):
+        for loaded in group(images, engine.batch_size):
+            pending.append(engine.start_batch(loaded))
+            if len(pending) == 2:
+                yield pending.popleft().finish()
     for batch in pending:
         yield batch.finish()
 
 
-@cache
-def _keep_freed_memory() -> None:
-    """Make glibc reuse the memory of activations instead of giving it back to the system.
+def _pays_processes(n_threads: int, n_images: int) -> bool:
+    """Whether processes load images sooner than threads, with the seconds that they take to start.
 
-    It keeps up to 1 GB. Otherwise the system maps the megabytes of each layer again for every
-    batch, page by page, which took up to a third of the time. Without glibc this does nothing.
+    Threads of one process wait for one another wherever Python itself runs.
     """
-    trim_threshold, mmap_threshold, arena_max = -1, -3, -8
-    with contextlib.suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(trim_threshold, 1 << 30)
-        libc.mallopt(mmap_threshold, 32 << 20)
-        libc.mallopt(arena_max, 1)
+    return n_threads >= _MIN_PROCESSES and n_images >= _MIN_IMAGES_IN_PROCESSES
 
 
-def _map_ahead(
-    pool: ThreadPoolExecutor, items: Iterable[T], work: Callable[[T], R], *, depth: int
-) -> Iterator[R]:
-    """Yield the results in order, with at most `depth` of them computed ahead."""
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= depth:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def _load_in_threads(
+    engine: Engine,
+    items: Sequence[Item],
+    pool: ThreadPoolExecutor,
+    readers: ThreadPoolExecutor,
+    n_threads: int,
+) -> Generator[LoadedImage]:
+    loader = engine.loader
 
+    def load_images(reads: list[FileRead]) -> list[LoadedImage]:
+        return [loader.load(read) for read in reads]
 
-def _group_batches(items: Iterable[T], n: int) -> Iterator[list[T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, n)):
-        yield batch
-
-
-def read_item(item: Item) -> FileRead:
-    """Read the bytes of an image's file and check that they are those that were listed."""
-    try:
-        data = read_bytes(item.path)
-    except UnreadableImage as error:
-        return FileRead(item, reason=str(error))
-    if item.digest and hashlib.sha256(data).hexdigest() != item.digest:
-        return FileRead(item, reason="changed while it was being read; extract again")
-    return FileRead(item, data)
+    depth = -(-2 * engine.batch_size // _IMAGES_A_TASK) + n_threads
+    read_depth = min(_MAX_READ_AHEAD // _IMAGES_A_TASK, depth)
+    reads = map_ahead(readers, group(items, _IMAGES_A_TASK), read_items, depth=read_depth)
+    yield from chain.from_iterable(map_ahead(pool, reads, load_images, depth=depth))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xgboost
 
 from fishfeat.classify.estimators.boosting import BoostedTrees
@@ -95,10 +96,9 @@ def test_more_rounds_fit_closer(make_features: MakeFeatures) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:[\\s\\S]*GPU")
-def test_a_missing_device_is_an_error(
-    make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+def test_a_missing_device_is_an_error(make_features: MakeFeatures) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
     features = make_features()
     with pytest.raises(DataError, match=r"^device='cuda'.*used 'cpu'"):
         BoostedTrees(n_estimators=4, device="cuda").fit(features.X, features.y)
@@ -133,3 +133,19 @@ def test_the_device_option_is_a_parameter_of_the_trees() -> None:
 def test_a_device_of_another_name_is_an_error(device: str) -> None:
     with pytest.raises(DataError, match=f"^device must be .*'{device}'"):
         make_classifier("svc", ClassifierOptions(device=device))
+
+
+def test_a_gpu_grows_trees_as_good_as_those_of_the_cpu(make_features: MakeFeatures) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    features = make_features()
+    splits = make_splits(features, SplitOptions(cv=3))
+    scores = {}
+    for device in ("cpu", "cuda"):
+        run = cross_validate(features, "xgb", splits, ClassifierOptions(device=device))
+        scores[device] = (run.predicted == run.y).mean()
+    assert abs(scores["cuda"] - scores["cpu"]) < 0.05
+    trees = BoostedTrees(n_estimators=8, device="cuda").fit(features.X, features.y)
+    on_gpu = trees.predict_proba(features.X)
+    trees.device = "cpu"
+    assert np.abs(trees.predict_proba(features.X) - on_gpu).max() < 1e-5
