@@ -82,7 +82,7 @@ def test_processes_and_threads_load_the_same_images(images, monkeypatch):
     spec, items = make_spec(NAME, img_size=32), list_items(images)
     in_threads = embed_on("cuda", spec, items, batch_size=16)
     monkeypatch.setattr(local, "_MIN_IMAGES_IN_PROCESSES", 1)
-    monkeypatch.setattr(local, "_MIN_PROCESSES", 1)
+    monkeypatch.setattr(local, "_MIN_CORES_ON_DEVICE", 1)
     assert np.array_equal(embed_on("cuda", spec, items, batch_size=16), in_threads)
 
 

@@ -38,8 +38,10 @@ _N_READERS = 4
 _MAX_READ_AHEAD = 512
 # Images that a thread reads or decodes at a time for a device: fewer tasks to hand out.
 _IMAGES_A_TASK = 8
-# With fewer cores or images threads are as fast: processes take a second to start.
-_MIN_PROCESSES, _MIN_IMAGES_IN_PROCESSES = 4, 2_500
+# With fewer images threads are as fast: processes take a second to start. With fewer cores they are
+# faster: on a CPU the network needs the cores too.
+_MIN_IMAGES_IN_PROCESSES = 2_500
+_MIN_CORES_ON_CPU, _MIN_CORES_ON_DEVICE = 8, 4
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -205,7 +207,7 @@ def embed_on_cpu(
     def embed_batch(reads: list[FileRead]) -> Batch:
         return embed_loaded([loader.load(read) for read in reads])
 
-    if _pays_processes(n_threads, len(items)):
+    if _pays_processes(engine, n_threads, len(items)):
         loading = load_in_processes(loader, items, n_threads, (n_batches + 1) * size)
         with contextlib.closing(loading) as images:
             yield from map_ahead(pool, group(images, size), embed_loaded, depth=n_batches)
@@ -222,7 +224,7 @@ def embed_on_device(
     n_threads: int,
 ) -> Iterator[Batch]:
     """The cores load images; the device gets the next batch before the last vectors are fetched."""
-    if _pays_processes(n_threads, len(items)):
+    if _pays_processes(engine, n_threads, len(items)):
         images = load_in_processes(engine.loader, items, n_threads, engine.batch_size)
     else:
         images = _load_in_threads(engine, items, pool, readers, n_threads)
@@ -236,12 +238,14 @@ def embed_on_device(
         yield batch.finish()
 
 
-def _pays_processes(n_threads: int, n_images: int) -> bool:
+def _pays_processes(engine: Engine, n_threads: int, n_images: int) -> bool:
     """Whether processes load images sooner than threads, with the seconds that they take to start.
 
     Threads of one process wait for one another wherever Python itself runs.
     """
-    return n_threads >= _MIN_PROCESSES and n_images >= _MIN_IMAGES_IN_PROCESSES
+    is_on_cpu = str(engine.network.device) == "cpu"
+    n_cores = _MIN_CORES_ON_CPU if is_on_cpu else _MIN_CORES_ON_DEVICE
+    return n_threads >= n_cores and n_images >= _MIN_IMAGES_IN_PROCESSES
 
 
 def _load_in_threads(
