@@ -60,6 +60,30 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="GLOB", help="Leave out files that match.", rich_help_panel=_LABELS),
 ]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What DATA is: folder, table, or a kind of annotation file such as coco or yolo. "
+        "Default: found from the data.",
+        rich_help_panel=_LABELS,
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Around an annotated box, on each side, as a share of its size (default 0.1).",
+        rich_help_panel=_LABELS,
+    ),
+]
+Shape = Annotated[
+    options.Shape | None,
+    typer.Option(
+        help="An annotated box as it is, or made square with more of the image. [default: tight]",
+        rich_help_panel=_LABELS,
+    ),
+]
 ClassPattern = Annotated[
     str | None,
     typer.Option(

@@ -20,6 +20,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Runtime = Literal["auto", "eager", "compile", "openvino"]
 MapMethod = Literal["pca", "umap"]
 Strategy = Literal["auto", "grouped", "random"]
+Shape = Literal["tight", "square"]
 TestBy = Literal["random", "name"]
 
 
@@ -79,7 +80,16 @@ class ScanOptions(GroupingOptions):
         is looked for by its end. None is the table's own folder.
     columns
         Columns of a table that have other names: 'path=image_id,label=species', and likewise
-        `group` and `part`.
+        `group`, `part` and, for boxes in the images, `box=x0:y0:x1:y1` (left, top, right, bottom).
+    source
+        What the data are: 'folder', 'table', or a kind of annotation file, such as 'coco'. None
+        finds it from the data themselves.
+    margin
+        What is added on each side of an annotated box, as a share of its width and height; it is
+        real pixels of the image. None is 0.1.
+    shape
+        'tight' for the box as it is, or 'square', which lengthens the shorter side with real
+        pixels. None is 'tight'.
     include, exclude
         Globs over the path or, without a slash, over each folder and file name. Mask folders
         ('<class> GT' beside '<class>') are left out unless `include` is given.
@@ -99,6 +109,9 @@ class ScanOptions(GroupingOptions):
 
     root: str | os.PathLike[str] | None = None
     columns: str | None = None
+    source: str | None = None
+    margin: float | None = None
+    shape: Shape | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
     class_pattern: str | None = None

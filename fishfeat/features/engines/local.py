@@ -24,8 +24,9 @@ from fishfeat.features.engines.loading import (
     Item,
     LoadedImage,
     Loader,
-    read_item,
-    read_items,
+    group_by_file,
+    read_file,
+    read_files,
 )
 from fishfeat.features.engines.memory import keep_freed_memory
 from fishfeat.features.engines.processes import load_in_processes
@@ -204,16 +205,19 @@ def embed_on_cpu(
     def embed_loaded(loaded: list[LoadedImage]) -> Batch:
         return engine.start_batch(loaded).finish()
 
-    def embed_batch(reads: list[FileRead]) -> Batch:
-        return embed_loaded([loader.load(read) for read in reads])
+    def embed_batches(reads: list[FileRead]) -> list[Batch]:
+        images = chain.from_iterable(map(loader.load_each, reads))
+        return [embed_loaded(loaded) for loaded in group(images, size)]
 
-    if _pays_processes(engine, n_threads, len(items)):
+    if _pays_processes(engine, n_threads, items):
         loading = load_in_processes(loader, items, n_threads, (n_batches + 1) * size)
         with contextlib.closing(loading) as images:
             yield from map_ahead(pool, group(images, size), embed_loaded, depth=n_batches)
         return
-    reads = map_ahead(readers, items, read_item, depth=min(_MAX_READ_AHEAD, n_batches * size))
-    yield from map_ahead(pool, group(reads, size), embed_batch, depth=n_batches)
+    files = list(group_by_file(items))
+    reads = map_ahead(readers, files, read_file, depth=min(_MAX_READ_AHEAD, n_batches * size))
+    tasks = group(reads, _count_files(size, items, files))
+    yield from chain.from_iterable(map_ahead(pool, tasks, embed_batches, depth=n_batches))
 
 
 def embed_on_device(
@@ -224,7 +228,7 @@ def embed_on_device(
     n_threads: int,
 ) -> Iterator[Batch]:
     """The cores load images; the device gets the next batch before the last vectors are fetched."""
-    if _pays_processes(engine, n_threads, len(items)):
+    if _pays_processes(engine, n_threads, items):
         images = load_in_processes(engine.loader, items, n_threads, engine.batch_size)
     else:
         images = _load_in_threads(engine, items, pool, readers, n_threads)
@@ -238,14 +242,17 @@ def embed_on_device(
         yield batch.finish()
 
 
-def _pays_processes(engine: Engine, n_threads: int, n_images: int) -> bool:
+def _pays_processes(engine: Engine, n_threads: int, items: Sequence[Item]) -> bool:
     """Whether processes load images sooner than threads, with the seconds that they take to start.
 
-    Threads of one process wait for one another wherever Python itself runs.
+    Threads of one process wait for one another wherever Python itself runs. The crops of one file
+    are cut out of one array, which takes little of Python.
     """
+    if any(item.crop is not None for item in items):
+        return False
     is_on_cpu = str(engine.network.device) == "cpu"
     n_cores = _MIN_CORES_ON_CPU if is_on_cpu else _MIN_CORES_ON_DEVICE
-    return n_threads >= n_cores and n_images >= _MIN_IMAGES_IN_PROCESSES
+    return n_threads >= n_cores and len(items) >= _MIN_IMAGES_IN_PROCESSES
 
 
 def _load_in_threads(
@@ -258,9 +265,17 @@ def _load_in_threads(
     loader = engine.loader
 
     def load_images(reads: list[FileRead]) -> list[LoadedImage]:
-        return [loader.load(read) for read in reads]
+        return list(chain.from_iterable(map(loader.load_each, reads)))
 
-    depth = -(-2 * engine.batch_size // _IMAGES_A_TASK) + n_threads
-    read_depth = min(_MAX_READ_AHEAD // _IMAGES_A_TASK, depth)
-    reads = map_ahead(readers, group(items, _IMAGES_A_TASK), read_items, depth=read_depth)
+    files = list(group_by_file(items))
+    n_files = _count_files(_IMAGES_A_TASK, items, files)
+    n_images = max(1, n_files * len(items) // max(1, len(files)))  # of a task
+    depth = -(-2 * engine.batch_size // n_images) + n_threads
+    read_depth = max(1, min(_MAX_READ_AHEAD // n_files, depth))
+    reads = map_ahead(readers, group(files, n_files), read_files, depth=read_depth)
     yield from chain.from_iterable(map_ahead(pool, reads, load_images, depth=depth))
+
+
+def _count_files(n_images: int, items: Sequence[Item], files: Sequence[list[Item]]) -> int:
+    """Number of files that hold about `n_images` of the items, at least 1."""
+    return max(1, n_images * len(files) // max(1, len(items)))
