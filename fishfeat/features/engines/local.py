@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from operator import length_hint
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -154,7 +155,7 @@ def _set_up_thread() -> None:
 
 
 def embed(
-    items: Sequence[Item],
+    items: Iterable[Item],
     network: Network,
     runner: Runner,
     *,
@@ -166,7 +167,8 @@ def embed(
     Parameters
     ----------
     items
-        The images.
+        The images. They may be a stream; where it has a `__length_hint__`, the engine knows how
+        many to expect.
     network
         The frozen network, on the device that runs it.
     runner
@@ -192,7 +194,7 @@ def embed(
 
 def embed_on_cpu(
     engine: Engine,
-    items: Sequence[Item],
+    items: Iterable[Item],
     pool: ThreadPoolExecutor,
     readers: ThreadPoolExecutor,
     n_threads: int,
@@ -207,7 +209,7 @@ def embed_on_cpu(
     def embed_batch(reads: list[FileRead]) -> Batch:
         return embed_loaded([loader.load(read) for read in reads])
 
-    if _pays_processes(engine, n_threads, len(items)):
+    if _pays_processes(engine, n_threads, length_hint(items)):
         loading = load_in_processes(loader, items, n_threads, (n_batches + 1) * size)
         with contextlib.closing(loading) as images:
             yield from map_ahead(pool, group(images, size), embed_loaded, depth=n_batches)
@@ -218,13 +220,13 @@ def embed_on_cpu(
 
 def embed_on_device(
     engine: Engine,
-    items: Sequence[Item],
+    items: Iterable[Item],
     pool: ThreadPoolExecutor,
     readers: ThreadPoolExecutor,
     n_threads: int,
 ) -> Iterator[Batch]:
     """The cores load images; the device gets the next batch before the last vectors are fetched."""
-    if _pays_processes(engine, n_threads, len(items)):
+    if _pays_processes(engine, n_threads, length_hint(items)):
         images = load_in_processes(engine.loader, items, n_threads, engine.batch_size)
     else:
         images = _load_in_threads(engine, items, pool, readers, n_threads)
@@ -250,7 +252,7 @@ def _pays_processes(engine: Engine, n_threads: int, n_images: int) -> bool:
 
 def _load_in_threads(
     engine: Engine,
-    items: Sequence[Item],
+    items: Iterable[Item],
     pool: ThreadPoolExecutor,
     readers: ThreadPoolExecutor,
     n_threads: int,

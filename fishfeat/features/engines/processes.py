@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from itertools import count, tee
 from pathlib import Path
 from typing import NamedTuple
@@ -80,7 +80,7 @@ class _Problem(NamedTuple):
 
 
 def load_in_processes(
-    loader: Loader, items: Sequence[Item], n_processes: int, n_kept: int
+    loader: Loader, items: Iterable[Item], n_processes: int, n_kept: int
 ) -> Generator[LoadedImage]:
     """Load images in order, ahead of their use.
 
