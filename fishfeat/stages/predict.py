@@ -16,6 +16,7 @@ from fishfeat.errors import (
     CacheError,
     DataError,
     ModelError,
+    count_things,
     did_you_mean,
     shortened,
 )
@@ -135,12 +136,18 @@ class PredictionJob:
         predictions = self._model.predict_each(paths, early_exit=early_exit, source=source)
         if self.used.layers:
             predictions = _log_exits(predictions, self.used.layers)
+        n_cached = 0
+        n_done = n_earlier
         for n_done, prediction in enumerate(predictions, n_earlier + 1):
+            n_cached += prediction.scores is not None and prediction.runtime is None
             if on_progress is not None and self.n_images is not None:
                 on_progress(n_done, self.n_images)
             prediction = prediction._replace(group=groups.popleft())
             if self.is_kept(prediction):
                 yield prediction
+        if n_cached:
+            n_images = count_things(n_done - n_earlier, "image")
+            log.info("%s of %s: the cache had the features.", f"{n_cached:,}", n_images)
 
     def is_kept(self, prediction: Prediction) -> bool:
         """Whether it has a label of `only`, or the reason why it has none."""

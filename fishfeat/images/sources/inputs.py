@@ -54,7 +54,7 @@ def _list_path(path: Path) -> Iterator[Input]:
         for key in contents.images:
             yield Input(str(path / key))
     elif path.suffix.lower() in _TABLES and path.is_file():
-        listing = list_table(path, TableOptions(), include=(), exclude=())
+        listing = list_table(path, TableOptions(to_classify=True), include=(), exclude=())
         for entry in listing.entries:
             yield Input(str(path.parent / entry.key), entry.group)
     else:

@@ -37,11 +37,14 @@ class TableOptions(NamedTuple):
         Role -> column as text, such as 'path=image_id,label=species'; '' for the usual names.
     group_column
         Column that names the groups; '' is the column 'group', where there is one.
+    to_classify
+        The images need no label, and keep the order of the rows.
     """
 
     root: PathLike | None = None
     columns: str = ""
     group_column: str = ""
+    to_classify: bool = False
 
 
 def list_table(
@@ -73,7 +76,8 @@ def list_table(
             entries.append(_make_entry(file, texts, finder, folder))
     _raise_faults(file, faults, len(rows[0][1]) if rows else 0)
     entry_of = _merge_equal_rows(file, entries)
-    keys, notes = filter_keys(sorted(entry_of), include=include, exclude=exclude)
+    keys = list(entry_of) if options.to_classify else sorted(entry_of)
+    keys, notes = filter_keys(keys, include=include, exclude=exclude)
     notes += finder.describe_read()
     findings = [*columns.findings, *finder.describe_missing(len(entries))]
     entries = [entry_of[key] for key in keys]
@@ -124,14 +128,14 @@ def _find_columns(
                 f"has {', '.join(map(repr, names))}."
             )
         given["group"] = options.group_column
-    return find_columns(file, rows, given, start=start)
+    return find_columns(file, rows, given, start=start, needs_label=not options.to_classify)
 
 
 def _make_entry(file: Path, texts: dict[str, str], finder: PathFinder, folder: str) -> Entry:
     path = finder.find(os.path.join(folder, texts["path"]))
     key = PurePosixPath(os.path.relpath(finder.start / path, file.parent)).as_posix()
     part = PART_NAMES.get(texts.get("part", "").lower(), "")
-    return Entry(key, texts["label"], part, texts.get("group", ""))
+    return Entry(key, texts.get("label", ""), part, texts.get("group", ""))
 
 
 # --- faults -------------------------------------------------------------------------------------
@@ -144,7 +148,7 @@ def _find_faults(texts: dict[str, str]) -> list[str]:
     faults = []
     if not texts["path"]:
         faults.append("the path is empty.")
-    if not _is_text(texts["label"]):
+    if not _is_text(texts.get("label", "")):
         faults.append("the label is not UTF-8. Save the file as CSV UTF-8.")
     part = texts.get("part", "")
     if part and part.lower() not in PART_NAMES:
