@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,6 +100,18 @@ def take_options(record: type[Options], values: dict[str, Any]) -> Options:
         value = values[option.name]
         taken[option.name] = tuple(value) if isinstance(value, list) else value
     return record(**taken)
+
+
+def read_stdin_paths(names: Sequence[str]) -> Iterator[str]:
+    """The names, with the lines of stdin in place of '-' as they come."""
+    for name in names:
+        if name != "-":
+            yield name
+            continue
+        for line in sys.stdin.buffer:
+            path = os.fsdecode(line.rstrip(b"\r\n"))
+            if path:
+                yield path
 
 
 def silence_decoder() -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,21 @@ class Console:
 
         numbered = {"protocol": PROTOCOL, **content}
         self._write_data(json.dumps(plain(numbered), indent=1, allow_nan=False) + "\n")
+
+    def stream_document(
+        self, content: Mapping[str, object], name: str, items: Iterable[Mapping[str, object]]
+    ) -> None:
+        """Print the JSON document with a list of items, each as soon as it is there."""
+        from fishfeat.files import plain
+
+        numbered = plain({"protocol": PROTOCOL, **content})
+        head = json.dumps(numbered, indent=1, allow_nan=False).removesuffix("\n}")
+        self._write_data(f"{head},\n {json.dumps(name)}: [")
+        separator = ""
+        for item in items:
+            self._write_data(f"{separator}\n  {json.dumps(plain(item), allow_nan=False)}")
+            separator = ","
+        self._write_data("\n ]\n}\n")
 
     def data(self, text: str) -> None:
         """Write data for programs, such as CSV, unless JSON was asked for."""

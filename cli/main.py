@@ -13,6 +13,7 @@ from fishfeat.options import (
     FinetuneOptions,
     FitOptions,
     MotionOptions,
+    PredictOptions,
     ReportOptions,
     ReproduceOptions,
     ScanOptions,
@@ -20,7 +21,7 @@ from fishfeat.options import (
 
 from . import options as opt
 from . import training_options as tune
-from .commands import Command, Session, silence_decoder, take_options
+from .commands import Command, Session, read_stdin_paths, silence_decoder, take_options
 from .console import Console, make_streams_safe
 from .listings import backbones, checks, info, models
 
@@ -403,43 +404,38 @@ def compare(
 @app.command(cls=Command)
 def predict(
     ctx: typer.Context,
-    images: Annotated[list[Path], typer.Argument(help="Image files, folders or CSV files.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of a saved model, used as it is. Default: the one with the best accuracy "
-            "on the data set as it is now."
-        ),
-    ] = None,
+    images: opt.Images,
+    model: opt.ModelName = None,
     dataset: opt.Dataset = None,
     backbone: opt.ModelBackbone = None,
-    early_exit: Annotated[
-        bool,
-        typer.Option(
-            "--early-exit",
-            help="Let each image leave the network at the first layer that is confident enough. "
-            "It needs a model of fishfeat fit --early-exit.",
-        ),
-    ] = False,
+    early_exit: opt.LeaveEarly = False,
+    only: opt.OnlyLabels = None,
+    format: opt.Format = None,
+    out: opt.OutFile = None,
 ) -> None:
     """Classify new images with a saved model.
 
-    The result is CSV on stdout, or JSON.
+    One row for each image, as soon as it is classified: label, probability, runners-up and the
+    model. An image that cannot be read has a reason, and the exit code is 3. Images whose features
+    are in the cache are not embedded again. With --out a command that was stopped goes on.
     """
-    from fishfeat.stages.predict import predict_images
+    only = only or []
+    options = take_options(PredictOptions, locals())
+    from fishfeat.stages.predict import prepare_predictions
 
-    from . import render
+    from . import render_predictions as render
 
     session: Session = ctx.obj
-    predictions = predict_images(
-        images,
-        cache=session.cache,
-        dataset=dataset,
-        model=model,
-        backbone=backbone,
-        early_exit=early_exit,
-    )
-    render.show_predictions(session.console, predictions)
+    if session.console.as_json and format is not None and out is None:
+        raise typer.BadParameter("--json prints one JSON document: leave out --format.")
+    paths = read_stdin_paths(images) if "-" in images else images
+    job = prepare_predictions(paths, options, cache=session.cache, dataset=dataset)
+    if out is None:
+        n_failed = render.show_predictions(session.console, job)
+    else:
+        n_failed = render.write_predictions(session.console, job, out)
+    if n_failed:
+        raise typer.Exit(3)
 
 
 @app.command(cls=Command)

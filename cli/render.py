@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fishfeat.checks import CHECKS, Finding
-from fishfeat.files import JsonObject, format_csv, megabytes
+from fishfeat.files import JsonObject, megabytes
 from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content.run_sentences import describe_chance, describe_holdout, describe_search
@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # they load scikit-learn, which only some commands need
     from fishfeat.stages.fit import Fit
     from fishfeat.stages.info import CacheCheck, CacheContents, Pruning
     from fishfeat.stages.inspect import Inspection
-    from fishfeat.stages.predict import Predictions
     from fishfeat.stages.report import Report
 
 _MOST_REJECTED = 10
@@ -325,33 +324,6 @@ def show_checks(console: Console, name: str) -> None:
 
 
 # --- models and cache -------------------------------------------------------------------------
-
-
-def show_predictions(console: Console, result: Predictions) -> None:
-    """CSV of path, label, margin, reason and one probability for each class.
-
-    Where images may leave early, a column says at which layer each did.
-    """
-    names = result.class_names
-    documents = []
-    for prediction in result.predictions:
-        scores = None
-        if prediction.scores is not None:
-            scores = dict(zip(names, prediction.scores.tolist(), strict=True))
-        documents.append(prediction._asdict() | {"scores": scores})
-    console.document({"dataset": result.dataset, "model": result.model, "predictions": documents})
-    rows = []
-    columns = ["path", "label", "margin", "reason", *(["layer"] if result.layers else [])]
-    for prediction in result.predictions:
-        margin, scores_text = "", [""] * len(names)
-        if prediction.scores is not None:
-            margin = f"{prediction.margin:.4f}"
-            scores_text = [f"{score:.4f}" for score in prediction.scores.tolist()]
-        row = [prediction.path, prediction.label, margin, prediction.reason]
-        if result.layers:
-            row.append(prediction.layer)
-        rows.append([*row, *scores_text])
-    console.data(format_csv([*columns, *names], rows))
 
 
 def show_contents(console: Console, contents: CacheContents) -> None:

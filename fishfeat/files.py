@@ -84,12 +84,12 @@ def format_csv(header: Sequence[object], rows: Iterable[Sequence[object]]) -> st
     for row in (header, *rows):
         file = io.StringIO(newline="")
         # A cell with a character of the line end is quoted: both \r and \n would end a line.
-        csv.writer(file, lineterminator="\r\n").writerow([_escape_surrogates(cell) for cell in row])
+        csv.writer(file, lineterminator="\r\n").writerow([escape_surrogates(cell) for cell in row])
         lines.append(file.getvalue().removesuffix("\r\n") + "\n")
     return "".join(lines)
 
 
-def _escape_surrogates(cell: object) -> object:
+def escape_surrogates(cell: object) -> object:
     """The cell; escaped where it has a lone surrogate, which no file can hold."""
     text = str(cell)
     try:

@@ -22,6 +22,7 @@ MapMethod = Literal["pca", "umap"]
 Strategy = Literal["auto", "grouped", "random"]
 Shape = Literal["tight", "square"]
 TestBy = Literal["random", "name"]
+RowFormat = Literal["csv", "jsonl"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +30,7 @@ class _Record:
     """The base of all records: a single text where several may stand is one text."""
 
     def __post_init__(self) -> None:
-        """Make tuples of texts of text and lists.
-
-        Raises
-        ------
-        DataError
-            An option that takes texts is something else.
-        """
+        """Make tuples of texts of text and lists; a `DataError` where an option is no text."""
         for option in fields(self):
             value = getattr(self, option.name)
             if "tuple[str" not in str(option.type) or value is None:
@@ -441,6 +436,31 @@ class ReproduceOptions(GroupingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictOptions(_Record):
+    """Options of `fishfeat predict`.
+
+    Attributes
+    ----------
+    model
+        Name of a saved model; None is the one with the best score on the data set as it is now.
+    backbone
+        The model's backbone where it now has another name or folder, such as 'local-dir:FOLDER'.
+    early_exit
+        Let each image leave the network at the first layer that is confident enough.
+    only
+        Keep only images with these predicted labels; empty keeps all.
+    format
+        How rows are written. None is 'jsonl' in a file whose name ends so, else 'csv'.
+    """
+
+    model: str | None = None
+    backbone: str | None = None
+    early_exit: bool = False
+    only: tuple[str, ...] = ()
+    format: RowFormat | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class MotionOptions(_Record):
     """Options of `fishfeat motion`. Pixels are those of the video's own frames.
 
@@ -468,13 +488,7 @@ class MotionOptions(_Record):
     frame_images: bool = True
 
     def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises
-        ------
-        DataError
-            A number is out of its range.
-        """
+        """Check the numbers; a `DataError` where one is out of its range."""
         super().__post_init__()
         for name, low, high, is_whole in _MOTION_RANGES:
             value = getattr(self, name)

@@ -114,6 +114,7 @@ def autotune(
     engine: EngineOptions = EngineOptions(),
     *,
     begun: RuntimeConfig | None = None,
+    n_images: int | None = None,
 ) -> Selection:
     """Select the runtime that embeds `items` soonest, with the time of the search included.
 
@@ -129,7 +130,9 @@ def autotune(
     engine
         Runtime, batch size and workers. The device is that of `backbone`.
     begun
-        The runtime of the rows that a feature file already has. It is kept where it runs.
+        The runtime of the rows that a file already has. It is kept where it runs.
+    n_images
+        Number of images to come, where `items` are only some of them. None is all of `items`.
 
     Raises
     ------
@@ -139,10 +142,10 @@ def autotune(
     check_runtime(engine.runtime)
     n_threads = count_workers(engine.workers)
     with start_threads(n_threads) as pool:
-        bench = _Bench(backbone, items, pool, n_threads, engine.batch_size)
+        bench = _Bench(backbone, items, pool, n_threads, engine.batch_size, n_images=n_images)
         if begun is not None:
             return Selection(_continue_runtime(bench, begun, engine.runtime), [])
-        return _select_runtime(bench, len(items), engine.runtime)
+        return _select_runtime(bench, bench.n_images, engine.runtime)
 
 
 class _Bench:
@@ -155,8 +158,11 @@ class _Bench:
         pool: ThreadPoolExecutor,
         n_threads: int,
         batch_size: int | None,
+        *,
+        n_images: int | None = None,
     ) -> None:
         self.backbone = backbone
+        self.n_images = len(items) if n_images is None else n_images
         self._items, self._pool, self._batch_size = items, pool, batch_size
         self._n_threads = n_threads if backbone.device.type == "cpu" else 1
         self._remembered = {m.config: m for m in read_measured(self._place)}
@@ -200,11 +206,11 @@ class _Bench:
         """
         remembered = self.recall("eager", "fp32")
         if remembered is not None:
-            return len(self._items) / remembered.rate
+            return self.n_images / remembered.rate
         baseline = self._baseline
         size = baseline.runner.config.batch_size
         n_probe_batches = max(1, -(-len(baseline.probes) // size))
-        return baseline.seconds * -(-len(self._items) // size) / n_probe_batches
+        return baseline.seconds * -(-self.n_images // size) / n_probe_batches
 
     @cached_property
     def _baseline(self) -> _Baseline:
@@ -268,7 +274,7 @@ def _continue_runtime(bench: _Bench, begun: RuntimeConfig, runtime: str) -> Runn
     """Prepare the runtime of the earlier rows, or one with the same precision, and log why."""
     if runtime not in ("auto", begun.runtime):
         log.warning(
-            "The feature file has rows from the runtime %s. The new rows are from %s, because "
+            "The file has rows from the runtime %s. The new rows are from %s, because "
             "runtime is %r. The precision stays %s.",
             *(begun.runtime, runtime, runtime, begun.precision),
         )
@@ -277,7 +283,7 @@ def _continue_runtime(bench: _Bench, begun: RuntimeConfig, runtime: str) -> Runn
         return bench.prepare(begun.runtime, begun.precision)
     except FishfeatError as error:
         log.warning(
-            "The feature file has rows from the runtime %s. The new rows are from eager. The "
+            "The file has rows from the runtime %s. The new rows are from eager. The "
             "precision stays %s. Reason: %s",
             *(begun.runtime, begun.precision, error),
         )

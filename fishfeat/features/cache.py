@@ -115,6 +115,19 @@ class FeatureCache:
             table = file["features"][: self.n_done]
             return np.ascontiguousarray(table[rows], dtype=np.float32)
 
+    def read_rows(self, rows: Int) -> NDArray[np.float32]:
+        """Read some rows, float32 (n_rows, dim), and no more of the file than these.
+
+        Raises
+        ------
+        CacheError
+            The file was removed, or is being written.
+        """
+        unique, positions = np.unique(rows, return_inverse=True)
+        with open_hdf5(self.path, "r") as file:
+            vectors = np.asarray(file["features"][unique], np.float32)
+        return vectors[positions]
+
     def read_paths(self) -> list[str]:
         """Read the path that each row's image had when it was embedded (n_done,)."""
         with open_hdf5(self.path, "r") as file:

@@ -82,7 +82,7 @@ def _find_known(
             if path == own or (fingerprint is None and path.name != own.name):
                 continue
             cache = _open(path)
-            if cache is None or not _is_same_network(cache, spec, fingerprint):
+            if cache is None or not is_same_network(cache, spec, fingerprint):
                 continue
             if fingerprint_of_own not in (None, cache.fingerprint):
                 continue
@@ -103,7 +103,7 @@ def _open(path: Path) -> FeatureCache | None:
         return None
 
 
-def _is_same_network(cache: FeatureCache, spec: BackboneSpec, fingerprint: str | None) -> bool:
+def is_same_network(cache: FeatureCache, spec: BackboneSpec, fingerprint: str | None) -> bool:
     """Whether a file was made with the settings of `spec`, by the same weights."""
     if fingerprint is None:
         return cache.spec == spec

@@ -67,6 +67,7 @@ def make_ready(
     *,
     load: Callable[[], Backbone],
     begun: RuntimeConfig | None = None,
+    n_images: int | None = None,
 ) -> ReadyNetwork:
     """Make a network ready to embed `items`.
 
@@ -81,16 +82,19 @@ def make_ready(
     load
         Loads the network where the kept one does not suit the job.
     begun
-        The runtime of the rows that a feature file already has.
+        The runtime of the rows that a file already has.
+    n_images
+        Number of images to come, where `items` are only some of them. None is all of `items`.
     """
+    n_images = len(items) if n_images is None else n_images
     if isinstance(network, KeptNetwork):
-        ready = _start_kept(network, len(items), engine, begun)
+        ready = _start_kept(network, n_images, engine, begun)
         if ready is not None:
             return ready
         network = load()
     from fishfeat.features.autotune import autotune
 
-    selection = autotune(items, network, engine, begun=begun)
+    selection = autotune(items, network, engine, begun=begun, n_images=n_images)
     return ReadyNetwork(network, selection.runner, selection.to_record())
 
 

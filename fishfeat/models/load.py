@@ -55,6 +55,7 @@ def load_model(folder: str | os.PathLike[str]) -> Model:
         config=saved.config,
         scores=saved.scores,
         versions=saved.versions,
+        sha256=saved.sha256,
     )
 
 

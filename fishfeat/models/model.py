@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,13 +20,21 @@ from fishfeat.errors import ModelError
 from fishfeat.files import list_paths, safe_name, versions, write_text
 from fishfeat.models.saved import ModelConfig, ModelScores, SavedModel, write_saved
 from fishfeat.options import EngineOptions
-from fishfeat.records import BackboneSpec, Float, Str
+from fishfeat.records import BackboneSpec, Float, PathLike, Str
+from fishfeat.records.provenance import RuntimeConfig
 
 if TYPE_CHECKING:
     from fishfeat.features.backbones import Backbone
+    from fishfeat.features.engines.loading import Item
+    from fishfeat.features.engines.local import Batch
+    from fishfeat.features.exit_networks import ReadyExits
     from fishfeat.features.kept_networks import KeptNetwork
-    from fishfeat.features.runners import Network
+    from fishfeat.features.ready_networks import ReadyNetwork
+    from fishfeat.features.streams import KnownVectors, StreamedVector
 
+# Images of a stream that are known before the network is made ready, and how many are expected
+# where nobody knows.
+_N_FIRST, _MANY_IMAGES = 16, 1_000
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "torch", "timm")
 
 
@@ -47,6 +56,10 @@ class Prediction(NamedTuple):
         Why the image cannot be read, or ''.
     layer
         The layer at which the image left the network; '' where no image may leave early.
+    runtime
+        How the network ran; None where it did not, as for an image whose features were cached.
+    group
+        The group that the table of the images names, or ''.
     """
 
     path: str
@@ -55,6 +68,43 @@ class Prediction(NamedTuple):
     scores: Float | None
     reason: str = ""
     layer: str = ""
+    runtime: RuntimeConfig | None = None
+    group: str = ""
+
+    @property
+    def probability(self) -> float | None:
+        """The calibrated probability of the label; None where the image cannot be read."""
+        return None if self.scores is None else float(self.scores.max())
+
+
+class VectorSource(NamedTuple):
+    """Where the vectors of a stream of images come from.
+
+    Attributes
+    ----------
+    known
+        Vectors that need not be computed.
+    find_backbone
+        Finds the backbone when the first image has to be embedded. None is as in `Model.predict`.
+    begun
+        The runtime of earlier predictions that these continue.
+    n_images
+        Number of images, where it is known.
+    """
+
+    known: KnownVectors | None = None
+    find_backbone: Callable[[], Backbone | KeptNetwork] | None = None
+    begun: RuntimeConfig | None = None
+    n_images: int | None = None
+
+
+class _Job(NamedTuple):
+    """Some of the images to embed, their number, and how."""
+
+    items: list[Item]
+    n_images: int
+    source: VectorSource
+    early_exit: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +128,8 @@ class Model:
         How well it did in cross-validation; None where it was not measured.
     versions
         Versions of the packages that it was saved with; empty before.
+    sha256
+        The digest in its `model.json`; '' before it is saved.
     """
 
     clf: str
@@ -88,6 +140,7 @@ class Model:
     config: ModelConfig
     scores: ModelScores | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -149,32 +202,90 @@ class Model:
         DataError
             `paths` are no paths.
         """
+        names = list_paths(paths)
+        return list(self.predict_each(names, backbone=backbone, early_exit=early_exit))
+
+    def predict_each(
+        self,
+        paths: PathLike | Iterable[PathLike],
+        *,
+        backbone: Backbone | KeptNetwork | None = None,
+        early_exit: bool = False,
+        source: VectorSource | None = None,
+    ) -> Iterator[Prediction]:
+        """Classify images as they come, in the order given. Memory does not grow with their number.
+
+        Parameters
+        ----------
+        paths
+            Image files, or one of them. A generator is read a few batches ahead.
+        backbone, early_exit
+            As in `predict`.
+        source
+            Vectors that need not be computed, and how the others are.
+
+        Raises
+        ------
+        ModelError, DataError
+            As `predict`.
+        """
         from fishfeat.features.engines.loading import Item
+
+        source = source or VectorSource()
+        if early_exit:
+            self.check_exits()
+        if backbone is not None:
+            self.check_backbone(backbone.fingerprint)
+            source = source._replace(find_backbone=lambda: backbone)
+        if isinstance(paths, Sequence) or not isinstance(paths, Iterable):
+            first = list_paths(paths)
+            names, n_images = iter(first), len(first)
+        else:
+            rest = (list_paths(path)[0] for path in paths)
+            first = list(islice(rest, _N_FIRST))
+            names, n_images = chain(first, rest), len(first)
+            if n_images == _N_FIRST:
+                n_images = source.n_images or _MANY_IMAGES
+        items = [Item(name, "") for name in first]
+        job = _Job(items, source.n_images or n_images, source, early_exit)
+        return self._predict_stream(names, job)
+
+    def _predict_stream(self, names: Iterator[str], job: _Job) -> Iterator[Prediction]:
         from fishfeat.features.engines.local import embed
+        from fishfeat.features.streams import stream_vectors
+
+        ready: list[ReadyNetwork | ReadyExits] = []
+
+        def embed_items(items: Iterable[Item]) -> Iterator[Batch]:
+            if not ready:
+                ready.append(self._make_ready(job))
+            return embed(items, ready[0].network, ready[0].runner)
+
+        known, n_images = job.source.known, job.n_images
+        for images in stream_vectors(names, embed_items, known=known, n_images=n_images):
+            runtime = ready[0].runner.config if ready else None
+            yield from self._predict_images(images, runtime)
+
+    def _make_ready(self, job: _Job) -> ReadyNetwork | ReadyExits:
+        """Load the network that embeds the images, and choose how it runs."""
         from fishfeat.features.exit_networks import make_exits_ready
         from fishfeat.features.kept_exits import ExitUse
         from fishfeat.features.ready_networks import make_ready
 
-        if early_exit:
-            self.check_exits()
-        backbone = backbone or self.find_kept_network(early_exit=early_exit)
-        backbone = backbone or self._load_backbone()
-        self.check_backbone(backbone.fingerprint)
-        network: Network
-        names = list_paths(paths)
-        items = [Item(name, "") for name in dict.fromkeys(names)]
-        if early_exit:
-            use = ExitUse(self._layer_names, self.exits.rule_.exits, self.exits.find_leaving)
-            network, runner = make_exits_ready(backbone, use, len(items), load=self._load_backbone)
+        backbone: Backbone | KeptNetwork | None
+        if job.source.find_backbone is not None:
+            backbone = job.source.find_backbone()
         else:
-            engine = EngineOptions()
-            network, runner, _ = make_ready(backbone, items, engine, load=self._load_backbone)
-        predictions: dict[str, Prediction] = {}
-        for batch in embed(items, network, runner):
-            predictions |= self._predict_rows([item.path for item in batch.items], batch.X)
-            for item, reason, _ in batch.failed:
-                predictions[item.path] = Prediction(item.path, "", None, None, reason)
-        return [predictions[name] for name in names]
+            backbone = self.find_kept_network(early_exit=job.early_exit)
+            backbone = backbone or self._load_backbone()
+        self.check_backbone(backbone.fingerprint)
+        load = self._load_backbone
+        if job.early_exit:
+            use = ExitUse(self._layer_names, self.exits.rule_.exits, self.exits.find_leaving)
+            return make_exits_ready(backbone, use, job.n_images, load=load)
+        begun, n_images = job.source.begun, job.n_images
+        engine = EngineOptions()
+        return make_ready(backbone, job.items, engine, load=load, begun=begun, n_images=n_images)
 
     def check_exits(self) -> None:
         """Raise a `ModelError` where images cannot leave this model early."""
@@ -222,10 +333,23 @@ class Model:
                 "--backbone local-dir:FOLDER, or run `fishfeat extract` and `fishfeat fit` again."
             )
 
-    def _predict_rows(self, paths: list[str], X: NDArray[np.float32]) -> dict[str, Prediction]:
-        if not paths:
-            return {}
-        layers = [""] * len(paths)
+    def _predict_images(
+        self, images: Sequence[StreamedVector], runtime: RuntimeConfig | None
+    ) -> list[Prediction]:
+        vectors = [image.vector for image in images if image.vector is not None]
+        scored = iter(self._score_vectors(np.array(vectors, np.float32)) if vectors else ())
+        predictions = []
+        for path, vector, reason, is_embedded in images:
+            if vector is None:
+                predictions.append(Prediction(path, "", None, None, reason))
+                continue
+            prediction = next(scored)._replace(path=path, runtime=runtime if is_embedded else None)
+            predictions.append(prediction)
+        return predictions
+
+    def _score_vectors(self, X: NDArray[np.float32]) -> list[Prediction]:
+        """Predictions of vectors (n, dim), which have no path yet."""
+        layers = [""] * len(X)
         if self.config.layers:
             scores, numbers = self.exits.score_reached(X, len(self.class_names))
             layers = [self.config.layers[number].name for number in numbers]
@@ -234,10 +358,10 @@ class Model:
         if not np.isfinite(scores).all():
             raise ModelError(f"The model {self.name} gives no numbers. Run `fishfeat fit` again.")
         margins, best = margin(scores), scores.argmax(axis=1)
-        predictions = {}
-        for i, path in enumerate(paths):
+        predictions = []
+        for i, layer in enumerate(layers):
             label = str(self.class_names[best[i]])
-            predictions[path] = Prediction(path, label, float(margins[i]), scores[i], "", layers[i])
+            predictions.append(Prediction("", label, float(margins[i]), scores[i], "", layer))
         return predictions
 
     def _score_rows(self, X: NDArray[np.float32]) -> Float:

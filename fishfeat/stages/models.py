@@ -10,7 +10,7 @@ from fishfeat.models.load import load_model
 from fishfeat.models.saved import ModelScores
 from fishfeat.records import PathLike
 from fishfeat.stages.dataset import read_dataset
-from fishfeat.stages.predict import find_difference_of_model, find_model, list_saved
+from fishfeat.stages.saved_models import find_difference_of_model, find_model, list_saved
 from fishfeat.workspace import Dataset
 
 

@@ -3,51 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fishfeat.checks import Finding
 from fishfeat.errors import (
-    BackboneError,
     CacheError,
     DataError,
     ModelError,
+    count_things,
     did_you_mean,
     shortened,
 )
 from fishfeat.features.cache import FeatureCache
-from fishfeat.features.specs import make_spec
+from fishfeat.features.known_vectors import is_same_network
+from fishfeat.features.streams import KnownVectors
 from fishfeat.files import list_paths
-from fishfeat.images.sources.folders import walk_folder
-from fishfeat.images.sources.passed_over import describe_passed_over
-from fishfeat.images.sources.tables import TableOptions, list_table
-from fishfeat.models.load import load_model, read_data_identity
-from fishfeat.models.model import Model, Prediction, name_model
+from fishfeat.images.sources.inputs import Input, list_inputs
+from fishfeat.models.load import load_model
+from fishfeat.models.model import Model, Prediction, VectorSource
 from fishfeat.models.saved import is_old, read_description
-from fishfeat.records import BackboneSpec, LayerCost, PathLike, Run
-from fishfeat.records.runs import RANKED_BY
-from fishfeat.stages.active_runs import (
-    compare_class_names,
-    describe_unfinished,
-    find_difference,
-    select_runs,
-)
+from fishfeat.options import PredictOptions
+from fishfeat.records import LayerCost, OnProgress, PathLike
+from fishfeat.records.provenance import RuntimeConfig
 from fishfeat.stages.dataset import read_dataset
-from fishfeat.workspace import Dataset, DatasetFolder, Workspace
+from fishfeat.stages.saved_models import (
+    find_backbone,
+    find_difference_of_model,
+    find_model,
+    list_saved,
+)
+from fishfeat.workspace import Dataset
 
 if TYPE_CHECKING:  # torch is loaded when a model predicts
-    from fishfeat.features.backbones import Backbone
-    from fishfeat.features.kept_networks import KeptNetwork
+    pass
 
 log = logging.getLogger("fishfeat")
-_TABLES = (".csv", ".tsv")
 
 
-class Predictions(NamedTuple):
-    """Predictions of one model, one for each image in the order given.
+@dataclass(frozen=True, eq=False)
+class UsedModel:
+    """The model that predicts.
 
     Attributes
     ----------
@@ -55,19 +56,110 @@ class Predictions(NamedTuple):
         Name of the data set whose model it is.
     model
         Name of the model.
+    sha256
+        The digest in its `model.json`.
     class_names
         Columns of each prediction's scores.
-    predictions
-        One for each image.
     layers
         The layers where images may leave early, in order of depth; empty where none may.
     """
 
     dataset: str
     model: str
+    sha256: str
     class_names: list[str]
+    layers: tuple[LayerCost, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions(UsedModel):
+    """Predictions of one model, in the order of the images."""
+
     predictions: list[Prediction]
-    layers: tuple[LayerCost, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionJob:
+    """A model and the images that it is to classify.
+
+    Attributes
+    ----------
+    used
+        The model.
+    options
+        How it predicts.
+    inputs
+        The images: a list, or a stream whose length nobody knows.
+    """
+
+    used: UsedModel
+    options: PredictOptions
+    inputs: list[Input] | Iterator[Input]
+    _model: Model
+    _source: VectorSource
+
+    @property
+    def n_images(self) -> int | None:
+        """Number of images; None where it is not known."""
+        return len(self.inputs) if isinstance(self.inputs, list) else None
+
+    def predict(
+        self,
+        inputs: list[Input] | Iterator[Input],
+        *,
+        begun: RuntimeConfig | None = None,
+        n_earlier: int = 0,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[Prediction]:
+        """Classify images as they come, in their order; memory does not grow with their number.
+
+        Parameters
+        ----------
+        inputs
+            `self.inputs`, or the part of them that is left.
+        begun
+            The runtime of earlier predictions that these continue.
+        n_earlier
+            Number of images before `inputs`.
+        on_progress
+            Called with (done, total) images where their number is known.
+        """
+        groups: deque[str] = deque()
+        paths: list[str] | Iterator[str]
+        if isinstance(inputs, list):
+            groups.extend(image.group for image in inputs)
+            paths = [image.path for image in inputs]
+        else:
+            paths = _note_groups(inputs, groups)
+        source = self._source._replace(begun=begun, n_images=self.n_images)
+        early_exit = self.options.early_exit
+        predictions = self._model.predict_each(paths, early_exit=early_exit, source=source)
+        if self.used.layers:
+            predictions = _log_exits(predictions, self.used.layers)
+        n_cached = 0
+        n_done = n_earlier
+        for n_done, prediction in enumerate(predictions, n_earlier + 1):
+            n_cached += prediction.scores is not None and prediction.runtime is None
+            if on_progress is not None and self.n_images is not None:
+                on_progress(n_done, self.n_images)
+            prediction = prediction._replace(group=groups.popleft())
+            if self.is_kept(prediction):
+                yield prediction
+        if n_cached:
+            n_images = count_things(n_done - n_earlier, "image")
+            log.info("%s of %s: the cache had the features.", f"{n_cached:,}", n_images)
+
+    def is_kept(self, prediction: Prediction) -> bool:
+        """Whether it has a label of `only`, or the reason why it has none."""
+        only = self.options.only
+        return not only or prediction.label in only or bool(prediction.reason)
+
+
+def _note_groups(inputs: Iterator[Input], groups: deque[str]) -> Iterator[str]:
+    """The paths of the images; their groups are noted as they pass."""
+    for path, group in inputs:
+        groups.append(group)
+        yield path
 
 
 def predict_images(
@@ -83,20 +175,10 @@ def predict_images(
 
     Parameters
     ----------
-    paths
-        Image files, folders and CSV files with a column path, or one of them.
-    cache
-        The cache folder.
-    dataset
-        Name of the data set whose models are used; None is the one in use.
-    model
-        Name of a saved model; None is the one with the best score on the data set as it is now.
-    backbone
-        The model's backbone where it now has another name or folder, such as 'local-dir:FOLDER'.
-    early_exit
-        Let each image leave the network at the first layer that is confident enough. It needs a
-        model of `fishfeat fit --early-exit`. Without it such a model is used only if it is named,
-        and then it computes every image to the end.
+    paths, cache, dataset
+        As in `prepare_predictions`.
+    model, backbone, early_exit
+        As in `PredictOptions`.
 
     Raises
     ------
@@ -107,39 +189,114 @@ def predict_images(
     BackboneError
         The backbone of the model cannot be loaded.
     """
-    names = list_paths(paths)
-    files = [file for path in map(Path, names) for file in _list_files(path)]
-    if not files:
-        raise DataError(f"No images in {', '.join(names)}.")
+    options = PredictOptions(model=model, backbone=backbone, early_exit=early_exit)
+    job = prepare_predictions(list_paths(paths), options, cache=cache, dataset=dataset)
+    predictions = list(job.predict(job.inputs))
+    if all(prediction.reason for prediction in predictions):
+        reasons = [f"{prediction.path}: {prediction.reason}" for prediction in predictions]
+        raise DataError(f"None of {len(reasons)} images can be read: {shortened(reasons)}.")
+    return Predictions(**vars(job.used), predictions=predictions)
+
+
+def prepare_predictions(
+    paths: Sequence[PathLike] | Iterator[PathLike],
+    options: PredictOptions,
+    *,
+    cache: PathLike = "cache",
+    dataset: str | None = None,
+) -> PredictionJob:
+    """Find the images and the model.
+
+    Parameters
+    ----------
+    paths
+        Image files, folders, CSV files with a column path, and patterns such as 'new/*.jpg'. An
+        iterator gives them one by one, without patterns, and is read while images are classified.
+    options
+        How the model predicts. A model of `fishfeat fit --early-exit` is used only with
+        `early_exit`, or where it is named: then it computes every image to the end.
+    cache
+        The cache folder.
+    dataset
+        Name of the data set whose models are used; None is the one in use.
+
+    Raises
+    ------
+    DataError, ModelError, BackboneError
+        As in `predict_images`.
+    """
+    inputs: list[Input] | Iterator[Input]
+    if isinstance(paths, Sequence):
+        names = list_paths(paths)
+        inputs = [image for name in names for image in list_inputs(name)]
+        if not inputs:
+            raise DataError(f"No images in {', '.join(names)}.")
+    else:
+        streamed = (list_paths(path)[0] for path in paths)
+        inputs = (image for name in streamed for image in list_inputs(name, patterns=False))
     current = read_dataset(cache, dataset)
-    folder = find_model(current, model, cache=cache, early_exit=early_exit)
+    folder = find_model(current, options.model, cache=cache, early_exit=options.early_exit)
     log.info("Data set: %s. Model: %s.", current.name, folder.name)
-    loaded = _load_model(current, folder, is_named=model is not None)
-    class_names = loaded.class_names.tolist()
-    difference = find_difference_of_model(current, loaded)
+    model = _load_model(current, folder, is_named=options.model is not None)
+    class_names = model.class_names.tolist()
+    _check_model(model, current, folder.name, options)
+    layers = model.config.layers if options.early_exit else ()
+    used = UsedModel(current.name, folder.name, model.sha256, class_names, layers)
+    find = functools.partial(
+        find_backbone, model, current, options.backbone, early_exit=options.early_exit
+    )
+    if options.backbone is not None:  # it is checked also where the cache holds all images
+        backbone = find()
+        model.check_backbone(backbone.fingerprint)
+        find = functools.partial(lambda: backbone)
+    source = VectorSource(find_known_vectors(model, current), find)
+    return PredictionJob(used, options, inputs, model, source)
+
+
+def _check_model(model: Model, dataset: Dataset, name: str, options: PredictOptions) -> None:
+    """Check that the options fit the model, and say where its data set has changed."""
+    class_names = model.class_names.tolist()
+    for label in options.only:
+        if label not in class_names:
+            raise DataError(
+                f"only {label!r}: the model {name} has no such class."
+                f"{did_you_mean(label, class_names)} It has {shortened(class_names, n=12)}."
+            )
+    difference = find_difference_of_model(dataset, model)
     if difference:
         log.warning(
             "%s",
             Finding(
                 "stale-model",
-                f"{folder.name} was fitted on {difference}. Its classes are "
+                f"{name} was fitted on {difference}. Its classes are "
                 f"{shortened(class_names, n=12)}.",
                 "Run `fishfeat fit` again.",
             ),
         )
-    if early_exit:
-        loaded.check_exits()
-    elif loaded.config.layers:
+    if options.early_exit:
+        model.check_exits()
+    elif model.config.layers:
         log.info("Every image is computed to the last layer. --early-exit saves a part of it.")
-    network = find_backbone(loaded, current, backbone, early_exit=early_exit)
-    predictions = loaded.predict(files, backbone=network, early_exit=early_exit)
-    if all(prediction.reason for prediction in predictions):
-        reasons = [f"{prediction.path}: {prediction.reason}" for prediction in predictions]
-        raise DataError(f"None of {len(reasons)} images can be read: {shortened(reasons)}.")
-    layers = loaded.config.layers if early_exit else ()
-    if layers:
-        log.info("%s", _describe_exits(predictions, layers))
-    return Predictions(current.name, folder.name, class_names, predictions, layers)
+
+
+def find_known_vectors(model: Model, dataset: Dataset) -> KnownVectors | None:
+    """The vectors of the model's backbone that the cache holds; None where it holds none.
+
+    A model that images may leave early takes the vectors of several layers, which are not looked
+    up.
+    """
+    if model.config.layers:
+        return None
+    own = dataset.folder.features_file(model.spec)
+    for path in [own] if own.exists() else dataset.folder.features_files():
+        try:
+            features = FeatureCache(path)
+        except CacheError as error:
+            log.info("Images are embedded, although the cache may hold them: %s", error)
+            continue
+        if features.n_done and is_same_network(features, model.spec, model.fingerprint):
+            return KnownVectors(features, dataset.state.truncated)
+    return None
 
 
 def _load_model(dataset: Dataset, folder: Path, *, is_named: bool) -> Model:
@@ -162,219 +319,22 @@ def _load_model(dataset: Dataset, folder: Path, *, is_named: bool) -> Model:
         ) from error
 
 
-def _describe_exits(predictions: Sequence[Prediction], layers: Sequence[LayerCost]) -> str:
-    """How many images left early, and the operations that this saved."""
-    costs = {layer.name: layer.flops for layer in layers}
-    reached = [prediction.layer for prediction in predictions if prediction.layer]
-    n_left = sum(name != layers[-1].name for name in reached)
-    saved = 1 - sum(costs[name] for name in reached) / (len(reached) * layers[-1].flops)
-    return (
-        f"{n_left:,} of {len(reached):,} images left the network before its last layer, which "
-        f"saved {saved:.0%} of the operations."
-    )
-
-
-def _list_files(path: Path) -> list[str]:
-    if path.is_file() and path.suffix.lower() in _TABLES:
-        listing = list_table(path, TableOptions(), include=(), exclude=())
-        return [str(path.parent / entry.key) for entry in listing.entries]
-    if not path.is_dir():
-        return [str(path)]
-    contents = walk_folder(path)
-    for finding in describe_passed_over(path, contents, lambda key: True):
-        log.log(finding.log_level, "%s", finding)
-    return [str(path / key) for key in contents.images]
-
-
-# --- the model --------------------------------------------------------------------------------
-
-
-def find_model(
-    dataset: Dataset,
-    name: str | None = None,
-    *,
-    cache: PathLike = "cache",
-    early_exit: bool = False,
-) -> Path:
-    """Folder of a saved model by name ('svc', or in full); by default the one with the best score.
-
-    With `early_exit` it is the best of the models that images may leave early, and without it of
-    the others: the score of the former is that of leaving early.
-    By default only models of the data set as it is now are chosen, and no network whose training
-    diverged in a fold. A model that is named is used as it is.
-
-    Raises
-    ------
-    ModelError
-        There is no such model, several have the name, or none is of the data set as it is now.
-    """
-    saved = list_saved(dataset.folder)
-    if not saved:
-        raise ModelError(
-            f"{dataset.name!r} has no saved model yet: run `fishfeat fit` first."
-            f"{_say_others(dataset, cache)}"
+def _log_exits(
+    predictions: Iterator[Prediction], layers: Sequence[LayerCost]
+) -> Iterator[Prediction]:
+    """Log at the end how many images left early, and the operations that this saved."""
+    reached: Counter[str] = Counter()
+    for prediction in predictions:
+        reached[prediction.layer] += bool(prediction.layer)
+        yield prediction
+    n_images = reached.total()
+    if n_images:
+        n_left = n_images - reached[layers[-1].name]
+        cost = sum(layer.flops * reached[layer.name] for layer in layers)
+        log.info(
+            "%s of %s images left the network before its last layer, which saved %.0f%% of the "
+            "operations.",
+            f"{n_left:,}",
+            f"{n_images:,}",
+            100 * (1 - cost / (n_images * layers[-1].flops)),
         )
-    if name is not None:
-        return _find_named(dataset, saved, name)
-    runs = [run for run in select_runs(dataset) if _has_model(run, saved)]
-    is_chosen = [(run.config.early_exit is not None) == early_exit for run in runs]
-    if early_exit and not any(is_chosen):
-        raise ModelError(
-            f"{dataset.name!r} has no model that images can leave early: run `fishfeat fit "
-            "--early-exit` first."
-        )
-    runs = [run for run, chosen in zip(runs, is_chosen, strict=True) if chosen]
-    if not runs:
-        raise ModelError(
-            f"{dataset.name!r} has no saved model of its scores: run `fishfeat fit` again."
-        )
-    differences = [find_difference(run, dataset.require_images()) for run in runs]
-    active = [run for run, difference in zip(runs, differences, strict=True) if not difference]
-    if not active:
-        raise ModelError(
-            f"The saved models of {dataset.name!r} are of "
-            f"{'; '.join(dict.fromkeys(differences))}. Run `fishfeat fit` again, or use one of "
-            f"them as it is with --model NAME: {', '.join(saved)}."
-        )
-    for finding in describe_unfinished(dataset):
-        log.warning("%s", finding)
-    grouped = [run for run in active if run.split == "grouped"]
-    trusted = [run for run in grouped or active if not _has_diverged(run)]
-    if not trusted:
-        names = ", ".join(dict.fromkeys(_name_model(run) for run in active))
-        raise ModelError(
-            f"The training of every saved model of {dataset.name!r} diverged in a fold. Run "
-            "`fishfeat fit`, or `fishfeat finetune` with a lower --lr, or use one of them as it is "
-            f"with --model NAME: {names}."
-        )
-    best = max(trusted, key=lambda run: run.metrics[RANKED_BY])
-    return saved[_name_model(best)]
-
-
-def _has_diverged(run: Run) -> bool:
-    training = run.config.training
-    return training is not None and bool(training.diverged)
-
-
-def list_saved(folder: DatasetFolder) -> dict[str, Path]:
-    """Name -> folder of each saved model."""
-    return {path.parent.name: path.parent for path in sorted(folder.models.glob("*/model.json"))}
-
-
-def _say_others(dataset: Dataset, cache: PathLike) -> str:
-    """A sentence that names other data sets that have models; '' where none has."""
-    others = [folder.name for folder in Workspace(cache).datasets() if list_saved(folder)]
-    if not others:
-        return ""
-    return f" Models of other data sets: {', '.join(others)} (--dataset NAME)."
-
-
-def _find_named(dataset: Dataset, saved: Mapping[str, Path], name: str) -> Path:
-    matches = [
-        path for full, path in saved.items() if full == name or full.startswith(f"{name}-on-")
-    ]
-    if len(matches) == 1:
-        return matches[0]
-    raise ModelError(
-        f"{dataset.name!r} has {len(matches) or 'no'} saved models called {name!r}."
-        f"{did_you_mean(name, saved)} It has {', '.join(saved)}."
-    )
-
-
-def _has_model(run: Run, saved: Mapping[str, Path]) -> bool:
-    """Whether the model of a run is saved, and was fitted on the same data."""
-    folder = saved.get(_name_model(run))
-    if folder is None or run.config.splits is None:
-        return folder is not None
-    return read_data_identity(folder) == run.config.splits.data
-
-
-def _name_model(run: Run) -> str:
-    features, training = run.config.features, run.config.training
-    if features is None:
-        return ""
-    if training is not None and training.network is not None:
-        return name_model(run.name, training.network, balanced=False)
-    return name_model(run.name, features.backbone, balanced=run.config.balanced)
-
-
-def find_difference_of_model(dataset: Dataset, model: Model) -> str:
-    """What a model was fitted on that the data set is not now; '' where nothing is known of it.
-
-    The run with the same data holds its images and labels.
-    """
-    images = dataset.require_images()
-    if model.config.data:
-        for run in dataset.folder.load_runs():
-            if run.config.splits is not None and run.config.splits.data == model.config.data:
-                return find_difference(run, images)
-    if model.class_names.tolist() != images.class_names.tolist():
-        return compare_class_names(model.class_names, images.class_names)
-    return ""
-
-
-# --- its backbone -----------------------------------------------------------------------------
-
-
-def find_backbone(
-    model: Model, dataset: Dataset, name: str | None, *, early_exit: bool = False
-) -> Backbone | KeptNetwork:
-    """The backbone of a model: by `name`, by the model's own, or wherever the same network lies.
-
-    A network is known by its fingerprint. Where the folder of the model's backbone is gone, one
-    that features of the data set with the same fingerprint came from is used, or a tuned network
-    of the data set. A network that is
-    kept on this machine starts without loading torch.
-
-    Raises
-    ------
-    BackboneError
-        It cannot be loaded, and no other place of it is known.
-    ModelError
-        The backbone called `name` has other weights.
-    """
-    kept = model.find_kept_network(early_exit=early_exit) if name is None else None
-    if kept is not None:
-        return kept
-    from fishfeat.features.backbones import load_backbone
-
-    if name is not None:
-        place = make_spec(name)
-        spec = dataclasses.replace(model.spec, source=place.source, name=place.name)
-        return load_backbone(spec)
-    backbone: Backbone | None = None
-    failure: BackboneError | None = None
-    try:
-        backbone = load_backbone(model.spec)
-    except BackboneError as error:
-        failure = error
-    if backbone is not None and backbone.fingerprint == model.fingerprint:
-        return backbone
-    for spec in _list_places(model, dataset):
-        with contextlib.suppress(BackboneError):
-            other = load_backbone(spec)
-            if other.fingerprint == model.fingerprint:
-                log.info("Backbone: %s, which has the weights of the model.", spec.name)
-                return other
-    if backbone is not None:
-        model.check_backbone(backbone.fingerprint)
-    raise BackboneError(
-        f"{str(failure).rstrip('.')}. If the same network now has another name or folder, add "
-        "--backbone NAME, such as --backbone local-dir:FOLDER: fishfeat checks that its weights "
-        "are those of the model."
-    ) from failure
-
-
-def _list_places(model: Model, dataset: Dataset) -> list[BackboneSpec]:
-    """The model's specification with each other name under which its network was used."""
-    places: dict[BackboneSpec, None] = {}
-    for path in dataset.folder.features_files():
-        with contextlib.suppress(CacheError):
-            cache = FeatureCache(path)
-            if cache.fingerprint == model.fingerprint:
-                source, name = cache.spec.source, cache.spec.name
-                places[dataclasses.replace(model.spec, source=source, name=name)] = None
-    for path in dataset.folder.networks():
-        places[dataclasses.replace(model.spec, source="local-dir", name=str(path))] = None
-    places.pop(model.spec, None)
-    return list(places)

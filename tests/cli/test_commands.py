@@ -317,13 +317,15 @@ def test_predict_names_images_and_gives_reasons(run, fish, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     good = sorted((fish / "bass").glob("*.png"))[0]
-    rows = list(csv.DictReader(io.StringIO(run("predict", good, bad))))
+    rows = list(csv.DictReader(io.StringIO(run("predict", good, bad, code=3))))
     assert rows[0]["label"] == "bass"
     assert float(rows[0]["bass"]) > float(rows[0]["bream"])
     assert rows[1]["label"] == ""
     assert "not an image" in rows[1]["reason"]
     assert rows[1]["bass"] == rows[1]["margin"] == ""
-    assert "None of 1 images can be read" in run("predict", bad, code=1)
+    assert rows[0]["probability"] == rows[0]["bass"]
+    assert rows[0]["runners_up"] == f"bream {rows[0]['bream']}"
+    assert len(run("predict", bad, code=3).splitlines()) == 2
     document = run("--json", "predict", good, "--model", "knn")
     assert document["predictions"][0]["label"] == "bass"
     message = run("predict", good, "--model", "knnn", code=1)

@@ -13,6 +13,7 @@ from fishfeat.options import (
     FinetuneOptions,
     FitOptions,
     MotionOptions,
+    PredictOptions,
     ReportOptions,
     ReproduceOptions,
     ScanOptions,
@@ -28,10 +29,11 @@ RECORDS = {
     "compare": CompareOptions,
     "reproduce": ReproduceOptions,
     "motion": MotionOptions,
+    "predict": PredictOptions,
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
 OWN = {"ctx", "data", "dataset", "open_page", "help", "blocks", "recipes", "reference", "show"}
-OWN |= {"video", "out"}
+OWN |= {"video", "out", "images"}
 FIELDS = [
     (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
 ]

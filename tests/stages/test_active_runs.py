@@ -20,8 +20,9 @@ from fishfeat.stages import fit as fit_stage
 from fishfeat.stages.active_runs import find_active_runs
 from fishfeat.stages.extract import extract_data
 from fishfeat.stages.inspect import inspect_data
-from fishfeat.stages.predict import find_model, predict_images
+from fishfeat.stages.predict import predict_images
 from fishfeat.stages.report import report_data
+from fishfeat.stages.saved_models import find_model
 from fishfeat.workspace import Workspace
 from fishfeat.workspace.runs import load_run
 

@@ -14,8 +14,9 @@ from fishfeat.models.load import load_model
 from fishfeat.report.output.schema import SCHEMA
 from fishfeat.stages.early_exit import load_layers
 from fishfeat.stages.extract import load_features
-from fishfeat.stages.predict import find_model, predict_images
+from fishfeat.stages.predict import predict_images
 from fishfeat.stages.report import report_data
+from fishfeat.stages.saved_models import find_model
 
 LAYERS = ("1", "3", "last")
 

@@ -7,7 +7,8 @@ import pytest
 from fishfeat.errors import ModelError
 from fishfeat.models.saved import ARRAYS, DESCRIPTION
 from fishfeat.stages.models import list_models
-from fishfeat.stages.predict import find_model, predict_images
+from fishfeat.stages.predict import predict_images
+from fishfeat.stages.saved_models import find_model
 
 
 def make_old(folder):

@@ -201,11 +201,17 @@ def network(tmp_path_factory) -> Path:
     return folder
 
 
+def draw_new_image(folder):
+    """An image whose features no cache holds."""
+    Image.new("RGB", (28, 20), (90, 160, 90)).save(folder / "new.png")
+    return folder / "new.png"
+
+
 def test_a_backbone_is_known_by_its_weights_wherever_its_folder_lies(pond, network, tmp_path):
     first = shutil.copytree(network, tmp_path / "a")
     pond.extract(backbone=f"local-dir:{first}")
     pond.fit()
-    image = sorted(pond.data.rglob("*.png"))[0]
+    image = draw_new_image(tmp_path)
     expected = predict_images([image], cache=pond.cache).predictions[0].label
     second = first.rename(tmp_path / "b")
     with pytest.raises(BackboneError, match="--backbone local-dir:FOLDER"):
@@ -224,7 +230,7 @@ def test_a_backbone_of_other_weights_is_refused(pond, network, tmp_path):
     first = shutil.copytree(network, tmp_path / "a")
     pond.extract(backbone=f"local-dir:{first}")
     pond.fit()
-    image = sorted(pond.data.rglob("*.png"))[0]
+    image = draw_new_image(tmp_path)
     with pytest.raises(ModelError, match="fingerprint"):
         predict_images([image], cache=pond.cache, backbone="random:test_resnet")
     weights = first / "model.safetensors"

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from operator import length_hint
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -155,7 +156,7 @@ def _set_up_thread() -> None:
 
 
 def embed(
-    items: Sequence[Item],
+    items: Iterable[Item],
     network: Network,
     runner: Runner,
     *,
@@ -167,7 +168,8 @@ def embed(
     Parameters
     ----------
     items
-        The images.
+        The images. They may be a stream; where it has a `__length_hint__`, the engine knows how
+        many to expect.
     network
         The frozen network, on the device that runs it.
     runner
@@ -193,7 +195,7 @@ def embed(
 
 def embed_on_cpu(
     engine: Engine,
-    items: Sequence[Item],
+    items: Iterable[Item],
     pool: ThreadPoolExecutor,
     readers: ThreadPoolExecutor,
     n_threads: int,
@@ -214,15 +216,15 @@ def embed_on_cpu(
         with contextlib.closing(loading) as images:
             yield from map_ahead(pool, group(images, size), embed_loaded, depth=n_batches)
         return
-    files = list(group_by_file(items))
-    reads = map_ahead(readers, files, read_file, depth=min(_MAX_READ_AHEAD, n_batches * size))
-    tasks = group(reads, _count_files(size, items, files))
+    files, depth = group_by_file(items), min(_MAX_READ_AHEAD, n_batches * size)
+    reads = map_ahead(readers, files, read_file, depth=depth)
+    tasks = group(reads, max(1, size // _count_images_per_file(items)))
     yield from chain.from_iterable(map_ahead(pool, tasks, embed_batches, depth=n_batches))
 
 
 def embed_on_device(
     engine: Engine,
-    items: Sequence[Item],
+    items: Iterable[Item],
     pool: ThreadPoolExecutor,
     readers: ThreadPoolExecutor,
     n_threads: int,
@@ -242,22 +244,22 @@ def embed_on_device(
         yield batch.finish()
 
 
-def _pays_processes(engine: Engine, n_threads: int, items: Sequence[Item]) -> bool:
+def _pays_processes(engine: Engine, n_threads: int, items: Iterable[Item]) -> bool:
     """Whether processes load images sooner than threads, with the seconds that they take to start.
 
     Threads of one process wait for one another wherever Python itself runs. The crops of one file
     are cut out of one array, which takes little of Python.
     """
-    if any(item.crop is not None for item in items):
+    if _count_images_per_file(items) > 1:
         return False
     is_on_cpu = str(engine.network.device) == "cpu"
     n_cores = _MIN_CORES_ON_CPU if is_on_cpu else _MIN_CORES_ON_DEVICE
-    return n_threads >= n_cores and len(items) >= _MIN_IMAGES_IN_PROCESSES
+    return n_threads >= n_cores and length_hint(items) >= _MIN_IMAGES_IN_PROCESSES
 
 
 def _load_in_threads(
     engine: Engine,
-    items: Sequence[Item],
+    items: Iterable[Item],
     pool: ThreadPoolExecutor,
     readers: ThreadPoolExecutor,
     n_threads: int,
@@ -267,15 +269,19 @@ def _load_in_threads(
     def load_images(reads: list[FileRead]) -> list[LoadedImage]:
         return list(chain.from_iterable(map(loader.load_each, reads)))
 
-    files = list(group_by_file(items))
-    n_files = _count_files(_IMAGES_A_TASK, items, files)
-    n_images = max(1, n_files * len(items) // max(1, len(files)))  # of a task
-    depth = -(-2 * engine.batch_size // n_images) + n_threads
-    read_depth = max(1, min(_MAX_READ_AHEAD // n_files, depth))
-    reads = map_ahead(readers, group(files, n_files), read_files, depth=read_depth)
+    n_per_file = _count_images_per_file(items)
+    n_files = max(1, _IMAGES_A_TASK // n_per_file)  # of a task
+    depth = -(-2 * engine.batch_size // (n_files * n_per_file)) + n_threads
+    read_depth = min(_MAX_READ_AHEAD // n_files, depth)
+    tasks = group(group_by_file(items), n_files)
+    reads = map_ahead(readers, tasks, read_files, depth=read_depth)
     yield from chain.from_iterable(map_ahead(pool, reads, load_images, depth=depth))
 
 
-def _count_files(n_images: int, items: Sequence[Item], files: Sequence[list[Item]]) -> int:
-    """Number of files that hold about `n_images` of the items, at least 1."""
-    return max(1, n_images * len(files) // max(1, len(items)))
+def _count_images_per_file(items: Iterable[Item]) -> int:
+    """About how many of the items are in one file; 1 of a stream, which cannot be read twice."""
+    if not isinstance(items, Sequence):
+        return 1
+    n_files = len({item.path for item in items if item.crop is not None})
+    n_crops = sum(item.crop is not None for item in items)
+    return max(1, n_crops // n_files) if n_files else 1

@@ -15,11 +15,14 @@ R = TypeVar("R")
 def map_ahead(
     pool: Executor, items: Iterable[T], work: Callable[[T], R], *, depth: int
 ) -> Iterator[R]:
-    """Yield the results in order, with at most `depth` of them computed ahead."""
+    """Yield the results in order, with at most `depth` of them computed ahead.
+
+    A result that is there is given before the next item is asked for, which may come late.
+    """
     waiting: deque[Future[R]] = deque()
     for item in items:
         waiting.append(pool.submit(work, item))
-        if len(waiting) >= depth:
+        while waiting and (len(waiting) >= depth or waiting[0].done()):
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

@@ -90,6 +90,7 @@ def find_columns(
     given: Mapping[str, str],
     *,
     start: Path,
+    needs_label: bool = True,
 ) -> Columns:
     """Find the columns by the names in the first row.
 
@@ -103,6 +104,8 @@ def find_columns(
         Role -> column, of the roles that were named.
     start
         Folder that the paths are relative to.
+    needs_label
+        Whether there must be a column of labels.
 
     Raises
     ------
@@ -127,7 +130,8 @@ def find_columns(
     faults += _find_repeated(header, index)
     if faults:
         raise DataError(f"{file}: {' '.join(faults)} It has {_list_names(header)}.")
-    missing = [role for role in ("path", "label") if role not in index]
+    needed = ("path", "label") if needs_label else ("path",)
+    missing = [role for role in needed if role not in index]
     if missing:
         raise DataError(_describe_missing(file, header, missing, cells))
     folder = None if "path" in given else _find_folder(lower, cells, index["path"], start)

@@ -38,11 +38,14 @@ class TableOptions(NamedTuple):
         Role -> column as text, such as 'path=image_id,label=species'; '' for the usual names.
     group_column
         Column that names the groups; '' is the column 'group', where there is one.
+    to_classify
+        The images need no label, and keep the order of the rows.
     """
 
     root: PathLike | None = None
     columns: str = ""
     group_column: str = ""
+    to_classify: bool = False
 
 
 def list_table(
@@ -82,7 +85,8 @@ def list_table(
     is_chosen = set(chosen)
     notes += finder.describe_read()
     findings = [*columns.findings, *finder.describe_missing(len(entries))]
-    entries = [entry_of[key] for key in sorted(entry_of) if entry_of[key].file_key in is_chosen]
+    keys = list(entry_of) if options.to_classify else sorted(entry_of)
+    entries = [entry_of[key] for key in keys if entry_of[key].file_key in is_chosen]
     if any(entry.part for entry in entries):
         entries, part_notes = fill_parts(entries)
         notes += part_notes
@@ -132,7 +136,7 @@ def _find_columns(
                 f"has {', '.join(map(repr, names))}."
             )
         given["group"] = options.group_column
-    return find_columns(file, rows, given, start=start)
+    return find_columns(file, rows, given, start=start, needs_label=not options.to_classify)
 
 
 def _make_entry(file: Path, texts: dict[str, str], finder: PathFinder, folder: str) -> Entry:
@@ -141,11 +145,11 @@ def _make_entry(file: Path, texts: dict[str, str], finder: PathFinder, folder: s
     part = PART_NAMES.get(texts.get("part", "").lower(), "")
     group = texts.get("group", "")
     if not texts.get(EDGES[0]):
-        return Entry(key, texts["label"], part, group)
+        return Entry(key, texts.get("label", ""), part, group)
     left, top, right, bottom = (float(texts[edge]) for edge in EDGES)
     where = f"line {texts['line']}"
     box = (left, top, right, bottom)
-    return Entry(key, texts["label"], part, group or key, box, where=where)
+    return Entry(key, texts.get("label", ""), part, group or key, box, where=where)
 
 
 def _number_boxes(entries: list[Entry]) -> list[Entry]:
@@ -170,7 +174,7 @@ def _find_faults(texts: dict[str, str]) -> list[str]:
     faults = []
     if not texts["path"]:
         faults.append("the path is empty.")
-    if not _is_text(texts["label"]):
+    if not _is_text(texts.get("label", "")):
         faults.append("the label is not UTF-8. Save the file as CSV UTF-8.")
     part = texts.get("part", "")
     if part and part.lower() not in PART_NAMES:

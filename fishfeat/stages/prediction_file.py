@@ -1,0 +1,245 @@
+"""Write predictions into a file. A command that was stopped goes on behind the last whole row."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from fishfeat.errors import DataError, count_things
+from fishfeat.files import sweep, writing_to
+from fishfeat.images.sources.inputs import Input
+from fishfeat.options import RowFormat
+from fishfeat.records import OnProgress, PathLike
+from fishfeat.records.provenance import RuntimeConfig
+from fishfeat.stages.predict import PredictionJob
+from fishfeat.stages.prediction_rows import PredictionRows
+from fishfeat.workspace.locks import hold_lock
+
+log = logging.getLogger("fishfeat")
+# A file of JSON Lines that was stopped in its first row begins so.
+_FIRST_OF_JSONL = b'{"path": "'
+
+
+class WrittenPredictions(NamedTuple):
+    """What a file of predictions holds.
+
+    Attributes
+    ----------
+    path, format
+        The file, and 'csv' or 'jsonl'.
+    dataset, model
+        The data set and its model.
+    n_rows
+        Number of rows.
+    n_failed
+        Number of rows of images that could not be read.
+    n_earlier
+        Number of rows that an earlier command wrote.
+    """
+
+    path: Path
+    format: str
+    dataset: str
+    model: str
+    n_rows: int
+    n_failed: int
+    n_earlier: int
+
+
+class _Earlier(NamedTuple):
+    """The rows that an earlier command wrote: counts, and how the network ran."""
+
+    n_images: int = 0
+    n_rows: int = 0
+    n_failed: int = 0
+    runtime: RuntimeConfig | None = None
+
+
+def choose_format(format: RowFormat | None, out: PathLike | None) -> RowFormat:
+    """The format of rows: the one that is given, else by the name of the file, else CSV."""
+    if format is not None:
+        return format
+    return "jsonl" if out is not None and os.fspath(out).lower().endswith(".jsonl") else "csv"
+
+
+def write_predictions(
+    job: PredictionJob, out: PathLike, *, on_progress: OnProgress | None = None
+) -> WrittenPredictions:
+    """Write a row for each image. What an earlier command with the same options wrote stays.
+
+    The file ends with the same bytes, however often the command was stopped.
+
+    Parameters
+    ----------
+    job
+        The model and the images.
+    out
+        The file.
+    on_progress
+        Called with (done, total) images, where their number is known.
+
+    Raises
+    ------
+    DataError
+        The file holds something else, or rows of another model, of other options or images.
+    CacheError
+        Another command writes the file, the disk is full, or the place is read-only.
+    """
+    path, only = Path(out), job.options.only
+    rows = PredictionRows(job.used, choose_format(job.options.format, out), only)
+    with _open_file(path) as file:
+        inputs = iter(job.inputs)
+        earlier = _skip_written(path, file, rows, inputs, is_subset=bool(only))
+        left = list(inputs) if isinstance(job.inputs, list) else inputs
+        n_rows, n_failed = earlier.n_rows, earlier.n_failed
+        if n_rows:
+            log.info("%s has %s already. The next ones follow.", path, count_things(n_rows, "row"))
+        predictions = job.predict(
+            left, begun=earlier.runtime, n_earlier=earlier.n_images, on_progress=on_progress
+        )
+        try:
+            for prediction in predictions:
+                _append(path, file, rows.format_row(prediction))
+                n_rows += 1
+                n_failed += bool(prediction.reason)
+        except KeyboardInterrupt:
+            log.warning(
+                "Stopped: %s are in %s. The same command continues from there.",
+                *(count_things(n_rows, "row"), path),
+            )
+            raise
+        os.fsync(file.fileno())
+    return WrittenPredictions(
+        path, rows.format, job.used.dataset, job.used.model, n_rows, n_failed, earlier.n_rows
+    )
+
+
+@contextlib.contextmanager
+def _open_file(path: Path) -> Iterator[BinaryIO]:
+    """Open the file, which no other command may write; the lock lies among temporary files."""
+    if path.is_dir():
+        raise DataError(f"out {str(path)!r} is a folder. Name a file in it.")
+    name = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
+    with contextlib.ExitStack() as stack:
+        with writing_to(path, flag="--out FILE"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(path.parent.glob(f".{glob.escape(path.name)}.writer.*"))
+            lock_file = Path(tempfile.gettempdir()) / f"fishfeat-{name}.lock"
+            stack.enter_context(hold_lock(path, lock_file=lock_file))
+            path.touch()
+            file = stack.enter_context(open(path, "r+b"))
+        yield file
+
+
+def _append(path: Path, file: BinaryIO, text: str) -> None:
+    with writing_to(path, flag="--out FILE"):
+        file.write(text.encode("utf-8", "surrogateescape"))
+        file.flush()
+
+
+def _skip_written(
+    path: Path, file: BinaryIO, rows: PredictionRows, inputs: Iterator[Input], *, is_subset: bool
+) -> _Earlier:
+    """Pass the images that the file has, check its rows, and cut off a row that is not whole."""
+    records = _read_records(file, quotes=rows.format == "csv")
+    head = rows.head.encode("utf-8", "surrogateescape")
+    end = 0
+    earlier = _Earlier()
+    if head:
+        first = next(records, None)
+        if first is None:
+            _check_begins(path, file, head)
+            file.seek(0)
+            file.truncate()
+            _append(path, file, rows.head)
+            return earlier
+        if first != head:
+            raise DataError(_say_other(path))
+        end = len(head)
+    for record in records:
+        end += len(record)
+        earlier = _check_row(path, record, rows, inputs, earlier, is_subset=is_subset)
+    if not end:
+        _check_begins(path, file, _FIRST_OF_JSONL)
+    file.seek(end)
+    file.truncate()
+    return earlier
+
+
+def _read_records(file: BinaryIO, *, quotes: bool) -> Iterator[bytes]:
+    """The whole rows of a file; a cell in quotes may hold line ends."""
+    record = b""
+    for line in file:
+        record += line
+        is_open = quotes and record.count(b'"') % 2 == 1
+        if line.endswith(b"\n") and not is_open:
+            yield record
+            record = b""
+
+
+def _check_begins(path: Path, file: BinaryIO, expected: bytes) -> None:
+    """Raise a `DataError` where a file without a whole row is not the beginning of one."""
+    file.seek(0)
+    content = file.read(len(expected))
+    if not expected.startswith(content):
+        raise DataError(_say_other(path))
+
+
+def _check_row(
+    path: Path,
+    record: bytes,
+    rows: PredictionRows,
+    inputs: Iterator[Input],
+    earlier: _Earlier,
+    *,
+    is_subset: bool,
+) -> _Earlier:
+    """Check a row against the images that are left, and count it."""
+    n = earlier.n_rows + 1
+    try:
+        row = rows.read_row(record)
+    except ValueError as error:
+        raise DataError(f"{_say_other(path)} Row {n} is no prediction ({error}).") from error
+    if row.origin != rows.origin:
+        raise DataError(
+            f"Row {n} of {path} is of another model, version or of other options: it has "
+            f"{_name_differences(row.origin, rows.origin)}. Name another file, or delete this one."
+        )
+    n_images = earlier.n_images
+    for image in inputs:
+        n_images += 1
+        if rows.write_path(image.path) == row.path:
+            runtime = earlier.runtime or row.runtime
+            return _Earlier(n_images, n, earlier.n_failed + row.has_failed, runtime)
+        if not is_subset:
+            raise DataError(
+                f"Row {n} of {path} is of the image {row.path!r}, but image {n} is now "
+                f"{image.path!r}. Give the images as before, name another file, or delete this one."
+            )
+    raise DataError(
+        f"Row {n} of {path} is of the image {row.path!r}, which is not among the {n_images:,} "
+        "images. Give the images as before, name another file, or delete this one."
+    )
+
+
+def _say_other(path: Path) -> str:
+    return (
+        f"{path} is there already and does not hold predictions of this model with these options. "
+        "Name another file, or delete this one."
+    )
+
+
+def _name_differences(found: tuple[str, ...], expected: tuple[str, ...]) -> str:
+    """The values that differ."""
+    others = [value for value in found if value not in expected]
+    missing = [value for value in expected if value not in found]
+    return (
+        f"{', '.join(map(repr, others)) or 'nothing'} in place of {', '.join(map(repr, missing))}"
+    )

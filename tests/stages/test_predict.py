@@ -1,0 +1,275 @@
+"""Predictions come in order and one by one, and a file of them goes on where it was stopped."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fishfeat.errors import DataError
+from fishfeat.features import streams
+from fishfeat.features.engines.local import Engine
+from fishfeat.models.load import load_model
+from fishfeat.options import PredictOptions
+from fishfeat.stages.predict import predict_images, prepare_predictions
+from fishfeat.stages.prediction_file import write_predictions
+from fishfeat_cli.main import app
+
+NAMES = ["a.png", "b,c.png", 'd"e.png', "f\ng.png", "h\r.png", os.fsdecode(b"caf\xe9.png")]
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, draw_pond):
+    """A pond with two models, and a folder of new images: one is broken."""
+    pond = draw_pond(tmp_path_factory.mktemp("pond"))
+    pond.extract()
+    pond.fit(clf=("centroid", "dummy"))
+    new = pond.data.parent / "new"
+    new.mkdir()
+    rng = np.random.default_rng(1)
+    for i, name in enumerate(NAMES):
+        rgb = rng.integers(0, 90, (20, 28, 3), dtype=np.uint8)
+        rgb[..., i % 2] += 120
+        Image.fromarray(rgb).save(new / name)
+    (new / "broken.png").write_bytes(b"no image")
+    return pond._replace(data=new)
+
+
+@pytest.fixture
+def forwarded(monkeypatch):
+    """The images that were sent through the network."""
+    images = []
+    start = Engine.start_batch
+
+    def start_and_note(self, loaded):
+        images.extend(image.item.path for image in loaded if image.pixels is not None)
+        return start(self, loaded)
+
+    monkeypatch.setattr(Engine, "start_batch", start_and_note)
+    return images
+
+
+def list_cached(pond):
+    return sorted(map(str, (pond.data.parent / "pond").rglob("*.png")))
+
+
+def prepare(pond, paths=None, **options):
+    paths = [pond.data] if paths is None else paths
+    return prepare_predictions(paths, PredictOptions(**options), cache=pond.cache)
+
+
+def read_model(pond, name="centroid"):
+    (folder,) = (pond.cache / "pond" / "models").glob(f"{name}-on-*")
+    return load_model(folder)
+
+
+# --- a stream -----------------------------------------------------------------------------------
+
+
+def test_a_stream_without_end_gives_its_first_predictions(fitted):
+    paths = itertools.cycle(sorted(map(str, fitted.data.iterdir())))
+    n_asked = itertools.count()
+    job = prepare(fitted, (path for path in paths if next(n_asked) >= 0))
+    predictions = job.predict(job.inputs)
+    first = list(itertools.islice(predictions, 20))
+    predictions.close()
+    assert [p.path for p in first[:7]] == [p.path for p in first[7:14]]
+    assert next(n_asked) < 2_000
+    model = read_model(fitted)
+    again = list(itertools.islice(model.predict_each(p.path for p in first), 20))
+    assert [p.label for p in again] == [p.label for p in first]
+
+
+def test_images_in_the_cache_are_not_embedded(fitted, forwarded, tmp_path):
+    cached = list_cached(fitted)
+    renamed = str(shutil.copy(cached[0], tmp_path / "renamed.png"))
+    found = predict_images([*cached, renamed], cache=fitted.cache).predictions
+    assert forwarded == []
+    assert {p.runtime for p in found} == {None}
+    embedded = read_model(fitted).predict([*cached, renamed])
+    assert len(forwarded) == len(embedded) == 13
+    assert [p.label for p in embedded] == [p.label for p in found]
+    np.testing.assert_allclose(
+        [p.scores for p in found], [p.scores for p in embedded], rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("most", [1, 3, 4096])
+def test_cached_new_and_broken_images_keep_their_order(fitted, forwarded, monkeypatch, most):
+    monkeypatch.setattr(streams, "_MAX_WAITING", most)
+    monkeypatch.setattr(streams, "_ROWS_A_READ", 2)
+    new = sorted(map(str, fitted.data.iterdir()))
+    paths = list_cached(fitted) + new
+    for seed in range(3):
+        np.random.default_rng(seed).shuffle(paths)
+        forwarded.clear()
+        found = predict_images([*paths, paths[0]], cache=fitted.cache).predictions
+        assert [p.path for p in found] == [*paths, paths[0]]
+        assert set(forwarded) == {path for path in new if "broken" not in path}
+        assert {p.path for p in found if p.reason} == {str(fitted.data / "broken.png")}
+        assert [p.path for p in found if p.runtime] == list_embedded(paths, new)
+
+
+def list_embedded(paths, new):
+    """Those of the paths that are embedded, in order; the first one comes twice."""
+    return [p for p in [*paths, paths[0]] if p in new and "broken" not in p]
+
+
+def test_a_truncated_image_in_the_cache_has_its_reason(pond):
+    image = sorted(pond.data.rglob("*.png"))[0]
+    Image.open(image).convert("RGB").resize((200, 200)).save(image.with_suffix(".jpg"))
+    image.unlink()
+    broken = image.with_suffix(".jpg")
+    broken.write_bytes(broken.read_bytes()[:-200])
+    assert pond.extract(allow_truncated=True).n_new == 12
+    pond.fit()
+    assert [bool(p.reason) for p in prepare(pond).predict(prepare(pond).inputs)].count(True) == 1
+
+
+def test_the_group_is_that_of_the_table(fitted):
+    table = fitted.data.parent / "table.csv"
+    table.write_text("path,group\nnew/b.png,t2\nnew/a.png,t1\n")
+    shutil.copy(fitted.data / "a.png", fitted.data / "b.png")
+    try:
+        job = prepare(fitted, [table])
+        assert [(p.path[-5:], p.group) for p in job.predict(job.inputs)] == [
+            ("b.png", "t2"),
+            ("a.png", "t1"),
+        ]
+    finally:
+        (fitted.data / "b.png").unlink()
+
+
+def test_a_pattern_stands_for_the_paths_that_match(fitted):
+    job = prepare(fitted, [str(fitted.data / "[ab]*.png")])
+    assert [Path(image.path).name for image in job.inputs] == ["a.png", "b,c.png", "broken.png"]
+    with pytest.raises(DataError, match="No file matches"):
+        prepare(fitted, [str(fitted.data / "*.tif")])
+
+
+# --- a file -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+@pytest.mark.parametrize("only", [(), ("bass",)])
+def test_a_file_that_was_cut_anywhere_ends_with_the_same_bytes(fitted, tmp_path, name, only):
+    def write(out):
+        return write_predictions(prepare(fitted, [*cached, fitted.data], only=only), out)
+
+    cached = list_cached(fitted)[:2]
+    whole = write(tmp_path / name)
+    assert (whole.n_failed, whole.n_earlier) == (1, 0)
+    assert whole.n_rows == (9 if not only else whole.n_rows)
+    data = (tmp_path / name).read_bytes()
+    cuts = {0, 1, 20, len(data) // 3, data.index(b"broken"), len(data) - 1, len(data)}
+    for cut in sorted(cuts):
+        out = tmp_path / f"{cut}-{name}"
+        out.write_bytes(data[:cut])
+        written = write(out)
+        assert out.read_bytes() == data, cut
+        assert written[4:6] == whole[4:6]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [name, *(f"{cut}-{name}" for cut in cuts)]
+    )
+
+
+def test_a_row_says_what_predicted_and_how(fitted, tmp_path):
+    write_predictions(prepare(fitted), tmp_path / "out.csv")
+    write_predictions(prepare(fitted), tmp_path / "out.jsonl")
+    text = (tmp_path / "out.csv").read_bytes().decode("utf-8", "surrogateescape")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    documents = list(map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines()))
+    model = read_model(fitted)
+    for row, document in zip(rows, documents, strict=True):
+        assert row["path"] == document["path"]
+        assert os.path.exists(row["path"])
+        assert (row["model"], row["model_sha256"]) == (model.name, model.sha256)
+        assert document["model_sha256"] == model.sha256
+        if document["reason"]:
+            assert row["probability"] == row["runtime"] == row["bass"] == ""
+            assert document["scores"] is document["probability"] is None
+            continue
+        assert row["runtime"].startswith("eager fp32 ")
+        assert document["scores"][document["label"]] == document["probability"]
+        assert float(row[row["label"]]) == float(row["probability"])
+        assert document["runners_up"][0]["label"] != document["label"]
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
+def test_a_file_of_anything_else_is_refused_and_stays(fitted, tmp_path, name):
+    out = tmp_path / name
+    write_predictions(prepare(fitted), out)
+    data = out.read_bytes()
+    others = [
+        prepare(fitted, model="dummy"),
+        prepare(fitted, only=("bass",)),
+        prepare(fitted, list_cached(fitted)),
+        prepare(fitted, [fitted.data / "a.png"]),
+        prepare(fitted, format="jsonl" if name == "out.csv" else "csv"),
+    ]
+    for job in others:
+        with pytest.raises(DataError):
+            write_predictions(job, out)
+        assert out.read_bytes() == data
+    job = prepare(fitted)
+    changed = dataclasses.replace(job.used, sha256="0" * 64)
+    with pytest.raises(DataError, match="0000"):
+        write_predictions(dataclasses.replace(job, used=changed), out)
+    for content in (b"my notes", b"my\nnotes\n", data[:300] + b"\n" + data[300:]):
+        out.write_bytes(content)
+        with pytest.raises(DataError):
+            write_predictions(prepare(fitted), out)
+        assert out.read_bytes() == content
+
+
+def test_more_images_are_added_to_a_file_that_is_complete(fitted, tmp_path):
+    out = tmp_path / "out.csv"
+    cached = list_cached(fitted)
+    write_predictions(prepare(fitted, cached[:3]), out)
+    written = write_predictions(prepare(fitted, cached[:5]), out)
+    assert (written.n_rows, written.n_earlier) == (5, 3)
+    with pytest.raises(DataError, match="only"):
+        prepare(fitted, only=("bas",))
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def call(pond, *args, stdin=""):
+    result = CliRunner().invoke(app, ["--cache", str(pond.cache), *map(str, args)], input=stdin)
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    return result
+
+
+def test_paths_come_from_stdin_and_labels_are_kept(fitted):
+    paths = list_cached(fitted)
+    done = call(fitted, "predict", "-", "--format", "jsonl", stdin="\n".join(paths) + "\n")
+    rows = list(map(json.loads, done.stdout.splitlines()))
+    assert (done.exit_code, [row["path"] for row in rows]) == (0, paths)
+    kept = call(fitted, "predict", *paths, "--only", "bream", "--format", "jsonl")
+    kept = list(map(json.loads, kept.stdout.splitlines()))
+    assert [row["path"] for row in kept] == [r["path"] for r in rows if r["label"] == "bream"]
+    assert 0 < len(kept) < len(rows)
+
+
+def test_an_image_that_cannot_be_read_is_a_row_and_exit_code_3(fitted, tmp_path):
+    done = call(fitted, "--json", "predict", fitted.data)
+    assert done.exit_code == 3
+    assert sum(bool(row["reason"]) for row in json.loads(done.stdout)["predictions"]) == 1
+    for n_earlier in (0, 7):
+        done = call(fitted, "--json", "predict", fitted.data, "--out", tmp_path / "out.csv")
+        document = json.loads(done.stdout)
+        assert (done.exit_code, document["n_failed"], document["n_rows"]) == (3, 1, 7)
+        assert document["n_earlier"] == n_earlier
+    assert call(fitted, "--json", "predict", fitted.data, "--format", "csv").exit_code == 2
+    assert call(fitted, "predict", fitted.data, "--only", "bas").exit_code == 1
