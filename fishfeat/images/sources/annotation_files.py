@@ -187,25 +187,25 @@ class AnnotationList:
         labels_of: dict[str, set[str]] = {}
         for annotation in self.annotations:
             if annotation.box is None:
-                labels_of.setdefault(annotation.path, set()).add(annotation.label)
+                labels = labels_of.setdefault(annotation.path, set())
+                labels |= {annotation.label} - {""}
         n_covered = 0
         seen: set[str] = set()
         remaining = []
         for annotation in self.annotations:
-            path = annotation.path
-            if annotation.box is None and path in with_box:
-                n_covered += bool(annotation.label)
-                continue
-            if annotation.box is None:
-                if path in seen:
-                    continue
+            path, label = annotation.path, annotation.label
+            if annotation.box:
+                remaining.append(annotation)
+            elif path in with_box:
+                n_covered += bool(label)
+            elif path not in seen and bool(label) == bool(labels_of[path]):
                 seen.add(path)
                 if len(labels_of[path]) > 1:
                     names = shortened(sorted(labels_of[path]))
                     reason = f"the image has several labels ({names}) and no boxes"
                     self.reject(path, annotation.where, reason)
-                    continue
-            remaining.append(annotation)
+                else:
+                    remaining.append(annotation)
         self.annotations = remaining
         if n_covered:
             self.notes.append(
