@@ -60,6 +60,30 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="GLOB", help="Leave out files that match.", rich_help_panel=_LABELS),
 ]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What DATA is: folder, table, or a kind of annotation file such as coco or yolo. "
+        "Default: found from the data.",
+        rich_help_panel=_LABELS,
+    ),
+]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="Around an annotated box, on each side, as a share of its size (default 0.1).",
+        rich_help_panel=_LABELS,
+    ),
+]
+Shape = Annotated[
+    options.Shape | None,
+    typer.Option(
+        help="An annotated box as it is, or made square with more of the image. [default: tight]",
+        rich_help_panel=_LABELS,
+    ),
+]
 ClassPattern = Annotated[
     str | None,
     typer.Option(
@@ -388,60 +412,6 @@ GroupMatrix = Annotated[
     typer.Option(
         "--group-matrix",
         help="Also write the confusion matrices as CSV: counts and shares, by class and group.",
-    ),
-]
-
-# --- predict ----------------------------------------------------------------------------------
-
-Images = Annotated[
-    list[str],
-    typer.Argument(
-        help="Image files, folders, CSV files or patterns such as 'new/*.jpg'; - reads paths from "
-        "stdin, one a line."
-    ),
-]
-ModelName = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="NAME",
-        help="Name of a saved model, used as it is. Default: the one with the best accuracy on the "
-        "data set as it is now.",
-        show_default=False,
-    ),
-]
-LeaveEarly = Annotated[
-    bool,
-    typer.Option(
-        "--early-exit",
-        help="Let each image leave the network at the first layer that is confident enough. It "
-        "needs a model of fishfeat fit --early-exit.",
-    ),
-]
-OnlyLabels = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--only",
-        metavar="CLASS",
-        help="Keep only images with this predicted label. May be repeated.",
-    ),
-]
-Format = Annotated[
-    options.RowFormat | None,
-    typer.Option(
-        "--format",
-        help="How rows are written. [default: jsonl where the name of FILE ends so, else csv]",
-        show_default=False,
-    ),
-]
-OutFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="FILE",
-        help="Write the rows into a file, and go on where an earlier command stopped. Default: "
-        "stdout.",
-        show_default=False,
     ),
 ]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from fishfeat.errors import DataError
+from fishfeat.errors import DataError, check_number
 
 Resize = Literal["squash", "pad", "crop"]
 Pool = Literal["auto", "avg", "max", "token"]
@@ -20,6 +20,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Runtime = Literal["auto", "eager", "compile", "openvino"]
 MapMethod = Literal["pca", "umap"]
 Strategy = Literal["auto", "grouped", "random"]
+Shape = Literal["tight", "square"]
 TestBy = Literal["random", "name"]
 RowFormat = Literal["csv", "jsonl"]
 
@@ -74,7 +75,16 @@ class ScanOptions(GroupingOptions):
         is looked for by its end. None is the table's own folder.
     columns
         Columns of a table that have other names: 'path=image_id,label=species', and likewise
-        `group` and `part`.
+        `group`, `part` and, for boxes in the images, `box=x0:y0:x1:y1` (left, top, right, bottom).
+    source
+        What the data are: 'folder', 'table', or a kind of annotation file, such as 'coco'. None
+        finds it from the data themselves.
+    margin
+        What is added on each side of an annotated box, as a share of its width and height; it is
+        real pixels of the image. None is 0.1.
+    shape
+        'tight' for the box as it is, or 'square', which lengthens the shorter side with real
+        pixels. None is 'tight'.
     include, exclude
         Globs over the path or, without a slash, over each folder and file name. Mask folders
         ('<class> GT' beside '<class>') are left out unless `include` is given.
@@ -94,6 +104,9 @@ class ScanOptions(GroupingOptions):
 
     root: str | os.PathLike[str] | None = None
     columns: str | None = None
+    source: str | None = None
+    margin: float | None = None
+    shape: Shape | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
     class_pattern: str | None = None
@@ -343,9 +356,7 @@ class FinetuneOptions(_Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(ScanOptions, FeatureOptions, EngineOptions, SplitOptions):
-    """Options of `fishfeat compare`.
-
-    What is compared is each of the backbones at each input size with each layer.
+    """Options of `fishfeat compare`: each backbone at each input size with each layer.
 
     Attributes
     ----------
@@ -353,11 +364,9 @@ class CompareOptions(ScanOptions, FeatureOptions, EngineOptions, SplitOptions):
         Names as `fishfeat.make_spec` takes them. Empty is the backbone last used on the data set,
         else the default.
     img_size
-        Sides of the network's input in pixels. Empty is the network's own, or that of the backbone
-        last used.
+        Sides of the network's input in pixels. Empty is the network's own, or the one last used.
     layer
-        Layers. 'all-blocks' is every block. Empty is the last layer, or that of the backbone last
-        used.
+        Layers. 'all-blocks' is every block. Empty is the last layer, or the one last used.
     clf
         Name of the classifier that scores all of them.
     jobs
@@ -428,16 +437,14 @@ class PredictOptions(_Record):
 
     Attributes
     ----------
-    model
-        Name of a saved model; None is the one with the best score on the data set as it is now.
-    backbone
-        The model's backbone where it now has another name or folder, such as 'local-dir:FOLDER'.
+    model, backbone
+        A saved model, None for the best one; and the place of its backbone where that has moved.
     early_exit
         Let each image leave the network at the first layer that is confident enough.
     only
-        Keep only images with these predicted labels; empty keeps all.
+        Predicted labels whose images are kept; empty keeps all.
     format
-        How rows are written. None is 'jsonl' in a file whose name ends so, else 'csv'.
+        'csv' or 'jsonl'. None is as the name of the output file ends, else 'csv'.
     """
 
     model: str | None = None
@@ -478,13 +485,8 @@ class MotionOptions(_Record):
         """Check the numbers; a `DataError` where one is out of its range."""
         super().__post_init__()
         for name, low, high, is_whole in _MOTION_RANGES:
-            value = getattr(self, name)
-            if name == "min_area" and value is None:
-                continue
-            kinds = int if is_whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-                kind = "a whole number" if is_whole else "a number"
-                raise DataError(f"{name} must be {kind} from {low:g} to {high:,g}; got {value!r}.")
+            if name != "min_area" or self.min_area is not None:
+                check_number(name, getattr(self, name), low, high, is_whole=is_whole)
 
 
 # Option of `MotionOptions`, its smallest and largest value, and whether it is a whole number.

@@ -127,7 +127,7 @@ def extract(
     """
     check_runtime(engine.runtime)
     workspace = Workspace(cache)
-    source = Source(images.name, images.root, list_digests=images.digest.tolist)
+    source = Source(images.name, images.root, list_digests=images.digests_of_files.tolist)
     with workspace.open(source) as dataset:
         folder, state = dataset.folder, dataset.state
         images = dataclasses.replace(images, name=folder.name)
@@ -256,7 +256,7 @@ def embed_missing(
     if not any(missing.values()):
         log.info("The cache holds all %d images already; nothing to embed.", len(images))
         return Embedding({}, {}, truncated, 0)
-    from fishfeat.features.engines.loading import Item
+    from fishfeat.features.engines.loading import list_items
     from fishfeat.features.engines.local import embed
     from fishfeat.features.layer_files import merge_batches, open_layer_files
     from fishfeat.features.ready_networks import make_ready
@@ -270,7 +270,7 @@ def embed_missing(
     if not any(missing.values()):
         return Embedding({}, {}, truncated, 0)
     rows = _find_rows(images, frozenset().union(*missing.values()))
-    items = [Item(str(images.path(i)), str(images.digest[i])) for i in rows]
+    items = list_items(images, rows.tolist())
     keys = dict(zip(images.digest[rows].tolist(), images.keys[rows].tolist(), strict=True))
     begun = _read_begun_runtime(folder, plan.specs)
     network, runner, record = make_ready(found, items, engine, load=load, begun=begun)

@@ -143,7 +143,12 @@ def find_vanished(cache: FeatureCache, images: ImageSet) -> NDArray[np.bool_]:
     paths = cache.read_paths()
     for row in np.flatnonzero(is_vanished):
         has_changed = paths[row] in keys
-        is_vanished[row] = has_changed or not os.path.exists(images.root / paths[row])
+        names = (
+            paths[row],
+            paths[row].rpartition("#")[0] or paths[row],
+        )  # of a box that of its file
+        is_there = any(os.path.exists(images.root / name) for name in names)
+        is_vanished[row] = has_changed or not is_there
     return is_vanished
 
 

@@ -23,6 +23,7 @@ from fishfeat.classify.validation.cross_validation import (
     run_from_scores,
 )
 from fishfeat.errors import DataError
+from fishfeat.features.engines import loading
 from fishfeat.features.engines.loading import Item
 from fishfeat.features.engines.local import count_workers
 from fishfeat.files import json_digest, versions
@@ -225,7 +226,7 @@ def list_items(features: Features, images: ImageSet) -> list[Item]:
             "images must be those that the features were extracted from: some have no row, or "
             "other contents. Extract again."
         )
-    return [Item(str(images.path(i)), str(images.digest[i])) for i in rows.tolist()]
+    return loading.list_items(images, rows.tolist())
 
 
 def _identify(source: Source, fingerprint: str, all_splits: Sequence[Splits]) -> str:

@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fishfeat.errors import DataError, shortened
-from fishfeat.features.engines.loading import Item, read_item
+from fishfeat.features.engines.loading import Item, Loader, read_item
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.tta import Transform
 from fishfeat.finetuning.activation_files import ActivationFile
 from fishfeat.finetuning.augmentation import Augment
 from fishfeat.finetuning.randomness import Draw, Purpose, draw_with
-from fishfeat.images.decode import UnreadableImage, decode
 from fishfeat.records import Int
 
 
@@ -180,19 +179,11 @@ class PlainImages:
 
     def _read_pixels(self, item: Item) -> NDArray[np.uint8]:
         read = read_item(item)
-        if read.reason:
-            raise explain_unreadable([(item.path, read.reason)])
-        fit = self._preprocess
-        try:
-            rgb = decode(
-                read.data,
-                min_side=fit.min_side,
-                white=fit.white,
-                allow_truncated=True,  # they have features only where they were allowed
-            )
-        except UnreadableImage as error:
-            raise explain_unreadable([(item.path, str(error))]) from error
-        return fit(rgb)
+        # Truncated images have features only where they were allowed.
+        loaded = Loader(self._preprocess, allow_truncated=True).load(read)
+        if loaded.pixels is None:
+            raise explain_unreadable([(item.path, loaded.reason)])
+        return loaded.pixels
 
 
 def explain_unreadable(failures: Sequence[tuple[str, str]]) -> DataError:

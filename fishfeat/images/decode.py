@@ -153,6 +153,22 @@ def read_size(data: bytes) -> Size:
         return Size(*image.size)
 
 
+def read_upright_size(data: bytes) -> Size:
+    """Read width and height as they are after the EXIF orientation is applied.
+
+    Raises
+    ------
+    UnreadableImage
+        As `read_size`.
+    """
+    with _open_image(data) as image:
+        width, height = image.size
+        is_turned = False
+        with contextlib.suppress(Exception):  # a broken EXIF block has no effect
+            is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return Size(height, width) if is_turned else Size(width, height)
+
+
 def decode(
     data: bytes,
     *,

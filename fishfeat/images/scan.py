@@ -8,6 +8,7 @@ import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,13 +16,24 @@ import numpy as np
 
 from fishfeat.checks import Finding
 from fishfeat.errors import DataError, count_things, shortened
+from fishfeat.images.crops import (
+    SHAPES,
+    Box,
+    BoxOptions,
+    digest_crop,
+    find_fault,
+    make_crop,
+    round_box,
+)
 from fishfeat.images.decode import (
+    Size,
     UnavailableFile,
     UnreadableImage,
     depends_on_white,
     describe_reader,
     measure,
     read_bytes,
+    read_upright_size,
 )
 from fishfeat.images.grouping.rules import group_by_column, group_images, parse_rules
 from fishfeat.images.labels import (
@@ -38,10 +50,12 @@ from fishfeat.images.sources.tables import TableOptions
 from fishfeat.images.value_range import check_value_ranges
 from fishfeat.options import ScanOptions
 from fishfeat.records import UNLABELLED, ImageSet, OnProgress, PathLike, Rejected
+from fishfeat.records.images import Crop
 from fishfeat.workspace import NOT_MEASURED
 
 _CHUNK = 64
 _MOST_CLASSES = 20
+_MAX_MARGIN = 2
 _DEFAULTS = ScanOptions()
 
 
@@ -62,6 +76,8 @@ class FileFacts(NamedTuple):
         As in `Rejected`; '' for an image.
     values
         As in `ImageSet`.
+    upright
+        Width and height after the EXIF orientation is applied; None where nothing needs them.
     """
 
     n_bytes: int = 0
@@ -72,6 +88,7 @@ class FileFacts(NamedTuple):
     reason: str = ""
     reader: str = ""
     values: str = ""
+    upright: Size | None = None
 
 
 def scan(
@@ -110,6 +127,11 @@ def scan(
     DataError
         There are no images, or an option does not fit the data.
     """
+    margin = 0.0 if options.margin is None else options.margin
+    if not 0 <= margin <= _MAX_MARGIN:
+        raise DataError(f"margin must be a number from 0 to {_MAX_MARGIN}; got {margin!r}.")
+    if options.shape not in (None, *SHAPES):
+        raise DataError(f"shape must be one of {', '.join(SHAPES)}; got {options.shape!r}.")
     rules = parse_rules(options.group_by or ())
     column = next((rule.value for rule in rules if rule.kind == "column"), "")
     listing = list_data(
@@ -117,11 +139,12 @@ def scan(
         include=options.include or (),
         exclude=options.exclude or (),
         table=TableOptions(options.root, options.columns or "", column),
+        source=options.source or "",
     )
     empty = {} if options.only else _find_gone_classes(known, listing) | dict(listing.empty)
     listing = listing._replace(entries=_apply_class_options(listing.entries, options), empty=empty)
     facts = _examine_files(listing, known, on_progress)
-    images = _make_image_set(listing, facts)
+    images = _make_image_set(listing, _place_entries(listing, facts, options))
     return group_images(images, rules)
 
 
@@ -165,29 +188,37 @@ def _draw_entries(entries: list[Entry], limits: Mapping[str, int]) -> list[Entry
 def _examine_files(
     listing: Listing, known: ImageSet | None, on_progress: OnProgress | None
 ) -> list[FileFacts]:
-    """Facts of each entry's file, in the order of the entries."""
+    """Facts of each entry's file, in the order of the entries; each file is read once."""
     earlier: dict[str, FileFacts] = {}
     if known is not None and known.root == listing.root:
         earlier = _collect_facts(known)
 
-    def examine_chunk(entries: Sequence[Entry]) -> list[FileFacts]:
-        root = listing.root
-        return [_examine(os.path.join(root, e.key), earlier.get(e.key)) for e in entries]
+    with_boxes = {entry.file_key for entry in listing.entries if entry.box is not None}
 
-    entries = listing.entries
-    chunks = [entries[start : start + _CHUNK] for start in range(0, len(entries), _CHUNK)]
+    def examine_chunk(keys: Sequence[str]) -> list[FileFacts]:
+        facts = []
+        for key in keys:
+            path = os.path.join(listing.root, key)
+            facts.append(_examine(path, earlier.get(key), has_boxes=key in with_boxes))
+        return facts
+
+    keys = list(dict.fromkeys(entry.file_key for entry in listing.entries))
+    chunks = [keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK)]
     facts: list[FileFacts] = []
     # Reading and hashing release the interpreter lock, so threads are enough.
     with ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
         for chunk_facts in pool.map(examine_chunk, chunks):
             facts += chunk_facts
             if on_progress is not None:
-                on_progress(len(facts), len(entries))
-    return facts
+                on_progress(len(facts), len(keys))
+    facts_of = dict(zip(keys, facts, strict=True))
+    return [facts_of[entry.file_key] for entry in listing.entries]
 
 
 def _collect_facts(images: ImageSet) -> dict[str, FileFacts]:
-    """Key -> facts of the images and of the rejected files of an earlier scan."""
+    """Path of a file -> facts of the images and of the rejected files of an earlier scan."""
+    if images.crop is not None:
+        return _collect_facts_of_boxes(images)
     columns = (images.n_bytes, images.mtime_ns, images.digest, images.width, images.height)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     facts = {key: FileFacts(*row) for key, row in zip(images.keys.tolist(), rows, strict=True)}
@@ -209,13 +240,28 @@ def _collect_facts(images: ImageSet) -> dict[str, FileFacts]:
     return facts
 
 
-def _examine(path: str, earlier: FileFacts | None) -> FileFacts:
+def _collect_facts_of_boxes(images: ImageSet) -> dict[str, FileFacts]:
+    """Path of a file -> facts, of the files of an earlier scan that have boxes."""
+    facts: dict[str, FileFacts] = {}
+    digests = images.digests_of_files
+    for i in range(len(images)):
+        crop, key = images.crop_of(i), images.file_key(i)
+        if crop is None or key in facts:
+            continue
+        size = Size(crop.width, crop.height)
+        n_bytes, mtime_ns = int(images.n_bytes[i]), int(images.mtime_ns[i])
+        facts[key] = FileFacts(n_bytes, mtime_ns, str(digests[i]), *size, upright=size)
+    return facts
+
+
+def _examine(path: str, earlier: FileFacts | None, *, has_boxes: bool = False) -> FileFacts:
     try:
         status = os.stat(path)
         if reason := _describe_special_file(status.st_mode):
             return FileFacts(reason=reason)
         n_bytes, mtime_ns = status.st_size, status.st_mtime_ns
-        if earlier and earlier.digest and earlier[:2] == (n_bytes, mtime_ns):
+        is_same = earlier and earlier.digest and earlier[:2] == (n_bytes, mtime_ns)
+        if earlier and is_same and has_boxes == (earlier.upright is not None):
             return earlier
         data = read_bytes(path)
     except (OSError, ValueError, UnavailableFile) as error:
@@ -223,7 +269,8 @@ def _examine(path: str, earlier: FileFacts | None) -> FileFacts:
     digest = hashlib.sha256(data).hexdigest()
     try:
         width, height, values = measure(data)
-        return FileFacts(n_bytes, mtime_ns, digest, width, height, values=values)
+        upright = read_upright_size(data) if has_boxes else None
+        return FileFacts(n_bytes, mtime_ns, digest, width, height, values=values, upright=upright)
     except UnavailableFile as error:
         return FileFacts(n_bytes, mtime_ns, digest, reason=str(error))
     except UnreadableImage as error:
@@ -243,11 +290,59 @@ def _describe_special_file(mode: int) -> str:
 # --- the image set --------------------------------------------------------------------------
 
 
-def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
-    pairs = list(zip(listing.entries, facts, strict=True))
-    rejected = tuple(_reject(entry, file) for entry, file in pairs if file.reason)
-    entries = [entry for entry, file in pairs if not file.reason]
-    files = [file for file in facts if not file.reason]
+class _Placed(NamedTuple):
+    """An entry, the facts of its file, and what it is of the file.
+
+    Attributes
+    ----------
+    digest
+        As in `ImageSet`.
+    crop, box
+        As in `ImageSet`; None for a whole image.
+    reason
+        Why it cannot be used; '' where it can.
+    """
+
+    entry: Entry
+    file: FileFacts
+    digest: str
+    reason: str = ""
+    crop: Crop | None = None
+    box: Sequence[int] | None = None
+
+
+def _place_entries(
+    listing: Listing, facts: Sequence[FileFacts], options: ScanOptions
+) -> list[_Placed]:
+    """Find the pixels of each entry in its file."""
+    margin = BoxOptions().margin if options.margin is None else options.margin
+    how = BoxOptions(margin, options.shape or SHAPES[0])
+    placed = []
+    for entry, file in zip(listing.entries, facts, strict=True):
+        if entry.box is None or file.reason or file.upright is None:
+            placed.append(_Placed(entry, file, file.digest, file.reason))
+        else:
+            placed.append(_place_box(entry, file, Box(*entry.box), how))
+    return placed
+
+
+def _place_box(entry: Entry, file: FileFacts, box: Box, how: BoxOptions) -> _Placed:
+    assert file.upright is not None
+    if entry.is_relative:
+        box = box.scale(*file.upright)
+    fault = find_fault(box, *file.upright)
+    if fault:
+        return _Placed(entry, file, file.digest, f"{fault} ({entry.where})")
+    crop = make_crop(box, *file.upright, how)
+    return _Placed(entry, file, digest_crop(file.digest, crop), crop=crop, box=round_box(box))
+
+
+def _make_image_set(listing: Listing, placed: Sequence[_Placed]) -> ImageSet:
+    rejected = tuple(map(_reject, (entry for entry in placed if entry.reason)))
+    rejected += tuple(Rejected(key, reason) for key, reason in listing.rejected.items())
+    used = [entry for entry in placed if not entry.reason]
+    entries = [p.entry for p in used]
+    files = [p.file for p in used]
     if not files:
         for finding in listing.findings:
             if finding.check == "missing-files":
@@ -255,7 +350,7 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
         reasons = [f"{file.key}: {file.reason}" for file in rejected]
         found = "".join(f" {finding}" for finding in listing.findings)
         raise DataError(
-            f"None of {count_things(len(facts), 'file')} below {listing.root} can be used: "
+            f"None of {count_things(len(rejected), 'file')} below {listing.root} can be used: "
             f"{shortened(reasons)}.{found}"
         )
     class_names = sorted({entry.label for entry in entries} - {""})
@@ -270,11 +365,11 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
         keys=np.array([entry.key for entry in entries], str),
         y=np.array([class_index[entry.label] for entry in entries], np.int64),
         class_names=np.array(class_names, str),
-        digest=np.array([file.digest for file in files], str),
+        digest=np.array([p.digest for p in used], str),
         n_bytes=np.array([file.n_bytes for file in files], np.int64),
         mtime_ns=np.array([file.mtime_ns for file in files], np.int64),
-        width=np.array([file.width for file in files], np.int64),
-        height=np.array([file.height for file in files], np.int64),
+        width=np.array([_measure_side(p, 0) for p in used], np.int64),
+        height=np.array([_measure_side(p, 1) for p in used], np.int64),
         part=part,
         values=np.array([file.values for file in files], str) if deep else None,
         rejected=rejected,
@@ -285,7 +380,23 @@ def _make_image_set(listing: Listing, facts: Sequence[FileFacts]) -> ImageSet:
             *check_class_names([entry.label for entry in entries]),
         ),
     )
-    return group_by_column(check_value_ranges(images), [entry.group for entry in entries])
+    if any(p.crop is not None for p in used):
+        images = replace(
+            images,
+            crop=np.array([p.crop or [-1] * 6 for p in used], np.int64),
+            box=np.array([p.box or [-1] * 4 for p in used], np.int64),
+            file_digest=np.array([file.digest for file in files], str),
+        )
+    groups = [entry.group for entry in entries]
+    return group_by_column(check_value_ranges(images), groups, sentence=listing.grouping)
+
+
+def _measure_side(placed: _Placed, axis: int) -> int:
+    """Width (0) or height (1) in pixels: of the crop, or of the image as stored."""
+    crop = placed.crop
+    if crop is None:
+        return (placed.file.width, placed.file.height)[axis]
+    return (crop.right - crop.left, crop.bottom - crop.top)[axis]
 
 
 def _find_gone_classes(known: ImageSet | None, listing: Listing) -> dict[str, str]:
@@ -305,7 +416,8 @@ def _find_gone_classes(known: ImageSet | None, listing: Listing) -> dict[str, st
 
 def _exists_any(root: Path, keys: Sequence[str]) -> bool:
     """Whether a file is still there, as where it is only excluded."""
-    return any(os.path.exists(root / key) for key in keys)
+    names = [name for key in keys for name in (key, key.rpartition("#")[0]) if name]
+    return any(os.path.exists(root / name) for name in names)
 
 
 def _check_classes(
@@ -327,7 +439,10 @@ def _check_classes(
     return [Finding("classes-without-images", message, fix)]
 
 
-def _reject(entry: Entry, file: FileFacts) -> Rejected:
+def _reject(placed: _Placed) -> Rejected:
+    entry, file = placed.entry, placed.file
+    if not file.reason:
+        return Rejected(entry.key, placed.reason, entry.label)
     return Rejected(
         key=entry.key,
         reason=file.reason,

@@ -18,6 +18,30 @@ from fishfeat.records.arrays import UNLABELLED, Int, Str, check_labels, check_le
 PARTS = ("train", "val", "test")
 
 
+class Crop(NamedTuple):
+    """The part of an image that is an entry, in whole pixels of the upright image.
+
+    Attributes
+    ----------
+    left, top, right, bottom
+        Its edges; the pixel at `right` and at `bottom` is not in it.
+    width, height
+        Size of the whole image, upright.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    width: int
+    height: int
+
+    @property
+    def shorter_side(self) -> int:
+        """Its shorter side."""
+        return min(self.right - self.left, self.bottom - self.top)
+
+
 class Rejected(NamedTuple):
     """A file that looks like an image and cannot be used.
 
@@ -68,20 +92,23 @@ class ImageSet:
     root
         Folder that the keys are relative to.
     keys
-        str (n_images,): POSIX paths relative to `root`, unique and sorted.
+        str (n_images,): POSIX paths relative to `root`, unique and sorted. A box in an image has
+        the path of the image, '#' and the name of the annotation.
     y
         int64 (n_images,): index into `class_names`; -1 for an image without a label.
     class_names
         str (n_classes,), sorted.
     digest
-        str (n_images,): SHA-256 of each file's bytes, hexadecimal.
+        str (n_images,): SHA-256 of each file's bytes, hexadecimal; of a box that of the file's
+        digest and the box's pixels.
     groups
         int64 (n_images,) or None: images with the same number are related (frames of one fish,
         copies of one photograph) and must never be on both sides of a split.
     part
         str (n_images,) or None: 'train', 'val' or 'test', as the folders or the table say.
     n_bytes, mtime_ns, width, height
-        int64 (n_images,): size in bytes, time of the last change in ns, size in pixels as stored.
+        int64 (n_images,): size in bytes and time of the last change in ns, of the file; size in
+        pixels as stored, and of a box with its margin.
     group_name
         str (n_images,) or None: name of each group where it was found; '' for an image that is
         related to no other.
@@ -90,6 +117,14 @@ class ImageSet:
     values
         str (n_images,) or None: of an image of more than 8 bits how it stores a value, the smallest
         and the largest one ('16-bit 0 3100'); '' for the others. None where all have 8 bits.
+    crop
+        int64 (n_images, 6) or None: the values of `Crop` where a box is an entry; -1 for a whole
+        image. None where all are whole images.
+    box
+        int64 (n_images, 4) or None, as `crop`: left, top, right and bottom of the box as it is
+        annotated, without a margin.
+    file_digest
+        str (n_images,) or None, as `crop`: SHA-256 of each file's bytes.
     rejected
         Files that cannot be used, each with its reason.
     notes
@@ -113,6 +148,9 @@ class ImageSet:
     group_name: Str | None = None
     grouping: str = ""
     values: Str | None = None
+    crop: Int | None = None
+    box: Int | None = None
+    file_digest: Str | None = None
     rejected: tuple[Rejected, ...] = ()
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -137,8 +175,24 @@ class ImageSet:
         return np.append(self.class_names, "").astype(str)[self.y]
 
     def path(self, i: int) -> Path:
-        """Path of image `i`."""
-        return self.root / str(self.keys[i])
+        """Path of the file of image `i`."""
+        return self.root / self.file_key(i)
+
+    def file_key(self, i: int) -> str:
+        """Path of the file of image `i`, relative to `root`."""
+        key = str(self.keys[i])
+        return key if self.crop_of(i) is None else key.rpartition("#")[0]
+
+    def crop_of(self, i: int) -> Crop | None:
+        """The part of the file that image `i` is; None for the whole image."""
+        if self.crop is None or self.crop[i, 0] < 0:
+            return None
+        return Crop(*self.crop[i].tolist())
+
+    @property
+    def digests_of_files(self) -> Str:
+        """str (n_images,): SHA-256 of the bytes of the file of each image."""
+        return self.digest if self.file_digest is None else self.file_digest
 
     def select(self, rows: NDArray[Any], *, rejected: tuple[Rejected, ...] = ()) -> ImageSet:
         """The images `rows` (int or bool (n_images,)) of this set, with the same classes.
@@ -180,7 +234,7 @@ class ImageSet:
 
 
 _REQUIRED = ("keys", "y", "digest", "n_bytes", "mtime_ns", "width", "height")
-_OPTIONAL = ("groups", "part", "group_name", "values")
+_OPTIONAL = ("groups", "part", "group_name", "values", "crop", "box", "file_digest")
 
 
 def encode_labels(labels: Str) -> tuple[Str, Int]:

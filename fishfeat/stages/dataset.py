@@ -145,9 +145,15 @@ def open_data(
     def list_digests() -> list[str]:
         from fishfeat.images.scan import scan
 
-        files = ScanOptions(include=options.include, exclude=options.exclude)
+        files = ScanOptions(
+            include=options.include,
+            exclude=options.exclude,
+            source=options.source,
+            margin=options.margin,
+            shape=options.shape,
+        )
         listed.append(scan(path, files, on_progress=on_progress))
-        digests: list[str] = listed[0].digest.tolist()
+        digests: list[str] = listed[0].digests_of_files.tolist()
         return digests
 
     source = Source(stem, root, list_digests=list_digests, data=path)

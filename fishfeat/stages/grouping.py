@@ -96,7 +96,8 @@ def _read_column(dataset: Dataset, images: ImageSet, rules: Sequence[Rule]) -> l
     column = next((rule.value for rule in rules if rule.kind == "column"), "")
     options = dataset.state.options
     how = TableOptions(options.root, options.columns or "", column)
-    groups = {entry.key: entry.group for entry in list_data(table, table=how).entries}
+    listing = list_data(table, table=how, source=options.source or "")
+    groups = {entry.key: entry.group for entry in listing.entries}
     return [groups.get(key, "") for key in images.keys.tolist()]
 
 

@@ -158,6 +158,7 @@ def find_merge(dataset: Dataset) -> dict[str, str] | None:
             include=options.include or (),
             exclude=options.exclude or (),
             table=TableOptions(options.root, options.columns or ""),
+            source=options.source or "",
         ).entries
         names = sorted({entry.label for entry in entries} - {""})
         if options.class_pattern:

@@ -239,7 +239,7 @@ def _is_image_in_place(images: ImageSet, row: int) -> bool:
             return False
         if status.st_mtime_ns == images.mtime_ns[row]:
             return True
-        return hashlib.sha256(path.read_bytes()).hexdigest() == str(images.digest[row])
+        return hashlib.sha256(path.read_bytes()).hexdigest() == str(images.digests_of_files[row])
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -251,7 +251,7 @@ def _check_same_images(source: Source, dataset: Dataset) -> None:
     """Raise a `DataError` where a data set holds none of the images of `source`."""
     if dataset.images is None or source.is_place_of(dataset):
         return
-    if not set(source.list_digests()) & set(dataset.images.digest.tolist()):
+    if not set(source.list_digests()) & set(dataset.images.digests_of_files.tolist()):
         raise DataError(
             f"dataset={dataset.name!r} holds other images ({dataset.place}), and none of those in "
             f"{source.place}. Choose a name that is free."
@@ -265,7 +265,7 @@ def find_same_images(
     wanted = set(digests)
     best, most = None, (False, False, 0)
     for dataset in datasets:
-        known = set(dataset.require_images().digest.tolist())
+        known = set(dataset.require_images().digests_of_files.tolist())
         n_shared = len(wanted & known)
         is_here = source.is_place_of(dataset)
         if not n_shared or not (is_here or 2 * n_shared >= max(len(wanted), len(known))):

@@ -12,7 +12,7 @@ import numpy as np
 
 from fishfeat.errors import CacheError, DataError
 from fishfeat.files import open_text, reading_from
-from fishfeat.records import ImageSet, Rejected, encode_labels
+from fishfeat.records import ImageSet, Int, Rejected, encode_labels
 
 IMAGE_COLUMNS = (
     "path",
@@ -29,6 +29,9 @@ IMAGE_COLUMNS = (
     "group_name",
     "reader",
     "values",
+    "box",
+    "crop",
+    "file_digest",
 )
 NOT_MEASURED = "?"
 # Status of an image that is used though its file ends too early. Version 0.1.0 wrote `half-read`.
@@ -62,6 +65,9 @@ def format_images(images: ImageSet, truncated: Mapping[str, str]) -> str:
         blank if images.group_name is None else images.group_name.tolist(),
         blank,
         blank if images.values is None else images.values.tolist(),
+        blank if images.box is None else _join_numbers(images.box),
+        blank if images.crop is None else _join_numbers(images.crop),
+        blank if images.file_digest is None else images.file_digest.tolist(),
     )
     writer.writerows(zip(*columns, strict=True))
     for rejected in images.rejected:
@@ -85,7 +91,23 @@ def _to_row(rejected: Rejected) -> list[str | int]:
         "",
         rejected.reader,
         "",
+        "",
+        "",
+        "",
     ]
+
+
+def _join_numbers(rows: Int) -> list[str]:
+    """The numbers of each row with spaces between them; '' for a whole image."""
+    return ["" if row[0] < 0 else " ".join(map(str, row)) for row in rows.tolist()]
+
+
+def _split_numbers(texts: list[str], n: int) -> Int | None:
+    """What `_join_numbers` wrote, int64 (n_images, n); None where all are whole images."""
+    if not any(texts):
+        return None
+    rows = [list(map(int, text.split())) if text else [-1] * n for text in texts]
+    return np.array(rows, np.int64).reshape(len(rows), n)
 
 
 def read_images(path: Path, *, name: str, root: Path) -> ImageSet:
@@ -120,6 +142,9 @@ def _make_image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageS
         numbers[column] = np.array([row[column] for row in used], np.int64)
     # Tables of earlier versions do not say whether an image has more than 8 bits.
     values = np.array([row.get("values", NOT_MEASURED) for row in used], str)
+    # Tables of earlier versions have no boxes.
+    crop = _split_numbers([row.get("crop") or "" for row in used], 6)
+    file_digests = np.array([row.get("file_digest") or "" for row in used], str)
     has_groups = len(used) > 0 and all(texts["group"])
     return ImageSet(
         name=name,
@@ -136,6 +161,9 @@ def _make_image_set(name: str, root: Path, rows: list[dict[str, str]]) -> ImageS
         group_name=texts["group_name"] if any(texts["group_name"]) else None,
         values=values if any(values.tolist()) else None,
         part=texts["part"] if any(texts["part"]) else None,
+        crop=crop,
+        box=_split_numbers([row.get("box") or "" for row in used], 4),
+        file_digest=None if crop is None else file_digests,
         rejected=tuple(_make_rejected(row) for row in rejected),
     )
 

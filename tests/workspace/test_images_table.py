@@ -54,10 +54,10 @@ def test_the_table_has_one_row_for_each_file(fish, make_images, commit):
     assert tuple(rows[0]) == IMAGE_COLUMNS
     assert list(rows[0].values()) == [
         *("cod/1.png", "cod", "", "", "1", "1700000000123456789"),
-        *(f"{0:064x}", "2", "3", "ok", "", "", "", ""),
+        *(f"{0:064x}", "2", "3", "ok", *7 * [""]),
     ]
     rejected = ["cod/2.png", "cod", "", "", "0", "5", "e3", "", "", "rejected", "empty file", ""]
-    assert list(rows[1].values()) == [*rejected, "fishfeat 1", ""]
+    assert list(rows[1].values()) == [*rejected, "fishfeat 1", *4 * [""]]
 
 
 def test_truncated_images_have_a_status_and_a_reason(fish, make_images, commit):
@@ -153,5 +153,5 @@ def test_a_table_of_an_earlier_version_says_that_values_are_missing(fish, make_i
     commit(fish, make_images({"a.png": "cod"}, values=np.array(["16-bit 0 3100"])))
     assert fish.read().require_images().values.tolist() == ["16-bit 0 3100"]
     lines = fish.images_csv.read_text().splitlines()
-    fish.images_csv.write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    fish.images_csv.write_text("\n".join(line.rsplit(",", 4)[0] for line in lines))
     assert fish.read().require_images().values.tolist() == [NOT_MEASURED]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.features.preprocess import Preprocess
+from fishfeat.images.crops import cut, scale_min_side
 from fishfeat.images.decode import (
     TruncatedImage,
     UnavailableFile,
@@ -17,19 +19,59 @@ from fishfeat.images.decode import (
     decode,
     read_bytes,
 )
+from fishfeat.records.images import Crop, ImageSet
 
 
 class Item(NamedTuple):
-    """One image to embed: its path and the SHA-256 its bytes must have ('': any)."""
+    """One image to embed.
+
+    Attributes
+    ----------
+    path
+        Its file.
+    digest
+        The SHA-256 that names it; of a whole image its bytes must have it ('': any).
+    crop
+        The part of the file that it is; None for the whole image.
+    file_digest
+        Of a crop the SHA-256 that the bytes must have.
+    detail
+        Of a crop the shortest side of all crops of the file, for which the file is decoded.
+    """
 
     path: str
     digest: str
+    crop: Crop | None = None
+    file_digest: str = ""
+    detail: int = 0
+
+
+def list_items(images: ImageSet, rows: Iterable[int]) -> list[Item]:
+    """The items of some rows of an image set."""
+    chosen = list(rows)
+    if images.crop is None:
+        return [Item(str(images.path(i)), str(images.digest[i])) for i in chosen]
+    details: dict[str, int] = {}
+    for i in range(len(images)):
+        crop = images.crop_of(i)
+        if crop is not None:
+            key = images.file_key(i)
+            details[key] = min(crop.shorter_side, details.get(key, crop.shorter_side))
+    items = []
+    for i in chosen:
+        path, digest, crop = str(images.path(i)), str(images.digest[i]), images.crop_of(i)
+        if crop is None:
+            items.append(Item(path, digest))
+        else:
+            detail = details[images.file_key(i)]
+            items.append(Item(path, digest, crop, str(images.digests_of_files[i]), detail))
+    return items
 
 
 class FileRead(NamedTuple):
-    """The bytes of a file, or the reason of the moment why there are none."""
+    """The bytes of the file of some items, or the reason of the moment why there are none."""
 
-    item: Item
+    items: Sequence[Item]
     data: bytes = b""
     reason: str = ""
 
@@ -39,6 +81,14 @@ class LoadedImage(NamedTuple):
 
     item: Item
     pixels: NDArray[np.uint8] | None
+    reason: str = ""
+    is_momentary: bool = False
+
+
+class _Decoded(NamedTuple):
+    """The pixels of a file, None if unreadable, and the problem."""
+
+    rgb: NDArray[np.uint8] | None
     reason: str = ""
     is_momentary: bool = False
 
@@ -58,35 +108,67 @@ class Loader(NamedTuple):
     allow_truncated: bool = False
 
     def load(self, read: FileRead) -> LoadedImage:
-        """Decode an image and fit it to the network's input."""
+        """Load the only item of a file."""
+        return next(self.load_each(read))
+
+    def load_each(self, read: FileRead) -> Iterator[LoadedImage]:
+        """Decode a file once, and fit each of its items to the network's input."""
+        rgb, reason, is_momentary = self._decode(read)
+        for item in read.items:
+            if rgb is None:
+                yield LoadedImage(item, None, reason, is_momentary)
+            else:
+                yield LoadedImage(item, self.preprocess(cut(rgb, item.crop)), reason)
+
+    def _decode(self, read: FileRead) -> _Decoded:
         if read.reason:
-            return LoadedImage(read.item, None, read.reason, is_momentary=True)
-        fit = self.preprocess
+            return _Decoded(None, read.reason, is_momentary=True)
+        white, min_side = self.preprocess.white, self._min_side(read.items[0])
         try:
             try:
-                rgb = decode(read.data, min_side=fit.min_side, white=fit.white)
-                return LoadedImage(read.item, fit(rgb))
+                return _Decoded(decode(read.data, min_side=min_side, white=white))
             except TruncatedImage as error:  # a strict first attempt finds the truncated files
                 if not self.allow_truncated:
                     raise
-                rgb = decode(read.data, allow_truncated=True, white=fit.white)
-                return LoadedImage(read.item, fit(rgb), str(error))
+                return _Decoded(decode(read.data, allow_truncated=True, white=white), str(error))
         except UnreadableImage as error:
-            is_momentary = isinstance(error, UnavailableFile)
-            return LoadedImage(read.item, None, str(error), is_momentary)
+            return _Decoded(None, str(error), isinstance(error, UnavailableFile))
+
+    def _min_side(self, item: Item) -> int:
+        """Shortest side to which a JPEG may be halved: a crop keeps what a whole image keeps."""
+        wanted = self.preprocess.min_side
+        return wanted if item.crop is None else scale_min_side(wanted, item.crop, item.detail)
 
 
-def read_items(items: Sequence[Item]) -> list[FileRead]:
-    """Read several files as `read_item` does."""
-    return [read_item(item) for item in items]
+def group_by_file(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Lists of the items that follow one another in one file; a whole image is alone."""
+    for _, of_file in groupby(enumerate(items), _name_file):
+        yield [item for _, item in of_file]
+
+
+def _name_file(numbered: tuple[int, Item]) -> tuple[str, int]:
+    number, item = numbered
+    return (item.path, -1) if item.crop is not None else (item.path, number)
 
 
 def read_item(item: Item) -> FileRead:
-    """Read the bytes of an image's file and check that they are those that were listed."""
+    """Read the file of one item as `read_file` does."""
+    return read_file([item])
+
+
+def read_file(items: Sequence[Item]) -> FileRead:
+    """Read the bytes of the file of these items, and check that they are those that were listed."""
+    first = items[0]
     try:
-        data = read_bytes(item.path)
+        data = read_bytes(first.path)
     except UnreadableImage as error:
-        return FileRead(item, reason=str(error))
-    if item.digest and hashlib.sha256(data).hexdigest() != item.digest:
-        return FileRead(item, reason="changed while it was being read; extract again")
-    return FileRead(item, data)
+        return FileRead(items, reason=str(error))
+    digest = first.digest if first.crop is None else first.file_digest
+    if digest and hashlib.sha256(data).hexdigest() != digest:
+        return FileRead(items, reason="changed while it was being read; extract again")
+    return FileRead(items, data)
+
+
+def read_files(files: Sequence[Sequence[Item]]) -> list[FileRead]:
+    """Read several files as `read_file` does."""
+    return [read_file(items) for items in files]

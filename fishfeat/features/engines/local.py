@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -25,8 +25,9 @@ from fishfeat.features.engines.loading import (
     Item,
     LoadedImage,
     Loader,
-    read_item,
-    read_items,
+    group_by_file,
+    read_file,
+    read_files,
 )
 from fishfeat.features.engines.memory import keep_freed_memory
 from fishfeat.features.engines.processes import load_in_processes
@@ -206,16 +207,19 @@ def embed_on_cpu(
     def embed_loaded(loaded: list[LoadedImage]) -> Batch:
         return engine.start_batch(loaded).finish()
 
-    def embed_batch(reads: list[FileRead]) -> Batch:
-        return embed_loaded([loader.load(read) for read in reads])
+    def embed_batches(reads: list[FileRead]) -> list[Batch]:
+        images = chain.from_iterable(map(loader.load_each, reads))
+        return [embed_loaded(loaded) for loaded in group(images, size)]
 
-    if _pays_processes(engine, n_threads, length_hint(items)):
+    if _pays_processes(engine, n_threads, items):
         loading = load_in_processes(loader, items, n_threads, (n_batches + 1) * size)
         with contextlib.closing(loading) as images:
             yield from map_ahead(pool, group(images, size), embed_loaded, depth=n_batches)
         return
-    reads = map_ahead(readers, items, read_item, depth=min(_MAX_READ_AHEAD, n_batches * size))
-    yield from map_ahead(pool, group(reads, size), embed_batch, depth=n_batches)
+    files = _group_files(items)
+    reads = map_ahead(readers, files.items, read_file, depth=min(_MAX_READ_AHEAD, n_batches * size))
+    tasks = group(reads, files.count(size))
+    yield from chain.from_iterable(map_ahead(pool, tasks, embed_batches, depth=n_batches))
 
 
 def embed_on_device(
@@ -226,7 +230,7 @@ def embed_on_device(
     n_threads: int,
 ) -> Iterator[Batch]:
     """The cores load images; the device gets the next batch before the last vectors are fetched."""
-    if _pays_processes(engine, n_threads, length_hint(items)):
+    if _pays_processes(engine, n_threads, items):
         images = load_in_processes(engine.loader, items, n_threads, engine.batch_size)
     else:
         images = _load_in_threads(engine, items, pool, readers, n_threads)
@@ -240,14 +244,17 @@ def embed_on_device(
         yield batch.finish()
 
 
-def _pays_processes(engine: Engine, n_threads: int, n_images: int) -> bool:
+def _pays_processes(engine: Engine, n_threads: int, items: Iterable[Item]) -> bool:
     """Whether processes load images sooner than threads, with the seconds that they take to start.
 
-    Threads of one process wait for one another wherever Python itself runs.
+    Threads of one process wait for one another wherever Python itself runs. The crops of one file
+    are cut out of one array, which takes little of Python.
     """
+    if isinstance(items, Sequence) and any(item.crop is not None for item in items):
+        return False
     is_on_cpu = str(engine.network.device) == "cpu"
     n_cores = _MIN_CORES_ON_CPU if is_on_cpu else _MIN_CORES_ON_DEVICE
-    return n_threads >= n_cores and n_images >= _MIN_IMAGES_IN_PROCESSES
+    return n_threads >= n_cores and length_hint(items) >= _MIN_IMAGES_IN_PROCESSES
 
 
 def _load_in_threads(
@@ -260,9 +267,31 @@ def _load_in_threads(
     loader = engine.loader
 
     def load_images(reads: list[FileRead]) -> list[LoadedImage]:
-        return [loader.load(read) for read in reads]
+        return list(chain.from_iterable(map(loader.load_each, reads)))
 
-    depth = -(-2 * engine.batch_size // _IMAGES_A_TASK) + n_threads
-    read_depth = min(_MAX_READ_AHEAD // _IMAGES_A_TASK, depth)
-    reads = map_ahead(readers, group(items, _IMAGES_A_TASK), read_items, depth=read_depth)
+    files = _group_files(items)
+    n_files = files.count(_IMAGES_A_TASK)
+    n_images = max(1, int(n_files * files.n_images))  # of a task
+    depth = -(-2 * engine.batch_size // n_images) + n_threads
+    read_depth = max(1, min(_MAX_READ_AHEAD // n_files, depth))
+    reads = map_ahead(readers, group(files.items, n_files), read_files, depth=read_depth)
     yield from chain.from_iterable(map_ahead(pool, reads, load_images, depth=depth))
+
+
+class _Files(NamedTuple):
+    """The items of each file, and the mean number of images in one."""
+
+    items: Iterable[list[Item]]
+    n_images: float
+
+    def count(self, n_images: int) -> int:
+        """Number of files that hold about so many images, at least 1."""
+        return max(1, int(n_images / self.n_images))
+
+
+def _group_files(items: Iterable[Item]) -> _Files:
+    """Group the items by file; of a stream nobody knows how many a file has."""
+    if not isinstance(items, Sequence):
+        return _Files(group_by_file(items), 1.0)
+    files = list(group_by_file(items))
+    return _Files(files, len(items) / max(1, len(files)) or 1.0)

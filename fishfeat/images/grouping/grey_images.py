@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fishfeat.images.decode import decode, read_bytes, read_size
+from fishfeat.images.crops import decode_part
+from fishfeat.images.decode import read_bytes, read_size
 from fishfeat.records import PathLike
+from fishfeat.records.images import Crop
 
 Grey = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -40,8 +42,8 @@ class GreyImage(NamedTuple):
     scale: tuple[float, float]
 
 
-def read_grey_image(path: PathLike) -> GreyImage:
-    """Read an image file as a grey image.
+def read_grey_image(path: PathLike, crop: Crop | None = None) -> GreyImage:
+    """Read an image file, or a crop of it, as a grey image.
 
     Raises
     ------
@@ -49,8 +51,11 @@ def read_grey_image(path: PathLike) -> GreyImage:
         The file cannot be read.
     """
     data = read_bytes(path)
-    rgb = decode(data, allow_truncated=True, min_side=LONGEST_SIDE)
-    return make_grey_image(rgb, decoded_scale=max(rgb.shape[:2]) / max(read_size(data)))
+    rgb = decode_part(data, crop, allow_truncated=True, min_side=LONGEST_SIDE)
+    longer_side = max(read_size(data))
+    if crop is not None:
+        longer_side = max(crop.right - crop.left, crop.bottom - crop.top)
+    return make_grey_image(rgb, decoded_scale=max(rgb.shape[:2]) / longer_side)
 
 
 def make_grey_image(rgb: NDArray[np.uint8], *, decoded_scale: float = 1.0) -> GreyImage:

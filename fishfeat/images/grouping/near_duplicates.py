@@ -261,7 +261,7 @@ class GreyImageCache:
                 self._grey_images.move_to_end(row)
                 return self._grey_images[row]
         try:
-            image = read_grey_image(self.images.path(row))
+            image = read_grey_image(self.images.path(row), self.images.crop_of(row))
         except UnreadableImage:
             return None
         with self._lock:

@@ -164,15 +164,18 @@ def group_images(
     )
 
 
-def group_by_column(images: ImageSet, names: Sequence[str]) -> ImageSet:
-    """Group images by the CSV's column `names`, str (n_images,); unchanged where all are ''."""
+def group_by_column(images: ImageSet, names: Sequence[str], *, sentence: str = "") -> ImageSet:
+    """Group images by the CSV's column `names`, str (n_images,); unchanged where all are ''.
+
+    `sentence` says what the groups are, where they are not a column.
+    """
     if not any(names):
         return images
     return replace(
         images,
         groups=encode_groups(names),
         group_name=np.array(names, str),
-        grouping="Images with the same value in the CSV's group column are one group.",
+        grouping=sentence or "Images with the same value in the CSV's group column are one group.",
         findings=(
             *(finding for finding in images.findings if finding.check != "placeholder-groups"),
             *_check_placeholders(images, names),

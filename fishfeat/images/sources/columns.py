@@ -11,7 +11,16 @@ from fishfeat.checks import Finding
 from fishfeat.errors import DataError, did_you_mean, shortened
 from fishfeat.images.sources.entries import PART_NAMES, PATH_COLUMNS
 
-ROLES = ("path", "label", "group", "part")
+ROLES = ("path", "label", "group", "part", "box")
+# The edges of a box, each in a column of its own; the roles that `box=A:B:C:D` stands for.
+EDGES = ("left", "top", "right", "bottom")
+_BOX_COLUMNS = (
+    ("x0", "y0", "x1", "y1"),
+    ("x1", "y1", "x2", "y2"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x_min", "y_min", "x_max", "y_max"),
+    EDGES,
+)
 # Other names of the column `part`; they count only where all their cells are parts.
 _SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 _LIKE_SPLITS = frozenset({*_SPLIT_COLUMNS, "fold", "is_test", "is_train", "is_valid", "phase"})
@@ -23,7 +32,8 @@ class Columns(NamedTuple):
     Attributes
     ----------
     of_role
-        Role ('path', 'label', 'group', 'part') -> number of the column, from 0.
+        Role ('path', 'label', 'group', 'part', and the four of `EDGES`) -> number of the column,
+        from 0.
     folder
         Number of a column of folders that the paths are in, or None.
     findings
@@ -53,7 +63,25 @@ def parse_columns(text: str) -> dict[str, str]:
                 f"{did_you_mean(role, ROLES)}"
             )
         columns[role] = name
+    box = columns.pop("box", "")
+    if box:
+        edges = [edge.strip() for edge in box.split(":")]
+        if len(edges) != len(EDGES) or not all(edges):
+            raise DataError(
+                "columns: a box is four columns, left, top, right and bottom, with colons between "
+                f"them, such as 'box=x0:y0:x1:y1'; got {box!r}."
+            )
+        columns |= dict(zip(EDGES, edges, strict=True))
     return columns
+
+
+def suggest_box(names: Sequence[str]) -> str:
+    """How to read columns that look like the edges of boxes, in a sentence; '' where none do."""
+    lower = {name.lower() for name in names}
+    for edges in _BOX_COLUMNS:
+        if lower.issuperset(edges):
+            return f" Are they boxes in the images? `--columns box={':'.join(edges)}` reads them."
+    return ""
 
 
 def find_columns(

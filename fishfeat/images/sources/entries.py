@@ -6,10 +6,12 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from fishfeat.checks import Finding
 from fishfeat.errors import shortened
+from fishfeat.images.sources.annotations import GivenBox
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff"}
@@ -42,12 +44,26 @@ class Entry(NamedTuple):
         'train', 'val', 'test', or '' where the data set has no parts.
     group
         Name of the group, '' without one.
+    box
+        The part of the image that it is; None for the whole image.
+    is_relative
+        Whether `box` is in shares of the width and the height.
+    where
+        Where it stands in the annotation file; '' for other sources.
     """
 
     key: str
     label: str
     part: str = ""
     group: str = ""
+    box: GivenBox | None = None
+    is_relative: bool = False
+    where: str = ""
+
+    @property
+    def file_key(self) -> str:
+        """POSIX path of its file, relative to the data set's root."""
+        return self.key if self.box is None else self.key.rpartition("#")[0]
 
 
 class Listing(NamedTuple):
@@ -67,6 +83,10 @@ class Listing(NamedTuple):
         Checks that the data do not pass: passed-over files, names to look at.
     empty
         Folder -> what it holds, of class folders without a file that may be an image.
+    rejected
+        Key -> reason, of entries that cannot be used whatever their file holds.
+    grouping
+        What relates the images of a group, in a sentence; '' for the column of a table.
     """
 
     name: str
@@ -75,6 +95,8 @@ class Listing(NamedTuple):
     notes: list[str]
     findings: list[Finding]
     empty: Mapping[str, str]
+    rejected: Mapping[str, str] = MappingProxyType({})
+    grouping: str = ""
 
 
 def filter_keys(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fishfeat.errors import DataError, did_you_mean
+from fishfeat.images.sources.annotated import choose_reader, list_annotated
 from fishfeat.images.sources.class_folders import list_class_folders
 from fishfeat.images.sources.entries import SUFFIXES, Listing
 from fishfeat.images.sources.tables import TableOptions, list_table
@@ -19,8 +20,9 @@ def list_data(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     table: TableOptions | None = None,
+    source: str = "",
 ) -> Listing:
-    """List the images of a folder or of a CSV file.
+    """List the images of a folder, of a CSV file or of an annotation file.
 
     Parameters
     ----------
@@ -30,6 +32,8 @@ def list_data(
         Globs, as in `fishfeat.options.ScanOptions`.
     table
         How a CSV is read; None is by the usual names, from its own folder.
+    source
+        Kind of the data, as in `fishfeat.options.ScanOptions`; '' finds it from the data.
 
     Raises
     ------
@@ -38,6 +42,13 @@ def list_data(
     """
     check_exists(data)
     path = Path(os.path.abspath(data))
+    reader = choose_reader(path, source)
+    if reader is not None:
+        root = None if table is None else table.root
+        listing = list_annotated(path, reader, root=root, include=include, exclude=exclude)
+        if not listing.entries:
+            raise DataError(_describe_nothing(data, listing, include, exclude))
+        return listing
     if path.is_dir() and table is not None and (table.root or table.columns):
         raise DataError(f"root and columns are for a CSV; {os.fspath(data)} is a folder.")
     if path.is_dir():

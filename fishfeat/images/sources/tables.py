@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from fishfeat.errors import DataError, did_you_mean, shortened
 from fishfeat.files import open_text, read_rows
 from fishfeat.images.formats import N_HEAD, name_format
-from fishfeat.images.sources.columns import Columns, find_columns, parse_columns
+from fishfeat.images.sources.columns import EDGES, Columns, find_columns, parse_columns, suggest_box
 from fishfeat.images.sources.entries import (
     PART_NAMES,
     Entry,
@@ -68,6 +69,7 @@ def list_table(
     for line, row in rows[1:]:
         texts = {role: row[i] if i < len(row) else "" for role, i in columns.of_role.items()}
         row_faults = _find_faults(texts)
+        texts["line"] = str(line)
         if any(row[len(rows[0][1]) :]):
             row_faults = [_TOO_LONG]
         faults += [(fault, line) for fault in row_faults]
@@ -75,16 +77,22 @@ def list_table(
             folder = row[columns.folder] if columns.folder is not None else ""
             entries.append(_make_entry(file, texts, finder, folder))
     _raise_faults(file, faults, len(rows[0][1]) if rows else 0)
-    entry_of = _merge_equal_rows(file, entries)
-    keys = list(entry_of) if options.to_classify else sorted(entry_of)
-    keys, notes = filter_keys(keys, include=include, exclude=exclude)
+    has_boxes = any(entry.box is not None for entry in entries)
+    entries = _number_boxes(entries)
+    entry_of = _merge_equal_rows(file, entries, hint=suggest_box(rows[0][1]) if rows else "")
+    files = sorted({entry.file_key for entry in entries})
+    chosen, notes = filter_keys(files, include=include, exclude=exclude)
+    is_chosen = set(chosen)
     notes += finder.describe_read()
     findings = [*columns.findings, *finder.describe_missing(len(entries))]
-    entries = [entry_of[key] for key in keys]
+    keys = list(entry_of) if options.to_classify else sorted(entry_of)
+    entries = [entry_of[key] for key in keys if entry_of[key].file_key in is_chosen]
     if any(entry.part for entry in entries):
         entries, part_notes = fill_parts(entries)
         notes += part_notes
-    return Listing(file.stem, file.parent, entries, notes, findings, {})
+    has_groups = "group" in columns.of_role
+    grouping = "Boxes of one image are one group." if has_boxes and not has_groups else ""
+    return Listing(file.stem, file.parent, entries, notes, findings, {}, grouping=grouping)
 
 
 def read_header(file: Path) -> list[str]:
@@ -135,7 +143,25 @@ def _make_entry(file: Path, texts: dict[str, str], finder: PathFinder, folder: s
     path = finder.find(os.path.join(folder, texts["path"]))
     key = PurePosixPath(os.path.relpath(finder.start / path, file.parent)).as_posix()
     part = PART_NAMES.get(texts.get("part", "").lower(), "")
-    return Entry(key, texts.get("label", ""), part, texts.get("group", ""))
+    group = texts.get("group", "")
+    if not texts.get(EDGES[0]):
+        return Entry(key, texts.get("label", ""), part, group)
+    left, top, right, bottom = (float(texts[edge]) for edge in EDGES)
+    where = f"line {texts['line']}"
+    box = (left, top, right, bottom)
+    return Entry(key, texts.get("label", ""), part, group or key, box, where=where)
+
+
+def _number_boxes(entries: list[Entry]) -> list[Entry]:
+    """Give the boxes of each image the numbers 1, 2, ... in their keys."""
+    numbers: Counter[str] = Counter()
+    numbered = []
+    for entry in entries:
+        if entry.box is not None:
+            numbers[entry.key] += 1
+            entry = entry._replace(key=f"{entry.key}#{numbers[entry.key]}")
+        numbered.append(entry)
+    return numbered
 
 
 # --- faults -------------------------------------------------------------------------------------
@@ -153,7 +179,18 @@ def _find_faults(texts: dict[str, str]) -> list[str]:
     part = texts.get("part", "")
     if part and part.lower() not in PART_NAMES:
         faults.append(f"part must be one of {', '.join(PARTS)}; got {part!r}.")
+    edges = [texts.get(edge, "") for edge in EDGES]
+    if any(edges) and not all(map(_is_number, edges)):
+        faults.append(f"a box is four numbers; got {' '.join(map(repr, edges))}.")
     return faults
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_text(label: str) -> bool:
@@ -184,13 +221,13 @@ def _raise_faults(file: Path, faults: Sequence[tuple[str, int]], n_columns: int)
         raise DataError("\n".join(f"{file}{sentence}" for sentence in sentences))
 
 
-def _merge_equal_rows(file: Path, entries: list[Entry]) -> dict[str, Entry]:
+def _merge_equal_rows(file: Path, entries: list[Entry], *, hint: str) -> dict[str, Entry]:
     """Map each key to its entry; rows that say the same of one image count once."""
     entry_of: dict[str, Entry] = {}
     conflicts = {e.key for e in entries if entry_of.setdefault(e.key, e) != e}
     if conflicts:
         raise DataError(
             f"{file} lists {len(conflicts)} images more than once with different labels, groups "
-            f"or parts: {shortened(sorted(conflicts))}. Keep one row for each image."
+            f"or parts: {shortened(sorted(conflicts))}. Keep one row for each image.{hint}"
         )
     return entry_of

@@ -18,8 +18,10 @@ import numpy as np
 from PIL import Image, features
 
 from fishfeat.errors import DataError
-from fishfeat.images.decode import read_image
+from fishfeat.images.crops import decode_part
+from fishfeat.images.decode import read_bytes
 from fishfeat.records import ImageSet, Int, OnProgress
+from fishfeat.records.images import Crop
 
 # Bytes of all small thumbnails. Base64 adds a third: any page stays below 30 MB.
 BUDGET = 17_000_000
@@ -112,7 +114,7 @@ def make_thumbnails(
         wants_large = row in large_rows
         # Decoding to twice the wanted size looks as good as decoding the whole image, and is fast.
         side = max(small_side, LARGE_SIDE) if wants_large else small_side
-        rgb = _decode(images.path(row), min_side=2 * side, white=white)
+        rgb = _decode(images.path(row), images.crop_of(row), min_side=2 * side, white=white)
         large_thumbnail = _make_large(rgb) if wants_large else None
         return large_thumbnail, b"" if is_full else _make_small(rgb, small_side, small_format)
 
@@ -146,10 +148,13 @@ def _choose_size(n_images: int) -> tuple[int, str]:
     return SMALL_SIDE_OF_MANY, "webp" if features.check("webp") else "jpeg"
 
 
-def _decode(path: Path, *, min_side: int, white: float | None) -> Image.Image | None:
+def _decode(
+    path: Path, crop: Crop | None, *, min_side: int, white: float | None
+) -> Image.Image | None:
     try:
         # A truncated image is in the set only where that was allowed.
-        rgb = read_image(path, allow_truncated=True, min_side=min_side, white=white)
+        data = read_bytes(path)
+        rgb = decode_part(data, crop, allow_truncated=True, min_side=min_side, white=white)
     except DataError:
         return None
     return Image.fromarray(rgb)

@@ -1,0 +1,128 @@
+"""Find the reader of annotation files: from the file itself, or by name."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from fishfeat.images.sources.annotations import Annotations
+from fishfeat.images.sources.coco import list_part_files, read_coco
+from fishfeat.images.sources.entries import PART_NAMES
+from fishfeat.images.sources.megadetector import read_megadetector
+from fishfeat.images.sources.metadata import has_labels, list_metadata_files, read_metadata
+from fishfeat.images.sources.viame import looks_like_viame, read_viame
+from fishfeat.images.sources.voc import is_voc_file, read_voc
+from fishfeat.images.sources.yolo import YAML_NAMES, names_classes, read_yolo
+
+
+class Reader(NamedTuple):
+    """A reader of annotation files.
+
+    Attributes
+    ----------
+    name
+        What `--source` calls it.
+    title
+        What it reads, for messages.
+    read
+        Turns a file or folder into annotations.
+    """
+
+    name: str
+    title: str
+    read: Callable[[Path], Annotations]
+
+
+READERS = {
+    reader.name: reader
+    for reader in (
+        Reader("coco", "a COCO file", read_coco),
+        Reader("viame", "a VIAME CSV", read_viame),
+        Reader("yolo", "a YOLO folder with data.yaml", read_yolo),
+        Reader("voc", "a folder of Pascal VOC", read_voc),
+        Reader("metadata", "a folder with metadata.csv or metadata.jsonl", read_metadata),
+        Reader("megadetector", "a file of MegaDetector", read_megadetector),
+    )
+}
+
+_HEAD = 100_000
+_KEY = rb'"%b"\s*:\s*[\[{]'
+
+
+def find_reader(path: Path) -> Reader | None:
+    """The reader of a file or folder; None for tables, class folders and everything else.
+
+    Only the beginnings of files are read. Of a large JSON file it is searched for the names of
+    its lists, without parsing it.
+    """
+    name = _find_folder_reader(path) if path.is_dir() else _find_file_reader(path)
+    return READERS[name] if name else None
+
+
+def _find_file_reader(file: Path) -> str:
+    suffix = file.suffix.lower()
+    if suffix == ".json":
+        return _find_json_reader(file)
+    if suffix == ".csv" and looks_like_viame(file):
+        return "viame"
+    if suffix == ".xml" and is_voc_file(file):
+        return "voc"
+    if suffix in (".yaml", ".yml") and names_classes(file):
+        return "yolo"
+    return "metadata" if file.name.lower() == "metadata.jsonl" else ""
+
+
+def _find_folder_reader(folder: Path) -> str:
+    if any(names_classes(folder / name) for name in YAML_NAMES):
+        return "yolo"
+    if list_part_files(folder):
+        return "coco"
+    if any(map(has_labels, list_metadata_files(folder))):
+        return "metadata"
+    places = [folder / "Annotations", folder, *(folder / name for name in PART_NAMES)]
+    return "voc" if any(map(_has_voc_file, places)) else ""
+
+
+def _has_voc_file(folder: Path) -> bool:
+    """Whether the first XML file in a folder is from Pascal VOC."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.lower().endswith(".xml"):
+                    return is_voc_file(Path(entry.path))
+    except OSError:
+        pass
+    return False
+
+
+def _find_json_reader(file: Path) -> str:
+    try:
+        with open(file, "rb") as opened:
+            head = opened.read(_HEAD)
+            if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                text = (head + opened.read()).decode("utf-16", "replace")
+                return _name_json(text.encode())
+            if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{"):
+                return ""
+            with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+                return _name_json(head) or _name_json(whole)
+    except (OSError, ValueError):
+        return ""
+
+
+def _name_json(text: bytes | mmap.mmap) -> str:
+    """The reader of a JSON text by the names of its lists; '' where they are not there."""
+    if not _has_key(text, b"images"):
+        return ""
+    if _has_key(text, b"annotations"):
+        return "coco"
+    is_detector = _has_key(text, b"detection_categories") or _has_key(text, b"detections")
+    return "megadetector" if is_detector else ""
+
+
+def _has_key(text: bytes | mmap.mmap, name: bytes) -> bool:
+    return re.search(_KEY % name, text) is not None

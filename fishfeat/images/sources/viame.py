@@ -1,0 +1,166 @@
+"""Read the CSV files of VIAME and DIVE: one row for each box, with its track."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from fishfeat.errors import DataError
+from fishfeat.files import open_text
+from fishfeat.images.sources.annotation_files import AnnotationList, is_image_name, read_text
+from fishfeat.images.sources.annotations import Annotation, Annotations
+from fishfeat.images.sources.given_boxes import (
+    UnusableAnnotation,
+    read_corner_box,
+    read_number,
+    show,
+)
+
+GROUPING = "the track of each box"
+
+# Track, image, frame, left, top, right, bottom, confidence, length; then pairs of class and score.
+_N_COLUMNS = 9
+_MAX_HEAD = 20
+_TIME = re.compile(r"[\d:.,\s]*")
+
+
+def read_viame(path: Path) -> Annotations:
+    """Read a VIAME CSV, or all of a folder; the label of a box is its class of the highest score.
+
+    A track is a group. Of several files, the file's name stands before the track, because each
+    file counts its tracks anew. Columns such as (kp), (atr) and (poly) are not read.
+
+    Raises
+    ------
+    DataError
+        The file is damaged, is no VIAME CSV, or its rows name times of a video and no images.
+    """
+    files = list_viame_files(path) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path} holds no VIAME CSV. Give the CSV file itself.")
+    rows = AnnotationList()
+    for file in files:
+        prefix = f"{file.stem}/" if len(files) > 1 else ""
+        _read_file(file, prefix, rows)
+    name = path.name if path.is_dir() else path.stem
+    return rows.finish(name, files[0].parent, grouping=GROUPING)
+
+
+def looks_like_viame(file: Path) -> bool:
+    """Whether the first rows of a file are those of a VIAME CSV."""
+    try:
+        with open_text(file) as opened:
+            lines = list(islice(iter(lambda: opened.readline(10_000), ""), _MAX_HEAD))
+        rows = [row for _, row in _iterate_rows("".join(lines))]
+    except (OSError, csv.Error):
+        return False
+    if rows and _is_header(rows[0]):
+        # Tables of other programs have headers too: this one names the track.
+        if not re.search("track|detection", rows[0][0], re.IGNORECASE):
+            return False
+        rows = rows[1:]
+    has_title = bool(lines) and lines[0].startswith("#") and "track-id" in lines[0].lower()
+    if not rows:
+        return has_title
+    return _has_numbers(rows[0]) or has_title
+
+
+def list_viame_files(folder: Path) -> list[Path]:
+    """The VIAME CSV files of a folder."""
+    return [file for file in sorted(folder.glob("*.csv")) if looks_like_viame(file)]
+
+
+def _read_file(file: Path, prefix: str, rows: AnnotationList) -> None:
+    text = read_text(file)
+    n_rows = n_times = 0
+    line = 1
+    try:
+        for line, row in _iterate_rows(text):
+            if n_rows == 0 and _is_header(row):
+                continue
+            n_rows += 1
+            where = f"{file.name}, line {line}" if prefix else f"line {line}"
+            try:
+                annotation = _read_row(row, where, prefix)
+            except UnusableAnnotation as fault:
+                path = row[1].strip() if len(row) > 1 else ""
+                n_times += len(row) > 1 and _names_time(path)
+                rows.reject(path, where, str(fault))
+                continue
+            rows.add(annotation, identity=(annotation.path, annotation.group))
+    except csv.Error as error:
+        raise DataError(f"{file}, line {line}: {error}. Correct the quotes there.") from error
+    if n_rows and n_times == n_rows:
+        raise DataError(
+            f"{file} names times of a video and no image files, such as line {line}. Export the "
+            "frames as images, and write their names into the second column."
+        )
+    if n_rows and not rows.annotations and not _has_numbers(row):
+        raise DataError(
+            f"{file}, line {line}: this is no row of a VIAME CSV, which has nine columns or more: "
+            f"track, image, frame, left, top, right, bottom, confidence, length. Got {show(row)}."
+        )
+
+
+def _iterate_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are neither blank nor comments, each with its line."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    for row in reader:
+        if any(cell.strip() for cell in row) and not row[0].lstrip().startswith("#"):
+            yield reader.line_num, row
+
+
+def _is_header(row: Sequence[str]) -> bool:
+    return all(read_number(cell) is None for cell in (row[0], *row[3:7]))
+
+
+def _has_numbers(row: Sequence[str]) -> bool:
+    """Whether numbers stand where a VIAME CSV has them."""
+    if len(row) < _N_COLUMNS or not re.fullmatch(r"\s*-?\d+\s*", row[0]):
+        return False
+    return all(read_number(cell) is not None for cell in row[2:_N_COLUMNS])
+
+
+def _read_row(row: Sequence[str], where: str, prefix: str) -> Annotation:
+    if len(row) < _N_COLUMNS:
+        raise UnusableAnnotation(f"a row has {_N_COLUMNS} columns or more; got {len(row)}")
+    track, path = row[0].strip(), row[1].strip()
+    if not track:
+        raise UnusableAnnotation("it has no track in the first column")
+    if _names_time(path):
+        raise UnusableAnnotation(
+            f"it names a time of a video ({path!r}) and no image file. Export the frames as images"
+        )
+    box = read_corner_box(row[3:7])
+    return Annotation(path, _read_label(row), box, id=track, group=prefix + track, where=where)
+
+
+def _names_time(path: str) -> bool:
+    return bool(_TIME.fullmatch(path)) and not is_image_name(path)
+
+
+def _read_label(row: Sequence[str]) -> str:
+    """The class of the highest score; '' without a class."""
+    label, best = "", float("-inf")
+    cells = [cell.strip() for cell in row[_N_COLUMNS:]]
+    for name, cell in zip(cells[0::2], cells[1::2], strict=False):
+        if name.startswith("("):  # keypoints, attributes and polygons stand after the classes
+            break
+        if not name:
+            continue
+        score = read_number(cell)
+        if score is None or score != score:
+            raise UnusableAnnotation(f"the score of the class {name!r} is no number: {cell!r}")
+        if score > best:
+            label, best = name, score
+    if not label and len(cells) == 1 and not cells[0].startswith("("):
+        raise (
+            UnusableAnnotation(f"the class {cells[0]!r} has no score")
+            if cells[0]
+            else (UnusableAnnotation("the row ends within a class and its score"))
+        )
+    return label
