@@ -20,6 +20,7 @@ from fishfeat.options import (
 )
 
 from . import options as opt
+from . import predict_options as ask
 from . import training_options as tune
 from .commands import Command, Session, read_stdin_paths, silence_decoder, take_options
 from .console import Console, make_streams_safe
@@ -404,14 +405,14 @@ def compare(
 @app.command(cls=Command)
 def predict(
     ctx: typer.Context,
-    images: opt.Images,
-    model: opt.ModelName = None,
+    images: ask.Images,
+    model: ask.ModelName = None,
     dataset: opt.Dataset = None,
     backbone: opt.ModelBackbone = None,
-    early_exit: opt.LeaveEarly = False,
-    only: opt.OnlyLabels = None,
-    format: opt.Format = None,
-    out: opt.OutFile = None,
+    early_exit: ask.LeaveEarly = False,
+    only: ask.OnlyLabels = None,
+    format: ask.Format = None,
+    out: ask.OutFile = None,
 ) -> None:
     """Classify new images with a saved model.
 

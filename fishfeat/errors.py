@@ -37,6 +37,16 @@ class ModelError(FishfeatError):
     """A saved model that cannot be loaded, or that does not fit the features."""
 
 
+def check_number(
+    name: str, value: object, low: float, high: float, *, is_whole: bool = False
+) -> None:
+    """Raise a `DataError` where the option `name` is no number from `low` to `high`."""
+    kinds = int if is_whole else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+        kind = "a whole number" if is_whole else "a number"
+        raise DataError(f"{name} must be {kind} from {low:g} to {high:,g}; got {value!r}.")
+
+
 def did_you_mean(name: str, names: Iterable[str], *, n: int = 4) -> str:
     """' Did you mean a, b?' with the `names` most similar to `name`; '' if none is similar."""
     import difflib

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from fishfeat.errors import DataError
+from fishfeat.errors import DataError, check_number
 
 Resize = Literal["squash", "pad", "crop"]
 Pool = Literal["auto", "avg", "max", "token"]
@@ -356,9 +356,7 @@ class FinetuneOptions(_Record):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(ScanOptions, FeatureOptions, EngineOptions, SplitOptions):
-    """Options of `fishfeat compare`.
-
-    What is compared is each of the backbones at each input size with each layer.
+    """Options of `fishfeat compare`: each backbone at each input size with each layer.
 
     Attributes
     ----------
@@ -366,11 +364,9 @@ class CompareOptions(ScanOptions, FeatureOptions, EngineOptions, SplitOptions):
         Names as `fishfeat.make_spec` takes them. Empty is the backbone last used on the data set,
         else the default.
     img_size
-        Sides of the network's input in pixels. Empty is the network's own, or that of the backbone
-        last used.
+        Sides of the network's input in pixels. Empty is the network's own, or the one last used.
     layer
-        Layers. 'all-blocks' is every block. Empty is the last layer, or that of the backbone last
-        used.
+        Layers. 'all-blocks' is every block. Empty is the last layer, or the one last used.
     clf
         Name of the classifier that scores all of them.
     jobs
@@ -441,16 +437,14 @@ class PredictOptions(_Record):
 
     Attributes
     ----------
-    model
-        Name of a saved model; None is the one with the best score on the data set as it is now.
-    backbone
-        The model's backbone where it now has another name or folder, such as 'local-dir:FOLDER'.
+    model, backbone
+        A saved model, None for the best one; and the place of its backbone where that has moved.
     early_exit
         Let each image leave the network at the first layer that is confident enough.
     only
-        Keep only images with these predicted labels; empty keeps all.
+        Predicted labels whose images are kept; empty keeps all.
     format
-        How rows are written. None is 'jsonl' in a file whose name ends so, else 'csv'.
+        'csv' or 'jsonl'. None is as the name of the output file ends, else 'csv'.
     """
 
     model: str | None = None
@@ -491,13 +485,8 @@ class MotionOptions(_Record):
         """Check the numbers; a `DataError` where one is out of its range."""
         super().__post_init__()
         for name, low, high, is_whole in _MOTION_RANGES:
-            value = getattr(self, name)
-            if name == "min_area" and value is None:
-                continue
-            kinds = int if is_whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-                kind = "a whole number" if is_whole else "a number"
-                raise DataError(f"{name} must be {kind} from {low:g} to {high:,g}; got {value!r}.")
+            if name != "min_area" or self.min_area is not None:
+                check_number(name, getattr(self, name), low, high, is_whole=is_whole)
 
 
 # Option of `MotionOptions`, its smallest and largest value, and whether it is a whole number.
