@@ -35,7 +35,7 @@ class StreamedVector(NamedTuple):
     Attributes
     ----------
     path
-        The image.
+        The file of the image.
     vector
         float32 (dim,); None where the image cannot be read.
     reason
@@ -51,7 +51,7 @@ class StreamedVector(NamedTuple):
 
 
 class KnownVectors:
-    """Finds the vectors of images by the contents of their files.
+    """Finds the vectors of images by the contents of their files, and of boxes by their pixels.
 
     Parameters
     ----------
@@ -65,17 +65,19 @@ class KnownVectors:
         self._cache = cache
         self._left_out = frozenset(left_out)
 
-    def find_rows(self, paths: Sequence[str]) -> list[int]:
+    def find_rows(self, items: Sequence[Item]) -> list[int]:
         """Row of each image in the feature file; -1 where it is not there or cannot be read."""
-        digests = [self._read_digest(path) for path in paths]
+        digests = [self._read_digest(item) for item in items]
         rows: list[int] = self._cache.find_rows(np.array(digests, "U64")).tolist()
         return rows
 
-    def _read_digest(self, path: str) -> str:
-        try:
-            digest = hashlib.sha256(read_bytes(path)).hexdigest()
-        except UnreadableImage:  # the engine finds the reason
-            return ""
+    def _read_digest(self, item: Item) -> str:
+        digest = item.digest
+        if not digest:
+            try:
+                digest = hashlib.sha256(read_bytes(item.path)).hexdigest()
+            except UnreadableImage:  # the engine finds the reason
+                return ""
         return "" if digest in self._left_out else digest
 
     def read(self, rows: Sequence[int]) -> NDArray[np.float32]:
@@ -86,18 +88,18 @@ class KnownVectors:
 class _Image(NamedTuple):
     """An image, and its row in the feature file; -1 where it is to be embedded."""
 
-    path: str
+    item: Item
     row: int
 
 
 def stream_vectors(
-    paths: Iterable[str], embed: Embed, *, known: KnownVectors | None, n_images: int
+    items: Iterable[Item], embed: Embed, *, known: KnownVectors | None, n_images: int
 ) -> Iterator[list[StreamedVector]]:
     """Get the vectors of images as they come; memory does not grow with their number.
 
     Parameters
     ----------
-    paths
+    items
         The images.
     embed
         Embeds images in order. It is not called where all images are known.
@@ -108,10 +110,10 @@ def stream_vectors(
 
     Yields
     ------
-    A few images at a time, in the order of `paths`.
+    A few images at a time, in the order of `items`.
     """
     with contextlib.ExitStack() as stack:
-        images = _look_up(paths, known, stack)
+        images = _look_up(items, known, stack)
         while True:
             first = None
             leading: list[_Image] = []
@@ -134,18 +136,18 @@ def stream_vectors(
 
 
 def _look_up(
-    paths: Iterable[str], known: KnownVectors | None, stack: contextlib.ExitStack
+    items: Iterable[Item], known: KnownVectors | None, stack: contextlib.ExitStack
 ) -> Iterator[_Image]:
     if known is None:
-        return (_Image(path, -1) for path in paths)
+        return (_Image(item, -1) for item in items)
     find_rows = known.find_rows
     readers = stack.enter_context(ThreadPoolExecutor(_N_READERS))
     stack.callback(readers.shutdown, wait=False, cancel_futures=True)
 
-    def find_some(some: list[str]) -> list[_Image]:
+    def find_some(some: list[Item]) -> list[_Image]:
         return list(map(_Image, some, find_rows(some)))
 
-    groups = group(paths, _IMAGES_A_TASK)
+    groups = group(items, _IMAGES_A_TASK)
     return chain.from_iterable(map_ahead(readers, groups, find_some, depth=_DEPTH))
 
 
@@ -165,7 +167,7 @@ class _Section:
         for image in self._images:
             self._waiting.append(image)
             if image.row < 0:
-                yield Item(image.path, "")
+                yield image.item
                 continue
             self._n_known += 1
             if self._n_known >= _MAX_WAITING:
@@ -180,14 +182,14 @@ class _Section:
             reasons.extend(failure.reason for failure in batch.failed)
         taken: list[_Image | StreamedVector] = []
         while self._waiting:
-            path, row = self._waiting[0]
+            item, row = self._waiting[0]
             if row >= 0:
                 taken.append(self._waiting[0])
                 self._n_known -= 1
-            elif vectors and vectors[0][0].path == path:
-                taken.append(StreamedVector(path, vectors.popleft()[1], is_embedded=True))
+            elif vectors and vectors[0][0] == item:
+                taken.append(StreamedVector(item.path, vectors.popleft()[1], is_embedded=True))
             elif reasons:
-                taken.append(StreamedVector(path, None, reasons.popleft()))
+                taken.append(StreamedVector(item.path, None, reasons.popleft()))
             else:
                 break
             self._waiting.popleft()
@@ -203,6 +205,6 @@ def _read_known(
     read = []
     for image in images:
         if isinstance(image, _Image):
-            image = StreamedVector(image.path, next(vectors))
+            image = StreamedVector(image.item.path, next(vectors))
         read.append(image)
     return read

@@ -231,38 +231,54 @@ class Model:
         """
         from fishfeat.features.engines.loading import Item
 
+        items: list[Item] | Iterator[Item]
+        if isinstance(paths, Sequence) or not isinstance(paths, Iterable):
+            items = [Item(name, "") for name in list_paths(paths)]
+        else:
+            items = (Item(list_paths(path)[0], "") for path in paths)
         source = source or VectorSource()
-        if early_exit:
-            self.check_exits()
         if backbone is not None:
             self.check_backbone(backbone.fingerprint)
             source = source._replace(find_backbone=lambda: backbone)
-        if isinstance(paths, Sequence) or not isinstance(paths, Iterable):
-            first = list_paths(paths)
-            names, n_images = iter(first), len(first)
-        else:
-            rest = (list_paths(path)[0] for path in paths)
-            first = list(islice(rest, _N_FIRST))
-            names, n_images = chain(first, rest), len(first)
-            if n_images == _N_FIRST:
-                n_images = source.n_images or _MANY_IMAGES
-        items = [Item(name, "") for name in first]
-        job = _Job(items, source.n_images or n_images, source, early_exit)
-        return self._predict_stream(names, job)
+        return self.predict_items(items, early_exit=early_exit, source=source)
 
-    def _predict_stream(self, names: Iterator[str], job: _Job) -> Iterator[Prediction]:
+    def predict_items(
+        self,
+        items: Sequence[Item] | Iterator[Item],
+        *,
+        early_exit: bool = False,
+        source: VectorSource,
+    ) -> Iterator[Prediction]:
+        """Classify images, or boxes in them, as `predict_each` does.
+
+        Raises
+        ------
+        ModelError
+            Images cannot leave this model early, or the backbone has other weights.
+        """
+        if early_exit:
+            self.check_exits()
+        if isinstance(items, Sequence):
+            first, n_images = list(items), len(items)
+            return self._predict_stream(iter(items), _Job(first, n_images, source, early_exit))
+        first = list(islice(items, _N_FIRST))
+        n_images = source.n_images or (len(first) if len(first) < _N_FIRST else _MANY_IMAGES)
+        job = _Job(first, n_images, source, early_exit)
+        return self._predict_stream(chain(first, items), job)
+
+    def _predict_stream(self, items: Iterator[Item], job: _Job) -> Iterator[Prediction]:
         from fishfeat.features.engines.local import embed
         from fishfeat.features.streams import stream_vectors
 
         ready: list[ReadyNetwork | ReadyExits] = []
 
-        def embed_items(items: Iterable[Item]) -> Iterator[Batch]:
+        def embed_items(unknown: Iterable[Item]) -> Iterator[Batch]:
             if not ready:
                 ready.append(self._make_ready(job))
-            return embed(items, ready[0].network, ready[0].runner)
+            return embed(unknown, ready[0].network, ready[0].runner)
 
         known, n_images = job.source.known, job.n_images
-        for images in stream_vectors(names, embed_items, known=known, n_images=n_images):
+        for images in stream_vectors(items, embed_items, known=known, n_images=n_images):
             runtime = ready[0].runner.config if ready else None
             yield from self._predict_images(images, runtime)
 

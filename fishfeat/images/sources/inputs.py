@@ -13,16 +13,35 @@ from fishfeat.errors import DataError
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.images.sources.tables import TableOptions, list_table
+from fishfeat.records.images import Crop
 
 log = logging.getLogger("fishfeat")
 _TABLES = (".csv", ".tsv")
 
 
 class Input(NamedTuple):
-    """An image to classify: its path, and its group where a table names one."""
+    """An image to classify, or a box in one.
+
+    Attributes
+    ----------
+    path
+        Path of the image; of a box with '#' and the name of the annotation.
+    group
+        Its group, where a table or an annotation file names one.
+    reason
+        Why it cannot be used, where an annotation file has such a box.
+    file, digest, crop, file_digest, detail
+        Of an annotated image or box, as in `fishfeat.features.engines.loading.Item`.
+    """
 
     path: str
     group: str = ""
+    reason: str = ""
+    file: str = ""
+    digest: str = ""
+    crop: Crop | None = None
+    file_digest: str = ""
+    detail: int = 0
 
 
 def list_inputs(name: str, *, patterns: bool = True) -> Iterator[Input]:
