@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from fishfeat.images.sources.annotation_files import (
 )
 from fishfeat.images.sources.annotations import Annotation, Annotations, GivenBox
 from fishfeat.images.sources.ecotaxa import VALIDATED
-from fishfeat.images.sources.given_boxes import UnusableAnnotation, read_size_box
+from fishfeat.images.sources.given_boxes import UnusableAnnotation, read_size_box, show
 from fishfeat.images.sources.zip_files import unpack_zip
 
 PACKAGE = "datapackage.json"
@@ -113,8 +114,10 @@ def _find_package(path: Path) -> Path:
 
 def _read_table(folder: Path, name: str, needed: Sequence[str], rows: AnnotationList) -> list[_Row]:
     file = _find_table(folder, name)
-    if not file.is_file():
-        raise DataError(f"{folder} has no {file.name}, which a Camtrap DP has. Export it again.")
+    if not os.path.isfile(file):
+        raise DataError(
+            f"{folder} has no file {show(file.name)}, which a Camtrap DP has. Export it again."
+        )
     read_text(file)  # says where a character is not in UTF-8
     table = read_rows(file)
     header = table[0][1] if table else []

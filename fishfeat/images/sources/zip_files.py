@@ -77,11 +77,7 @@ def _choose_members(file: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInf
             f"{file} holds files that would be written outside its folder: {shortened(outside)}. "
             "It may be hostile: nothing was unpacked."
         )
-    chosen = [
-        info
-        for info in infos
-        if is_image_name(info.filename) or info.filename.lower().endswith(_TABLES)
-    ]
+    chosen = [info for info in infos if _is_wanted(info.filename)]
     names = [info.filename for info in chosen]
     if len(set(names)) < len(names):
         repeated = sorted({name for name in names if names.count(name) > 1})
@@ -99,6 +95,12 @@ def _choose_members(file: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInf
             "Free some space, or unpack it in another place and give the folder."
         )
     return chosen
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether a member is an image or a table, and not what macOS writes beside each file."""
+    is_beside = name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith("._")
+    return (is_image_name(name) or name.lower().endswith(_TABLES)) and not is_beside
 
 
 def _is_inside(name: str) -> bool:

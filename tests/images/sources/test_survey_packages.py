@@ -275,6 +275,9 @@ def test_a_damaged_zip_file_leaves_nothing(tmp_path):
 
 
 def test_only_images_and_tables_are_unpacked(tmp_path):
-    file = zip_all(tmp_path / "a.zip", {"b.tsv": "x", "c.png": "x", "run.exe": "x", "d": "x"})
+    file = zip_all(
+        tmp_path / "a.zip",
+        dict.fromkeys(["b.tsv", "c.png", "run.exe", "d", "._c.png", "__MACOSX/c.png"], "x"),
+    )
     folder, _ = unpack_zip(file)
     assert sorted(p.name for p in folder.iterdir()) == ["b.tsv", "c.png"]
