@@ -20,7 +20,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Runtime = Literal["auto", "eager", "compile", "openvino"]
 MapMethod = Literal["pca", "umap"]
 Strategy = Literal["auto", "grouped", "random"]
-Shape = Literal["tight", "square"]
+BoxShape = Literal["tight", "square"]
 TestBy = Literal["random", "name"]
 RowFormat = Literal["csv", "jsonl"]
 
@@ -79,10 +79,10 @@ class ScanOptions(GroupingOptions):
     source
         What the data are: 'folder', 'table', or a kind of annotation file, such as 'coco'. None
         finds it from the data themselves.
-    margin
+    box_margin
         What is added on each side of an annotated box, as a share of its width and height; it is
         real pixels of the image. None is 0.1.
-    shape
+    box_shape
         'tight' for the box as it is, or 'square', which lengthens the shorter side with real
         pixels. None is 'tight'.
     include, exclude
@@ -105,8 +105,8 @@ class ScanOptions(GroupingOptions):
     root: str | os.PathLike[str] | None = None
     columns: str | None = None
     source: str | None = None
-    margin: float | None = None
-    shape: Shape | None = None
+    box_margin: float | None = None
+    box_shape: BoxShape | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
     class_pattern: str | None = None

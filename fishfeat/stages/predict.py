@@ -290,7 +290,7 @@ def _list_inputs(name: str, scanned: ScanOptions, *, patterns: bool = True) -> I
     from fishfeat.features.engines.loading import list_items
     from fishfeat.images.scan import scan
 
-    images = scan(path, ScanOptions(margin=scanned.margin, shape=scanned.shape))
+    images = scan(path, ScanOptions(box_margin=scanned.box_margin, box_shape=scanned.box_shape))
     groups = images.group_name
     for i, item in enumerate(list_items(images, range(len(images)))):
         group = "" if groups is None else str(groups[i])
