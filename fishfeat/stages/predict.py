@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,14 @@ from fishfeat.features.cache import FeatureCache
 from fishfeat.features.known_vectors import is_same_network
 from fishfeat.features.streams import KnownVectors
 from fishfeat.files import list_paths
-from fishfeat.images.sources.inputs import Input, list_inputs
+from fishfeat.images.crops import SHAPES, BoxOptions
+from fishfeat.images.sources.inputs import list_inputs
 from fishfeat.models.load import load_model
 from fishfeat.models.model import Model, Prediction, VectorSource
 from fishfeat.models.saved import is_old, read_description
 from fishfeat.options import PredictOptions
 from fishfeat.records import LayerCost, OnProgress, PathLike
+from fishfeat.records.inputs import Input
 from fishfeat.records.provenance import RuntimeConfig
 from fishfeat.stages.dataset import read_dataset
 from fishfeat.stages.saved_models import (
@@ -103,6 +105,12 @@ class PredictionJob:
         """Number of images; None where it is not known."""
         return len(self.inputs) if isinstance(self.inputs, list) else None
 
+    @property
+    def has_boxes(self) -> bool:
+        """Whether there are boxes in images to classify."""
+        inputs = self.inputs if isinstance(self.inputs, list) else []
+        return any(image.id or image.box for image in inputs)
+
     def predict(
         self,
         inputs: list[Input] | Iterator[Input],
@@ -124,16 +132,9 @@ class PredictionJob:
         on_progress
             Called with (done, total) images where their number is known.
         """
-        groups: deque[str] = deque()
-        paths: list[str] | Iterator[str]
-        if isinstance(inputs, list):
-            groups.extend(image.group for image in inputs)
-            paths = [image.path for image in inputs]
-        else:
-            paths = _note_groups(inputs, groups)
         source = self._source._replace(begun=begun, n_images=self.n_images)
         early_exit = self.options.early_exit
-        predictions = self._model.predict_each(paths, early_exit=early_exit, source=source)
+        predictions = self._model.predict_each(inputs, early_exit=early_exit, source=source)
         if self.used.layers:
             predictions = _log_exits(predictions, self.used.layers)
         n_cached = 0
@@ -142,7 +143,6 @@ class PredictionJob:
             n_cached += prediction.scores is not None and prediction.runtime is None
             if on_progress is not None and self.n_images is not None:
                 on_progress(n_done, self.n_images)
-            prediction = prediction._replace(group=groups.popleft())
             if self.is_kept(prediction):
                 yield prediction
         if n_cached:
@@ -153,13 +153,6 @@ class PredictionJob:
         """Whether it has a label of `only`, or the reason why it has none."""
         only = self.options.only
         return not only or prediction.label in only or bool(prediction.reason)
-
-
-def _note_groups(inputs: Iterator[Input], groups: deque[str]) -> Iterator[str]:
-    """The paths of the images; their groups are noted as they pass."""
-    for path, group in inputs:
-        groups.append(group)
-        yield path
 
 
 def predict_images(
@@ -210,8 +203,8 @@ def prepare_predictions(
     Parameters
     ----------
     paths
-        Image files, folders, CSV files with a column path, and patterns such as 'new/*.jpg'. An
-        iterator gives them one by one, without patterns, and is read while images are classified.
+        Image files, folders, CSV files with a column path, annotation files, and patterns such as
+        'new/*.jpg'. An iterator gives image files, and is read while they are classified.
     options
         How the model predicts. A model of `fishfeat fit --early-exit` is used only with
         `early_exit`, or where it is named: then it computes every image to the end.
@@ -232,8 +225,7 @@ def prepare_predictions(
         if not inputs:
             raise DataError(f"No images in {', '.join(names)}.")
     else:
-        streamed = (list_paths(path)[0] for path in paths)
-        inputs = (image for name in streamed for image in list_inputs(name, patterns=False))
+        inputs = (Input(list_paths(path)[0]) for path in paths)
     current = read_dataset(cache, dataset)
     folder = find_model(current, options.model, cache=cache, early_exit=options.early_exit)
     log.info("Data set: %s. Model: %s.", current.name, folder.name)
@@ -249,7 +241,10 @@ def prepare_predictions(
         backbone = find()
         model.check_backbone(backbone.fingerprint)
         find = functools.partial(lambda: backbone)
-    source = VectorSource(find_known_vectors(model, current), find)
+    scanned = current.state.options
+    margin = BoxOptions().margin if scanned.margin is None else scanned.margin
+    boxes = BoxOptions(margin, scanned.shape or SHAPES[0])
+    source = VectorSource(find_known_vectors(model, current), boxes, find)
     return PredictionJob(used, options, inputs, model, source)
 
 

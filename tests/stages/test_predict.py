@@ -19,7 +19,10 @@ from typer.testing import CliRunner
 from fishfeat.errors import DataError
 from fishfeat.features import streams
 from fishfeat.features.engines.local import Engine
+from fishfeat.images.crops import BoxOptions
+from fishfeat.images.sources.inputs import list_inputs
 from fishfeat.models.load import load_model
+from fishfeat.models.model import VectorSource
 from fishfeat.options import PredictOptions
 from fishfeat.stages.predict import predict_images, prepare_predictions
 from fishfeat.stages.prediction_file import write_predictions
@@ -148,6 +151,58 @@ def test_the_group_is_that_of_the_table(fitted):
         ]
     finally:
         (fitted.data / "b.png").unlink()
+
+
+def write_boxes(folder, paths):
+    """Paste images into frames, four in each, with an annotation file; one box is outside."""
+    annotations, images = [], []
+    for i, path in enumerate(paths):
+        number, place = i // 4, (3 + 40 * (i % 4), 5)
+        if i % 4 == 0:
+            frame = Image.new("RGB", (170, 40))
+            images.append({"id": number, "file_name": f"{number}.png"})
+        frame.paste(Image.open(path), place)
+        frame.save(folder / f"{number}.png")
+        box = [*place, 28, 20]
+        label = int("bream" in path)
+        annotations.append({"id": f"id-{i}", "image_id": number, "bbox": box, "category_id": label})
+    annotations.append({"id": "out", "image_id": 0, "bbox": [900, 0, 5, 5], "category_id": 0})
+    names = [{"id": 0, "name": "bass"}, {"id": 1, "name": "bream"}]
+    content = {"images": images, "annotations": annotations, "categories": names}
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return folder / "boxes.json"
+
+
+def test_boxes_go_out_with_their_ids_and_are_found_in_the_cache(fitted, forwarded, tmp_path):
+    file = write_boxes(tmp_path, list_cached(fitted))
+    pond = fitted._replace(data=file, cache=tmp_path / "cache")
+    pond.extract(group_by=("none",), margin=0.3)
+    pond.fit()
+    forwarded.clear()
+    found = predict_images(file, cache=pond.cache).predictions
+    assert forwarded == []
+    assert {p.id for p in found} == {"out", *(f"id-{i}" for i in range(12))}
+    assert {p.group for p in found} == {"0.png", "1.png", "2.png"}
+    (outside,) = (p for p in found if p.reason)
+    assert (outside.id, outside.scores) == ("out", None)
+    model = load_model(next((pond.cache / "boxes" / "models").glob("centroid-on-*")))
+    boxes = VectorSource(boxes=BoxOptions(margin=0.3))
+    embedded = list(model.predict_each(list(list_inputs(str(file))), source=boxes))
+    assert len(forwarded) == 12
+    assert [(p.path, p.id, p.box, p.label) for p in embedded] == [
+        (p.path, p.id, p.box, p.label) for p in found
+    ]
+    good = [i for i, p in enumerate(found) if not p.reason]
+    np.testing.assert_allclose(
+        [found[i].scores for i in good], [embedded[i].scores for i in good], rtol=0, atol=1e-4
+    )
+    for name in ("out.csv", "out.jsonl"):
+        whole = tmp_path / name
+        for n_earlier in (0, 13):
+            written = write_predictions(prepare(pond, [file]), whole)
+            assert (written.n_rows, written.n_earlier) == (13, n_earlier)
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert {row["id"]: row["box"] for row in rows}["id-5"] == "43 5 71 25"
 
 
 def test_a_pattern_stands_for_the_paths_that_match(fitted):
