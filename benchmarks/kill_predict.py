@@ -47,7 +47,8 @@ class Tally:
 
 
 def _run(arguments: list[str]) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     app(arguments, standalone_mode=False)
 
 

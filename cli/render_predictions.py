@@ -22,7 +22,8 @@ def show_predictions(console: Console, job: PredictionJob) -> int:
     Number of images that cannot be read.
     """
     used, options = job.used, job.options
-    rows = PredictionRows(used, prediction_file.choose_format(options.format, None), options.only)
+    format = prediction_file.choose_format(options.format, None)
+    rows = PredictionRows(used, format, options.only, has_boxes=job.has_boxes)
     n_images = n_failed = 0
 
     def predict_and_count() -> Iterator[Prediction]:

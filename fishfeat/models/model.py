@@ -21,6 +21,7 @@ from fishfeat.files import list_paths, safe_name, versions, write_text
 from fishfeat.models.saved import ModelConfig, ModelScores, SavedModel, write_saved
 from fishfeat.options import EngineOptions
 from fishfeat.records import BackboneSpec, Float, PathLike, Str
+from fishfeat.records.inputs import Input
 from fishfeat.records.provenance import RuntimeConfig
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from fishfeat.features.kept_networks import KeptNetwork
     from fishfeat.features.ready_networks import ReadyNetwork
     from fishfeat.features.streams import KnownVectors, StreamedVector
+    from fishfeat.images.crops import BoxOptions
 
 # Images of a stream that are known before the network is made ready, and how many are expected
 # where nobody knows.
@@ -58,8 +60,11 @@ class Prediction(NamedTuple):
         The layer at which the image left the network; '' where no image may leave early.
     runtime
         How the network ran; None where it did not, as for an image whose features were cached.
-    group
-        The group that the table of the images names, or ''.
+    group, id
+        The group and, of a box in the image, the name that its source has; '' without one.
+    box
+        Left, top, right and bottom of the box in pixels as its source has it; None for the whole
+        image.
     """
 
     path: str
@@ -70,6 +75,8 @@ class Prediction(NamedTuple):
     layer: str = ""
     runtime: RuntimeConfig | None = None
     group: str = ""
+    id: str = ""
+    box: tuple[float, float, float, float] | None = None
 
     @property
     def probability(self) -> float | None:
@@ -84,6 +91,8 @@ class VectorSource(NamedTuple):
     ----------
     known
         Vectors that need not be computed.
+    boxes
+        How a box becomes a part of an image; None is the default.
     find_backbone
         Finds the backbone when the first image has to be embedded. None is as in `Model.predict`.
     begun
@@ -93,6 +102,7 @@ class VectorSource(NamedTuple):
     """
 
     known: KnownVectors | None = None
+    boxes: BoxOptions | None = None
     find_backbone: Callable[[], Backbone | KeptNetwork] | None = None
     begun: RuntimeConfig | None = None
     n_images: int | None = None
@@ -207,7 +217,7 @@ class Model:
 
     def predict_each(
         self,
-        paths: PathLike | Iterable[PathLike],
+        paths: PathLike | Iterable[PathLike | Input],
         *,
         backbone: Backbone | KeptNetwork | None = None,
         early_exit: bool = False,
@@ -218,7 +228,8 @@ class Model:
         Parameters
         ----------
         paths
-            Image files, or one of them. A generator is read a few batches ahead.
+            Image files, or one of them, or inputs of `list_inputs`. A generator is read a few
+            batches ahead.
         backbone, early_exit
             As in `predict`.
         source
@@ -231,54 +242,44 @@ class Model:
         """
         from fishfeat.features.engines.loading import Item
 
-        items: list[Item] | Iterator[Item]
-        if isinstance(paths, Sequence) or not isinstance(paths, Iterable):
-            items = [Item(name, "") for name in list_paths(paths)]
-        else:
-            items = (Item(list_paths(path)[0], "") for path in paths)
         source = source or VectorSource()
+        if early_exit:
+            self.check_exits()
         if backbone is not None:
             self.check_backbone(backbone.fingerprint)
             source = source._replace(find_backbone=lambda: backbone)
-        return self.predict_items(items, early_exit=early_exit, source=source)
+        if isinstance(paths, str | bytes) or not isinstance(paths, Iterable):
+            paths = list_paths(paths)
+        if isinstance(paths, Sequence):
+            first = list(map(_make_input, paths))
+            inputs, n_images = iter(first), len(first)
+        else:
+            rest = map(_make_input, paths)
+            first = list(islice(rest, _N_FIRST))
+            inputs, n_images = chain(first, rest), len(first)
+            if n_images == _N_FIRST:
+                n_images = source.n_images or _MANY_IMAGES
+        items = [Item(image.path, "") for image in first]
+        job = _Job(items, source.n_images or n_images, source, early_exit)
+        return self._predict_stream(inputs, job)
 
-    def predict_items(
-        self,
-        items: Sequence[Item] | Iterator[Item],
-        *,
-        early_exit: bool = False,
-        source: VectorSource,
-    ) -> Iterator[Prediction]:
-        """Classify images, or boxes in them, as `predict_each` does.
-
-        Raises
-        ------
-        ModelError
-            Images cannot leave this model early, or the backbone has other weights.
-        """
-        if early_exit:
-            self.check_exits()
-        if isinstance(items, Sequence):
-            first, n_images = list(items), len(items)
-            return self._predict_stream(iter(items), _Job(first, n_images, source, early_exit))
-        first = list(islice(items, _N_FIRST))
-        n_images = source.n_images or (len(first) if len(first) < _N_FIRST else _MANY_IMAGES)
-        job = _Job(first, n_images, source, early_exit)
-        return self._predict_stream(chain(first, items), job)
-
-    def _predict_stream(self, items: Iterator[Item], job: _Job) -> Iterator[Prediction]:
+    def _predict_stream(self, inputs: Iterator[Input], job: _Job) -> Iterator[Prediction]:
         from fishfeat.features.engines.local import embed
         from fishfeat.features.streams import stream_vectors
+        from fishfeat.images.crops import BoxOptions
 
         ready: list[ReadyNetwork | ReadyExits] = []
 
-        def embed_items(unknown: Iterable[Item]) -> Iterator[Batch]:
+        def embed_items(items: Iterable[Item]) -> Iterator[Batch]:
             if not ready:
                 ready.append(self._make_ready(job))
-            return embed(unknown, ready[0].network, ready[0].runner)
+            return embed(items, ready[0].network, ready[0].runner)
 
-        known, n_images = job.source.known, job.n_images
-        for images in stream_vectors(items, embed_items, known=known, n_images=n_images):
+        known, boxes = job.source.known, job.source.boxes or BoxOptions()
+        stream = stream_vectors(
+            inputs, embed_items, known=known, boxes=boxes, n_images=job.n_images
+        )
+        for images in stream:
             runtime = ready[0].runner.config if ready else None
             yield from self._predict_images(images, runtime)
 
@@ -355,12 +356,13 @@ class Model:
         vectors = [image.vector for image in images if image.vector is not None]
         scored = iter(self._score_vectors(np.array(vectors, np.float32)) if vectors else ())
         predictions = []
-        for path, vector, reason, is_embedded in images:
+        for image, vector, reason, is_embedded in images:
             if vector is None:
-                predictions.append(Prediction(path, "", None, None, reason))
-                continue
-            prediction = next(scored)._replace(path=path, runtime=runtime if is_embedded else None)
-            predictions.append(prediction)
+                prediction = Prediction("", "", None, None, reason)
+            else:
+                prediction = next(scored)._replace(runtime=runtime if is_embedded else None)
+            path, id, group, box, *_ = image
+            predictions.append(prediction._replace(path=path, id=id, group=group, box=box))
         return predictions
 
     def _score_vectors(self, X: NDArray[np.float32]) -> list[Prediction]:
@@ -384,6 +386,10 @@ class Model:
         scores = np.zeros((len(X), len(self.class_names)))
         scores[:, self.pipeline.classes_] = class_scores(self.pipeline, X)
         return scores
+
+
+def _make_input(image: PathLike | Input) -> Input:
+    return image if isinstance(image, Input) else Input(list_paths([image])[0])
 
 
 def name_model(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:

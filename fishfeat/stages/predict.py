@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +24,14 @@ from fishfeat.features.cache import FeatureCache
 from fishfeat.features.known_vectors import is_same_network
 from fishfeat.features.streams import KnownVectors
 from fishfeat.files import list_paths
-from fishfeat.images.sources.find_reader import find_reader
-from fishfeat.images.sources.inputs import Input, list_inputs
+from fishfeat.images.crops import SHAPES, BoxOptions
+from fishfeat.images.sources.inputs import list_inputs
 from fishfeat.models.load import load_model
 from fishfeat.models.model import Model, Prediction, VectorSource
 from fishfeat.models.saved import is_old, read_description
-from fishfeat.options import PredictOptions, ScanOptions
+from fishfeat.options import PredictOptions
 from fishfeat.records import LayerCost, OnProgress, PathLike
+from fishfeat.records.inputs import Input
 from fishfeat.records.provenance import RuntimeConfig
 from fishfeat.stages.dataset import read_dataset
 from fishfeat.stages.saved_models import (
@@ -42,8 +42,8 @@ from fishfeat.stages.saved_models import (
 )
 from fishfeat.workspace import Dataset
 
-if TYPE_CHECKING:  # the engine is loaded when a model predicts
-    from fishfeat.features.engines.loading import Item
+if TYPE_CHECKING:  # torch is loaded when a model predicts
+    pass
 
 log = logging.getLogger("fishfeat")
 
@@ -105,6 +105,12 @@ class PredictionJob:
         """Number of images; None where it is not known."""
         return len(self.inputs) if isinstance(self.inputs, list) else None
 
+    @property
+    def has_boxes(self) -> bool:
+        """Whether there are boxes in images to classify."""
+        inputs = self.inputs if isinstance(self.inputs, list) else []
+        return any(image.id or image.box for image in inputs)
+
     def predict(
         self,
         inputs: list[Input] | Iterator[Input],
@@ -126,21 +132,14 @@ class PredictionJob:
         on_progress
             Called with (done, total) images where their number is known.
         """
-        passed: deque[Input] = deque()
-        items: list[Item] | Iterator[Item]
-        if isinstance(inputs, list):
-            passed.extend(inputs)
-            items = [_make_item(image) for image in inputs if not image.reason]
-        else:
-            items = _note_inputs(inputs, passed)
         source = self._source._replace(begun=begun, n_images=self.n_images)
         early_exit = self.options.early_exit
-        predictions = self._model.predict_items(items, early_exit=early_exit, source=source)
+        predictions = self._model.predict_each(inputs, early_exit=early_exit, source=source)
         if self.used.layers:
             predictions = _log_exits(predictions, self.used.layers)
         n_cached = 0
         n_done = n_earlier
-        for n_done, prediction in enumerate(_add_rejected(predictions, passed), n_earlier + 1):
+        for n_done, prediction in enumerate(predictions, n_earlier + 1):
             n_cached += prediction.scores is not None and prediction.runtime is None
             if on_progress is not None and self.n_images is not None:
                 on_progress(n_done, self.n_images)
@@ -154,36 +153,6 @@ class PredictionJob:
         """Whether it has a label of `only`, or the reason why it has none."""
         only = self.options.only
         return not only or prediction.label in only or bool(prediction.reason)
-
-
-def _note_inputs(inputs: Iterator[Input], passed: deque[Input]) -> Iterator[Item]:
-    """The items of the images that can be used; all images are noted as they pass."""
-    for image in inputs:
-        passed.append(image)
-        if not image.reason:
-            yield _make_item(image)
-
-
-def _make_item(image: Input) -> Item:
-    from fishfeat.features.engines.loading import Item
-
-    path = image.file or image.path
-    return Item(path, image.digest, image.crop, image.file_digest, image.detail)
-
-
-def _add_rejected(predictions: Iterator[Prediction], passed: deque[Input]) -> Iterator[Prediction]:
-    """The predictions with the names of their images, and those of images that cannot be used."""
-    for prediction in predictions:
-        yield from _take_rejected(passed)
-        image = passed.popleft()
-        yield prediction._replace(path=image.path, group=image.group)
-    yield from _take_rejected(passed)
-
-
-def _take_rejected(passed: deque[Input]) -> Iterator[Prediction]:
-    while passed and passed[0].reason:
-        image = passed.popleft()
-        yield Prediction(image.path, "", None, None, image.reason, group=image.group)
 
 
 def predict_images(
@@ -235,9 +204,7 @@ def prepare_predictions(
     ----------
     paths
         Image files, folders, CSV files with a column path, annotation files, and patterns such as
-        'new/*.jpg'. The boxes of an annotation file get the margin and the shape that those of the
-        data set have. An iterator gives them one by one, without patterns, and is read while images
-        are classified.
+        'new/*.jpg'. An iterator gives image files, and is read while they are classified.
     options
         How the model predicts. A model of `fishfeat fit --early-exit` is used only with
         `early_exit`, or where it is named: then it computes every image to the end.
@@ -252,17 +219,14 @@ def prepare_predictions(
         As in `predict_images`.
     """
     inputs: list[Input] | Iterator[Input]
-    current = read_dataset(cache, dataset)
-    scanned = current.state.options
     if isinstance(paths, Sequence):
         names = list_paths(paths)
-        inputs = [image for name in names for image in _list_inputs(name, scanned)]
+        inputs = [image for name in names for image in list_inputs(name)]
         if not inputs:
             raise DataError(f"No images in {', '.join(names)}.")
     else:
-        streamed = (list_paths(path)[0] for path in paths)
-        listed = (_list_inputs(name, scanned, patterns=False) for name in streamed)
-        inputs = chain.from_iterable(listed)
+        inputs = (Input(list_paths(path)[0]) for path in paths)
+    current = read_dataset(cache, dataset)
     folder = find_model(current, options.model, cache=cache, early_exit=options.early_exit)
     log.info("Data set: %s. Model: %s.", current.name, folder.name)
     model = _load_model(current, folder, is_named=options.model is not None)
@@ -277,28 +241,11 @@ def prepare_predictions(
         backbone = find()
         model.check_backbone(backbone.fingerprint)
         find = functools.partial(lambda: backbone)
-    source = VectorSource(find_known_vectors(model, current), find)
+    scanned = current.state.options
+    margin = BoxOptions().margin if scanned.box_margin is None else scanned.box_margin
+    boxes = BoxOptions(margin, scanned.box_shape or SHAPES[0])
+    source = VectorSource(find_known_vectors(model, current), boxes, find)
     return PredictionJob(used, options, inputs, model, source)
-
-
-def _list_inputs(name: str, scanned: ScanOptions, *, patterns: bool = True) -> Iterator[Input]:
-    """The images that a path stands for; those of an annotation file as `scanned` says."""
-    path = Path(name)
-    if not path.exists() or find_reader(path) is None:
-        yield from list_inputs(name, patterns=patterns)
-        return
-    from fishfeat.features.engines.loading import list_items
-    from fishfeat.images.scan import scan
-
-    images = scan(path, ScanOptions(box_margin=scanned.box_margin, box_shape=scanned.box_shape))
-    groups = images.group_name
-    for i, item in enumerate(list_items(images, range(len(images)))):
-        group = "" if groups is None else str(groups[i])
-        key = str(images.root / str(images.keys[i]))
-        of_file = (item.path, item.digest, item.crop, item.file_digest, item.detail)
-        yield Input(key, group, "", *of_file)
-    for file in images.rejected:
-        yield Input(str(images.root / file.key), reason=file.reason)
 
 
 def _check_model(model: Model, dataset: Dataset, name: str, options: PredictOptions) -> None:

@@ -14,9 +14,9 @@ from typing import BinaryIO, NamedTuple
 
 from fishfeat.errors import DataError, count_things
 from fishfeat.files import sweep, writing_to
-from fishfeat.images.sources.inputs import Input
 from fishfeat.options import RowFormat
 from fishfeat.records import OnProgress, PathLike
+from fishfeat.records.inputs import Input
 from fishfeat.records.provenance import RuntimeConfig
 from fishfeat.stages.predict import PredictionJob
 from fishfeat.stages.prediction_rows import PredictionRows
@@ -93,7 +93,8 @@ def write_predictions(
         Another command writes the file, the disk is full, or the place is read-only.
     """
     path, only = Path(out), job.options.only
-    rows = PredictionRows(job.used, choose_format(job.options.format, out), only)
+    format = choose_format(job.options.format, out)
+    rows = PredictionRows(job.used, format, only, has_boxes=job.has_boxes)
     with _open_file(path) as file:
         inputs = iter(job.inputs)
         earlier = _skip_written(path, file, rows, inputs, is_subset=bool(only))
@@ -215,7 +216,7 @@ def _check_row(
     n_images = earlier.n_images
     for image in inputs:
         n_images += 1
-        if rows.write_path(image.path) == row.path:
+        if (rows.write_text(image.path), rows.write_text(image.id)) == (row.path, row.id):
             runtime = earlier.runtime or row.runtime
             return _Earlier(n_images, n, earlier.n_failed + row.has_failed, runtime)
         if not is_subset:

@@ -22,8 +22,8 @@ class WrittenRow(NamedTuple):
 
     Attributes
     ----------
-    path
-        The image, as it is written.
+    path, id
+        The image, as it is written, and the name of the box in it.
     has_failed
         Whether the image could not be read.
     runtime
@@ -34,6 +34,7 @@ class WrittenRow(NamedTuple):
     """
 
     path: str
+    id: str
     has_failed: bool
     runtime: RuntimeConfig | None
     origin: tuple[str, ...]
@@ -50,10 +51,20 @@ class PredictionRows:
         'csv' or 'jsonl'.
     only
         The labels that are kept; empty is all.
+    has_boxes
+        Whether there are boxes in images: then a row has their names and edges.
     """
 
-    def __init__(self, used: UsedModel, format: RowFormat, only: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        used: UsedModel,
+        format: RowFormat,
+        only: tuple[str, ...] = (),
+        *,
+        has_boxes: bool = False,
+    ) -> None:
         self.format = format
+        self._has_boxes = has_boxes
         self._used = used
         self._constants = {"only": "; ".join(only)} if only else {}
         self._constants |= {"model": used.model, "model_sha256": used.sha256}
@@ -67,8 +78,10 @@ class PredictionRows:
     @property
     def _first_columns(self) -> list[str]:
         """The columns before the probabilities of all classes."""
+        box = ["id", "box"] if self._has_boxes else []
         layer = ["layer"] if self._used.layers else []
-        return ["path", "label", "probability", "margin", "runners_up", "reason", "group", *layer]
+        result = ["label", "probability", "margin", "runners_up", "reason", "group"]
+        return ["path", *box, *result, *layer]
 
     @property
     def _columns(self) -> list[str]:
@@ -88,6 +101,8 @@ class PredictionRows:
         scores = content["scores"] or dict.fromkeys(self._used.class_names)
         others = [f"{other['label']} {other['probability']:.4f}" for other in content["runners_up"]]
         content["runners_up"] = "; ".join(others)
+        if self._has_boxes:
+            content["box"] = " ".join(f"{edge:g}" for edge in content["box"] or ())
         cells = [content[name] for name in self._first_columns]
         cells += [*scores.values(), content["runtime"], *self._constants.values()]
         return format_csv([_format_cell(cell) for cell in cells], [])
@@ -104,6 +119,7 @@ class PredictionRows:
                 others.append({"label": self._used.class_names[i], "probability": values[i]})
         return {
             "path": prediction.path,
+            **({"id": prediction.id, "box": prediction.box} if self._has_boxes else {}),
             "label": prediction.label,
             "probability": _round(prediction.probability),
             "margin": _round(prediction.margin),
@@ -116,9 +132,9 @@ class PredictionRows:
             **self._constants,
         }
 
-    def write_path(self, path: str) -> str:
-        """The path of an image as a row has it."""
-        return path if self.format == "jsonl" else str(escape_surrogates(path))
+    def write_text(self, text: str) -> str:
+        """The path of an image, or the name of a box, as a row has it."""
+        return text if self.format == "jsonl" else str(escape_surrogates(text))
 
     def read_row(self, record: bytes) -> WrittenRow:
         """Read a row.
@@ -148,6 +164,7 @@ class PredictionRows:
         position = {name: i for i, name in reversed([*enumerate(columns)])}
         return WrittenRow(
             path=str(cells[0]),
+            id=str(cells[1]) if self._has_boxes and len(cells) > 1 else "",
             has_failed=not cells[position.get("label", 0)],
             runtime=_parse_runtime(str(cells[-1 - n_constants])),
             origin=(*columns, *constants),

@@ -261,3 +261,10 @@ def test_an_image_that_stands_twice_suggests_the_columns_of_boxes(frames):
     rows = ["frames/0.png,bass,5,0,33,20", "frames/0.png,bream,50,7,78,27"]
     with pytest.raises(DataError, match=r"--columns box=x0:y0:x1:y1"):
         scan(write_table(frames, rows))
+
+
+def test_an_annotation_file_beside_class_folders_is_named_with_the_command_that_reads_it(frames):
+    (frames / "boxes.json").rename(frames / "fish" / "fathom.json")
+    (finding,) = scan(frames / "fish").findings
+    assert "fathom.json" in finding.message
+    assert "fishfeat extract" in finding.fix

@@ -19,7 +19,10 @@ from typer.testing import CliRunner
 from fishfeat.errors import DataError
 from fishfeat.features import streams
 from fishfeat.features.engines.local import Engine
+from fishfeat.images.crops import BoxOptions
+from fishfeat.images.sources.inputs import list_inputs
 from fishfeat.models.load import load_model
+from fishfeat.models.model import VectorSource
 from fishfeat.options import PredictOptions
 from fishfeat.stages.predict import predict_images, prepare_predictions
 from fishfeat.stages.prediction_file import write_predictions
@@ -150,6 +153,58 @@ def test_the_group_is_that_of_the_table(fitted):
         (fitted.data / "b.png").unlink()
 
 
+def write_boxes(folder, paths):
+    """Paste images into frames, four in each, with an annotation file; one box is outside."""
+    annotations, images = [], []
+    for i, path in enumerate(paths):
+        number, place = i // 4, (3 + 40 * (i % 4), 5)
+        if i % 4 == 0:
+            frame = Image.new("RGB", (170, 40))
+            images.append({"id": number, "file_name": f"{number}.png"})
+        frame.paste(Image.open(path), place)
+        frame.save(folder / f"{number}.png")
+        box = [*place, 28, 20]
+        label = int("bream" in path)
+        annotations.append({"id": f"id-{i}", "image_id": number, "bbox": box, "category_id": label})
+    annotations.append({"id": "out", "image_id": 0, "bbox": [900, 0, 5, 5], "category_id": 0})
+    names = [{"id": 0, "name": "bass"}, {"id": 1, "name": "bream"}]
+    content = {"images": images, "annotations": annotations, "categories": names}
+    (folder / "boxes.json").write_text(json.dumps(content))
+    return folder / "boxes.json"
+
+
+def test_boxes_go_out_with_their_ids_and_are_found_in_the_cache(fitted, forwarded, tmp_path):
+    file = write_boxes(tmp_path, list_cached(fitted))
+    pond = fitted._replace(data=file, cache=tmp_path / "cache")
+    pond.extract(group_by=("none",), box_margin=0.3)
+    pond.fit()
+    forwarded.clear()
+    found = predict_images(file, cache=pond.cache).predictions
+    assert forwarded == []
+    assert {p.id for p in found} == {"out", *(f"id-{i}" for i in range(12))}
+    assert {p.group for p in found} == {"0.png", "1.png", "2.png"}
+    (outside,) = (p for p in found if p.reason)
+    assert (outside.id, outside.scores) == ("out", None)
+    model = load_model(next((pond.cache / "boxes" / "models").glob("centroid-on-*")))
+    boxes = VectorSource(boxes=BoxOptions(margin=0.3))
+    embedded = list(model.predict_each(list(list_inputs(str(file))), source=boxes))
+    assert len(forwarded) == 12
+    assert [(p.path, p.id, p.box, p.label) for p in embedded] == [
+        (p.path, p.id, p.box, p.label) for p in found
+    ]
+    good = [i for i, p in enumerate(found) if not p.reason]
+    np.testing.assert_allclose(
+        [found[i].scores for i in good], [embedded[i].scores for i in good], rtol=0, atol=1e-4
+    )
+    for name in ("out.csv", "out.jsonl"):
+        whole = tmp_path / name
+        for n_earlier in (0, 13):
+            written = write_predictions(prepare(pond, [file]), whole)
+            assert (written.n_rows, written.n_earlier) == (13, n_earlier)
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert {row["id"]: row["box"] for row in rows}["id-5"] == "43 5 71 25"
+
+
 def test_a_pattern_stands_for_the_paths_that_match(fitted):
     job = prepare(fitted, [str(fitted.data / "[ab]*.png")])
     assert [Path(image.path).name for image in job.inputs] == ["a.png", "b,c.png", "broken.png"]
@@ -278,7 +333,7 @@ def test_an_image_that_cannot_be_read_is_a_row_and_exit_code_3(fitted, tmp_path)
 # --- annotation files ---------------------------------------------------------------------------
 
 
-def write_boxes(pond, *extra):
+def write_frame(pond, *extra):
     """A frame of 100 x 60 pixels with two boxes, and boxes that are given; an annotation file."""
     folder = pond.data.parent
     rng = np.random.default_rng(2)
@@ -298,10 +353,11 @@ def write_boxes(pond, *extra):
 
 
 def test_each_box_of_an_annotation_file_is_classified(fitted, forwarded):
-    file = write_boxes(fitted, [500, 500, 10, 10])
+    file = write_frame(fitted, [500, 500, 10, 10])
     predictions = predict_images(file, cache=fitted.cache, model="centroid").predictions
-    assert [Path(p.path).name for p in predictions] == [f"frame.png#{i}" for i in (7, 8, 9)]
-    assert [p.group for p in predictions] == ["t0", "t1", ""]
+    assert {Path(p.path).name for p in predictions} == {"frame.png"}
+    assert [p.id for p in predictions] == ["7", "8", "9"]
+    assert [p.group for p in predictions] == ["t0", "t1", "t2"]
     assert predictions[0].label != predictions[1].label
     assert predictions[2].label == ""
     assert "outside the image of 100 x 60" in predictions[2].reason
@@ -316,7 +372,7 @@ def test_each_box_of_an_annotation_file_is_classified(fitted, forwarded):
 
 
 def test_a_file_of_boxes_goes_on_where_it_was_stopped(fitted, tmp_path):
-    file = write_boxes(fitted, [0, 0, 0, 10], [30, 10, 20, 20])
+    file = write_frame(fitted, [0, 0, 0, 10], [30, 10, 20, 20])
     whole = write_predictions(prepare(fitted, [file], model="centroid"), tmp_path / "whole.csv")
     assert (whole.n_rows, whole.n_failed) == (4, 1)
     lines = (tmp_path / "whole.csv").read_bytes().splitlines(keepends=True)

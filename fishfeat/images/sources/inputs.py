@@ -1,4 +1,4 @@
-"""The images that a user names to classify them: files, folders, tables and patterns of paths."""
+"""The images that a user names to classify them: files, folders, tables, annotation files."""
 
 from __future__ import annotations
 
@@ -7,55 +7,32 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from fishfeat.errors import DataError
+from fishfeat.images.sources.annotated import list_annotated
+from fishfeat.images.sources.entries import SUFFIXES, Listing
+from fishfeat.images.sources.find_reader import find_reader
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.images.sources.tables import TableOptions, list_table
-from fishfeat.records.images import Crop
+from fishfeat.records.inputs import Input
 
 log = logging.getLogger("fishfeat")
 _TABLES = (".csv", ".tsv")
 
 
-class Input(NamedTuple):
-    """An image to classify, or a box in one.
-
-    Attributes
-    ----------
-    path
-        Path of the image; of a box with '#' and the name of the annotation.
-    group
-        Its group, where a table or an annotation file names one.
-    reason
-        Why it cannot be used, where an annotation file has such a box.
-    file, digest, crop, file_digest, detail
-        Of an annotated image or box, as in `fishfeat.features.engines.loading.Item`.
-    """
-
-    path: str
-    group: str = ""
-    reason: str = ""
-    file: str = ""
-    digest: str = ""
-    crop: Crop | None = None
-    file_digest: str = ""
-    detail: int = 0
-
-
-def list_inputs(name: str, *, patterns: bool = True) -> Iterator[Input]:
+def list_inputs(name: str) -> Iterator[Input]:
     """List the images that a path stands for, in the order of their names; a table keeps its own.
 
-    A path that leads nowhere is an image that cannot be read. With `patterns` it may also stand
-    for the paths that match it, as 'new/*.jpg' does.
+    A path that leads nowhere is an image that cannot be read, unless it is a pattern, such as
+    'new/*.jpg': then it stands for the paths that match.
 
     Raises
     ------
     DataError
         No file matches the pattern, a folder cannot be listed, or a table is not valid.
     """
-    if patterns and glob.has_magic(name) and not os.path.lexists(name):
+    if glob.has_magic(name) and not os.path.lexists(name):
         matches = sorted(glob.glob(name, recursive=True))
         if not matches:
             raise DataError(f"No file matches {name!r}.")
@@ -66,15 +43,35 @@ def list_inputs(name: str, *, patterns: bool = True) -> Iterator[Input]:
 
 
 def _list_path(path: Path) -> Iterator[Input]:
-    if path.is_dir():
+    is_image = path.suffix.lower() in SUFFIXES and not path.is_dir()
+    reader = None if is_image or not path.exists() else find_reader(path)
+    if reader is not None:
+        log.info("%s is read as %s.", path, reader.title)
+        folder = path if path.is_dir() else path.parent
+        yield from _list_entries(folder, list_annotated(path, reader.read))
+    elif path.is_dir():
         contents = walk_folder(path)
         for finding in describe_passed_over(path, contents, lambda key: True):
             log.log(finding.log_level, "%s", finding)
         for key in contents.images:
             yield Input(str(path / key))
     elif path.suffix.lower() in _TABLES and path.is_file():
-        listing = list_table(path, TableOptions(to_classify=True), include=(), exclude=())
-        for entry in listing.entries:
-            yield Input(str(path.parent / entry.key), entry.group)
+        options = TableOptions(to_classify=True)
+        yield from _list_entries(path.parent, list_table(path, options, include=(), exclude=()))
     else:
         yield Input(str(path))
+
+
+def _list_entries(folder: Path, listing: Listing) -> Iterator[Input]:
+    for finding in listing.findings:
+        log.log(finding.log_level, "%s", finding)
+    for entry in listing.entries:
+        path = str(folder / entry.file_key)
+        if entry.box is None:
+            yield Input(path, group=entry.group)
+            continue
+        name = entry.key.rpartition("#")[2]
+        yield Input(path, name, entry.group, entry.box, entry.is_relative, entry.where)
+    for key, reason in listing.rejected.items():
+        path, _, name = key.rpartition("#")
+        yield Input(str(folder / (path or key)), name if path else "", reason=reason)
