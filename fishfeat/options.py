@@ -23,6 +23,8 @@ Strategy = Literal["auto", "grouped", "random"]
 BoxShape = Literal["tight", "square"]
 TestBy = Literal["random", "name"]
 RowFormat = Literal["csv", "jsonl"]
+FileFormat = Literal["coco", "viame", "megadetector"]
+PredictionFormat = Literal["csv", "jsonl", "coco", "viame", "megadetector"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,14 +446,16 @@ class PredictOptions(_Record):
     only
         Predicted labels whose images are kept; empty keeps all.
     format
-        'csv' or 'jsonl'. None is as the name of the output file ends, else 'csv'.
+        'csv' or 'jsonl' for rows. 'coco', 'viame' or 'megadetector' for a copy of an annotation
+        file of this kind with the labels of its boxes. None is as the name of the output file ends,
+        else 'csv'.
     """
 
     model: str | None = None
     backbone: str | None = None
     early_exit: bool = False
     only: tuple[str, ...] = ()
-    format: RowFormat | None = None
+    format: PredictionFormat | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
