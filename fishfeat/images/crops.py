@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from fishfeat.images.decode import decode
 from fishfeat.records.images import Crop
 
+# Edges farther away than this many pixels are not edges of a box.
+_FAR = 2**31 - 1
 SHAPES = ("tight", "square")
 
 
@@ -63,13 +65,13 @@ def find_fault(box: Box, width: int, height: int) -> str:
 def make_crop(box: Box, width: int, height: int, options: BoxOptions) -> Crop:
     """Make the crop of a box that `find_fault` finds no fault with.
 
-    Edges are rounded outwards to whole pixels and kept inside the image. A square is moved to stay
-    inside; where the image is too small for it, it is as large as fits.
+    The box is rounded to whole pixels first, so that formats which round differently give the same
+    crop. It is kept inside the image. A square is moved to stay inside; where the image is too
+    small for it, it is as large as fits.
     """
-    x_margin = options.margin * (box.right - box.left)
-    y_margin = options.margin * (box.bottom - box.top)
-    left, right = _round_outwards(box.left - x_margin, box.right + x_margin, width)
-    top, bottom = _round_outwards(box.top - y_margin, box.bottom + y_margin, height)
+    x0, y0, x1, y1 = round_box(box)
+    left, right = _widen(x0, x1, options.margin, width)
+    top, bottom = _widen(y0, y1, options.margin, height)
     if options.shape == "square":
         side = max(right - left, bottom - top)
         left, right = _lengthen(left, right, side, width)
@@ -78,9 +80,13 @@ def make_crop(box: Box, width: int, height: int, options: BoxOptions) -> Crop:
 
 
 def round_box(box: Box) -> tuple[int, int, int, int]:
-    """The edges in whole pixels, rounded to the nearest."""
-    left, top, right, bottom = (int(min(max(edge, 0), 2**31 - 1) + 0.5) for edge in box)
-    return left, top, right, bottom
+    """The edges in whole pixels, rounded to the nearest; the box is at least one pixel large."""
+    left, top, right, bottom = (_round(edge) for edge in box)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _round(edge: float) -> int:
+    return math.floor(min(max(edge, -_FAR), _FAR) + 0.5)
 
 
 def digest_crop(file_digest: str, crop: Crop) -> str:
@@ -122,8 +128,11 @@ def cut(rgb: NDArray[np.uint8], crop: Crop | None) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rgb[top:bottom, left:right])
 
 
-def _round_outwards(low: float, high: float, limit: int) -> tuple[int, int]:
-    return max(0, math.floor(max(low, 0))), min(limit, math.ceil(min(high, limit)))
+def _widen(low: int, high: int, margin: float, limit: int) -> tuple[int, int]:
+    """Two edges with a margin on each side, inside the image, at least a pixel apart."""
+    added = round(margin * (high - low))
+    low = min(max(0, low - added), limit - 1)
+    return low, max(low + 1, min(limit, high + added))
 
 
 def _lengthen(low: int, high: int, side: int, limit: int) -> tuple[int, int]:

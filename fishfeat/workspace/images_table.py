@@ -65,8 +65,8 @@ def format_images(images: ImageSet, truncated: Mapping[str, str]) -> str:
         blank if images.group_name is None else images.group_name.tolist(),
         blank,
         blank if images.values is None else images.values.tolist(),
-        blank if images.box is None else _join_numbers(images.box),
-        blank if images.crop is None else _join_numbers(images.crop),
+        blank if images.box is None else _join_numbers(images.box, images),
+        blank if images.crop is None else _join_numbers(images.crop, images),
         blank if images.file_digest is None else images.file_digest.tolist(),
     )
     writer.writerows(zip(*columns, strict=True))
@@ -97,9 +97,10 @@ def _to_row(rejected: Rejected) -> list[str | int]:
     ]
 
 
-def _join_numbers(rows: Int) -> list[str]:
+def _join_numbers(rows: Int, images: ImageSet) -> list[str]:
     """The numbers of each row with spaces between them; '' for a whole image."""
-    return ["" if row[0] < 0 else " ".join(map(str, row)) for row in rows.tolist()]
+    texts = enumerate(" ".join(map(str, row)) for row in rows.tolist())
+    return ["" if images.crop_of(i) is None else text for i, text in texts]
 
 
 def _split_numbers(texts: list[str], n: int) -> Int | None:

@@ -205,6 +205,7 @@ def test_a_source_that_does_not_exist_is_an_error_with_those_that_do(frames):
 
 
 def test_a_data_set_with_boxes_is_read_back_as_it_was(frames, backbone):
+    change(frames, bbox=[-4, -2, 30, 20])
     images = scan(frames / "boxes.json")
     extract(images, backbone, cache=frames / "cache", engine=ENGINE)
     known = Workspace(frames / "cache").dataset("boxes").read().require_images()

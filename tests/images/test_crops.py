@@ -20,10 +20,12 @@ NAN, INF = float("nan"), float("inf")
     [
         ((10, 20, 30, 60), BoxOptions(0.0), (10, 20, 30, 60)),
         ((10, 20, 30, 60), BoxOptions(0.1), (8, 16, 32, 64)),
-        ((10.4, 20.6, 29.5, 59.1), BoxOptions(0.0), (10, 20, 30, 60)),
+        ((10.4, 20.6, 29.5, 59.1), BoxOptions(0.0), (10, 21, 30, 59)),
+        ((10, 20, 10.3, 20.2), BoxOptions(0.0), (10, 20, 11, 21)),
+        ((-0.6, 79.6, 0.2, 90), BoxOptions(0.0), (0, 79, 1, 80)),
         # clipped at the edges
         ((-5, -5, 10, 10), BoxOptions(0.0), (0, 0, 10, 10)),
-        ((90, 70, 120, 99), BoxOptions(0.5), (75, 55, 100, 80)),
+        ((90, 70, 120, 99), BoxOptions(0.5), (75, 56, 100, 80)),
         # square: the shorter side grows on both sides, and inwards at an edge
         ((40, 20, 50, 60), BoxOptions(0.0, "square"), (25, 20, 65, 60)),
         ((0, 20, 10, 60), BoxOptions(0.0, "square"), (0, 20, 40, 60)),
@@ -58,7 +60,7 @@ def test_a_box_that_cannot_be_used_has_a_reason(box, words):
 
 def test_shares_become_pixels():
     assert Box(0.1, 0.25, 0.5, 1.0).scale(200, 80) == Box(20, 20, 100, 80)
-    assert round_box(Box(-3.0, 1.5, 2.4, 1e300)) == (0, 2, 2, 2**31 - 1)
+    assert round_box(Box(-3.0, 1.5, 2.4, 1e300)) == (-3, 2, 2, 2**31 - 1)
 
 
 def test_the_digest_is_of_the_file_and_the_pixels():

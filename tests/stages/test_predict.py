@@ -153,7 +153,7 @@ def test_the_group_is_that_of_the_table(fitted):
         (fitted.data / "b.png").unlink()
 
 
-def write_boxes(folder, paths):
+def paste_into_frames(folder, paths):
     """Paste images into frames, four in each, with an annotation file; one box is outside."""
     annotations, images = [], []
     for i, path in enumerate(paths):
@@ -174,7 +174,7 @@ def write_boxes(folder, paths):
 
 
 def test_boxes_go_out_with_their_ids_and_are_found_in_the_cache(fitted, forwarded, tmp_path):
-    file = write_boxes(tmp_path, list_cached(fitted))
+    file = paste_into_frames(tmp_path, list_cached(fitted))
     pond = fitted._replace(data=file, cache=tmp_path / "cache")
     pond.extract(group_by=("none",), margin=0.3)
     pond.fit()
@@ -328,3 +328,54 @@ def test_an_image_that_cannot_be_read_is_a_row_and_exit_code_3(fitted, tmp_path)
         assert document["n_earlier"] == n_earlier
     assert call(fitted, "--json", "predict", fitted.data, "--format", "csv").exit_code == 2
     assert call(fitted, "predict", fitted.data, "--only", "bas").exit_code == 1
+
+
+# --- annotation files ---------------------------------------------------------------------------
+
+
+def write_boxes(pond, *extra):
+    """A frame of 100 x 60 pixels with two boxes, and boxes that are given; an annotation file."""
+    folder = pond.data.parent
+    rng = np.random.default_rng(2)
+    frame = rng.integers(0, 90, (60, 100, 3), dtype=np.uint8)
+    frame[:, :50, 0] += 120
+    frame[:, 50:, 1] += 120
+    Image.fromarray(frame).save(folder / "frame.png")
+    boxes = [[5, 5, 28, 20], [60, 10, 28, 20], *extra]
+    annotations = [
+        {"id": 7 + i, "image_id": 1, "category_id": 1, "bbox": box, "track_id": f"t{i}"}
+        for i, box in enumerate(boxes)
+    ]
+    data = {"images": [{"id": 1, "file_name": "frame.png"}], "annotations": annotations}
+    data["categories"] = [{"id": 1, "name": "fish"}]
+    (folder / "boxes.json").write_text(json.dumps(data))
+    return folder / "boxes.json"
+
+
+def test_each_box_of_an_annotation_file_is_classified(fitted, forwarded):
+    file = write_boxes(fitted, [500, 500, 10, 10])
+    predictions = predict_images(file, cache=fitted.cache, model="centroid").predictions
+    assert {Path(p.path).name for p in predictions} == {"frame.png"}
+    assert [p.id for p in predictions] == ["7", "8", "9"]
+    assert [p.group for p in predictions] == ["t0", "t1", "t2"]
+    assert predictions[0].label != predictions[1].label
+    assert predictions[2].label == ""
+    assert "outside the image of 100 x 60" in predictions[2].reason
+    assert [Path(path).name for path in forwarded] == ["frame.png"] * 2
+    # a box with its margin is classified as a file of the same pixels is
+    with Image.open(fitted.data.parent / "frame.png") as frame:
+        frame.crop((2, 3, 36, 27)).save(fitted.data.parent / "cut.png")
+    (alone,) = predict_images(
+        fitted.data.parent / "cut.png", cache=fitted.cache, model="centroid"
+    ).predictions
+    assert np.allclose(alone.scores, predictions[0].scores, atol=1e-6)
+
+
+def test_a_file_of_boxes_goes_on_where_it_was_stopped(fitted, tmp_path):
+    file = write_boxes(fitted, [0, 0, 0, 10], [30, 10, 20, 20])
+    whole = write_predictions(prepare(fitted, [file], model="centroid"), tmp_path / "whole.csv")
+    assert (whole.n_rows, whole.n_failed) == (4, 1)
+    lines = (tmp_path / "whole.csv").read_bytes().splitlines(keepends=True)
+    (tmp_path / "half.csv").write_bytes(b"".join(lines[:2]) + lines[2][:9])
+    write_predictions(prepare(fitted, [file], model="centroid"), tmp_path / "half.csv")
+    assert (tmp_path / "half.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()

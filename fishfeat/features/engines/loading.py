@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -141,14 +140,21 @@ class Loader(NamedTuple):
 
 
 def group_by_file(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Lists of the items that follow one another in one file; a whole image is alone."""
-    for _, of_file in groupby(enumerate(items), _name_file):
-        yield [item for _, item in of_file]
+    """Lists of the items that follow one another in one file; a whole image is alone.
 
-
-def _name_file(numbered: tuple[int, Item]) -> tuple[str, int]:
-    number, item = numbered
-    return (item.path, -1) if item.crop is not None else (item.path, number)
+    A whole image is given before the next one is asked for, which may come late.
+    """
+    crops: list[Item] = []
+    for item in items:
+        if crops and (item.crop is None or item.path != crops[0].path):
+            yield crops
+            crops = []
+        if item.crop is None:
+            yield [item]
+        else:
+            crops.append(item)
+    if crops:
+        yield crops
 
 
 def read_item(item: Item) -> FileRead:

@@ -216,9 +216,9 @@ def embed_on_cpu(
         with contextlib.closing(loading) as images:
             yield from map_ahead(pool, group(images, size), embed_loaded, depth=n_batches)
         return
-    files = _group_files(items)
-    reads = map_ahead(readers, files.items, read_file, depth=min(_MAX_READ_AHEAD, n_batches * size))
-    tasks = group(reads, files.count(size))
+    files, depth = group_by_file(items), min(_MAX_READ_AHEAD, n_batches * size)
+    reads = map_ahead(readers, files, read_file, depth=depth)
+    tasks = group(reads, max(1, size // _count_images_per_file(items)))
     yield from chain.from_iterable(map_ahead(pool, tasks, embed_batches, depth=n_batches))
 
 
@@ -250,7 +250,7 @@ def _pays_processes(engine: Engine, n_threads: int, items: Iterable[Item]) -> bo
     Threads of one process wait for one another wherever Python itself runs. The crops of one file
     are cut out of one array, which takes little of Python.
     """
-    if isinstance(items, Sequence) and any(item.crop is not None for item in items):
+    if _count_images_per_file(items) > 1:
         return False
     is_on_cpu = str(engine.network.device) == "cpu"
     n_cores = _MIN_CORES_ON_CPU if is_on_cpu else _MIN_CORES_ON_DEVICE
@@ -269,29 +269,19 @@ def _load_in_threads(
     def load_images(reads: list[FileRead]) -> list[LoadedImage]:
         return list(chain.from_iterable(map(loader.load_each, reads)))
 
-    files = _group_files(items)
-    n_files = files.count(_IMAGES_A_TASK)
-    n_images = max(1, int(n_files * files.n_images))  # of a task
-    depth = -(-2 * engine.batch_size // n_images) + n_threads
-    read_depth = max(1, min(_MAX_READ_AHEAD // n_files, depth))
-    reads = map_ahead(readers, group(files.items, n_files), read_files, depth=read_depth)
+    n_per_file = _count_images_per_file(items)
+    n_files = max(1, _IMAGES_A_TASK // n_per_file)  # of a task
+    depth = -(-2 * engine.batch_size // (n_files * n_per_file)) + n_threads
+    read_depth = min(_MAX_READ_AHEAD // n_files, depth)
+    tasks = group(group_by_file(items), n_files)
+    reads = map_ahead(readers, tasks, read_files, depth=read_depth)
     yield from chain.from_iterable(map_ahead(pool, reads, load_images, depth=depth))
 
 
-class _Files(NamedTuple):
-    """The items of each file, and the mean number of images in one."""
-
-    items: Iterable[list[Item]]
-    n_images: float
-
-    def count(self, n_images: int) -> int:
-        """Number of files that hold about so many images, at least 1."""
-        return max(1, int(n_images / self.n_images))
-
-
-def _group_files(items: Iterable[Item]) -> _Files:
-    """Group the items by file; of a stream nobody knows how many a file has."""
+def _count_images_per_file(items: Iterable[Item]) -> int:
+    """About how many of the items are in one file; 1 of a stream, which cannot be read twice."""
     if not isinstance(items, Sequence):
-        return _Files(group_by_file(items), 1.0)
-    files = list(group_by_file(items))
-    return _Files(files, len(items) / max(1, len(files)) or 1.0)
+        return 1
+    n_files = len({item.path for item in items if item.crop is not None})
+    n_crops = sum(item.crop is not None for item in items)
+    return max(1, n_crops // n_files) if n_files else 1

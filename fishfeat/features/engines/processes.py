@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from itertools import count, tee
+from itertools import chain, count, tee
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import FishfeatError
-from fishfeat.features.engines.loading import Item, LoadedImage, Loader, read_item
+from fishfeat.features.engines.loading import (
+    Item,
+    LoadedImage,
+    Loader,
+    group_by_file,
+    read_file,
+)
 from fishfeat.features.engines.memory import keep_freed_memory
 from fishfeat.features.engines.tasks import group, map_ahead
 
@@ -192,10 +198,11 @@ def _load_images(task: _Task) -> dict[int, _Problem]:
     """Load the images of a task into its slots; gives the problems."""
     problems = {}
     loader, slots = _process
-    for i, item in enumerate(task.items):
+    reads = map(read_file, group_by_file(task.items))
+    images = chain.from_iterable(map(loader.load_each, reads))
+    for i, (_, pixels, reason, is_momentary) in enumerate(images):
         if slots.stop[0]:
             break
-        _, pixels, reason, is_momentary = loader.load(read_item(item))
         if pixels is not None:
             slots.pixels[task.slot + i] = pixels
         if reason:

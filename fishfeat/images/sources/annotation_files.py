@@ -86,22 +86,22 @@ def parse_json(text: str, place: str, *, line: int = 1) -> object:
 
 def read_name(value: object) -> str:
     """An id, a label or a group as text; '' where it is none."""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return ""
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return ""
-        value = int(value) if value.is_integer() else value
-    return str(value)
+    kind = type(value)  # True is no number here
+    if kind is str:
+        return str(value).strip()
+    if kind is int:
+        return str(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return str(int(value) if value.is_integer() else value)
+    return ""
 
 
 def find_first(names: Iterable[str], *fields: object) -> str:
     """The first of `names` that has a value in one of the objects `fields`; '' without one."""
+    places = [values for values in fields if isinstance(values, dict)]
     for name in names:
-        for values in fields:
-            if isinstance(values, dict) and (text := read_name(values.get(name))):
+        for values in places:
+            if name in values and (text := read_name(values[name])):
                 return text
     return ""
 
@@ -187,25 +187,25 @@ class AnnotationList:
         labels_of: dict[str, set[str]] = {}
         for annotation in self.annotations:
             if annotation.box is None:
-                labels_of.setdefault(annotation.path, set()).add(annotation.label)
+                labels = labels_of.setdefault(annotation.path, set())
+                labels |= {annotation.label} - {""}
         n_covered = 0
         seen: set[str] = set()
         remaining = []
         for annotation in self.annotations:
-            path = annotation.path
-            if annotation.box is None and path in with_box:
-                n_covered += bool(annotation.label)
-                continue
-            if annotation.box is None:
-                if path in seen:
-                    continue
+            path, label = annotation.path, annotation.label
+            if annotation.box:
+                remaining.append(annotation)
+            elif path in with_box:
+                n_covered += bool(label)
+            elif path not in seen and bool(label) == bool(labels_of[path]):
                 seen.add(path)
                 if len(labels_of[path]) > 1:
                     names = shortened(sorted(labels_of[path]))
                     reason = f"the image has several labels ({names}) and no boxes"
                     self.reject(path, annotation.where, reason)
-                    continue
-            remaining.append(annotation)
+                else:
+                    remaining.append(annotation)
         self.annotations = remaining
         if n_covered:
             self.notes.append(
@@ -234,12 +234,17 @@ def escape_text(text: str) -> str:
 def _find_text_fault(annotation: Annotation) -> str:
     if not annotation.path.strip():
         return "it names no image file"
-    texts = annotation._asdict()
     for field in ("path", "label", "id", "group"):
-        text = texts[field]
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if not _is_text(getattr(annotation, field)):
             return f"the {field} holds characters that are no text"
     return ""
+
+
+def _is_text(text: str) -> bool:
+    """Whether a file can hold the text: it has no lone surrogates and no NUL."""
+    if text.isascii():
+        return "\0" not in text
+    return text == escape_text(text) and "\0" not in text
 
 
 # --- files beside -------------------------------------------------------------------------------

@@ -18,7 +18,12 @@ from fishfeat.images.sources.annotation_files import (
 )
 from fishfeat.images.sources.annotations import Annotation, Annotations, GivenBox
 from fishfeat.images.sources.entries import PART_NAMES
-from fishfeat.images.sources.given_boxes import UnusableAnnotation, read_size_box, show
+from fishfeat.images.sources.given_boxes import (
+    UnusableAnnotation,
+    read_polygon_box,
+    read_size_box,
+    show,
+)
 
 ROBOFLOW_NAME = "_annotations.coco.json"
 
@@ -44,9 +49,10 @@ class _Contents(NamedTuple):
 def read_coco(path: Path) -> Annotations:
     """Read a COCO file, or a folder whose parts have one each, as Roboflow exports it.
 
-    A box is [left, top, width, height] in pixels, or in shares as `bbox_relative`. An annotation
-    without a box is the label of the whole image. Crowds (`iscrowd` is 1) are left out. The group
-    is the first that most annotations, or their images, have: individual, track, sequence, video,
+    A box is [left, top, width, height] in pixels, or in shares as `bbox_relative`; without both it
+    is the smallest one around the polygons of `segmentation`. An annotation without these is the
+    label of the whole image. Crowds (`iscrowd` is 1) are left out. The group is the first that
+    most annotations, or their images, have: individual, track, sequence, video,
     location, the image that Roboflow made copies of.
 
     Raises
@@ -138,6 +144,11 @@ def _read_contents(file: Path) -> tuple[_Contents, AnnotationList]:
         lists[name] = given or []
     rows = AnnotationList()
     images = _index_images(lists["images"], rows)
+    if lists["images"] and not images:
+        raise DataError(
+            f"{file} is not a COCO file: none of its {count_things(len(lists['images']), 'image')} "
+            "has an id. Each image of a COCO file has an id and a file_name."
+        )
     categories = _index_categories(lists["categories"], rows)
     return _Contents(images, categories, lists["annotations"]), rows
 
@@ -224,7 +235,21 @@ def _read_box(fields: _Fields) -> tuple[GivenBox | None, bool]:
         return read_size_box(fields["bbox"]), False
     if fields.get("bbox_relative") is not None:
         return read_size_box(fields["bbox_relative"]), True
+    if fields.get("segmentation"):
+        return _read_outline_box(fields["segmentation"]), False
     return None, False
+
+
+def _read_outline_box(outline: object) -> GivenBox:
+    """The smallest box around the polygons of an outline; masks give none."""
+    if not isinstance(outline, list):
+        raise UnusableAnnotation("it has a mask and no bbox")
+    points: list[object] = []
+    for polygon in outline:
+        if not isinstance(polygon, list):
+            raise UnusableAnnotation(f"a polygon is a list of numbers; got {show(polygon)}")
+        points += polygon
+    return read_polygon_box(points)
 
 
 def _find_groups(fields: _Fields, contents: _Contents) -> dict[str, str]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from fishfeat.images.sources.annotations import Annotations
+from fishfeat.images.sources.camtrap import OBSERVATIONS, PACKAGE, read_camtrap
 from fishfeat.images.sources.coco import list_part_files, read_coco
+from fishfeat.images.sources.ecotaxa import (
+    is_ecotaxa_header,
+    looks_like_ecotaxa,
+    read_ecotaxa,
+)
 from fishfeat.images.sources.entries import PART_NAMES
 from fishfeat.images.sources.megadetector import read_megadetector
 from fishfeat.images.sources.metadata import has_labels, list_metadata_files, read_metadata
@@ -45,11 +53,14 @@ READERS = {
         Reader("yolo", "a YOLO folder with data.yaml", read_yolo),
         Reader("voc", "a folder of Pascal VOC", read_voc),
         Reader("metadata", "a folder with metadata.csv or metadata.jsonl", read_metadata),
+        Reader("ecotaxa", "a TSV or zip file of EcoTaxa", read_ecotaxa),
+        Reader("camtrap-dp", "a folder or zip file of Camtrap DP", read_camtrap),
         Reader("megadetector", "a file of MegaDetector", read_megadetector),
     )
 }
 
-_HEAD = 100_000
+_HEAD, _MAX_TABLES = 100_000, 10
+_ZIP_ERRORS = (OSError, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error)
 _KEY = rb'"%b"\s*:\s*[\[{]'
 
 
@@ -65,6 +76,12 @@ def find_reader(path: Path) -> Reader | None:
 
 def _find_file_reader(file: Path) -> str:
     suffix = file.suffix.lower()
+    if suffix == ".zip":
+        return _find_zip_reader(file)
+    if file.name == PACKAGE:
+        return "camtrap-dp" if (file.parent / OBSERVATIONS).is_file() else ""
+    if suffix == ".tsv" and looks_like_ecotaxa(file):
+        return "ecotaxa"
     if suffix == ".json":
         return _find_json_reader(file)
     if suffix == ".csv" and looks_like_viame(file):
@@ -77,6 +94,10 @@ def _find_file_reader(file: Path) -> str:
 
 
 def _find_folder_reader(folder: Path) -> str:
+    if (folder / PACKAGE).is_file() and (folder / OBSERVATIONS).is_file():
+        return "camtrap-dp"
+    if any(map(looks_like_ecotaxa, folder.glob("*.tsv"))):
+        return "ecotaxa"
     if any(names_classes(folder / name) for name in YAML_NAMES):
         return "yolo"
     if list_part_files(folder):
@@ -85,6 +106,23 @@ def _find_folder_reader(folder: Path) -> str:
         return "metadata"
     places = [folder / "Annotations", folder, *(folder / name for name in PART_NAMES)]
     return "voc" if any(map(_has_voc_file, places)) else ""
+
+
+def _find_zip_reader(file: Path) -> str:
+    """The reader of a zip file, by its list of members and the first line of its TSV files."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if {PACKAGE, OBSERVATIONS} <= {name.rpartition("/")[2] for name in names}:
+                return "camtrap-dp"
+            for name in [name for name in names if name.lower().endswith(".tsv")][:_MAX_TABLES]:
+                with archive.open(name) as member:
+                    line = member.readline(_HEAD).decode("utf-8-sig", "replace")
+                if is_ecotaxa_header(line.strip()):
+                    return "ecotaxa"
+    except (*_ZIP_ERRORS, zipfile.BadZipFile):
+        pass
+    return ""
 
 
 def _has_voc_file(folder: Path) -> bool:

@@ -45,6 +45,11 @@ def read_megadetector(file: Path) -> Annotations:
         else:
             seen.add(path)
             n_without += not _read_detections(image, path, where, names, rows)
+    if content["images"] and not seen:
+        raise DataError(
+            f"{file} is not from MegaDetector: none of its "
+            f"{count_things(len(content['images']), 'image')} names a 'file'."
+        )
     if n_without:
         has = "has" if n_without == 1 else "have"
         rows.notes.append(f"{count_things(n_without, 'image')} {has} no box of an animal.")

@@ -79,8 +79,8 @@ def _read_file(file: Path, prefix: str, rows: AnnotationList) -> None:
     n_rows = n_times = 0
     line = 1
     try:
-        for line, row in _iterate_rows(text):
-            if n_rows == 0 and _is_header(row):
+        for number, (line, row) in enumerate(_iterate_rows(text)):
+            if number == 0 and _is_header(row):
                 continue
             n_rows += 1
             where = f"{file.name}, line {line}" if prefix else f"line {line}"

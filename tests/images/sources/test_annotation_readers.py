@@ -135,6 +135,29 @@ def test_labels_of_a_whole_image_give_way_to_boxes_and_must_agree(tmp_path):
     assert not read.faults
 
 
+def test_coco_outlines_without_a_box_have_the_box_around_them(tmp_path):
+    polygons = [[1, 2, 5, 2, 5, 9], [0, 4, 1, 4, 1, 5]]
+    content = coco(
+        {"image_id": 1, "category_id": 1, "segmentation": polygons},
+        {"image_id": 1, "category_id": 1, "segmentation": {"counts": "abc", "size": [1, 2]}},
+        {"image_id": 2, "category_id": 1, "segmentation": []},
+    )
+    read = read_coco(write(tmp_path / "fish.json", content))
+    assert boxes(read) == [("1.png", "Cod", (0, 2, 5, 9)), ("2.png", "Cod", None)]
+    assert faults(read) == ["annotation 2"]
+
+
+def test_a_file_of_another_program_is_an_error(tmp_path):
+    traps = write(tmp_path / "md.json", megadetector(detections([0, 0, 1, 1])))
+    boxed = write(tmp_path / "coco.json", coco(box_of(1)))
+    with pytest.raises(DataError, match=r"md\.json"):
+        read_coco(traps)
+    with pytest.raises(DataError, match=r"coco\.json"):
+        read_megadetector(boxed)
+    with pytest.raises(DataError, match=r"line 2"):
+        read_viame(write(tmp_path / "fish.csv", "path,label\na.png,Cod\n"))
+
+
 def test_crowds_are_left_out_with_a_note(tmp_path):
     read = read_coco(write(tmp_path / "fish.json", coco(box_of(1, iscrowd=1), box_of(1))))
     assert [a.id for a in read.annotations if a.box] == ["2"]

@@ -49,6 +49,20 @@ VOC = (
     "<filename>a.png</filename><object><name>Cod</name><bndbox><xmin>1</xmin><ymin>2</ymin>"
     "<xmax>3</xmax><ymax>4</ymax></bndbox></object></annotation>"
 )
+ECOTAXA = (
+    "img_file_name\tobject_id\tobject_annotation_category\tobject_annotation_status\tsample_id\n"
+    "[t]\t[t]\t[t]\t[t]\t[t]\na.png\to1\tSalpida\tvalidated\ts1\nb.png\to2\tx\tdubious\ts1\n"
+)
+MEDIA = (
+    "mediaID,deploymentID,timestamp,filePath,fileMediatype\n"
+    "m1,d1,2024-05-01T10:00:00Z,m1.jpg,image/jpeg\nm2,d1,2024-05-01T10:00:00,m2.jpg,\n"
+)
+OBSERVATIONS = (
+    "observationID,deploymentID,mediaID,eventID,eventStart,eventEnd,observationType,scientificName,"
+    "classificationMethod,bboxX,bboxY,bboxWidth,bboxHeight\n"
+    "o1,d1,m1,e1,,,animal,Lynx lynx,human,0.1,0.1,0.2,0.2\n"
+    "o2,d1,,e1,2024-05-01T10:00:00Z,2024-05-01T11:00:00Z,blank,,human,,,,\n"
+)
 # Reader -> its files, of which the first is damaged.
 FILES: dict[str, dict[str, str]] = {
     "coco": {"coco.json": json.dumps(COCO)},
@@ -62,6 +76,12 @@ FILES: dict[str, dict[str, str]] = {
         "valid.txt": "a.png",
     },
     "voc": {"Annotations/a.xml": VOC, "a.png": ""},
+    "ecotaxa": {"net.tsv": ECOTAXA},
+    "camtrap-dp": {
+        "observations.csv": OBSERVATIONS,
+        "media.csv": MEDIA,
+        "datapackage.json": '{"resources": [{"name": "media", "path": "media.csv"}]}',
+    },
 }
 DAMAGED = [(name, file) for name, files in FILES.items() for file in files if files[file]]
 JSON_READERS = {"coco": COCO, "megadetector": MEGADETECTOR, "metadata": METADATA}
@@ -92,7 +112,7 @@ def write_files(root: Path, files: dict[str, str]) -> Path:
 
 def read_or_refuse(name: str, root: Path, file: Path) -> None:
     """What is read is sound: text that can be written, finite boxes with an inside."""
-    path = root if name in ("yolo", "voc", "metadata") else file
+    path = root if name in ("yolo", "voc", "metadata", "camtrap-dp") else file
     find_reader(path)
     find_reader(file)
     try:
@@ -119,7 +139,7 @@ def read_or_refuse(name: str, root: Path, file: Path) -> None:
 
 
 few = settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
