@@ -23,6 +23,7 @@ Strategy = Literal["auto", "grouped", "random"]
 Shape = Literal["tight", "square"]
 TestBy = Literal["random", "name"]
 RowFormat = Literal["csv", "jsonl"]
+ExportFormat = Literal["csv", "parquet", "npz"]
 
 
 @dataclass(frozen=True, kw_only=True)
