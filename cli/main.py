@@ -24,6 +24,7 @@ from . import predict_options as ask
 from . import training_options as tune
 from .commands import Command, Session, read_stdin_paths, silence_decoder, take_options
 from .console import Console, make_streams_safe
+from .export import export
 from .listings import backbones, checks, info, models
 
 app = typer.Typer(
@@ -483,6 +484,7 @@ def motion(
         raise typer.Exit(3)
 
 
+app.add_typer(export, name="export")
 for listing in (models, checks, backbones, info):
     app.command(cls=Command)(listing)
 

@@ -25,6 +25,7 @@ TestBy = Literal["random", "name"]
 RowFormat = Literal["csv", "jsonl"]
 FileFormat = Literal["coco", "viame", "megadetector"]
 PredictionFormat = Literal["csv", "jsonl", "coco", "viame", "megadetector"]
+ExportFormat = Literal["csv", "parquet", "npz"]
 
 
 @dataclass(frozen=True, kw_only=True)

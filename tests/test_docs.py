@@ -22,6 +22,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 COMMANDS = get_command(app).commands
+# With the commands of a group, such as `export features`.
+ALL_COMMANDS = [*COMMANDS.values()]
+ALL_COMMANDS += [sub for c in COMMANDS.values() for sub in getattr(c, "commands", {}).values()]
 API_PAGES = ("functions", "records", "options", "errors")
 
 
@@ -65,7 +68,7 @@ def test_the_command_line_understands_every_command_of_the_guide(command):
 
 def test_every_option_that_a_page_names_exists():
     flags = {"--help"} | {flag for p in get_command(app).params for flag in p.opts}
-    for command in COMMANDS.values():
+    for command in ALL_COMMANDS:
         flags |= {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
     records = [r for _, r in inspect.getmembers(options, dataclasses.is_dataclass)]
     fields = {field.name for record in records for field in dataclasses.fields(record)}

@@ -153,7 +153,7 @@ def test_the_group_is_that_of_the_table(fitted):
         (fitted.data / "b.png").unlink()
 
 
-def write_boxes(folder, paths):
+def paste_into_frames(folder, paths):
     """Paste images into frames, four in each, with an annotation file; one box is outside."""
     annotations, images = [], []
     for i, path in enumerate(paths):
@@ -174,7 +174,7 @@ def write_boxes(folder, paths):
 
 
 def test_boxes_go_out_with_their_ids_and_are_found_in_the_cache(fitted, forwarded, tmp_path):
-    file = write_boxes(tmp_path, list_cached(fitted))
+    file = paste_into_frames(tmp_path, list_cached(fitted))
     pond = fitted._replace(data=file, cache=tmp_path / "cache")
     pond.extract(group_by=("none",), box_margin=0.3)
     pond.fit()

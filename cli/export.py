@@ -1,0 +1,52 @@
+"""`fishfeat export`: what fishfeat has, for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fishfeat.options import ExportFormat
+
+from . import options as opt
+from .commands import Command, Session
+
+export = typer.Typer(
+    no_args_is_help=True, help="Write the features of a data set for other programs."
+)
+
+
+@export.command(cls=Command)
+def features(
+    ctx: typer.Context,
+    dataset: opt.Dataset = None,
+    to: Annotated[ExportFormat, typer.Option("--to", help="Format of the file.")] = "csv",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The file, which is replaced. Default: NAME-features.csv, and alike, in the "
+            "working folder.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write the features last extracted as a table.
+
+    One row for each image: path, label, group, part, the fold of the last fit, and the vector.
+    """
+    from fishfeat.stages.export import export_features
+
+    session: Session = ctx.obj
+    exported = export_features(to, out=out, cache=session.cache, dataset=dataset)
+    session.console.document(exported._asdict())
+    folds = ", ".join(exported.folds) or "no folds"
+    session.console.say(
+        f"{exported.path}: {exported.n_images:,} images with {exported.dim:,} features, {folds}."
+    )
+
+
+@export.callback()
+def write() -> None:
+    """Write the features of a data set for other programs."""
