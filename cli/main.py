@@ -433,7 +433,7 @@ def predict(
         raise typer.BadParameter("--json prints one JSON document: leave out --format.")
     paths = read_stdin_paths(images) if "-" in images else images
     filling = None
-    if format in ("coco", "viame", "megadetector"):
+    if format is not None and format != "csv" and format != "jsonl":
         filling = check_filling(images, format, out)
     job = prepare_predictions(paths, options, cache=session.cache, dataset=dataset)
     if filling is not None:

@@ -46,8 +46,8 @@ Format = Annotated[
     options.PredictionFormat | None,
     typer.Option(
         "--format",
-        help="csv and jsonl are rows; the others copy an annotation file of this kind with the "
-        "labels of its boxes. [default: jsonl where the name of FILE ends so, else csv]",
+        help="csv and jsonl are rows; the others copy an annotation file of this kind with its "
+        "labels. [default: jsonl where the name of FILE ends so, else csv]",
         show_default=False,
     ),
 ]

@@ -22,8 +22,8 @@ Strategy = Literal["auto", "grouped", "random"]
 BoxShape = Literal["tight", "square"]
 TestBy = Literal["random", "name"]
 RowFormat = Literal["csv", "jsonl"]
-FileFormat = Literal["coco", "viame", "megadetector"]
-PredictionFormat = Literal["csv", "jsonl", "coco", "viame", "megadetector"]
+FileFormat = Literal["coco", "viame", "megadetector", "ecotaxa", "camtrap-dp"]
+PredictionFormat = Literal["csv", "jsonl", "coco", "viame", "megadetector", "ecotaxa", "camtrap-dp"]
 ExportFormat = Literal["csv", "parquet", "npz"]
 
 
@@ -434,9 +434,9 @@ class PredictOptions(_Record):
     only
         Predicted labels whose images are kept; empty keeps all.
     format
-        'csv' or 'jsonl' for rows. 'coco', 'viame' or 'megadetector' for a copy of an annotation
-        file of this kind with the labels of its boxes. None is as the name of the output file ends,
-        else 'csv'.
+        'csv' or 'jsonl' for rows. 'coco', 'viame', 'megadetector', 'ecotaxa' or 'camtrap-dp' for a
+        copy of an annotation file of this kind with its labels. None is as the name of the output
+        file ends, else 'csv'.
     """
 
     model: str | None = None

@@ -58,11 +58,13 @@ def check_filling(paths: Sequence[str], format: FileFormat, out: PathLike | None
     if out is None:
         raise DataError(f"format {format!r} writes a whole file: add --out FILE.")
     file = Path(paths[0]) if len(paths) == 1 else None
-    reader = find_reader(file) if file is not None and file.is_file() else None
+    is_packed = file is not None and file.suffix.lower() == ".zip"
+    is_whole = file is not None and not is_packed and (file.is_file() or format == "camtrap-dp")
+    reader = find_reader(file) if file is not None and is_whole else None
     if file is None or reader is None or reader.name != format:
         raise DataError(
-            f"format {format!r} fills the boxes of one annotation file of the same kind: give "
-            f"{title}, and nothing else."
+            f"format {format!r} fills the labels of one annotation file of the same kind: give "
+            f"{title}, not zipped, and nothing else."
         )
     if os.path.exists(out):
         raise DataError(f"{os.fspath(out)} is there already. Name another file, or delete it.")

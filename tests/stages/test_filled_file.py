@@ -1,5 +1,6 @@
 """Predictions go back into the annotation file that the boxes came from."""
 
+import csv
 import json
 
 import numpy as np
@@ -174,3 +175,47 @@ def test_the_command_fills_and_says_that_a_box_cannot_be_classified(fitted, tmp_
     assert ran.exit_code == 3
     assert "1 box" in ran.output
     assert len(json.loads(out.read_text())["annotations"]) == 3
+
+
+def test_an_ecotaxa_file_gets_predicted_categories_and_keeps_validated_ones(fitted, tmp_path):
+    folder = fitted.data.parent
+    names = ["a", "b", "c"]
+    for name in names:
+        Image.open(folder / "frame.png").crop((0, 0, 50, 60)).save(folder / f"{name}.png")
+    rows = ["img_file_name\tobject_id\tobject_annotation_category\tobject_annotation_status"]
+    rows += ["[t]\t[t]\t[t]\t[t]", "a.png\to1\tbream\tvalidated", "b.png\to2\tbream\tpredicted"]
+    rows += ["c.png\to3\t\t"]
+    file = folder / "net.tsv"
+    file.write_text("\n".join(rows) + "\n")
+    filled = fill(fitted, file, "ecotaxa", tmp_path / "out.tsv")
+    assert (filled.n_filled, filled.n_kept) == (2, 1)
+    lines = (tmp_path / "out.tsv").read_text().splitlines()
+    assert lines[:3] == rows[:3]
+    assert lines[3:] == ["b.png\to2\tbass\tpredicted", "c.png\to3\tbass\tpredicted"]
+
+
+def test_a_camera_trap_package_gets_machine_observations(fitted, tmp_path):
+    folder = tmp_path / "package"
+    folder.mkdir()
+    Image.open(fitted.data.parent / "frame.png").save(folder / "frame.png")
+    (folder / "datapackage.json").write_text("{}")
+    (folder / "deployments.csv").write_text("deploymentID\nd1\n")
+    (folder / "media.csv").write_text(
+        "mediaID,deploymentID,filePath,fileMediatype\nm1,d1,frame.png,image/png\n"
+    )
+    rows = ["observationID,mediaID,observationType,scientificName,bboxX,bboxY,bboxWidth,bboxHeight"]
+    rows[0] += ",classificationMethod"
+    for i, (name, method) in enumerate([("", ""), ("Perca", "human"), ("Perca", "machine")]):
+        left, top, right, bottom = BOXES[i % 2]
+        box = (left / 100, top / 60, (right - left) / 100, (bottom - top) / 60)
+        rows.append(f"o{i},m1,animal,{name},{','.join(map(str, box))},{method}")
+    (folder / "observations.csv").write_text("\n".join(rows) + "\n")
+    filled = fill(fitted, folder, "camtrap-dp", tmp_path / "observations.csv")
+    assert (filled.n_filled, filled.n_kept) == (2, 1)
+    with open(tmp_path / "observations.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["observationID"] for row in found] == ["o0", "o1", "o2"]
+    assert [row["scientificName"] for row in found] == ["bass", "Perca", "bass"]
+    assert [row["classificationMethod"] for row in found] == ["machine", "human", "machine"]
+    assert 0 < float(found[0]["classificationProbability"]) <= 1
+    assert found[1]["classificationProbability"] == ""

@@ -72,7 +72,7 @@ def read_camtrap(path: Path, *, statuses: Collection[str] = VALIDATED) -> Annota
     name = path.stem
     if path.suffix.lower() == ".zip" and path.is_file():
         path, notes = unpack_zip(path)
-    folder = _find_package(path)
+    folder = find_package(path)
     rows = AnnotationList()
     rows.notes += notes
     media = _index_media(_read_table(folder, "media", ("mediaID", "filePath"), rows), rows)
@@ -98,7 +98,7 @@ def read_camtrap(path: Path, *, statuses: Collection[str] = VALIDATED) -> Annota
     return rows.finish(name, folder, grouping=kind and f"the {kind} of each observation")
 
 
-def _find_package(path: Path) -> Path:
+def find_package(path: Path) -> Path:
     """The folder of the tables; a zip file may hold them in a folder of its own."""
     if not path.is_dir():
         return path.parent
@@ -113,7 +113,7 @@ def _find_package(path: Path) -> Path:
 
 
 def _read_table(folder: Path, name: str, needed: Sequence[str], rows: AnnotationList) -> list[_Row]:
-    file = _find_table(folder, name)
+    file = find_table(folder, name)
     if not os.path.isfile(file):
         raise DataError(
             f"{folder} has no file {show(file.name)}, which a Camtrap DP has. Export it again."
@@ -137,7 +137,7 @@ def _read_table(folder: Path, name: str, needed: Sequence[str], rows: Annotation
     return read
 
 
-def _find_table(folder: Path, name: str) -> Path:
+def find_table(folder: Path, name: str) -> Path:
     """The file of a table, as the package names it, else '<name>.csv'."""
     package = folder / PACKAGE
     content = read_json(package) if package.is_file() else {}
@@ -240,8 +240,8 @@ def _name_place(row: _Row) -> str:
 def _make_item(row: _Row, image: _Row, statuses: Collection[str]) -> _Item:
     fields = row.fields
     status = _STATUSES.get(fields.get("classificationMethod", "").lower(), "")
-    label = fields.get("scientificName", "") or fields["observationType"]
-    if label in _NO_LABELS or (status and status not in statuses):
+    label = _read_label(fields)
+    if status and status not in statuses:
         label = ""
     name = fields["observationID"]
     groups = {kind: find_first(names, fields, image.fields) for kind, names in _GROUPS.items()}
@@ -249,6 +249,17 @@ def _make_item(row: _Row, image: _Row, statuses: Collection[str]) -> _Item:
         image.fields["filePath"], label, id=name, status=status, where=_name_place(row)
     )
     return _Item(annotation, groups, (name,) if name else (row.where,))
+
+
+def has_label(fields: Mapping[str, str]) -> bool:
+    """Whether an observation says what it is of."""
+    return bool(_read_label(fields))
+
+
+def _read_label(fields: Mapping[str, str]) -> str:
+    """The scientific name, of what is no animal its type; '' where neither is known."""
+    label = fields.get("scientificName", "") or fields["observationType"]
+    return "" if label in _NO_LABELS else label
 
 
 def _read_box(fields: Mapping[str, str]) -> GivenBox | None:

@@ -23,7 +23,7 @@ VALIDATED = frozenset({"validated"})
 _STATUSES = {"v": "validated", "p": "predicted", "d": "dubious"}
 _GROUPS = {"sample": ("sample_id",), "acquisition": ("acq_id",)}
 _IMAGE, _ID, _RANK = "img_file_name", "object_id", "img_rank"
-_LABEL, _STATUS = "object_annotation_category", "object_annotation_status"
+LABEL, STATUS = "object_annotation_category", "object_annotation_status"
 
 
 class _Object(NamedTuple):
@@ -137,10 +137,10 @@ def _read_object(
     """The object, and whether its label is not used because of its status."""
     written = fields.get(_IMAGE, "").replace("\\", "/")
     path = str(PurePosixPath(place, written)) if written else ""
-    given = fields.get(_STATUS, "").lower()
+    given = fields.get(STATUS, "").lower()
     status = _STATUSES.get(given[:1], "")
-    label = fields.get(_LABEL, "")
-    is_unused = bool(label) and _STATUS in fields and status not in statuses
+    label = fields.get(LABEL, "")
+    is_unused = bool(label) and STATUS in fields and status not in statuses
     groups = {kind: find_first(names, fields) for kind, names in _GROUPS.items()}
     annotation = Annotation(
         path, "" if is_unused else label, id=fields.get(_ID, ""), status=status, where=where
@@ -169,5 +169,5 @@ def _note_rows(
             f"{file.name}: {count_things(n_unused, 'label')} {verb} not used, because nobody "
             "validated them."
         )
-    if _STATUS not in header and _LABEL in header:
-        rows.notes.append(f"{file.name} has no column {_STATUS}: all labels count.")
+    if STATUS not in header and LABEL in header:
+        rows.notes.append(f"{file.name} has no column {STATUS}: all labels count.")

@@ -13,13 +13,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fishfeat.files import read_rows
 from fishfeat.images.sources.annotation_files import read_json, read_name, read_text
+from fishfeat.images.sources.camtrap import find_package, find_table, has_label
+from fishfeat.images.sources.ecotaxa import LABEL, STATUS
 from fishfeat.images.sources.viame import find_classes
 
 # Place of a box in its file -> labels and probabilities, the most probable first.
 PredictedLabels = Mapping[str, Sequence[tuple[str, float]]]
 
 _DIGITS = 4
+_CLASSIFICATION = ("classificationMethod", "classifiedBy", "classificationProbability")
 
 
 class Filled(NamedTuple):
@@ -120,6 +124,73 @@ def fill_megadetector(file: Path, labels: PredictedLabels, class_names: Collecti
     return Filled(_format_json(content), n_filled, 0)
 
 
+def fill_ecotaxa(file: Path, labels: PredictedLabels, class_names: Collection[str]) -> Filled:
+    """Fill category and status of a TSV file of EcoTaxa; the status becomes 'predicted'.
+
+    What is validated stays, whatever its category is.
+    """
+    del class_names
+    lines = read_text(file).splitlines()
+    rows = [line.split("\t") for line in lines]
+    header = [name.strip().strip('"').lower() for name in rows[0]]
+    for name in (LABEL, STATUS):
+        if name not in header:
+            header.append(name)
+            for number, row in enumerate(rows):
+                is_types = all(cell in ("[t]", "[f]", "") for cell in row)
+                row.append(name if number == 0 else "[t]" if is_types else "")
+    label, status = header.index(LABEL), header.index(STATUS)
+    n_filled = n_kept = 0
+    for number, row in enumerate(rows, start=1):
+        predicted = labels.get(f"line {number}")
+        if predicted is None:
+            continue
+        row += [""] * (len(header) - len(row))
+        if row[label] and row[status][:1].lower() in ("", "v"):
+            n_kept += 1
+            continue
+        row[label], row[status] = predicted[0][0], "predicted"
+        n_filled += 1
+    return Filled("".join("\t".join(row) + "\n" for row in rows), n_filled, n_kept)
+
+
+def fill_camtrap(folder: Path, labels: PredictedLabels, class_names: Collection[str]) -> Filled:
+    """Fill the table of observations of a Camtrap DP: species, probability, and 'machine'.
+
+    What a person classified stays, and what is said of an event.
+    """
+    del class_names
+    file = find_table(find_package(folder), "observations")
+    read_text(file)  # says where a character is not in UTF-8
+    table = read_rows(file, keep_blanks=True)
+    header = table[0][1]
+    for name in ("scientificName", *_CLASSIFICATION):
+        if name not in header:
+            header.append(name)
+    n_filled = n_kept = 0
+    for number, row in table[1:]:
+        row += [""] * (len(header) - len(row))
+        fields = dict(zip(header, row, strict=True))
+        name = fields["observationID"]
+        place = f"{file.name}, line {number}"
+        predicted = labels.get(f"{place}, observation {name}" if name else place)
+        if predicted is None:
+            continue
+        is_human = fields["classificationMethod"].lower() == "human"
+        if not fields.get("mediaID") or (is_human and has_label(fields)):
+            n_kept += 1
+            continue
+        label, probability = predicted[0]
+        fields |= {"observationType": "animal", "scientificName": label}
+        values = ("machine", "fishfeat", f"{probability:.{_DIGITS}f}")
+        fields |= dict(zip(_CLASSIFICATION, values, strict=True))
+        row[:] = [fields[column] for column in header]
+        n_filled += 1
+    written = io.StringIO(newline="")
+    csv.writer(written, lineterminator="\n").writerows(row for _, row in table)
+    return Filled(written.getvalue(), n_filled, n_kept)
+
+
 def _format_json(content: object) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
@@ -130,4 +201,6 @@ FILLS: Mapping[str, Fill] = {
     "coco": fill_coco,
     "viame": fill_viame,
     "megadetector": fill_megadetector,
+    "ecotaxa": fill_ecotaxa,
+    "camtrap-dp": fill_camtrap,
 }

@@ -68,7 +68,7 @@ def _list_entries(folder: Path, listing: Listing) -> Iterator[Input]:
     for entry in listing.entries:
         path = str(folder / entry.file_key)
         if entry.box is None:
-            yield Input(path, group=entry.group)
+            yield Input(path, group=entry.group, where=entry.where)
             continue
         name = entry.key.rpartition("#")[2]
         yield Input(path, name, entry.group, entry.box, entry.is_relative, entry.where)
