@@ -95,8 +95,8 @@ def inspect(
     root: opt.Root = None,
     columns: opt.Columns = None,
     source: opt.Source = None,
-    margin: opt.Margin = None,
-    shape: opt.Shape = None,
+    box_margin: opt.BoxMargin = None,
+    box_shape: opt.BoxShape = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
     class_pattern: opt.ClassPattern = None,
@@ -140,8 +140,8 @@ def extract(
     root: opt.Root = None,
     columns: opt.Columns = None,
     source: opt.Source = None,
-    margin: opt.Margin = None,
-    shape: opt.Shape = None,
+    box_margin: opt.BoxMargin = None,
+    box_shape: opt.BoxShape = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
     class_pattern: opt.ClassPattern = None,
@@ -349,8 +349,8 @@ def compare(
     root: opt.Root = None,
     columns: opt.Columns = None,
     source: opt.Source = None,
-    margin: opt.Margin = None,
-    shape: opt.Shape = None,
+    box_margin: opt.BoxMargin = None,
+    box_shape: opt.BoxShape = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,
     class_pattern: opt.ClassPattern = None,
@@ -423,6 +423,7 @@ def predict(
     """
     only = only or []
     options = take_options(PredictOptions, locals())
+    from fishfeat.stages.filled_file import check_filling
     from fishfeat.stages.predict import prepare_predictions
 
     from . import render_predictions as render
@@ -431,8 +432,13 @@ def predict(
     if session.console.as_json and format is not None and out is None:
         raise typer.BadParameter("--json prints one JSON document: leave out --format.")
     paths = read_stdin_paths(images) if "-" in images else images
+    filling = None
+    if format in ("coco", "viame", "megadetector"):
+        filling = check_filling(images, format, out)
     job = prepare_predictions(paths, options, cache=session.cache, dataset=dataset)
-    if out is None:
+    if filling is not None:
+        n_failed = render.fill_file(session.console, job, filling)
+    elif out is None:
         n_failed = render.show_predictions(session.console, job)
     else:
         n_failed = render.write_predictions(session.console, job, out)

@@ -69,7 +69,7 @@ Source = Annotated[
         rich_help_panel=_LABELS,
     ),
 ]
-Margin = Annotated[
+BoxMargin = Annotated[
     float | None,
     typer.Option(
         metavar="SHARE",
@@ -77,8 +77,8 @@ Margin = Annotated[
         rich_help_panel=_LABELS,
     ),
 ]
-Shape = Annotated[
-    options.Shape | None,
+BoxShape = Annotated[
+    options.BoxShape | None,
     typer.Option(
         help="An annotated box as it is, or made square with more of the image. [default: tight]",
         rich_help_panel=_LABELS,

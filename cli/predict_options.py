@@ -43,10 +43,11 @@ OnlyLabels = Annotated[
     ),
 ]
 Format = Annotated[
-    options.RowFormat | None,
+    options.PredictionFormat | None,
     typer.Option(
         "--format",
-        help="How rows are written. [default: jsonl where the name of FILE ends so, else csv]",
+        help="csv and jsonl are rows; the others copy an annotation file of this kind with the "
+        "labels of its boxes. [default: jsonl where the name of FILE ends so, else csv]",
         show_default=False,
     ),
 ]

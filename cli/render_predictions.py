@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fishfeat.errors import count_things
 from fishfeat.models.model import Prediction
-from fishfeat.stages import prediction_file
+from fishfeat.stages import filled_file, prediction_file
+from fishfeat.stages.filled_file import Filling
 from fishfeat.stages.predict import PredictionJob
 from fishfeat.stages.prediction_rows import PredictionRows
 
@@ -62,6 +63,29 @@ def write_predictions(console: Console, job: PredictionJob, out: Path) -> int:
     )
     _warn_of_failed(console, written.n_failed, written.n_rows)
     return written.n_failed
+
+
+def fill_file(console: Console, job: PredictionJob, filling: Filling) -> int:
+    """Write a copy of an annotation file with predicted labels, and say how many there are.
+
+    Returns
+    -------
+    Number of boxes that cannot be classified.
+    """
+    with console.progress("Classifying", "images") as on_progress:
+        filled = filled_file.fill_file(job, filling, on_progress=on_progress)
+    console.document(filled._asdict())
+    kept = f"; {filled.n_kept:,} keep the label that they have" if filled.n_kept else ""
+    console.say(
+        f"{filled.path}: {count_things(filled.n_filled, 'label')} by the model {job.used.model}"
+        f"{kept}."
+    )
+    if filled.n_failed:
+        console.warn(
+            f"Not classified, so as before: {count_things(filled.n_failed, 'box')}. --format csv "
+            "says why."
+        )
+    return filled.n_failed
 
 
 def _warn_of_failed(console: Console, n_failed: int, n_images: int) -> None:

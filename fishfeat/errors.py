@@ -56,10 +56,10 @@ def did_you_mean(name: str, names: Iterable[str], *, n: int = 4) -> str:
 
 
 def count_things(n: int, noun: str) -> str:
-    """'1 image', '7 images', '2 classes'."""
+    """'1 image', '7 images', '2 classes', '3 boxes'."""
     if n == 1:
         return f"1 {noun}"
-    return f"{n:,} {noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{n:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch')) else 's'}"
 
 
 def shortened(items: Sequence[object] | np.ndarray, *, n: int = 5) -> str:

@@ -20,9 +20,11 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Runtime = Literal["auto", "eager", "compile", "openvino"]
 MapMethod = Literal["pca", "umap"]
 Strategy = Literal["auto", "grouped", "random"]
-Shape = Literal["tight", "square"]
+BoxShape = Literal["tight", "square"]
 TestBy = Literal["random", "name"]
 RowFormat = Literal["csv", "jsonl"]
+FileFormat = Literal["coco", "viame", "megadetector"]
+PredictionFormat = Literal["csv", "jsonl", "coco", "viame", "megadetector"]
 ExportFormat = Literal["csv", "parquet", "npz"]
 
 
@@ -80,10 +82,10 @@ class ScanOptions(GroupingOptions):
     source
         What the data are: 'folder', 'table', or a kind of annotation file, such as 'coco'. None
         finds it from the data themselves.
-    margin
+    box_margin
         What is added on each side of an annotated box, as a share of its width and height; it is
         real pixels of the image. None is 0.1.
-    shape
+    box_shape
         'tight' for the box as it is, or 'square', which lengthens the shorter side with real
         pixels. None is 'tight'.
     include, exclude
@@ -106,8 +108,8 @@ class ScanOptions(GroupingOptions):
     root: str | os.PathLike[str] | None = None
     columns: str | None = None
     source: str | None = None
-    margin: float | None = None
-    shape: Shape | None = None
+    box_margin: float | None = None
+    box_shape: BoxShape | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
     class_pattern: str | None = None
@@ -445,14 +447,16 @@ class PredictOptions(_Record):
     only
         Predicted labels whose images are kept; empty keeps all.
     format
-        'csv' or 'jsonl'. None is as the name of the output file ends, else 'csv'.
+        'csv' or 'jsonl' for rows. 'coco', 'viame' or 'megadetector' for a copy of an annotation
+        file of this kind with the labels of its boxes. None is as the name of the output file ends,
+        else 'csv'.
     """
 
     model: str | None = None
     backbone: str | None = None
     early_exit: bool = False
     only: tuple[str, ...] = ()
-    format: RowFormat | None = None
+    format: PredictionFormat | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

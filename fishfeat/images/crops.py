@@ -56,8 +56,8 @@ def find_fault(box: Box, width: int, height: int) -> str:
         return f"the box ({_describe(box)}) lies outside the image of {width} x {height} pixels"
     if min(box) >= 0 and max(box) <= 1 < min(width, height):
         return (
-            f"the box ({_describe(box)}) is smaller than a pixel: it seems to be in shares of the "
-            "width and height, where pixels are expected"
+            f"the box ({_describe(box)}) is smaller than a pixel: it is probably in shares of "
+            "the width and height, where pixels are expected"
         )
     return ""
 

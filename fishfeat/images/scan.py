@@ -127,11 +127,11 @@ def scan(
     DataError
         There are no images, or an option does not fit the data.
     """
-    margin = 0.0 if options.margin is None else options.margin
+    margin = 0.0 if options.box_margin is None else options.box_margin
     if not 0 <= margin <= _MAX_MARGIN:
-        raise DataError(f"margin must be a number from 0 to {_MAX_MARGIN}; got {margin!r}.")
-    if options.shape not in (None, *SHAPES):
-        raise DataError(f"shape must be one of {', '.join(SHAPES)}; got {options.shape!r}.")
+        raise DataError(f"box_margin must be a number from 0 to {_MAX_MARGIN}; got {margin!r}.")
+    if options.box_shape not in (None, *SHAPES):
+        raise DataError(f"box_shape must be one of {', '.join(SHAPES)}; got {options.box_shape!r}.")
     rules = parse_rules(options.group_by or ())
     column = next((rule.value for rule in rules if rule.kind == "column"), "")
     listing = list_data(
@@ -315,8 +315,8 @@ def _place_entries(
     listing: Listing, facts: Sequence[FileFacts], options: ScanOptions
 ) -> list[_Placed]:
     """Find the pixels of each entry in its file."""
-    margin = BoxOptions().margin if options.margin is None else options.margin
-    how = BoxOptions(margin, options.shape or SHAPES[0])
+    margin = BoxOptions().margin if options.box_margin is None else options.box_margin
+    how = BoxOptions(margin, options.box_shape or SHAPES[0])
     placed = []
     for entry, file in zip(listing.entries, facts, strict=True):
         if entry.box is None or file.reason or file.upright is None:

@@ -65,6 +65,8 @@ class Prediction(NamedTuple):
     box
         Left, top, right and bottom of the box in pixels as its source has it; None for the whole
         image.
+    where
+        Where the box stands in its source; '' elsewhere.
     """
 
     path: str
@@ -77,6 +79,7 @@ class Prediction(NamedTuple):
     group: str = ""
     id: str = ""
     box: tuple[float, float, float, float] | None = None
+    where: str = ""
 
     @property
     def probability(self) -> float | None:
@@ -361,8 +364,15 @@ class Model:
                 prediction = Prediction("", "", None, None, reason)
             else:
                 prediction = next(scored)._replace(runtime=runtime if is_embedded else None)
-            path, id, group, box, *_ = image
-            predictions.append(prediction._replace(path=path, id=id, group=group, box=box))
+            predictions.append(
+                prediction._replace(
+                    path=image.path,
+                    id=image.id,
+                    group=image.group,
+                    box=image.box,
+                    where=image.where,
+                )
+            )
         return predictions
 
     def _score_vectors(self, X: NDArray[np.float32]) -> list[Prediction]:

@@ -149,8 +149,8 @@ def open_data(
             include=options.include,
             exclude=options.exclude,
             source=options.source,
-            margin=options.margin,
-            shape=options.shape,
+            box_margin=options.box_margin,
+            box_shape=options.box_shape,
         )
         listed.append(scan(path, files, on_progress=on_progress))
         digests: list[str] = listed[0].digests_of_files.tolist()

@@ -193,7 +193,7 @@ def _normalise(name: str, value: Any) -> Any:
         value = parse_group_by(value)
     if name in ("merge", "root") and isinstance(value, str | os.PathLike) and os.fspath(value):
         return os.path.abspath(value)
-    if name == "margin":
+    if name == "box_margin":
         return value
     if isinstance(value, tuple):
         value = tuple(item for item in value if item)

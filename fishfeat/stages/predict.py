@@ -242,8 +242,8 @@ def prepare_predictions(
         model.check_backbone(backbone.fingerprint)
         find = functools.partial(lambda: backbone)
     scanned = current.state.options
-    margin = BoxOptions().margin if scanned.margin is None else scanned.margin
-    boxes = BoxOptions(margin, scanned.shape or SHAPES[0])
+    margin = BoxOptions().margin if scanned.box_margin is None else scanned.box_margin
+    boxes = BoxOptions(margin, scanned.box_shape or SHAPES[0])
     source = VectorSource(find_known_vectors(model, current), boxes, find)
     return PredictionJob(used, options, inputs, model, source)
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from fishfeat.errors import DataError, count_things
 from fishfeat.files import sweep, writing_to
-from fishfeat.options import RowFormat
+from fishfeat.options import PredictionFormat, RowFormat
 from fishfeat.records import OnProgress, PathLike
 from fishfeat.records.inputs import Input
 from fishfeat.records.provenance import RuntimeConfig
@@ -62,9 +62,9 @@ class _Earlier(NamedTuple):
     runtime: RuntimeConfig | None = None
 
 
-def choose_format(format: RowFormat | None, out: PathLike | None) -> RowFormat:
+def choose_format(format: PredictionFormat | None, out: PathLike | None) -> RowFormat:
     """The format of rows: the one that is given, else by the name of the file, else CSV."""
-    if format is not None:
+    if format == "csv" or format == "jsonl":
         return format
     return "jsonl" if out is not None and os.fspath(out).lower().endswith(".jsonl") else "csv"
 

@@ -18,7 +18,7 @@ from fishfeat.images.scan import scan
 from fishfeat.options import EngineOptions, ScanOptions
 from fishfeat.workspace import Workspace
 
-TIGHT = ScanOptions(margin=0.0)
+TIGHT = ScanOptions(box_margin=0.0)
 ENGINE = EngineOptions(runtime="eager")
 SIZE = (20, 26)  # height and width of a pasted fish
 
@@ -182,18 +182,20 @@ def test_a_box_that_cannot_be_used_is_rejected_with_its_place(frames):
 def test_a_second_listing_reads_no_file(frames, monkeypatch):
     first = scan(frames / "boxes.json")
     monkeypatch.setattr("fishfeat.images.scan.read_bytes", None)
-    second = scan(frames / "boxes.json", ScanOptions(margin=0.3), known=first)
+    second = scan(frames / "boxes.json", ScanOptions(box_margin=0.3), known=first)
     assert second.file_digest.tolist() == first.file_digest.tolist()
     assert (second.width > first.width).all()
 
 
 def test_another_margin_or_shape_is_other_pixels(frames):
-    kinds = [ScanOptions(), TIGHT, ScanOptions(margin=0.0, shape="square")]
+    kinds = [ScanOptions(), TIGHT, ScanOptions(box_margin=0.0, box_shape="square")]
     digests = [tuple(scan(frames / "boxes.json", kind).digest) for kind in kinds]
     assert len(set(digests)) == 3
 
 
-@pytest.mark.parametrize("options", [{"margin": -0.1}, {"margin": 9}, {"shape": "round"}])
+@pytest.mark.parametrize(
+    "options", [{"box_margin": -0.1}, {"box_margin": 9}, {"box_shape": "round"}]
+)
 def test_a_margin_or_shape_that_does_not_exist_is_an_error(frames, options):
     with pytest.raises(DataError, match=next(iter(options))):
         scan(frames / "boxes.json", ScanOptions(**options))
@@ -219,7 +221,7 @@ def write_table(frames, rows, header="path,label,x0,y0,x1,y1"):
     return frames / "boxes.csv"
 
 
-BOXES_OF_TABLE = ScanOptions(columns="box=x0:y0:x1:y1", margin=0.0)
+BOXES_OF_TABLE = ScanOptions(columns="box=x0:y0:x1:y1", box_margin=0.0)
 
 
 def test_a_table_may_have_boxes(frames):
@@ -259,3 +261,10 @@ def test_an_image_that_stands_twice_suggests_the_columns_of_boxes(frames):
     rows = ["frames/0.png,bass,5,0,33,20", "frames/0.png,bream,50,7,78,27"]
     with pytest.raises(DataError, match=r"--columns box=x0:y0:x1:y1"):
         scan(write_table(frames, rows))
+
+
+def test_an_annotation_file_beside_class_folders_is_named_with_the_command_that_reads_it(frames):
+    (frames / "boxes.json").rename(frames / "fish" / "fathom.json")
+    (finding,) = scan(frames / "fish").findings
+    assert "fathom.json" in finding.message
+    assert "fishfeat extract" in finding.fix

@@ -176,7 +176,7 @@ def paste_into_frames(folder, paths):
 def test_boxes_go_out_with_their_ids_and_are_found_in_the_cache(fitted, forwarded, tmp_path):
     file = paste_into_frames(tmp_path, list_cached(fitted))
     pond = fitted._replace(data=file, cache=tmp_path / "cache")
-    pond.extract(group_by=("none",), margin=0.3)
+    pond.extract(group_by=("none",), box_margin=0.3)
     pond.fit()
     forwarded.clear()
     found = predict_images(file, cache=pond.cache).predictions
@@ -333,7 +333,7 @@ def test_an_image_that_cannot_be_read_is_a_row_and_exit_code_3(fitted, tmp_path)
 # --- annotation files ---------------------------------------------------------------------------
 
 
-def write_boxes(pond, *extra):
+def write_frame(pond, *extra):
     """A frame of 100 x 60 pixels with two boxes, and boxes that are given; an annotation file."""
     folder = pond.data.parent
     rng = np.random.default_rng(2)
@@ -353,7 +353,7 @@ def write_boxes(pond, *extra):
 
 
 def test_each_box_of_an_annotation_file_is_classified(fitted, forwarded):
-    file = write_boxes(fitted, [500, 500, 10, 10])
+    file = write_frame(fitted, [500, 500, 10, 10])
     predictions = predict_images(file, cache=fitted.cache, model="centroid").predictions
     assert {Path(p.path).name for p in predictions} == {"frame.png"}
     assert [p.id for p in predictions] == ["7", "8", "9"]
@@ -372,7 +372,7 @@ def test_each_box_of_an_annotation_file_is_classified(fitted, forwarded):
 
 
 def test_a_file_of_boxes_goes_on_where_it_was_stopped(fitted, tmp_path):
-    file = write_boxes(fitted, [0, 0, 0, 10], [30, 10, 20, 20])
+    file = write_frame(fitted, [0, 0, 0, 10], [30, 10, 20, 20])
     whole = write_predictions(prepare(fitted, [file], model="centroid"), tmp_path / "whole.csv")
     assert (whole.n_rows, whole.n_failed) == (4, 1)
     lines = (tmp_path / "whole.csv").read_bytes().splitlines(keepends=True)

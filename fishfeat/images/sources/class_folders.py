@@ -18,6 +18,7 @@ from fishfeat.images.sources.entries import (
     filter_keys,
     make_filter,
 )
+from fishfeat.images.sources.find_reader import find_reader
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_empty_folders, describe_passed_over
 from fishfeat.images.sources.tables import read_header
@@ -172,14 +173,18 @@ def _find_tables(root: Path, keys: Sequence[str]) -> list[str]:
     for key in [key for key in keys if key.lower().endswith((".csv", ".tsv"))][:_MAX_TABLES]:
         if any(name.lower() in PATH_COLUMNS for name in read_header(root / key)):
             tables.append(key)
+    for key in [key for key in keys if key.lower().endswith(".json")][:_MAX_TABLES]:
+        if key not in tables and find_reader(root / key) is not None:
+            tables.append(key)
     return tables
 
 
 def _report_tables(root: Path, tables: Sequence[str]) -> list[Finding]:
     findings = []
     for key in tables:
-        message = f"The table {key} lies beside the images and is not read."
-        if os.path.basename(key).lower() in _OTHER_TABLES:
+        message = f"The file {key} lies beside the images and is not read."
+        is_table = key.lower().endswith((".csv", ".tsv"))
+        if not is_table and find_reader(root / key) is None:
             fix = "If it holds the labels, save it as CSV with the columns path and label."
         else:
             fix = f"`{shlex.join(['fishfeat', 'extract', str(root / key)])}` reads it."

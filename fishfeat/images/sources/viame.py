@@ -143,13 +143,18 @@ def _names_time(path: str) -> bool:
     return bool(_TIME.fullmatch(path)) and not is_image_name(path)
 
 
+def find_classes(row: Sequence[str]) -> slice:
+    """The cells of classes and scores; keypoints, attributes and polygons stand after them."""
+    cells = range(_N_COLUMNS, len(row))
+    end = next((i for i in cells if row[i].lstrip().startswith("(")), len(row))
+    return slice(_N_COLUMNS, end)
+
+
 def _read_label(row: Sequence[str]) -> str:
     """The class of the highest score; '' without a class."""
     label, best = "", float("-inf")
-    cells = [cell.strip() for cell in row[_N_COLUMNS:]]
+    cells = [cell.strip() for cell in row[find_classes(row)]]
     for name, cell in zip(cells[0::2], cells[1::2], strict=False):
-        if name.startswith("("):  # keypoints, attributes and polygons stand after the classes
-            break
         if not name:
             continue
         score = read_number(cell)
@@ -157,7 +162,7 @@ def _read_label(row: Sequence[str]) -> str:
             raise UnusableAnnotation(f"the score of the class {name!r} is no number: {cell!r}")
         if score > best:
             label, best = name, score
-    if not label and len(cells) == 1 and not cells[0].startswith("("):
+    if not label and len(cells) == 1:
         raise (
             UnusableAnnotation(f"the class {cells[0]!r} has no score")
             if cells[0]

@@ -129,7 +129,7 @@ WRITERS = {
 def test_every_format_gives_the_same_boxes_labels_groups_and_pixels(name, root, fish):
     data = WRITERS[name](root, fish)
     columns = "box=xmin:ymin:xmax:ymax" if name == "table" else None
-    images = scan(data, ScanOptions(margin=0.0, columns=columns))
+    images = scan(data, ScanOptions(box_margin=0.0, columns=columns))
     found = []
     for i in range(len(images)):
         group = str(images.group_name[i])
@@ -148,5 +148,5 @@ def test_every_format_gives_the_same_boxes_labels_groups_and_pixels(name, root, 
     assert images.grouping
     assert images.rejected == ()
     assert np.array_equal(images.crop[:, :4], images.box)
-    again = scan(data, ScanOptions(margin=0.0, columns=columns, source=name))
+    again = scan(data, ScanOptions(box_margin=0.0, columns=columns, source=name))
     assert again.digest.tolist() == images.digest.tolist()

@@ -1,0 +1,103 @@
+"""Write predictions into a copy of the annotation file that named the boxes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fishfeat.errors import DataError
+from fishfeat.files import atomic
+from fishfeat.images.sources.filling import FILLS
+from fishfeat.images.sources.find_reader import READERS, find_reader
+from fishfeat.models.model import Prediction
+from fishfeat.options import FileFormat
+from fishfeat.records import OnProgress, PathLike
+from fishfeat.stages.predict import PredictionJob
+
+# Labels of each box, where a format takes several.
+_N_LABELS = 3
+
+
+class FilledFile(NamedTuple):
+    """A filled annotation file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    n_filled, n_kept, n_failed
+        Number of boxes with a predicted label, of those that keep their own, and of those that
+        cannot be classified.
+    """
+
+    path: Path
+    n_filled: int
+    n_kept: int
+    n_failed: int
+
+
+class Filling(NamedTuple):
+    """What is filled: an annotation file, its format, and where the copy goes."""
+
+    file: Path
+    format: FileFormat
+    out: Path
+
+
+def check_filling(paths: Sequence[str], format: FileFormat, out: PathLike | None) -> Filling:
+    """Check what is to be filled, before anything is computed.
+
+    Raises
+    ------
+    DataError
+        There is not one annotation file of this format, or the output is missing or there already.
+    """
+    title = READERS[format].title
+    if out is None:
+        raise DataError(f"format {format!r} writes a whole file: add --out FILE.")
+    file = Path(paths[0]) if len(paths) == 1 else None
+    reader = find_reader(file) if file is not None and file.is_file() else None
+    if file is None or reader is None or reader.name != format:
+        raise DataError(
+            f"format {format!r} fills the boxes of one annotation file of the same kind: give "
+            f"{title}, and nothing else."
+        )
+    if os.path.exists(out):
+        raise DataError(f"{os.fspath(out)} is there already. Name another file, or delete it.")
+    return Filling(file, format, Path(out))
+
+
+def fill_file(
+    job: PredictionJob, filling: Filling, *, on_progress: OnProgress | None = None
+) -> FilledFile:
+    """Classify the boxes of an annotation file, and write a copy of it with their labels.
+
+    The copy appears whole or not at all.
+
+    Raises
+    ------
+    DataError
+        The annotation file cannot be read.
+    CacheError
+        The disk is full, or the place is read-only.
+    """
+    names = job.used.class_names
+    labels: dict[str, list[tuple[str, float]]] = {}
+    n_failed = 0
+    for prediction in job.predict(job.inputs, on_progress=on_progress):
+        if prediction.scores is None:
+            n_failed += 1
+        elif prediction.where:
+            labels[prediction.where] = _rank_labels(prediction, names)
+    filled = FILLS[filling.format](filling.file, labels, names)
+    with atomic(filling.out) as written:
+        written.write(filled.text)
+    return FilledFile(filling.out, filled.n_filled, filled.n_kept, n_failed)
+
+
+def _rank_labels(prediction: Prediction, names: list[str]) -> list[tuple[str, float]]:
+    assert prediction.scores is not None
+    order = (-prediction.scores).argsort(kind="stable")[:_N_LABELS].tolist()
+    return [(names[i], float(prediction.scores[i])) for i in order]
