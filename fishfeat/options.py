@@ -6,7 +6,6 @@ nowhere else; a test compares the command line with it. This module loads no num
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -193,18 +192,6 @@ class ExtractOptions(ScanOptions, BackboneOptions, EngineOptions):
 
 # Every classifier takes seeds up to this one, and repeats add to it.
 MAX_SEED = 2**31 - 1
-
-
-def is_seed(seed: object) -> bool:
-    """Whether it is a whole number from 0 to `MAX_SEED`."""
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        return False
-    return 0 <= operator.index(seed) <= MAX_SEED
-
-
-def explain_seed(seed: object) -> str:
-    """What a seed must be."""
-    return f"seed must be a whole number from 0 to {MAX_SEED:,}; got {seed!r}."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,9 @@ from fishfeat.classify.estimators.discriminant_analysis import (
 from fishfeat.classify.estimators.forest import CalibratedForest
 from fishfeat.classify.estimators.neighbors import BalancedKNeighbors, KNeighbors
 from fishfeat.classify.estimators.rbf_svc import RBFSVC
+from fishfeat.classify.seeds import explain_seed, is_seed
 from fishfeat.errors import DataError, did_you_mean
-from fishfeat.options import ClassifierOptions, explain_seed, is_seed
+from fishfeat.options import ClassifierOptions
 from fishfeat.records import Int
 
 DEFAULT_CLASSIFIERS = ("logreg", "svc", "rf", "xgb")

@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
 
 from fishfeat.checks import Finding
+from fishfeat.classify.seeds import explain_seed, is_seed
 from fishfeat.errors import SplitError, shortened
-from fishfeat.options import SplitOptions, Strategy, explain_seed, is_seed
+from fishfeat.options import SplitOptions, Strategy
 from fishfeat.records import Features, Fold, Int, Splits, SplitStrategy
 
 # In place of a number of folds: each group is left out in turn.
