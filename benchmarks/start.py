@@ -106,12 +106,16 @@ def make_rows(shared: Path, images: Path) -> list[Row]:
             checkout.run("extract", fish, *nano)
             checkout.run("fit", "--clf", "logreg", "--cv", "3")
 
+    def predict_new(checkout: Checkout) -> Cost:
+        return checkout.run("predict", sorted(images.rglob("*.*"))[0])
+
     def refit(checkout: Checkout) -> Cost:
         return checkout.run("fit", "--clf", "logreg", "--group-by", r"pattern:fish_(\d+)_")
 
     return [
         Row("--help", lambda checkout: None, lambda checkout: checkout.run("--help")),
-        Row("predict, one image, nano", fit, lambda checkout: checkout.run("predict", fish_image)),
+        Row("predict, one image, nano", fit, predict_new),
+        Row("predict, in the cache", fit, lambda checkout: checkout.run("predict", fish_image)),
         Row(
             "extract, nothing to do",
             fit,

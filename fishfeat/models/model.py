@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 # Images of a stream that are known before the network is made ready, and how many are expected
 # where nobody knows.
 _N_FIRST, _MANY_IMAGES = 16, 1_000
+# Rows that a classifier scores at a time.
+_N_SCORED = 16
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "torch", "timm")
 
 
@@ -394,7 +396,14 @@ class Model:
 
     def _score_rows(self, X: NDArray[np.float32]) -> Float:
         scores = np.zeros((len(X), len(self.class_names)))
-        scores[:, self.pipeline.classes_] = class_scores(self.pipeline, X)
+        # A product of float32 depends on the number of rows: an image would have other
+        # probabilities in other company, and a file that goes on other digits.
+        rows = np.zeros((_N_SCORED, X.shape[1]), X.dtype)
+        for start in range(0, len(X), _N_SCORED):
+            part = X[start : start + _N_SCORED]
+            rows[: len(part)] = part
+            found = class_scores(self.pipeline, rows)[: len(part)]
+            scores[start : start + len(part), self.pipeline.classes_] = found
         return scores
 
 

@@ -261,3 +261,11 @@ def test_one_path_is_one_path_whatever_its_type(
 def test_what_is_no_path_is_refused(model: Model, backbone: Backbone, given: object) -> None:
     with pytest.raises(DataError, match="paths"):
         model.predict(given, backbone=backbone)  # type: ignore[arg-type]
+
+
+def test_an_image_has_the_same_scores_in_any_company(features: Features, tmp_path: Path) -> None:
+    model = load_model(fit_model(features, "logreg").save(tmp_path))
+    whole = model._score_rows(features.X)
+    for n in (1, 3, 7):
+        parts = [model._score_rows(features.X[i : i + n]) for i in range(0, len(features), n)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)

@@ -63,6 +63,8 @@ def _list_path(path: Path) -> Iterator[Input]:
 
 
 def _list_entries(folder: Path, listing: Listing) -> Iterator[Input]:
+    for note in listing.notes:
+        log.info("%s", note)
     for finding in listing.findings:
         log.log(finding.log_level, "%s", finding)
     for entry in listing.entries:
