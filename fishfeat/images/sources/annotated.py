@@ -69,8 +69,10 @@ def list_annotated(
     """
     found = read(data)
     folder = data if data.is_dir() else data.parent
-    start = found.start if root is None else Path(os.path.abspath(root))
-    finder = PathFinder(folder, None if start == folder else start)
+    if root is None and found.start != folder:
+        root = found.start
+    finder = PathFinder(folder, root, source="annotation file")
+    finder.find_all(annotation.path for annotation in found.annotations)
     has_boxes = any(annotation.box is not None for annotation in found.annotations)
     entries: dict[str, Entry] = {}
     rejected = {f"{path}#{where}": f"{reason} ({where})" for path, where, reason in found.faults}
@@ -103,7 +105,7 @@ def list_annotated(
         folder,
         chosen,
         notes,
-        finder.describe_missing(len(found.annotations)),
+        finder.describe_missing(),
         {},
         rejected,
         _describe_groups(found, chosen),
