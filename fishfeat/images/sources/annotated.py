@@ -75,7 +75,7 @@ def list_annotated(
     finder.find_all(annotation.path for annotation in found.annotations)
     has_boxes = any(annotation.box is not None for annotation in found.annotations)
     entries: dict[str, Entry] = {}
-    rejected = {f"{path}#{where}": f"{reason} ({where})" for path, where, reason in found.faults}
+    rejected = {f"{path}#{where}": reason for path, where, reason in found.faults}
     n_empty = 0
     numbers: Counter[str] = Counter()
     for annotation in found.annotations:

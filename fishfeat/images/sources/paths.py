@@ -131,7 +131,7 @@ class PathFinder:
         place = "the folder of --root" if self.has_root else f"the {self.source}'s own folder"
         message = (
             f"{len(missing):,} of {count_things(len(self._found), 'path')} of the {self.source} "
-            f"{'leads' if len(self._found) == 1 else 'lead'} to no file, such as {missing[0]!r}. "
+            f"{'leads' if len(missing) == 1 else 'lead'} to no file, such as {missing[0]!r}. "
             f"They were looked for below {self.start} ({place})."
         )
         return [Finding("missing-files", message, self._suggest(missing))]
@@ -229,6 +229,8 @@ class PathFinder:
                 "Several files have these names. Write the folders into the column of paths too, "
                 f"such as {next(found[0] for found in matches if len(found) > 1)!r}."
             )
+        if len(missing) < len(self._found) / 2:
+            return "The others are there: add the missing files, or correct their paths."
         return f"{_describe_paths(tried)}Give the folder that they start from: `--root FOLDER`."
 
     def _list_roots(self) -> list[Path]:
