@@ -34,7 +34,8 @@ class FeaturesFile:
 class DatasetContents:
     """What is saved of one data set.
 
-    `data` is the folder, table or annotation file; `finetuning_megabytes` is the size of stored activations, checkpoints and tuned networks.
+    `data` is the folder, table or annotation file. `finetuning_megabytes` is the size of stored
+    activations, checkpoints and tuned networks.
     """
 
     dataset: str

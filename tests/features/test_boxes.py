@@ -254,6 +254,16 @@ def test_a_missing_image_counts_once_and_root_does_not_replace_it(frames):
         assert len(images) == 8
 
 
+def test_boxes_in_dark_images_are_found_again_by_the_second_scan(frames):
+    for path in (frames / "frames").iterdir():
+        Image.fromarray(np.full((100, 200), 4000, np.uint16)).save(path)
+    first = scan(frames / "boxes.json")
+    second = scan(frames / "boxes.json", known=first)
+    assert [f.check for f in first.findings] == ["value-range"]
+    assert "12 boxes in 16-bit images" in first.findings[0].message
+    assert (second.findings, second.values.tolist()) == (first.findings, first.values.tolist())
+
+
 def test_a_root_of_an_annotation_file_that_is_no_folder_is_refused(frames):
     with pytest.raises(DataError, match=r"is not a folder"):
         scan(frames / "boxes.json", ScanOptions(root=frames / "no"))

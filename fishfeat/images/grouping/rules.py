@@ -302,9 +302,8 @@ def _group_by_csv_column(images: ImageSet, name: str) -> Grouping:
         )
     sentence = images.grouping
     if name or not sentence:
-        sentence = (
-            f"Images with the same value in the CSV's {name or 'group'} column are one group."
-        )
+        column = name or "group"
+        sentence = f"Images with the same value in the CSV's {column} column are one group."
     return Grouping(images.group_name.tolist(), [sentence])
 
 

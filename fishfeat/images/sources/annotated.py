@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from fishfeat.errors import DataError, count_things, did_you_mean
 from fishfeat.images.sources.annotations import Annotation, Annotations
 from fishfeat.images.sources.entries import Entry, Listing, fill_parts, make_filter
-from fishfeat.images.sources.find_reader import READERS, find_reader
+from fishfeat.images.sources.find_reader import READERS, find_reader, refuse_unknown
 from fishfeat.images.sources.paths import PathFinder
 from fishfeat.records import PathLike
 
@@ -25,12 +25,14 @@ def choose_reader(data: Path, source: str) -> Reader | None:
     Raises
     ------
     DataError
-        There is no source of this name.
+        There is no source of this name, or nothing reads the file.
     """
     if source in PLAIN_SOURCES:
         return None
     if not source:
         found = find_reader(data)
+        if found is None:
+            refuse_unknown(data)
         return None if found is None else found.read
     if source not in READERS:
         names = [*PLAIN_SOURCES, *READERS]
