@@ -95,14 +95,18 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
         groups = "" if row.n_groups is None else row.n_groups
         size = f"{row.median_width:.0f} × {row.median_height:.0f}"
         rows.append((row.name, row.n_images, groups, size))
-    n_images = count(len(images), "image")
+    n_images = _count_images(images)
     n_classes = count(len(rows), "class", plural="classes")
     title = f"{inspection.dataset}: {n_images}, {n_classes}"
-    console.table(title, ("class", "images", "groups", "median size"), rows)
+    noun = "images" if images.crop is None else "boxes"
+    console.table(title, ("class", noun, "groups", "median size"), rows)
     if inspection.n_repeated:
+        repeated = "Files with the same bytes as another file"
+        if images.crop is not None:
+            repeated = "Boxes with the same edges as another box of the same image"
         console.say(
-            f"Files with the same bytes as another file: {inspection.n_repeated}; "
-            f"images with several labels: {inspection.n_contradicting}."
+            f"{repeated}: {inspection.n_repeated}; "
+            f"{noun} with several labels: {inspection.n_contradicting}."
         )
     _say_rejected(console, images, all_in="--json")
 
@@ -111,16 +115,44 @@ def _list_rejected(images: ImageSet) -> list[dict[str, str]]:
     return [{"path": file.key, "reason": file.reason} for file in images.rejected]
 
 
+def _count_images(images: ImageSet) -> str:
+    """'7 images'; '12 boxes in 7 images' where there are boxes."""
+    if images.crop is None:
+        return count(len(images), "image")
+    is_box = images.crop[:, 0] >= 0
+    n_files = len({images.file_key(i) for i in range(len(images)) if is_box[i]})
+    boxes = f"{count(int(is_box.sum()), 'box', plural='boxes')} in {count(n_files, 'image')}"
+    n_whole = int((~is_box).sum())
+    return f"{boxes} and {count(n_whole, 'whole image')}" if n_whole else boxes
+
+
 def _say_rejected(console: Console, images: ImageSet, *, all_in: str) -> None:
-    """The files that cannot be used, each with its reason; `all_in` lists all of them."""
+    """What cannot be used, each with its reason; `all_in` lists all of them."""
     rejected = images.rejected
     if rejected:
-        files = count(len(rejected), "file")
-        console.say(f"{files} cannot be used ({all_in} lists all of them):")
-    for file in rejected[:_MOST_REJECTED]:
-        console.say(f"  {file.key}: {file.reason}")
-    if len(rejected) > _MOST_REJECTED:
-        console.say(f"  and {len(rejected) - _MOST_REJECTED} more")
+        found = count(len(rejected), "file" if images.crop is None else "annotation")
+        console.say(f"{found} cannot be used ({all_in} lists all of them):")
+    lines = _describe_rejected(images)
+    for line, _ in lines[:_MOST_REJECTED]:
+        console.say(f"  {line}")
+    n_more = sum(n for _, n in lines[_MOST_REJECTED:])
+    if n_more:
+        console.say(f"  and {n_more} more")
+
+
+def _describe_rejected(images: ImageSet) -> list[tuple[str, int]]:
+    """Lines, each with how many it is about: the boxes of an unreadable file have one line."""
+    if images.crop is None:
+        return [(f"{file.key}: {file.reason}", 1) for file in images.rejected]
+    keys_of: dict[tuple[str, str], list[str]] = {}
+    for file in images.rejected:
+        path = file.key.rpartition("#")[0] or file.key
+        keys_of.setdefault((path, file.reason), []).append(file.key)
+    lines = []
+    for (path, reason), keys in keys_of.items():
+        where = keys[0].removeprefix("#") if len(keys) == 1 else f"{path} ({len(keys)} annotations)"
+        lines.append((f"{where}: {reason}", len(keys)))
+    return lines
 
 
 def show_extraction(console: Console, extraction: Extraction) -> None:
@@ -145,7 +177,7 @@ def show_extraction(console: Console, extraction: Extraction) -> None:
     )
     _say_rejected(console, images, all_in="images.csv")
     parts = [
-        count(len(features), "image"),
+        _count_images(images) if len(images) == len(features) else count(len(features), "image"),
         count(len(images.class_names), "class", plural="classes"),
     ]
     if n_groups is not None:
@@ -336,7 +368,7 @@ def show_contents(console: Console, contents: CacheContents) -> None:
             rows.append((file.file, file.n_images, file.dim, file.features, size))
         columns = ("features", "images", "length", "backbone", "size")
         mark = ", in use" if dataset.dataset == contents.current else ""
-        console.table(f"{dataset.dataset}{mark} ({dataset.root})", columns, rows)
+        console.table(f"{dataset.dataset}{mark} ({dataset.data or dataset.root})", columns, rows)
         models = ", ".join(dataset.models) or "none"
         console.say(f"{count(dataset.n_runs, 'run')}; models: {models}")
         if dataset.finetuning_megabytes:

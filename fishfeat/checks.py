@@ -188,9 +188,9 @@ _ALL = (
     Check(
         "missing-files",
         "warning",
-        "Paths of the table lead to no file",
-        "Rows whose file is not there are not in the data set. Paths start from the folder of the "
-        "table, or from the folder that --root names.",
+        "Paths of the table or annotation file lead to no file",
+        "What they name is not in the data set. Paths start from the folder of the table or "
+        "annotation file, or from the folder that --root names.",
     ),
     Check(
         "unused-columns",

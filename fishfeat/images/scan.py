@@ -250,7 +250,10 @@ def _collect_facts_of_boxes(images: ImageSet) -> dict[str, FileFacts]:
             continue
         size = Size(crop.width, crop.height)
         n_bytes, mtime_ns = int(images.n_bytes[i]), int(images.mtime_ns[i])
-        facts[key] = FileFacts(n_bytes, mtime_ns, str(digests[i]), *size, upright=size)
+        values = "" if images.values is None else str(images.values[i])
+        facts[key] = FileFacts(
+            n_bytes, mtime_ns, str(digests[i]), *size, values=values, upright=size
+        )
     return facts
 
 

@@ -73,15 +73,17 @@ def check_value_ranges(images: ImageSet, white: float | None = None) -> ImageSet
     for kind in sorted({found.kind for found in ranges if found}):
         rows = [i for i, found in enumerate(ranges) if found and found.kind == kind]
         of_kind = [found for found in ranges if found and found.kind == kind]
-        findings += _check_kind(of_kind, [labels[i] for i in rows], white)
+        noun = f"{kind} {'image' if len(rows) == 1 else 'images'}"
+        if images.crop is not None:
+            noun = f"{'box' if len(rows) == 1 else 'boxes'} in {kind} images"
+        findings += _check_kind(of_kind, [labels[i] for i in rows], white, noun)
     return replace(images, findings=(*others, *findings))
 
 
 def _check_kind(
-    ranges: Sequence[ValueRange], labels: Sequence[str], white: float | None
+    ranges: Sequence[ValueRange], labels: Sequence[str], white: float | None, noun: str
 ) -> list[Finding]:
-    """Findings about images of one kind, with their labels."""
-    noun = f"{ranges[0].kind} {'image' if len(ranges) == 1 else 'images'}"
+    """Findings about images of one kind, with their labels; `noun` is what they are."""
     highs = np.array([found.high for found in ranges])
     lows = np.array([found.low for found in ranges])
     whites = np.full(len(ranges), white) if white else np.array([r.white for r in ranges])
@@ -118,12 +120,12 @@ def _check_kind(
         )
         findings.append(Finding(CHECK, message, _suggest(ranges[0].kind, top)))
     else:
-        findings += _check_dark_ones(ranges, labels, largest_white)
+        findings += _check_dark_ones(ranges, labels, largest_white, noun)
     return findings
 
 
 def _check_dark_ones(
-    ranges: Sequence[ValueRange], labels: Sequence[str], white: float
+    ranges: Sequence[ValueRange], labels: Sequence[str], white: float, noun: str
 ) -> list[Finding]:
     """Images that hold only small values where others fill the range."""
     dark = [i for i, found in enumerate(ranges) if found.high <= _DARK_BESIDE_OTHERS * white]
@@ -133,7 +135,7 @@ def _check_dark_ones(
     classes = sorted({labels[i] for i in dark} - {""})
     where = f" (of {', '.join(classes[:_FEW])}{', …' if len(classes) > _FEW else ''})"
     message = (
-        f"{len(dark)} of {len(ranges)} {ranges[0].kind} images{where if classes else ''} hold no "
+        f"{len(dark)} of {len(ranges)} {noun}{where if classes else ''} hold no "
         f"value above {top:,g}, while others reach {max(r.high for r in ranges):,g} of {white:,g}: "
         "they come out nearly black beside the others."
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.checks import Finding
-from fishfeat.errors import DataError, shortened
+from fishfeat.errors import DataError, count_things, shortened
 from fishfeat.records import ImageSet, Int, Run, Str, identify_data
 from fishfeat.records.identity import partition_digest
 from fishfeat.workspace import Dataset
@@ -43,9 +43,11 @@ def select_runs(dataset: Dataset) -> list[Run]:
         raise DataError(f"{dataset.name!r} has no scores yet: run `fishfeat fit` first.")
     n_earlier = len(saved) - len(runs)
     if n_earlier:
+        verb = "is" if n_earlier == 1 else "are"
         log.info(
-            "%d earlier runs are left out: they used other images, labels, groups or folds.",
-            n_earlier,
+            "%s %s left out, with other images, labels, groups or folds.",
+            count_things(n_earlier, "earlier run"),
+            verb,
         )
     return runs
 

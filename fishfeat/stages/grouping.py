@@ -14,6 +14,7 @@ from fishfeat.files import json_digest
 from fishfeat.images.grouping.hints import GroupingHint, find_hints
 from fishfeat.images.grouping.near_duplicates import N_NEIGHBOURS, find_near_duplicates
 from fishfeat.images.grouping.rules import Rule, group_by_column, group_images, parse_rules
+from fishfeat.images.sources.annotated import choose_reader
 from fishfeat.images.sources.listing import list_data
 from fishfeat.images.sources.tables import TableOptions
 from fishfeat.records import Features, ImageSet, OnProgress
@@ -81,24 +82,28 @@ def regroup(dataset: Dataset, group_by: Sequence[str]) -> Dataset:
     rules = parse_rules(group_by)
     images = dataset.require_images()
     plain = dataclasses.replace(images, groups=None, group_name=None, grouping="")
-    listed = group_by_column(plain, _read_column(dataset, images, rules))
+    names, sentence = _read_listed_groups(dataset, images, rules)
+    listed = group_by_column(plain, names, sentence=sentence)
     options = dataclasses.replace(dataset.state.options, group_by=tuple(group_by) or None)
     state = dataclasses.replace(dataset.state, options=options)
     dataset = dataclasses.replace(dataset, state=state)
     return dataclasses.replace(dataset, images=group_listed(dataset, listed, rules))
 
 
-def _read_column(dataset: Dataset, images: ImageSet, rules: Sequence[Rule]) -> list[str]:
-    """Entry of each image in the table's group column; '' where there is none."""
-    table = Path(dataset.state.data)
-    if not table.is_file():
-        return [""] * len(images)
-    column = next((rule.value for rule in rules if rule.kind == "column"), "")
+def _read_listed_groups(
+    dataset: Dataset, images: ImageSet, rules: Sequence[Rule]
+) -> tuple[list[str], str]:
+    """Group of each image in the table or annotation file, '' for none; what they are."""
+    data = Path(dataset.state.data)
     options = dataset.state.options
+    source = options.source or ""
+    if not data.exists() or (data.is_dir() and choose_reader(data, source) is None):
+        return [""] * len(images), ""
+    column = next((rule.value for rule in rules if rule.kind == "column"), "")
     how = TableOptions(options.root, options.columns or "", column)
-    listing = list_data(table, table=how, source=options.source or "")
+    listing = list_data(data, table=how, source=source)
     groups = {entry.key: entry.group for entry in listing.entries}
-    return [groups.get(key, "") for key in images.keys.tolist()]
+    return [groups.get(key, "") for key in images.keys.tolist()], listing.grouping
 
 
 def apply_groups(

@@ -34,7 +34,8 @@ class FeaturesFile:
 class DatasetContents:
     """What is saved of one data set.
 
-    `finetuning_megabytes` is the size of stored activations, checkpoints and tuned networks.
+    `data` is the folder, table or annotation file. `finetuning_megabytes` is the size of stored
+    activations, checkpoints and tuned networks.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class DatasetContents:
     n_runs: int
     models: tuple[str, ...]
     finetuning_megabytes: float = 0.0
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,11 @@ def _describe_networks() -> NetworksContents:
 
 
 def _describe_dataset(folder: DatasetFolder) -> DatasetContents:
+    state = folder.read_state()
     return DatasetContents(
         dataset=folder.name,
-        root=folder.read_state().root,
+        root=state.root,
+        data=state.data,
         features=tuple(_describe_file(path) for path in folder.features_files()),
         n_runs=len(list(folder.folder.glob("runs/*/run.json"))),
         models=tuple(sorted(path.parent.name for path in folder.models.glob("*/model.json"))),

@@ -716,3 +716,17 @@ def test_a_suggested_merge_is_taken_by_merge_and_goes_on_from_the_one_in_force(r
     run("extract", "--merge", file)
     names = [c["class"] for c in run("--json", "inspect")["classes"]]
     assert names == ["bass + bream", "flat"]
+
+
+def test_boxes_are_counted_as_boxes_and_a_missing_image_has_one_line(run, fish):
+    names = [path.relative_to(fish).as_posix() for path in sorted(fish.rglob("*.png"))[:3]]
+    images = [{"id": i, "file_name": name} for i, name in enumerate([*names, "gone.png"])]
+    boxes = [
+        {"id": i, "image_id": i // 2, "category_id": 1, "bbox": [i % 2, 0, 9, 9]} for i in range(8)
+    ]
+    data = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "bass"}]}
+    (fish / "boxes.json").write_text(json.dumps(data))
+    out = run("inspect", fish / "boxes.json")
+    assert "6 boxes in 3 images" in out
+    assert "2 annotations cannot be used" in out
+    assert out.count("gone.png (2 annotations)") == 1

@@ -221,6 +221,54 @@ def write_table(frames, rows, header="path,label,x0,y0,x1,y1"):
     return frames / "boxes.csv"
 
 
+@pytest.mark.parametrize("rule", ["column:track", "column:group"])
+def test_an_annotation_file_has_no_column_to_group_by(frames, rule):
+    with pytest.raises(DataError, match=r"is for a CSV"):
+        scan(frames / "boxes.json", ScanOptions(group_by=(rule,)))
+
+
+def test_an_annotation_file_has_no_columns_to_choose(frames):
+    with pytest.raises(DataError, match=r"is for a CSV"):
+        scan(frames / "boxes.json", ScanOptions(columns="label=name"))
+
+
+def test_the_rule_column_keeps_the_groups_of_an_annotation_file(frames):
+    listed = scan(frames / "boxes.json")
+    kept = scan(frames / "boxes.json", ScanOptions(group_by=("column",)))
+    assert listed.grouping == "Boxes of one image are one group."
+    assert kept.grouping.startswith(listed.grouping)
+    assert kept.groups.tolist() == listed.groups.tolist()
+
+
+def test_a_missing_image_counts_once_and_root_does_not_replace_it(frames):
+    (frames / "other").mkdir()
+    (frames / "frames" / "0.png").rename(frames / "other" / "1.png")
+    file = frames / "boxes.json"
+    file.write_text(file.read_text().replace("frames/0.png", "gone/1.png"))
+    (frames / "other" / "1.png").unlink()
+    for root in (None, frames):
+        images = scan(file, ScanOptions(root=root))
+        (finding,) = (f for f in images.findings if f.check == "missing-files")
+        assert "1 of 3 paths" in finding.message
+        assert [r.key for r in images.rejected] == [f"gone/1.png#{i}" for i in range(10, 14)]
+        assert len(images) == 8
+
+
+def test_boxes_in_dark_images_are_found_again_by_the_second_scan(frames):
+    for path in (frames / "frames").iterdir():
+        Image.fromarray(np.full((100, 200), 4000, np.uint16)).save(path)
+    first = scan(frames / "boxes.json")
+    second = scan(frames / "boxes.json", known=first)
+    assert [f.check for f in first.findings] == ["value-range"]
+    assert "12 boxes in 16-bit images" in first.findings[0].message
+    assert (second.findings, second.values.tolist()) == (first.findings, first.values.tolist())
+
+
+def test_a_root_of_an_annotation_file_that_is_no_folder_is_refused(frames):
+    with pytest.raises(DataError, match=r"is not a folder"):
+        scan(frames / "boxes.json", ScanOptions(root=frames / "no"))
+
+
 BOXES_OF_TABLE = ScanOptions(columns="box=x0:y0:x1:y1", box_margin=0.0)
 
 

@@ -370,3 +370,17 @@ def test_a_data_set_is_chosen_by_name(pond, other):
         report_data(cache=pond.cache, dataset="ponds")
     assert extract_data(cache=pond.cache, dataset="pond").n_new == 0
     assert current.current.name == "pond"
+
+
+def test_the_groups_of_an_annotation_folder_come_back_after_another_rule(pond):
+    paths = [path.relative_to(pond.data).as_posix() for path in sorted(pond.data.rglob("*.png"))]
+    rows = [f"{path},{path.split('/')[1]},{path.split('_')[2]}" for path in paths]
+    (pond.data / "metadata.csv").write_text("\n".join(["file_name,label,individual", *rows]))
+    listed = pond.extract(group_by=None, source="metadata").images
+    assert len(set(listed.groups.tolist())) == 6
+    pond.fit(group_by=("none",))
+    assert pond.read("pond").images.groups is None
+    pond.fit(group_by=())
+    images = pond.read("pond").images
+    assert images.groups.tolist() == listed.groups.tolist()
+    assert images.grouping == listed.grouping

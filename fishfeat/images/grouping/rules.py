@@ -300,7 +300,10 @@ def _group_by_csv_column(images: ImageSet, name: str) -> Grouping:
             f"group_by '{Rule('column', name)}': no image has a value in a column "
             f"{name or 'group'!r}. Use a CSV with this column, or another rule."
         )
-    sentence = f"Images with the same value in the CSV's {name or 'group'} column are one group."
+    sentence = images.grouping
+    if name or not sentence:
+        column = name or "group"
+        sentence = f"Images with the same value in the CSV's {column} column are one group."
     return Grouping(images.group_name.tolist(), [sentence])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from fishfeat.errors import DataError, count_things, did_you_mean
 from fishfeat.images.sources.annotations import Annotation, Annotations
 from fishfeat.images.sources.entries import Entry, Listing, fill_parts, make_filter
-from fishfeat.images.sources.find_reader import READERS, find_reader
+from fishfeat.images.sources.find_reader import READERS, find_reader, refuse_unknown
 from fishfeat.images.sources.paths import PathFinder
 from fishfeat.records import PathLike
 
@@ -25,12 +25,14 @@ def choose_reader(data: Path, source: str) -> Reader | None:
     Raises
     ------
     DataError
-        There is no source of this name.
+        There is no source of this name, or nothing reads the file.
     """
     if source in PLAIN_SOURCES:
         return None
     if not source:
         found = find_reader(data)
+        if found is None:
+            refuse_unknown(data)
         return None if found is None else found.read
     if source not in READERS:
         names = [*PLAIN_SOURCES, *READERS]
@@ -69,11 +71,13 @@ def list_annotated(
     """
     found = read(data)
     folder = data if data.is_dir() else data.parent
-    start = found.start if root is None else Path(os.path.abspath(root))
-    finder = PathFinder(folder, None if start == folder else start)
+    if root is None and found.start != folder:
+        root = found.start
+    finder = PathFinder(folder, root, source="annotation file")
+    finder.find_all(annotation.path for annotation in found.annotations)
     has_boxes = any(annotation.box is not None for annotation in found.annotations)
     entries: dict[str, Entry] = {}
-    rejected = {f"{path}#{where}": f"{reason} ({where})" for path, where, reason in found.faults}
+    rejected = {f"{path}#{where}": reason for path, where, reason in found.faults}
     n_empty = 0
     numbers: Counter[str] = Counter()
     for annotation in found.annotations:
@@ -103,7 +107,7 @@ def list_annotated(
         folder,
         chosen,
         notes,
-        finder.describe_missing(len(found.annotations)),
+        finder.describe_missing(),
         {},
         rejected,
         _describe_groups(found, chosen),

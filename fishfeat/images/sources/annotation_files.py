@@ -160,11 +160,14 @@ class AnnotationList:
         self.notes: list[str] = []
         self._ids: set[Hashable] = set()
 
-    def add(self, annotation: Annotation, *, identity: Hashable = None) -> bool:
-        """Add an annotation, or a fault where it cannot be used or its identity is repeated."""
+    def add(self, annotation: Annotation, *, identity: Hashable = None, name: str = "it") -> bool:
+        """Add an annotation, or a fault where it cannot be used or its identity is repeated.
+
+        `name` is what the identity is, for the message.
+        """
         reason = _find_text_fault(annotation)
         if not reason and identity is not None and identity in self._ids:
-            reason = "it stands twice; the first one counts"
+            reason = f"{name} stands twice; the first one counts"
         if reason:
             self.reject(annotation.path, annotation.where, reason)
             return False

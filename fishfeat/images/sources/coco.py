@@ -84,7 +84,7 @@ def read_coco(path: Path) -> Annotations:
     kind = choose_group(groups, GROUP_FIELDS)
     for annotation, group in zip(read, groups, strict=True):
         grouped = annotation._replace(group=group.get(kind, ""))
-        rows.add(grouped, identity=annotation.id or None)
+        rows.add(grouped, identity=annotation.id or None, name="its id")
     for name, image in contents.images.items():
         if name not in used and not image.is_ambiguous:
             rows.add(Annotation(image.path, "", where=f"image {name}"))

@@ -63,7 +63,7 @@ def read_ecotaxa(path: Path, *, statuses: Collection[str] = VALIDATED) -> Annota
     kind = choose_group([item.groups for item in objects], _GROUPS)
     for item in objects:
         annotation = item.annotation._replace(group=item.groups.get(kind, ""))
-        rows.add(annotation, identity=annotation.id or None)
+        rows.add(annotation, identity=annotation.id or None, name="its id")
     return rows.finish(name, start, grouping=kind and f"the {kind} of each object")
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from fishfeat.errors import DataError
+from fishfeat.images.sources.annotation_files import read_json
 from fishfeat.images.sources.annotations import Annotations
 from fishfeat.images.sources.camtrap import OBSERVATIONS, PACKAGE, read_camtrap
 from fishfeat.images.sources.coco import list_part_files, read_coco
@@ -61,6 +63,7 @@ READERS = {
 
 _HEAD, _MAX_TABLES = 100_000, 10
 _ZIP_ERRORS = (OSError, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error)
+_SUFFIXES = (".json", ".xml", ".yaml", ".yml")
 _KEY = rb'"%b"\s*:\s*[\[{]'
 
 
@@ -72,6 +75,20 @@ def find_reader(path: Path) -> Reader | None:
     """
     name = _find_folder_reader(path) if path.is_dir() else _find_file_reader(path)
     return READERS[name] if name else None
+
+
+def refuse_unknown(path: Path) -> None:
+    """Raise a `DataError` for a file of annotations, by its suffix, that no reader reads."""
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES or not path.is_file():
+        return
+    if suffix == ".json":
+        read_json(path)
+    titles = ", ".join(reader.title for reader in READERS.values())
+    raise DataError(
+        f"{path} is none of the annotation files that fishfeat knows: {titles}. Give such a file, "
+        "a CSV with the columns path and label, or a folder of images."
+    )
 
 
 def _find_file_reader(file: Path) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from fishfeat.errors import DataError
 from fishfeat.images.sources.annotated import list_annotated
 from fishfeat.images.sources.entries import SUFFIXES, Listing
-from fishfeat.images.sources.find_reader import find_reader
+from fishfeat.images.sources.find_reader import find_reader, refuse_unknown
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_passed_over
 from fishfeat.images.sources.tables import TableOptions, list_table
@@ -45,10 +45,11 @@ def list_inputs(name: str) -> Iterator[Input]:
 def _list_path(path: Path) -> Iterator[Input]:
     is_image = path.suffix.lower() in SUFFIXES and not path.is_dir()
     reader = None if is_image or not path.exists() else find_reader(path)
+    if reader is None:
+        refuse_unknown(path)
     if reader is not None:
         log.info("%s is read as %s.", path, reader.title)
-        folder = path if path.is_dir() else path.parent
-        yield from _list_entries(folder, list_annotated(path, reader.read))
+        yield from _list_entries(path, list_annotated(path, reader.read))
     elif path.is_dir():
         contents = walk_folder(path)
         for finding in describe_passed_over(path, contents, lambda key: True):
@@ -57,12 +58,14 @@ def _list_path(path: Path) -> Iterator[Input]:
             yield Input(str(path / key))
     elif path.suffix.lower() in _TABLES and path.is_file():
         options = TableOptions(to_classify=True)
-        yield from _list_entries(path.parent, list_table(path, options, include=(), exclude=()))
+        yield from _list_entries(path, list_table(path, options, include=(), exclude=()))
     else:
         yield Input(str(path))
 
 
-def _list_entries(folder: Path, listing: Listing) -> Iterator[Input]:
+def _list_entries(source: Path, listing: Listing) -> Iterator[Input]:
+    """The entries, and what cannot be used: a fault that names no image is of the source."""
+    folder = source if source.is_dir() else source.parent
     for note in listing.notes:
         log.info("%s", note)
     for finding in listing.findings:
@@ -76,4 +79,4 @@ def _list_entries(folder: Path, listing: Listing) -> Iterator[Input]:
         yield Input(path, name, entry.group, entry.box, entry.is_relative, entry.where)
     for key, reason in listing.rejected.items():
         path, _, name = key.rpartition("#")
-        yield Input(str(folder / (path or key)), name if path else "", reason=reason)
+        yield Input(str(folder / path) if path else str(source), name or key, reason=reason)

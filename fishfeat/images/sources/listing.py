@@ -44,10 +44,11 @@ def list_data(
     path = Path(os.path.abspath(data))
     reader = choose_reader(path, source)
     if reader is not None:
-        root = None if table is None else table.root
-        listing = list_annotated(path, reader, root=root, include=include, exclude=exclude)
+        how = table or TableOptions()
+        listing = list_annotated(path, reader, root=how.root, include=include, exclude=exclude)
         if not listing.entries:
             raise DataError(_describe_nothing(data, listing, include, exclude))
+        _check_has_no_columns(path, how, listing)
         return listing
     if path.is_dir() and table is not None and (table.root or table.columns):
         raise DataError(f"root and columns are for a CSV; {os.fspath(data)} is a folder.")
@@ -58,6 +59,21 @@ def list_data(
     if not listing.entries:
         raise DataError(_describe_nothing(data, listing, include, exclude))
     return listing
+
+
+def _check_has_no_columns(path: Path, how: TableOptions, listing: Listing) -> None:
+    """Raise a `DataError` if columns are chosen; the columns of annotation files are known."""
+    if how.group_column:
+        raise DataError(
+            f"group_by 'column:{how.group_column}' is for a CSV; {path.name} is read as an "
+            f"annotation file, which brings its own groups. {listing.grouping} Use "
+            "`--group-by ''` to keep them, or another rule."
+        )
+    if how.columns:
+        raise DataError(
+            f"columns is for a CSV; {path.name} is read as an annotation file, whose columns are "
+            f"known. Leave out `--columns`, or read it as a CSV: `--source table`."
+        )
 
 
 def check_exists(data: PathLike) -> None:

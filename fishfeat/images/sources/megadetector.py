@@ -92,5 +92,5 @@ def _read_detections(
             continue
         name = read_name(fields.get("id"))
         annotation = Annotation(path, "", box, id=name, where=place, is_relative=True)
-        rows.add(annotation, identity=(path, name) if name else None)
+        rows.add(annotation, identity=(path, name) if name else None, name="its id")
     return has_any

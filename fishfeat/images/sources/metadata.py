@@ -249,4 +249,4 @@ def _add_objects(image: Annotation, objects: object, rows: AnnotationList) -> No
             rows.reject(image.path, where, str(fault))
             continue
         annotation = image._replace(label=label, box=box, id=name, where=where)
-        rows.add(annotation, identity=(image.path, name) if name else None)
+        rows.add(annotation, identity=(image.path, name) if name else None, name="its id")

@@ -1,4 +1,4 @@
-"""Find the files that the paths of a table mean, and say why some are not found."""
+"""Find the files that the paths of a table or annotation file mean; say why some are not found."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from fishfeat.checks import Finding
-from fishfeat.errors import count_things
+from fishfeat.errors import DataError, count_things
 from fishfeat.images.sources.entries import SUFFIXES
+from fishfeat.records import PathLike
 
 _URL = re.compile(r"[A-Za-z][\w+.-]+://")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
@@ -25,6 +26,7 @@ BACKSLASH = "with '/' in place of '\\'"
 SPELLING = "in the capitals or the Unicode form of the file"
 NO_SUFFIX = "with the suffix of the file"
 BY_NAME = "by their ends, below the folder of --root"
+_MISSING = "not found"
 
 
 class _Folder:
@@ -49,7 +51,7 @@ class _Folder:
 
 
 class PathFinder:
-    """Find files by the paths of a table.
+    """Find files by the paths of a table or annotation file.
 
     A path that leads to no file as written is read with slashes in place of backslashes, in the
     capitals and the Unicode form of the file, and with its suffix, where this leads to one file.
@@ -61,27 +63,48 @@ class PathFinder:
         Folder of the table.
     root
         Folder that the paths are relative to, where it was given.
+    source
+        What holds the paths, for messages: 'table' or 'annotation file'.
     """
 
-    def __init__(self, folder: Path, root: Path | None = None) -> None:
+    def __init__(self, folder: Path, root: PathLike | None = None, source: str = "table") -> None:
+        root = None if root is None else Path(os.path.abspath(root))
+        if root is not None and not root.is_dir():
+            raise DataError(f"root {os.fspath(root)!r} is not a folder.")
         self.folder = folder
         self.start = root or folder
         self.has_root = root is not None
-        self.missing: list[str] = []
-        self.n_read: Counter[str] = Counter()
+        self.source = source
+        self._found: dict[str, tuple[str, str]] = {}
         self._folders: dict[str, _Folder] = {}
         self._index: dict[str, list[str]] | None = None
 
+    def find_all(self, paths: Iterable[str]) -> None:
+        """Find all paths, so that no file is found by its end that another path leads to."""
+        for written in paths:
+            self.find(written)
+        by_name = [written for written, (_, how) in self._found.items() if how == BY_NAME]
+        if by_name:
+            n_paths_to = Counter(os.path.normpath(path) for path, _ in self._found.values())
+            for written in by_name:
+                if n_paths_to[os.path.normpath(self._found[written][0])] > 1:
+                    self._found[written] = (written, _MISSING)
+
     def find(self, written: str) -> str:
         """The path of the file, absolute or below `start`; as written where there is none."""
+        if written not in self._found:
+            self._found[written] = self._find(written)
+        return self._found[written][0]
+
+    def _find(self, written: str) -> tuple[str, str]:
+        """The path of the file, and how the path was read: '' as it is written."""
         if self._is_there(written):
-            return written
+            return written, ""
         path, how = written, ""
         if "\\" in written:
             path, how = written.replace("\\", "/"), BACKSLASH
             if self._is_there(path):
-                self.n_read[how] += 1
-                return path
+                return path, how
         found = self._find_similar(path)
         if found is None and self.has_root:
             matches = self.find_by_end(path)
@@ -89,31 +112,29 @@ class PathFinder:
         elif found is not None:
             is_complete = os.path.splitext(path)[1].lower() in SUFFIXES
             how = SPELLING if is_complete else NO_SUFFIX
-        if found is None:
-            self.missing.append(written)
-            return written
-        self.n_read[how] += 1
-        return found
+        return (written, _MISSING) if found is None else (found, how)
 
     def describe_read(self) -> list[str]:
         """How paths that are not there as written were read, one sentence each."""
+        n_read = Counter(how for _, how in self._found.values() if how not in ("", _MISSING))
         sentences = []
-        for how, n in self.n_read.items():
+        for how, n in n_read.items():
             verb = "is" if n == 1 else "are"
             sentences.append(f"{count_things(n, 'path')} {verb} read {how}.")
         return sentences
 
-    def describe_missing(self, n_paths: int) -> list[Finding]:
+    def describe_missing(self) -> list[Finding]:
         """A finding about the paths that lead to no file: where it was looked, what is likely."""
-        if not self.missing:
+        missing = [written for written, (_, how) in self._found.items() if how == _MISSING]
+        if not missing:
             return []
-        n = len(self.missing)
-        place = "the folder of --root" if self.has_root else "the table's own folder"
+        place = "the folder of --root" if self.has_root else f"the {self.source}'s own folder"
         message = (
-            f"{n:,} of {n_paths:,} paths of the table lead to no file, such as "
-            f"{self.missing[0]!r}. They were looked for below {self.start} ({place})."
+            f"{len(missing):,} of {count_things(len(self._found), 'path')} of the {self.source} "
+            f"{'leads' if len(missing) == 1 else 'lead'} to no file, such as {missing[0]!r}. "
+            f"They were looked for below {self.start} ({place})."
         )
-        return [Finding("missing-files", message, self._suggest())]
+        return [Finding("missing-files", message, self._suggest(missing))]
 
     # --- as written, or nearly ------------------------------------------------------------------
 
@@ -186,15 +207,17 @@ class PathFinder:
 
     # --- what is likely -------------------------------------------------------------------------
 
-    def _suggest(self) -> str:
-        tried = self.missing[:_MAX_TRIED]
+    def _suggest(self, missing: Sequence[str]) -> str:
+        tried = missing[:_MAX_TRIED]
         if all(_URL.match(path) for path in tried):
             return "They are web addresses: download the images, and list the files."
         plain = [path.replace("\\", "/") for path in tried]
         for root in self._list_roots():
             if any(os.path.isfile(os.path.join(root, path)) for path in plain):
                 return f"They are there below {root}: `--root {root}`."
-        matches = [self.find_by_end(path) for path in plain]
+        # A file that another path leads to is not the one that is missing.
+        taken = {os.path.normpath(path) for path, how in self._found.values() if how != _MISSING}
+        matches = [[f for f in self.find_by_end(path) if f not in taken] for path in plain]
         examples = [found[0] for found in matches if len(found) == 1]
         if examples and not self.has_root:
             return (
@@ -206,6 +229,8 @@ class PathFinder:
                 "Several files have these names. Write the folders into the column of paths too, "
                 f"such as {next(found[0] for found in matches if len(found) > 1)!r}."
             )
+        if len(missing) < len(self._found) / 2:
+            return "The others are there: add the missing files, or correct their paths."
         return f"{_describe_paths(tried)}Give the folder that they start from: `--root FOLDER`."
 
     def _list_roots(self) -> list[Path]:

@@ -59,12 +59,10 @@ def list_table(
         The file is no CSV, has not the columns path and label, or rows are not valid.
     """
     _check_is_table(file)
-    root = None if options.root is None else Path(os.path.abspath(options.root))
-    if root is not None and not root.is_dir():
-        raise DataError(f"root {os.fspath(root)!r} is not a folder.")
-    finder = PathFinder(file.parent, root)
+    finder = PathFinder(file.parent, options.root)
     rows = read_rows(file)
     columns = _find_columns(file, rows, options, finder.start)
+    finder.find_all(_join_path(row, columns) for _, row in rows[1:])
     faults, entries = [], []
     for line, row in rows[1:]:
         texts = {role: row[i] if i < len(row) else "" for role, i in columns.of_role.items()}
@@ -74,8 +72,7 @@ def list_table(
             row_faults = [_TOO_LONG]
         faults += [(fault, line) for fault in row_faults]
         if not row_faults:
-            folder = row[columns.folder] if columns.folder is not None else ""
-            entries.append(_make_entry(file, texts, finder, folder))
+            entries.append(_make_entry(file, texts, finder, _join_path(row, columns)))
     _raise_faults(file, faults, len(rows[0][1]) if rows else 0)
     has_boxes = any(entry.box is not None for entry in entries)
     entries = _number_boxes(entries)
@@ -84,7 +81,7 @@ def list_table(
     chosen, notes = filter_keys(files, include=include, exclude=exclude)
     is_chosen = set(chosen)
     notes += finder.describe_read()
-    findings = [*columns.findings, *finder.describe_missing(len(entries))]
+    findings = [*columns.findings, *finder.describe_missing()]
     keys = list(entry_of) if options.to_classify else sorted(entry_of)
     entries = [entry_of[key] for key in keys if entry_of[key].file_key in is_chosen]
     if any(entry.part for entry in entries):
@@ -139,8 +136,15 @@ def _find_columns(
     return find_columns(file, rows, given, start=start, needs_label=not options.to_classify)
 
 
-def _make_entry(file: Path, texts: dict[str, str], finder: PathFinder, folder: str) -> Entry:
-    path = finder.find(os.path.join(folder, texts["path"]))
+def _join_path(row: Sequence[str], columns: Columns) -> str:
+    """The path of a row, in the folder of its column of folders; '' without a path."""
+    places = (columns.folder, columns.of_role["path"])
+    cells = [row[i] for i in places if i is not None and i < len(row)]
+    return os.path.join(*cells) if cells else ""
+
+
+def _make_entry(file: Path, texts: dict[str, str], finder: PathFinder, written: str) -> Entry:
+    path = finder.find(written)
     key = PurePosixPath(os.path.relpath(finder.start / path, file.parent)).as_posix()
     part = PART_NAMES.get(texts.get("part", "").lower(), "")
     group = texts.get("group", "")

@@ -31,7 +31,8 @@ _TIME = re.compile(r"[\d:.,\s]*")
 def read_viame(path: Path) -> Annotations:
     """Read a VIAME CSV, or all of a folder; the label of a box is its class of the highest score.
 
-    A track is a group. Of several files, the file's name stands before the track, because each
+    A track is a group, unless no track goes through two images: then its numbers are those of the
+    boxes. Of several files, the file's name stands before the track, because each
     file counts its tracks anew. Columns such as (kp), (atr) and (poly) are not read.
 
     Raises
@@ -47,7 +48,20 @@ def read_viame(path: Path) -> Annotations:
         prefix = f"{file.stem}/" if len(files) > 1 else ""
         _read_file(file, prefix, rows)
     name = path.name if path.is_dir() else path.stem
-    return rows.finish(name, files[0].parent, grouping=GROUPING)
+    grouping = GROUPING if _has_tracks(rows.annotations) else ""
+    if not grouping:
+        rows.annotations = [annotation._replace(group="") for annotation in rows.annotations]
+        rows.notes.append("The first column numbers the boxes: no track goes through two images.")
+    return rows.finish(name, files[0].parent, grouping=grouping)
+
+
+def _has_tracks(annotations: Sequence[Annotation]) -> bool:
+    """Whether a number of the first column stands in several images; in one image none can."""
+    images_of: dict[str, str] = {}
+    for annotation in annotations:
+        if images_of.setdefault(annotation.group, annotation.path) != annotation.path:
+            return True
+    return len({annotation.path for annotation in annotations}) < 2
 
 
 def looks_like_viame(file: Path) -> bool:
@@ -91,7 +105,8 @@ def _read_file(file: Path, prefix: str, rows: AnnotationList) -> None:
                 n_times += len(row) > 1 and _names_time(path)
                 rows.reject(path, where, str(fault))
                 continue
-            rows.add(annotation, identity=(annotation.path, annotation.group))
+            identity, name = (annotation.path, annotation.group), "its track, in this image,"
+            rows.add(annotation, identity=identity, name=name)
     except csv.Error as error:
         raise DataError(f"{file}, line {line}: {error}. Correct the quotes there.") from error
     if n_rows and n_times == n_rows:

@@ -252,6 +252,18 @@ def test_tracks_of_several_viame_files_are_different_groups(tmp_path):
     assert groups(read_viame(tmp_path)) == [f"{n}/{t}" for n in ("one", "two") for t in "778"]
 
 
+def test_viame_detections_without_tracks_are_grouped_by_image(tmp_path):
+    rows = "".join(f"{i},{image}.png,0,1,2,3,4,1,-1,Cod,1\n" for i, image in enumerate("aabb"))
+    read = read_viame(write(tmp_path / "detections.csv", rows))
+    assert [a.id for a in read.annotations] == ["0", "1", "2", "3"]
+    assert (groups(read), read.grouping, len(read.notes)) == ([""] * 4, "", 1)
+
+
+def test_tracks_of_one_image_are_tracks(tmp_path):
+    rows = "".join(f"{i},a.png,0,1,2,3,4,1,-1,Cod,1\n" for i in range(2))
+    assert groups(read_viame(write(tmp_path / "dive.csv", rows))) == ["0", "1"]
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from fishfeat.errors import DataError
 from fishfeat.images.sources.annotations import Annotations
 from fishfeat.images.sources.find_reader import READERS, find_reader
+from fishfeat.images.sources.inputs import list_inputs
+from fishfeat.images.sources.listing import list_data
 
 COCO = {
     "images": [
@@ -223,3 +225,28 @@ def test_a_json_error_names_its_line(tmp_path):
     file.write_text('{"images": [],\n"annotations": [,]}')
     with pytest.raises(DataError, match="line 2"):
         READERS["coco"].read(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("cut.json", json.dumps(COCO, indent=1)[:120], "line 8: this is not valid JSON"),
+        ("settings.json", '{"colour": "blue"}', "none of the annotation files"),
+        ("other.xml", "<svg/>", "none of the annotation files"),
+        ("other.yaml", "colour: blue", "none of the annotation files"),
+    ],
+)
+def test_a_file_that_no_reader_reads_is_named_as_such(tmp_path, name, text, told):
+    (tmp_path / name).write_text(text)
+    for read in (list_data, lambda path: list(list_inputs(str(path)))):
+        with pytest.raises(DataError, match=told):
+            read(tmp_path / name)
+
+
+def test_a_fault_without_an_image_is_of_the_annotation_file(tmp_path):
+    content = copy.deepcopy(COCO)
+    content["annotations"].append({"id": 9, "image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]})
+    (tmp_path / "fish.json").write_text(json.dumps(content))
+    last = list(list_inputs(str(tmp_path / "fish.json")))[-1]
+    assert (last.path, last.id) == (str(tmp_path / "fish.json"), "annotation 9")
+    assert "no image has the id" in last.reason

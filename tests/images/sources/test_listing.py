@@ -816,6 +816,25 @@ def test_a_file_name_that_several_folders_have_is_not_guessed(pics):
     assert "Several files" in told["missing-files"]
 
 
+@pytest.mark.parametrize("root", [None, "."])
+def test_the_file_of_another_path_is_not_taken_for_a_missing_one(pics, root):
+    touch(pics, "pics/B/p1.png")
+    (pics / "pics/A/p1.png").unlink()
+    text = "path,label\npics/A/p1.png,A\npics/B/p1.png,B\n"
+    listing = list_data(table(pics, text), table=TableOptions(root and pics))
+    assert [entry.key for entry in listing.entries] == ["pics/A/p1.png", "pics/B/p1.png"]
+    (finding,) = listing.findings
+    assert "1 of 2 paths" in finding.message
+    assert "B/p1.png" not in str(finding)
+
+
+def test_two_paths_with_one_end_lead_to_no_file(pics):
+    text = "path,label\nx/p1.png,A\ny/p1.png,B\n"
+    listing = list_data(table(pics, text), table=TableOptions(pics))
+    assert [entry.key for entry in listing.entries] == ["x/p1.png", "y/p1.png"]
+    assert "2 of 2 paths" in listing.findings[0].message
+
+
 def test_web_addresses_are_named(pics):
     told = listed(pics, lambda path: f"https://example.org/{path}")[1]
     assert "web addresses" in told["missing-files"]
