@@ -230,7 +230,7 @@ def test_a_json_error_names_its_line(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("cut.json", json.dumps(COCO, indent=1)[:120], "line 8: this is not valid JSON"),
+        ("cut.json", json.dumps(COCO, indent=1)[:120], "line 11: this is not valid JSON"),
         ("settings.json", '{"colour": "blue"}', "none of the annotation files"),
         ("other.xml", "<svg/>", "none of the annotation files"),
         ("other.yaml", "colour: blue", "none of the annotation files"),
