@@ -20,7 +20,7 @@ MACHINE = "Machine"
 Data = Annotated[
     Path | None,
     typer.Argument(
-        help="Folder of class folders, or CSV with path and label. "
+        help="Folder of class folders, CSV with path and label, or annotation file. "
         "Default: the data set in use, else the demo images.",
         show_default=False,
     ),
@@ -40,7 +40,8 @@ Root = Annotated[
     str | None,
     typer.Option(
         metavar="FOLDER",
-        help="Where the paths of a CSV start, or the files lie. Default: the CSV's own folder.",
+        help="Where the paths of a CSV or annotation file start, or the files lie. "
+        "Default: its own folder.",
         rich_help_panel=_LABELS,
     ),
 ]
@@ -48,7 +49,8 @@ Columns = Annotated[
     str | None,
     typer.Option(
         metavar="ROLE=COLUMN,...",
-        help="Names of a CSV's columns: path=image_id,label=species; also group and part.",
+        help="Names of a CSV's columns: path=image_id,label=species; also group, part and "
+        "box=LEFT:TOP:RIGHT:BOTTOM.",
         rich_help_panel=_LABELS,
     ),
 ]

@@ -264,6 +264,15 @@ def test_boxes_in_dark_images_are_found_again_by_the_second_scan(frames):
     assert (second.findings, second.values.tolist()) == (first.findings, first.values.tolist())
 
 
+def test_an_id_may_hold_the_signs_of_paths_and_keys(frames):
+    file = frames / "boxes.json"
+    file.write_text(file.read_text().replace('"id": 10,', '"id": "dive/1#10",'))
+    images = scan(file, ScanOptions(group_by=("folder:1",)))
+    assert images.rejected == ()
+    assert images.file_key(images.keys.tolist().index("frames/0.png#dive/1%2310")) == "frames/0.png"
+    assert set(images.group_name.tolist()) == {"frames"}
+
+
 def test_a_root_of_an_annotation_file_that_is_no_folder_is_refused(frames):
     with pytest.raises(DataError, match=r"is not a folder"):
         scan(frames / "boxes.json", ScanOptions(root=frames / "no"))
@@ -303,6 +312,15 @@ def test_the_column_of_a_box_is_four_columns(frames, box):
     table = write_table(frames, ["frames/0.png,bass,5,0,33,20"])
     with pytest.raises(DataError, match=r"four columns"):
         scan(table, ScanOptions(columns=f"box={box}"))
+
+
+def test_columns_that_look_like_boxes_are_named_where_the_images_are_used_whole(frames):
+    rows = "path,label,xmin,ymin,xmax,ymax\nframes/0.png,a,1,2,30,40\nframes/1.png,b,1,2,30,40\n"
+    (frames / "whole.csv").write_text(rows)
+    images = scan(frames / "whole.csv")
+    assert images.crop is None
+    (finding,) = (f for f in images.findings if f.check == "unused-columns")
+    assert "--columns box=xmin:ymin:xmax:ymax" in finding.fix
 
 
 def test_an_image_that_stands_twice_suggests_the_columns_of_boxes(frames):

@@ -308,7 +308,7 @@ def _group_by_csv_column(images: ImageSet, name: str) -> Grouping:
 
 
 def _group_by_folder(images: ImageSet, n_folders: int) -> Grouping:
-    folders = [key.split("/")[:-1] for key in images.keys.tolist()]
+    folders = [images.file_key(i).split("/")[:-1] for i in range(len(images))]
     place = str(images.root)
     # The paths of a table may leave its folder: folders count below the one that all share.
     if any(path[:1] == [".."] for path in folders):

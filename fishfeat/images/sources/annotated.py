@@ -116,8 +116,10 @@ def list_annotated(
 
 def _make_entry(annotation: Annotation, file_key: str, number: int) -> Entry:
     is_box = annotation.box is not None
+    # The last '#' of a key ends the path.
+    name = annotation.id.replace("#", "%23") or number
     return Entry(
-        key=f"{file_key}#{annotation.id or number}" if is_box else file_key,
+        key=f"{file_key}#{name}" if is_box else file_key,
         label=annotation.label,
         part=annotation.part,
         group=annotation.group or (file_key if is_box else ""),

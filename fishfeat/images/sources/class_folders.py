@@ -168,10 +168,11 @@ def _find_parent(key: str) -> str:
 
 
 def _find_tables(root: Path, keys: Sequence[str]) -> list[str]:
-    """Files that probably hold labels: CSV files with a column of paths, and lists of tools."""
+    """Files that probably hold labels: tables with a column of paths, and annotation files."""
     tables = [key for key in keys if os.path.basename(key).lower() in _OTHER_TABLES]
     for key in [key for key in keys if key.lower().endswith((".csv", ".tsv"))][:_MAX_TABLES]:
-        if any(name.lower() in PATH_COLUMNS for name in read_header(root / key)):
+        has_paths = any(name.lower() in PATH_COLUMNS for name in read_header(root / key))
+        if has_paths or find_reader(root / key) is not None:
             tables.append(key)
     for key in [key for key in keys if key.lower().endswith(".json")][:_MAX_TABLES]:
         if key not in tables and find_reader(root / key) is not None:

@@ -223,6 +223,8 @@ def _report_unused(header: Sequence[str], used: set[int]) -> list[Finding]:
     others = [name for name in unused if name not in (*splits, *paths)]
     if others:
         message = f"Columns that are not read: {shortened(others, n=10)}."
-        fix = "Related images are kept together with `--group-by column:NAME`."
+        # Columns that look like boxes matter more: without them the images are used whole.
+        fix = suggest_box(others).strip()
+        fix = fix or "Related images are kept together with `--group-by column:NAME`."
         findings.append(Finding("unused-columns", message, fix))
     return findings

@@ -613,6 +613,22 @@ def test_parts_without_class_folders_are_said(tmp_path):
     assert "2 images" in findings(tmp_path)["no-class-folder"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("dive.csv", "# 1: Detection or Track-id\n7,1.png,0,1,2,3,4,0.9,-1,Cod,0.2\n"),
+        ("export.tsv", "img_file_name\tobject_id\tobject_annotation_category\n1.png\to1\tCod\n"),
+        ("fish.json", '{"images": [], "annotations": [], "categories": []}'),
+    ],
+)
+def test_an_annotation_file_beside_the_images_is_named_with_the_command(tmp_path, name, text):
+    touch(tmp_path, "frames/1.png")
+    (tmp_path / name).write_text(text)
+    listing = list_data(tmp_path, source="folder")
+    (finding,) = (f for f in listing.findings if f.check == "table-beside-images")
+    assert f"fishfeat extract {tmp_path / name}" in finding.fix
+
+
 def test_a_table_beside_the_images_is_named_with_the_command(tmp_path):
     touch(tmp_path, "1.png", "metadata.jsonl")
     (tmp_path / "meta data.csv").write_text("file_name;label\n1.png;A\n")
