@@ -410,6 +410,8 @@ def predict(
     model: ask.ModelName = None,
     dataset: opt.Dataset = None,
     backbone: opt.ModelBackbone = None,
+    root: opt.Root = None,
+    columns: opt.Columns = None,
     early_exit: ask.LeaveEarly = False,
     only: ask.OnlyLabels = None,
     format: ask.Format = None,

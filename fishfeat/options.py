@@ -429,6 +429,8 @@ class PredictOptions(_Record):
     ----------
     model, backbone
         A saved model, None for the best one; and the place of its backbone where that has moved.
+    root, columns
+        Of tables and annotation files, as in `ScanOptions`.
     early_exit
         Let each image leave the network at the first layer that is confident enough.
     only
@@ -441,6 +443,8 @@ class PredictOptions(_Record):
 
     model: str | None = None
     backbone: str | None = None
+    root: str | os.PathLike[str] | None = None
+    columns: str | None = None
     early_exit: bool = False
     only: tuple[str, ...] = ()
     format: PredictionFormat | None = None

@@ -25,7 +25,7 @@ from fishfeat.features.known_vectors import is_same_network
 from fishfeat.features.streams import KnownVectors
 from fishfeat.files import list_paths
 from fishfeat.images.crops import SHAPES, BoxOptions
-from fishfeat.images.sources.inputs import list_inputs
+from fishfeat.images.sources.inputs import TO_CLASSIFY, list_inputs
 from fishfeat.models.load import load_model
 from fishfeat.models.model import Model, Prediction, VectorSource
 from fishfeat.models.saved import is_old, read_description
@@ -219,9 +219,10 @@ def prepare_predictions(
         As in `predict_images`.
     """
     inputs: list[Input] | Iterator[Input]
+    table = TO_CLASSIFY._replace(root=options.root, columns=options.columns or "")
     if isinstance(paths, Sequence):
         names = list_paths(paths)
-        inputs = [image for name in names for image in list_inputs(name)]
+        inputs = [image for name in names for image in list_inputs(name, table)]
         if not inputs:
             raise DataError(f"No images in {', '.join(names)}.")
     else:

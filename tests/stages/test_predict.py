@@ -379,3 +379,17 @@ def test_a_file_of_boxes_goes_on_where_it_was_stopped(fitted, tmp_path):
     (tmp_path / "half.csv").write_bytes(b"".join(lines[:2]) + lines[2][:9])
     write_predictions(prepare(fitted, [file], model="centroid"), tmp_path / "half.csv")
     assert (tmp_path / "half.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_images_that_lie_elsewhere_are_found_by_root_and_boxes_by_columns(fitted, tmp_path):
+    file = shutil.copy(write_frame(fitted), tmp_path / "boxes.json")
+    (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\nframe.png,5,5,33,25\n")
+    folder = fitted.data.parent
+    missing = list(prepare(fitted, [file], model="centroid").inputs)
+    assert not Path(missing[0].path).exists()
+    for path, columns in ((file, None), (tmp_path / "boxes.csv", "path=image,box=x0:y0:x1:y1")):
+        job = prepare(fitted, [path], model="centroid", root=folder, columns=columns)
+        first, *_ = job.predict(job.inputs)
+        assert Path(first.path).resolve() == (folder / "frame.png").resolve()
+        assert first.box == (5, 5, 33, 25)
+        assert first.label == "bass"

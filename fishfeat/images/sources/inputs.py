@@ -19,13 +19,15 @@ from fishfeat.records.inputs import Input
 
 log = logging.getLogger("fishfeat")
 _TABLES = (".csv", ".tsv")
+TO_CLASSIFY = TableOptions(to_classify=True)
 
 
-def list_inputs(name: str) -> Iterator[Input]:
+def list_inputs(name: str, table: TableOptions = TO_CLASSIFY) -> Iterator[Input]:
     """List the images that a path stands for, in the order of their names; a table keeps its own.
 
     A path that leads nowhere is an image that cannot be read, unless it is a pattern, such as
-    'new/*.jpg': then it stands for the paths that match.
+    'new/*.jpg': then it stands for the paths that match. `table` says how tables are read, and its
+    root where the images of an annotation file lie.
 
     Raises
     ------
@@ -37,19 +39,19 @@ def list_inputs(name: str) -> Iterator[Input]:
         if not matches:
             raise DataError(f"No file matches {name!r}.")
         for match in matches:
-            yield from _list_path(Path(match))
+            yield from _list_path(Path(match), table)
     else:
-        yield from _list_path(Path(name))
+        yield from _list_path(Path(name), table)
 
 
-def _list_path(path: Path) -> Iterator[Input]:
+def _list_path(path: Path, table: TableOptions) -> Iterator[Input]:
     is_image = path.suffix.lower() in SUFFIXES and not path.is_dir()
     reader = None if is_image or not path.exists() else find_reader(path)
     if reader is None:
         refuse_unknown(path)
     if reader is not None:
         log.info("%s is read as %s.", path, reader.title)
-        yield from _list_entries(path, list_annotated(path, reader.read))
+        yield from _list_entries(path, list_annotated(path, reader.read, root=table.root))
     elif path.is_dir():
         contents = walk_folder(path)
         for finding in describe_passed_over(path, contents, lambda key: True):
@@ -57,8 +59,7 @@ def _list_path(path: Path) -> Iterator[Input]:
         for key in contents.images:
             yield Input(str(path / key))
     elif path.suffix.lower() in _TABLES and path.is_file():
-        options = TableOptions(to_classify=True)
-        yield from _list_entries(path, list_table(path, options, include=(), exclude=()))
+        yield from _list_entries(path, list_table(path, table, include=(), exclude=()))
     else:
         yield Input(str(path))
 
