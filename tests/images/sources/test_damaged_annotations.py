@@ -141,7 +141,7 @@ def read_or_refuse(name: str, root: Path, file: Path) -> None:
 
 
 few = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
