@@ -17,7 +17,7 @@ from fishfeat.features.cache import FeatureCache
 from fishfeat.features.engines.loading import Item
 from fishfeat.features.engines.local import Batch
 from fishfeat.features.engines.tasks import group, map_ahead
-from fishfeat.images.crops import Box, BoxOptions, digest_crop, find_fault, make_crop
+from fishfeat.images.crops import Box, BoxOptions, digest_crop, find_part
 from fishfeat.images.decode import Size, UnreadableImage, read_bytes, read_upright_size
 from fishfeat.records.images import Crop
 from fishfeat.records.inputs import Input
@@ -223,11 +223,8 @@ def _find_crop(image: Input, size: Size | None, boxes: BoxOptions) -> Crop | str
         return image.reason
     if image.box is None or size is None:
         return None
-    box = Box(*image.box)
-    if image.is_relative:
-        box = box.scale(*size)
-    fault = find_fault(box, *size)
-    return f"{fault} ({image.where})" if fault else make_crop(box, *size, boxes)
+    part = find_part(Box(*image.box), *size, boxes, is_relative=image.is_relative)
+    return f"{part} ({image.where})" if isinstance(part, str) else part.crop
 
 
 class _Section:

@@ -33,6 +33,19 @@ class BoxOptions(NamedTuple):
     shape: str = "tight"
 
 
+def choose_box_options(margin: float | None, shape: str | None) -> BoxOptions:
+    """The options of boxes; what is None is the default."""
+    default = BoxOptions()
+    return BoxOptions(default.margin if margin is None else margin, shape or default.shape)
+
+
+class Part(NamedTuple):
+    """What a box is of its image: the pixels with the margin, and the box in whole pixels."""
+
+    crop: Crop
+    box: tuple[int, int, int, int]
+
+
 class Box(NamedTuple):
     """Left, top, right and bottom edge in pixels of the upright image, not rounded."""
 
@@ -44,6 +57,19 @@ class Box(NamedTuple):
     def scale(self, width: int, height: int) -> Box:
         """The box in pixels, where it is in shares of the image's width and height."""
         return Box(self.left * width, self.top * height, self.right * width, self.bottom * height)
+
+
+def find_part(
+    box: Box, width: int, height: int, options: BoxOptions, *, is_relative: bool
+) -> Part | str:
+    """What a box is of an image of this size, or why it cannot be used.
+
+    `is_relative` says that the box is in shares of the width and the height.
+    """
+    if is_relative:
+        box = box.scale(width, height)
+    fault = find_fault(box, width, height)
+    return fault or Part(make_crop(box, width, height, options), round_box(box))
 
 
 def find_fault(box: Box, width: int, height: int) -> str:

@@ -20,10 +20,9 @@ from fishfeat.images.crops import (
     SHAPES,
     Box,
     BoxOptions,
+    choose_box_options,
     digest_crop,
-    find_fault,
-    make_crop,
-    round_box,
+    find_part,
 )
 from fishfeat.images.decode import (
     Size,
@@ -318,8 +317,7 @@ def _place_entries(
     listing: Listing, facts: Sequence[FileFacts], options: ScanOptions
 ) -> list[_Placed]:
     """Find the pixels of each entry in its file."""
-    margin = BoxOptions().margin if options.box_margin is None else options.box_margin
-    how = BoxOptions(margin, options.box_shape or SHAPES[0])
+    how = choose_box_options(options.box_margin, options.box_shape)
     placed = []
     for entry, file in zip(listing.entries, facts, strict=True):
         if entry.box is None or file.reason or file.upright is None:
@@ -331,13 +329,10 @@ def _place_entries(
 
 def _place_box(entry: Entry, file: FileFacts, box: Box, how: BoxOptions) -> _Placed:
     assert file.upright is not None
-    if entry.is_relative:
-        box = box.scale(*file.upright)
-    fault = find_fault(box, *file.upright)
-    if fault:
-        return _Placed(entry, file, file.digest, f"{fault} ({entry.where})")
-    crop = make_crop(box, *file.upright, how)
-    return _Placed(entry, file, digest_crop(file.digest, crop), crop=crop, box=round_box(box))
+    part = find_part(box, *file.upright, how, is_relative=entry.is_relative)
+    if isinstance(part, str):
+        return _Placed(entry, file, file.digest, f"{part} ({entry.where})")
+    return _Placed(entry, file, digest_crop(file.digest, part.crop), crop=part.crop, box=part.box)
 
 
 def _make_image_set(listing: Listing, placed: Sequence[_Placed]) -> ImageSet:

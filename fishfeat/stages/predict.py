@@ -24,7 +24,7 @@ from fishfeat.features.cache import FeatureCache
 from fishfeat.features.known_vectors import is_same_network
 from fishfeat.features.streams import KnownVectors
 from fishfeat.files import list_paths
-from fishfeat.images.crops import SHAPES, BoxOptions
+from fishfeat.images.crops import choose_box_options
 from fishfeat.images.sources.inputs import TO_CLASSIFY, list_inputs
 from fishfeat.models.load import load_model
 from fishfeat.models.model import Model, Prediction, VectorSource
@@ -243,8 +243,7 @@ def prepare_predictions(
         model.check_backbone(backbone.fingerprint)
         find = functools.partial(lambda: backbone)
     scanned = current.state.options
-    margin = BoxOptions().margin if scanned.box_margin is None else scanned.box_margin
-    boxes = BoxOptions(margin, scanned.box_shape or SHAPES[0])
+    boxes = choose_box_options(scanned.box_margin, scanned.box_shape)
     source = VectorSource(find_known_vectors(model, current), boxes, find)
     return PredictionJob(used, options, inputs, model, source)
 
