@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fishfeat.features.engines.loading import Item, read_item
+from fishfeat.features.engines.loading import Item
 from fishfeat.features.engines.local import Engine
 from fishfeat.features.exit_networks import make_exits_ready
 from fishfeat.features.kept_exits import ExitUse
@@ -131,7 +131,7 @@ def time_networks(model: Model, paths: list[str], repeats: int) -> list[Seconds]
         model.find_kept_network() or load(), items, EngineOptions(), load=load
     ).runner
     engine = Engine(network, early)
-    images = [engine.loader.load(read_item(item)).pixels for item in items]
+    images = [engine.loader.load(item).pixels for item in items]
     return alternate(
         [lambda: run_network(early, images), lambda: run_network(whole, images)], repeats
     )

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 import fishfeat as ff
 from fishfeat.features import autotune as autotune_module
 from fishfeat.features.backbones import Backbone
-from fishfeat.features.engines.loading import Item, read_item
+from fishfeat.features.engines.loading import Item
 from fishfeat.features.engines.local import Engine, count_workers, embed, start_threads
 from fishfeat.features.layer_files import merge_batches, open_layer_files
 from fishfeat.features.runners import Runner
@@ -139,7 +139,7 @@ def measure_bound(backbone: Backbone, runner: Runner, items: Sequence[Item]) -> 
     engine = Engine(backbone, runner)
     with start_threads(count_workers()) as pool:
         start = time.perf_counter()
-        loaded = list(pool.map(lambda item: engine.loader.load(read_item(item)), items))
+        loaded = list(pool.map(lambda item: engine.loader.load(item), items))
         decode_seconds = time.perf_counter() - start
         size = runner.config.batch_size
         batches = [loaded[i : i + size] for i in range(0, len(loaded), size)]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fishfeat.errors import BackboneError, FishfeatError
 from fishfeat.features.backbones import Backbone
-from fishfeat.features.engines.loading import Item, LoadedImage, read_item
+from fishfeat.features.engines.loading import FROM_DISK, Item, LoadedImage, Reader
 from fishfeat.features.engines.local import Engine, count_workers, start_threads
 from fishfeat.features.kept_networks import AGREEMENT, compute_cosines
 from fishfeat.features.measured_runtimes import (
@@ -115,6 +115,7 @@ def autotune(
     *,
     begun: RuntimeConfig | None = None,
     n_images: int | None = None,
+    reader: Reader = FROM_DISK,
 ) -> Selection:
     """Select the runtime that embeds `items` soonest, with the time of the search included.
 
@@ -133,6 +134,8 @@ def autotune(
         The runtime of the rows that a file already has. It is kept where it runs.
     n_images
         Number of images to come, where `items` are only some of them. None is all of `items`.
+    reader
+        How the files of the images are read.
 
     Raises
     ------
@@ -142,7 +145,11 @@ def autotune(
     check_runtime(engine.runtime)
     n_threads = count_workers(engine.workers)
     with start_threads(n_threads) as pool:
-        bench = _Bench(backbone, items, pool, n_threads, engine.batch_size, n_images=n_images)
+        bench = _Bench(
+            *(backbone, items, pool, n_threads, engine.batch_size),
+            n_images=n_images,
+            reader=reader,
+        )
         if begun is not None:
             return Selection(_continue_runtime(bench, begun, engine.runtime), [])
         return _select_runtime(bench, bench.n_images, engine.runtime)
@@ -160,8 +167,10 @@ class _Bench:
         batch_size: int | None,
         *,
         n_images: int | None = None,
+        reader: Reader = FROM_DISK,
     ) -> None:
         self.backbone = backbone
+        self._reader = reader
         self.n_images = len(items) if n_images is None else n_images
         self._items, self._pool, self._batch_size = items, pool, batch_size
         self._n_threads = n_threads if backbone.device.type == "cpu" else 1
@@ -219,9 +228,9 @@ class _Bench:
     def _measure_baseline(self) -> _Baseline:
         """Embed the probe images in eager fp32."""
         runner = self.prepare("eager", "fp32")
-        engine = Engine(self.backbone, runner)
+        engine = Engine(self.backbone, runner, reader=self._reader)
         rows = np.unique(np.linspace(0, len(self._items) - 1, _N_PROBES).astype(int))
-        loaded = self._pool.map(lambda i: engine.loader.load(read_item(self._items[i])), rows)
+        loaded = self._pool.map(lambda i: engine.loader.load(self._items[i]), rows)
         probes = [image for image in loaded if image.pixels is not None]
         if not probes:
             return _Baseline(runner, [], np.empty((0, self.backbone.dim), np.float32), 0.0)

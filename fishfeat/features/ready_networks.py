@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fishfeat.features.engines.loading import Item
+from fishfeat.features.engines.loading import FROM_DISK, Item, Reader
 from fishfeat.features.engines.local import count_workers
 from fishfeat.features.kept_networks import AGREEMENT, KeptNetwork, find_kept_network
 from fishfeat.features.measured_runtimes import Measured, MeasuredPlace, read_measured
@@ -68,6 +68,7 @@ def make_ready(
     load: Callable[[], Backbone],
     begun: RuntimeConfig | None = None,
     n_images: int | None = None,
+    reader: Reader = FROM_DISK,
 ) -> ReadyNetwork:
     """Make a network ready to embed `items`.
 
@@ -85,6 +86,8 @@ def make_ready(
         The runtime of the rows that a file already has.
     n_images
         Number of images to come, where `items` are only some of them. None is all of `items`.
+    reader
+        How the files of the images are read.
     """
     n_images = len(items) if n_images is None else n_images
     if isinstance(network, KeptNetwork):
@@ -94,7 +97,7 @@ def make_ready(
         network = load()
     from fishfeat.features.autotune import autotune
 
-    selection = autotune(items, network, engine, begun=begun, n_images=n_images)
+    selection = autotune(items, network, engine, begun=begun, n_images=n_images, reader=reader)
     return ReadyNetwork(network, selection.runner, selection.to_record())
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fishfeat.errors import DataError, shortened
-from fishfeat.features.engines.loading import Item, Loader, read_item
+from fishfeat.features.engines.loading import Item, Loader
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.tta import Transform
 from fishfeat.finetuning.activation_files import ActivationFile
@@ -178,9 +178,8 @@ class PlainImages:
         return pixels
 
     def _read_pixels(self, item: Item) -> NDArray[np.uint8]:
-        read = read_item(item)
         # Truncated images have features only where they were allowed.
-        loaded = Loader(self._preprocess, allow_truncated=True).load(read)
+        loaded = Loader(self._preprocess, allow_truncated=True).load(item)
         if loaded.pixels is None:
             raise explain_unreadable([(item.path, loaded.reason)])
         return loaded.pixels

@@ -91,7 +91,7 @@ def test_every_way_embeds_the_boxes_of_a_file_from_one_read(
 ):
     images = scan(frames / "boxes.json")
     items = list_items(images, range(12))
-    expected = [Loader(backbone.preprocess).load(read_file([item])).pixels for item in items]
+    expected = [Loader(backbone.preprocess).load(item).pixels for item in items]
     opened, decoded = [], []
     read, decode = loading.read_bytes, loading.decode
     monkeypatch.setattr(loading, "read_bytes", lambda path: opened.append(path) or read(path))
@@ -165,7 +165,7 @@ def test_a_turned_photograph_has_boxes_as_it_is_seen(tmp_path):
     images = scan(tmp_path / "turned.json", TIGHT)
     assert images.crop[0].tolist() == [5, 10, 25, 30, 40, 60]
     fit = load_backbone(make_spec("random:test_resnet", img_size=32)).preprocess
-    pixels = Loader(fit).load(read_file(list_items(images, [0]))).pixels
+    pixels = Loader(fit).load(list_items(images, [0])[0]).pixels
     assert (pixels == 200).all()
 
 

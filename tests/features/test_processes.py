@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fishfeat.errors import FishfeatError
-from fishfeat.features.engines.loading import Item, Loader, read_item
+from fishfeat.features.engines.loading import Item, Loader
 from fishfeat.features.engines.processes import load_in_processes
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.images.scan import scan
@@ -49,7 +49,7 @@ def test_processes_give_the_same_pixels_and_reasons_in_the_same_order(items, tmp
     (tmp_path / "text.png").write_text("no image")
     items[9:9] = [Item(str(tmp_path / "text.png"), ""), Item(str(tmp_path / "gone.png"), "")]
     items[50] = items[50]._replace(digest="0" * 64)
-    expected = [LOADER.load(read_item(item)) for item in items]
+    expected = [LOADER.load(item) for item in items]
     batch: list = []
     for i, image in enumerate(load_in_processes(LOADER, items, 2, 8)):
         batch.append((image, expected[i]))
@@ -69,7 +69,7 @@ def test_processes_give_the_same_pixels_and_reasons_in_the_same_order(items, tmp
 
 def test_more_images_than_slots_use_each_slot_again(items):
     sums = [int(image.pixels.sum()) for image in load_in_processes(LOADER, items * 5, 2, 1)]
-    expected = [int(LOADER.load(read_item(item)).pixels.sum()) for item in items]
+    expected = [int(LOADER.load(item).pixels.sum()) for item in items]
     assert sums == expected * 5
     assert len(set(expected)) > 40
 

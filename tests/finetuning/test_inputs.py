@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import fishfeat as ff
+from fishfeat.features.engines import loading
 from fishfeat.features.engines.loading import Item
 from fishfeat.features.tta import make_transforms
 from fishfeat.finetuning import inputs
@@ -23,8 +24,8 @@ def test_an_image_is_read_once_as_long_as_all_fit_into_memory(
     n_kept, n_read, listed, tiny, monkeypatch
 ):
     reads = []
-    read_item = inputs.read_item
-    monkeypatch.setattr(inputs, "read_item", lambda item: reads.append(item) or read_item(item))
+    read = loading.read_bytes
+    monkeypatch.setattr(loading, "read_bytes", lambda path: reads.append(path) or read(path))
     monkeypatch.setattr(inputs, "_KEPT_BYTES", n_kept * 3 * 32 * 32)
     transforms = make_transforms("flip", (0.5, 0.5, 0.5))
     source = PlainImages(listed, tiny.preprocess, transforms, tta=transforms)

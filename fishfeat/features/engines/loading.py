@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,11 +68,50 @@ def list_items(images: ImageSet, rows: Iterable[int]) -> list[Item]:
 
 
 class FileRead(NamedTuple):
-    """The bytes of the file of some items, or the reason of the moment why there are none."""
+    """The bytes of the file of some items, or the reason of the moment why there are none.
+
+    The items are those that were asked for, with what is known of them now that the file is read.
+    """
 
     items: Sequence[Item]
     data: bytes = b""
     reason: str = ""
+
+
+def read_file(items: Sequence[Item]) -> FileRead:
+    """Read the bytes of the file of these items, and check that they are those that were listed."""
+    first = items[0]
+    try:
+        data = read_bytes(first.path)
+    except UnreadableImage as error:
+        return FileRead(items, reason=str(error))
+    digest = first.digest if first.crop is None else first.file_digest
+    if digest and hashlib.sha256(data).hexdigest() != digest:
+        return FileRead(items, reason="changed while it was being read; extract again")
+    return FileRead(items, data)
+
+
+class Reader(NamedTuple):
+    """How files are read; where images are loaded in other processes, it is sent to them.
+
+    Attributes
+    ----------
+    read
+        Reads the file of some items.
+    n_threads
+        Threads that only read, so that no core waits for a slow disk.
+    """
+
+    read: Callable[[Sequence[Item]], FileRead] = read_file
+    n_threads: int = 4
+
+    def read_each(self, files: Iterable[Sequence[Item]]) -> list[FileRead]:
+        """Read several files, one after the other."""
+        return [self.read(items) for items in files]
+
+
+FROM_DISK = Reader()
+"""Reads the files of this machine."""
 
 
 class LoadedImage(NamedTuple):
@@ -101,14 +140,17 @@ class Loader(NamedTuple):
         Fits an image to the network's input.
     allow_truncated
         Load images of truncated files as far as they can be decoded.
+    reader
+        How their files are read.
     """
 
     preprocess: Preprocess
     allow_truncated: bool = False
+    reader: Reader = FROM_DISK
 
-    def load(self, read: FileRead) -> LoadedImage:
-        """Load the only item of a file."""
-        return next(self.load_each(read))
+    def load(self, item: Item) -> LoadedImage:
+        """Read the file of an item and load it."""
+        return next(self.load_each(self.reader.read([item])))
 
     def load_each(self, read: FileRead) -> Iterator[LoadedImage]:
         """Decode a file once, and fit each of its items to the network's input."""
@@ -155,26 +197,3 @@ def group_by_file(items: Iterable[Item]) -> Iterator[list[Item]]:
             crops.append(item)
     if crops:
         yield crops
-
-
-def read_item(item: Item) -> FileRead:
-    """Read the file of one item as `read_file` does."""
-    return read_file([item])
-
-
-def read_file(items: Sequence[Item]) -> FileRead:
-    """Read the bytes of the file of these items, and check that they are those that were listed."""
-    first = items[0]
-    try:
-        data = read_bytes(first.path)
-    except UnreadableImage as error:
-        return FileRead(items, reason=str(error))
-    digest = first.digest if first.crop is None else first.file_digest
-    if digest and hashlib.sha256(data).hexdigest() != digest:
-        return FileRead(items, reason="changed while it was being read; extract again")
-    return FileRead(items, data)
-
-
-def read_files(files: Sequence[Sequence[Item]]) -> list[FileRead]:
-    """Read several files as `read_file` does."""
-    return [read_file(items) for items in files]

@@ -21,21 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.features.engines.loading import (
+    FROM_DISK,
     FileRead,
     Item,
     LoadedImage,
     Loader,
+    Reader,
     group_by_file,
-    read_file,
-    read_files,
 )
 from fishfeat.features.engines.memory import keep_freed_memory
 from fishfeat.features.engines.processes import load_in_processes
 from fishfeat.features.engines.tasks import group, map_ahead
 from fishfeat.features.runners import ComputedVectors, Network, PendingVectors, Runner
 
-# Threads that only read files, so that no core waits for a slow disk.
-_N_READERS = 4
 # Files that they may read ahead.
 _MAX_READ_AHEAD = 512
 # Images that a thread reads or decodes at a time for a device: fewer tasks to hand out.
@@ -106,11 +104,14 @@ class Engine:
         The network, and how it runs.
     allow_truncated
         Embed images of truncated files as far as they can be decoded.
+    reader
+        How their files are read.
     """
 
     network: Network
     runner: Runner
     allow_truncated: bool = False
+    reader: Reader = FROM_DISK
 
     @property
     def batch_size(self) -> int:
@@ -120,7 +121,7 @@ class Engine:
     @property
     def loader(self) -> Loader:
         """How images are loaded for the network."""
-        return Loader(self.network.preprocess, self.allow_truncated)
+        return Loader(self.network.preprocess, self.allow_truncated, self.reader)
 
     def start_batch(self, loaded: list[LoadedImage]) -> PendingBatch:
         """Send a batch through the network; do not wait for the vectors."""
@@ -162,6 +163,7 @@ def embed(
     *,
     workers: int | None = None,
     allow_truncated: bool = False,
+    reader: Reader = FROM_DISK,
 ) -> Iterator[Batch]:
     """Embed images in batches, in order.
 
@@ -178,14 +180,16 @@ def embed(
         Threads that decode, and on a CPU also run the network. None is one for each core.
     allow_truncated
         Embed images of truncated files as far as they can be decoded.
+    reader
+        How the files of the images are read.
     """
-    engine = Engine(network, runner, allow_truncated)
+    engine = Engine(network, runner, allow_truncated, reader)
     embed_items = embed_on_cpu if str(network.device) == "cpu" else embed_on_device
     n_threads = count_workers(workers)
     if runner.config.runtime == "openvino":
         # OpenVINO computes in its own threads; one more thread decodes at the same time.
         n_threads += 1
-    with start_threads(n_threads) as pool, ThreadPoolExecutor(_N_READERS) as readers:
+    with start_threads(n_threads) as pool, ThreadPoolExecutor(reader.n_threads) as readers:
         try:
             yield from embed_items(engine, items, pool, readers, n_threads)
         finally:
@@ -216,8 +220,8 @@ def embed_on_cpu(
         with contextlib.closing(loading) as images:
             yield from map_ahead(pool, group(images, size), embed_loaded, depth=n_batches)
         return
-    files, depth = group_by_file(items), min(_MAX_READ_AHEAD, n_batches * size)
-    reads = map_ahead(readers, files, read_file, depth=depth)
+    depth = min(_MAX_READ_AHEAD, max(n_batches * size, 2 * engine.reader.n_threads))
+    reads = map_ahead(readers, group_by_file(items), engine.reader.read, depth=depth)
     tasks = group(reads, max(1, size // _count_images_per_file(items)))
     yield from chain.from_iterable(map_ahead(pool, tasks, embed_batches, depth=n_batches))
 
@@ -272,9 +276,9 @@ def _load_in_threads(
     n_per_file = _count_images_per_file(items)
     n_files = max(1, _IMAGES_A_TASK // n_per_file)  # of a task
     depth = -(-2 * engine.batch_size // (n_files * n_per_file)) + n_threads
-    read_depth = min(_MAX_READ_AHEAD // n_files, depth)
+    read_depth = min(_MAX_READ_AHEAD // n_files, max(depth, 2 * engine.reader.n_threads))
     tasks = group(group_by_file(items), n_files)
-    reads = map_ahead(readers, tasks, read_files, depth=read_depth)
+    reads = map_ahead(readers, tasks, engine.reader.read_each, depth=read_depth)
     yield from chain.from_iterable(map_ahead(pool, reads, load_images, depth=depth))
 
 

@@ -28,7 +28,6 @@ from fishfeat.features.engines.loading import (
     LoadedImage,
     Loader,
     group_by_file,
-    read_file,
 )
 from fishfeat.features.engines.memory import keep_freed_memory
 from fishfeat.features.engines.tasks import group, map_ahead
@@ -77,6 +76,13 @@ class _Task(NamedTuple):
     slot: int
 
 
+class _Loaded(NamedTuple):
+    """What became of the images of a task: the items as they are now, and problems by place."""
+
+    items: list[Item]
+    problems: dict[int, _Problem]
+
+
 class _Problem(NamedTuple):
     """What is wrong with an image; `has_pixels` where a part of it was decoded all the same."""
 
@@ -122,8 +128,8 @@ def load_in_processes(
         pool = ProcessPoolExecutor(n_processes, initializer=_start_process, initargs=start)
         try:
             found = map_ahead(pool, tasks, _load_images, depth=depth)
-            for task, problems in zip(again, found, strict=False):
-                yield from _list_images(task, problems, slots.pixels)
+            for task, loaded in zip(again, found, strict=False):
+                yield from _list_images(loaded, slots.pixels[task.slot :])
         except BrokenProcessPool as error:
             raise FishfeatError(
                 "A process that decodes images was ended from outside, perhaps because memory was "
@@ -135,17 +141,14 @@ def load_in_processes(
             pool.shutdown()
 
 
-def _list_images(
-    task: _Task, problems: dict[int, _Problem], pixels: NDArray[np.uint8]
-) -> Iterator[LoadedImage]:
-    """The images of a task that is done, with their pixels in its slots."""
-    for i, item in enumerate(task.items):
-        slot = pixels[task.slot + i]
-        problem = problems.get(i)
+def _list_images(loaded: _Loaded, pixels: NDArray[np.uint8]) -> Iterator[LoadedImage]:
+    """The images of a task that is done, with their pixels, the first slots of `pixels`."""
+    for i, item in enumerate(loaded.items):
+        problem = loaded.problems.get(i)
         if problem is None:
-            yield LoadedImage(item, slot)
+            yield LoadedImage(item, pixels[i])
         else:
-            kept = slot if problem.has_pixels else None
+            kept = pixels[i] if problem.has_pixels else None
             yield LoadedImage(item, kept, problem.reason, problem.is_momentary)
 
 
@@ -194,17 +197,18 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _load_images(task: _Task) -> dict[int, _Problem]:
-    """Load the images of a task into its slots; gives the problems."""
-    problems = {}
+def _load_images(task: _Task) -> _Loaded:
+    """Load the images of a task into its slots."""
+    loaded = _Loaded([], {})
     loader, slots = _process
-    reads = map(read_file, group_by_file(task.items))
+    reads = map(loader.reader.read, group_by_file(task.items))
     images = chain.from_iterable(map(loader.load_each, reads))
-    for i, (_, pixels, reason, is_momentary) in enumerate(images):
+    for i, (item, pixels, reason, is_momentary) in enumerate(images):
         if slots.stop[0]:
             break
+        loaded.items.append(item)
         if pixels is not None:
             slots.pixels[task.slot + i] = pixels
         if reason:
-            problems[i] = _Problem(reason, is_momentary, pixels is not None)
-    return problems
+            loaded.problems[i] = _Problem(reason, is_momentary, pixels is not None)
+    return loaded
