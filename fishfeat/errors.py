@@ -33,6 +33,10 @@ class MissingExtraError(FishfeatError):
     """An optional dependency that is not installed."""
 
 
+class StorageError(FishfeatError):
+    """Files or objects in storage that cannot be read or written at the moment."""
+
+
 class ModelError(FishfeatError):
     """A saved model that cannot be loaded, or that does not fit the features."""
 

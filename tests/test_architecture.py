@@ -25,6 +25,7 @@ FLOORS = {
     "classify": 2,
     "finetuning": 3,
     "report": 3,
+    "shards": 3,
     "models": 4,
     "stages": 5,
     "": 6,  # the package's own public names

@@ -46,7 +46,7 @@ class LayerFile(NamedTuple):
             return
         X = batch.X[rows, self.columns]
         digests = [batch.items[i].digest for i in rows]
-        _check_finite(X, [batch.items[i].path for i in rows])
+        check_finite(X, [batch.items[i].path for i in rows])
         self.writer.append(digests, [keys[digest] for digest in digests], X, seconds=seconds)
 
 
@@ -104,7 +104,8 @@ def _describe_network(network: Network) -> Provenance:
     )
 
 
-def _check_finite(X: NDArray[np.float32], paths: Sequence[str]) -> None:
+def check_finite(X: NDArray[np.float32], paths: Sequence[str]) -> None:
+    """Raise a `BackboneError` if vectors, float32 (n, dim), are not finite; `paths` names them."""
     rows = np.flatnonzero(~np.isfinite(X).all(axis=1)).tolist()
     if rows:
         raise BackboneError(

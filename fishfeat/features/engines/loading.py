@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.images.crops import cut, scale_min_side
 from fishfeat.images.decode import (
+    Measures,
     TruncatedImage,
     UnavailableFile,
     UnreadableImage,
@@ -36,6 +37,8 @@ class Item(NamedTuple):
         Of a crop the SHA-256 that the bytes must have.
     detail
         Of a crop the shortest side of all crops of the file, for which the file is decoded.
+    measures
+        Size and values of its file, where they were read with it.
     """
 
     path: str
@@ -43,6 +46,7 @@ class Item(NamedTuple):
     crop: Crop | None = None
     file_digest: str = ""
     detail: int = 0
+    measures: Measures | None = None
 
 
 def list_items(images: ImageSet, rows: Iterable[int]) -> list[Item]:
@@ -100,10 +104,14 @@ class Reader(NamedTuple):
         Reads the file of some items.
     n_threads
         Threads that only read, so that no core waits for a slow disk.
+    works_in_processes
+        Whether other processes may read with it. It then gives one image for each that is asked
+        for.
     """
 
     read: Callable[[Sequence[Item]], FileRead] = read_file
     n_threads: int = 4
+    works_in_processes: bool = True
 
     def read_each(self, files: Iterable[Sequence[Item]]) -> list[FileRead]:
         """Read several files, one after the other."""
@@ -154,6 +162,8 @@ class Loader(NamedTuple):
 
     def load_each(self, read: FileRead) -> Iterator[LoadedImage]:
         """Decode a file once, and fit each of its items to the network's input."""
+        if not read.items:
+            return
         rgb, reason, is_momentary = self._decode(read)
         for item in read.items:
             if rgb is None:

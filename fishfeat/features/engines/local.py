@@ -254,7 +254,7 @@ def _pays_processes(engine: Engine, n_threads: int, items: Iterable[Item]) -> bo
     Threads of one process wait for one another wherever Python itself runs. The crops of one file
     are cut out of one array, which takes little of Python.
     """
-    if _count_images_per_file(items) > 1:
+    if not engine.reader.works_in_processes or _count_images_per_file(items) > 1:
         return False
     is_on_cpu = str(engine.network.device) == "cpu"
     n_cores = _MIN_CORES_ON_CPU if is_on_cpu else _MIN_CORES_ON_DEVICE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -274,14 +275,22 @@ def _apply_rule(images: ImageSet, rule: Rule, duplicates: NearDuplicates | None)
     )
 
 
+def name_by_pattern(regex: re.Pattern[str], key: str) -> str:
+    """Name of the group of an image by its path; '' where the pattern does not match."""
+    match = regex.search(key)
+    parts = (match.groups("") or (match.group(0),)) if match else ()
+    # No path holds a NUL, so different parts never give the same name.
+    return "\0".join(parts) if any(parts) else ""
+
+
+def name_by_folder(key: str, n_folders: int) -> str:
+    """The outermost folders of a path; '' where it is in none."""
+    return "/".join(key.split("/")[:-1][:n_folders])
+
+
 def _group_by_pattern(images: ImageSet, pattern: str) -> Grouping:
     regex = compile_pattern(pattern, parameter="group_by pattern:")
-    names = []
-    for key in images.keys.tolist():
-        match = regex.search(key)
-        parts = (match.groups("") or (match.group(0),)) if match else ()
-        # No path holds a NUL, so different parts never give the same name.
-        names.append("\0".join(parts) if any(parts) else "")
+    names = [name_by_pattern(regex, key) for key in images.keys.tolist()]
     if not any(names):
         raise DataError(
             f"group_by 'pattern:{pattern}' matches none of {len(images)} paths, for example "

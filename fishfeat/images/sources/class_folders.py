@@ -47,7 +47,7 @@ def list_class_folders(root: Path, *, include: Sequence[str], exclude: Sequence[
         notes += mask_notes
     depth = _find_part_depth(keys)
     class_depth = None if depth is None else _find_class_depth(keys, depth)
-    entries = [_make_entry(key, depth, class_depth) for key in keys]
+    entries = [make_entry(key, depth, class_depth) for key in keys]
     findings = _check_labels(entries, depth)
     if depth is not None:
         entries, part_notes = fill_parts(entries)
@@ -99,7 +99,18 @@ def _find_part_depth(keys: list[str]) -> int | None:
     return min((depth for depth, parts in parts_at.items() if len(parts) > 1), default=None)
 
 
-def _make_entry(key: str, part_depth: int | None, class_depth: int | None) -> Entry:
+def make_entry(key: str, part_depth: int | None, class_depth: int | None) -> Entry:
+    """The entry of an image: its class is the folder that holds it.
+
+    Parameters
+    ----------
+    key
+        POSIX path relative to the data set's root.
+    part_depth
+        Depth of the folders called train, val or test; None where there are none.
+    class_depth
+        Depth of the class folders where these lie in them; None where they do not.
+    """
     folders = key.split("/")[:-1]
     part = ""
     if part_depth is not None and part_depth < len(folders):

@@ -33,6 +33,12 @@ _CACHE, _REPORT = "a cache of fishfeat", "a report of fishfeat"
 _SYSTEM = "thumbnails, snapshots or trash of the system"
 
 
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder is passed over for its name: hidden, or written by a system."""
+    lower = name.lower()
+    return name.startswith(".") or lower in _SYSTEM_FOLDERS or lower in _SYSTEM_FILES
+
+
 class LeftOut(NamedTuple):
     """A folder that holds no data, and what it is."""
 

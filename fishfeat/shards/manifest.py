@@ -1,0 +1,243 @@
+"""The manifest: which images there are, in shards, each a Parquet file.
+
+A folder or bucket holds `manifest.json` and `shard-000000.parquet`, `shard-000001.parquet`, ... A
+row is an image, a box in one, or a tar file of images. The rows are sorted by their keys.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from fishfeat.errors import DataError, MissingExtraError
+from fishfeat.images.crops import BoxOptions
+from fishfeat.shards.store import Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PROTOCOL = 1
+NAME = "manifest.json"
+
+
+class ImageRow(NamedTuple):
+    """A row of a shard.
+
+    Attributes
+    ----------
+    key
+        As in `ImageSet`; of a tar file its path.
+    n_bytes, version
+        Of the file, as in `Listed`; -1 and '' where they are not known.
+    label, group, part
+        As in `Entry`.
+    box
+        Left, top, right and bottom of the box that it is; None for the whole image.
+    is_relative
+        Whether `box` is in shares of the width and the height.
+    where
+        Where the box stands in the annotation file.
+    """
+
+    key: str
+    n_bytes: int = -1
+    version: str = ""
+    label: str = ""
+    group: str = ""
+    part: str = ""
+    box: tuple[float, float, float, float] | None = None
+    is_relative: bool = False
+    where: str = ""
+
+    @property
+    def file_key(self) -> str:
+        """Path of its file."""
+        return self.key if self.box is None else self.key.rpartition("#")[0]
+
+    @property
+    def is_tar(self) -> bool:
+        """Whether it is a tar file of images."""
+        return self.box is None and self.key.lower().endswith(".tar")
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`manifest.json`.
+
+    Attributes
+    ----------
+    source
+        Where the images are; the keys are relative to it.
+    name
+        Name of the data set.
+    n_shards, n_rows, n_bytes
+        How many there are, and bytes of the files; 0 before the scan is complete.
+    rows
+        Rows of a shard; the boxes of one file are in one shard, and a tar file is a shard.
+    group_by
+        The rule that gave the groups; '' for none or those of the source.
+    grouping
+        What relates the images of a group, in a sentence; '' where there are no groups.
+    include, exclude
+        As in `ShardScanOptions`.
+    part_depth
+        Depth of the folders called train, val or test; None where there are none.
+    boxes
+        Margin and shape of boxes.
+    rejected
+        Key -> reason, of images that cannot be listed in a shard.
+    is_complete
+        Whether all shards are there.
+    """
+
+    source: str
+    name: str
+    rows: int
+    n_shards: int = 0
+    n_rows: int = 0
+    n_bytes: int = 0
+    group_by: str = ""
+    grouping: str = ""
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    part_depth: int | None = None
+    boxes: BoxOptions = BoxOptions()
+    rejected: dict[str, str] = {}
+    is_complete: bool = False
+    protocol: int = PROTOCOL
+
+    def write(self, store: Store) -> None:
+        """Write it."""
+        store.write(NAME, msgspec.json.format(msgspec.json.encode(self), indent=1))
+
+
+def read_manifest(store: Store) -> Manifest | None:
+    """Read the manifest of a place; None where there is none.
+
+    Raises
+    ------
+    DataError
+        It is damaged or of a newer version.
+    """
+    if not store.exists(NAME):
+        return None
+    try:
+        manifest = msgspec.json.decode(store.read(NAME), type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise DataError(
+            f"{store.url}/{NAME} cannot be read ({error}). Delete it and run `fishfeat scan` again."
+        ) from error
+    if manifest.protocol > PROTOCOL:
+        raise DataError(f"{store.url}/{NAME} was written by a newer fishfeat. Upgrade fishfeat.")
+    return manifest
+
+
+def require_manifest(store: Store) -> Manifest:
+    """Read the manifest of a finished scan.
+
+    Raises
+    ------
+    DataError
+        There is none, or the scan was stopped.
+    """
+    manifest = read_manifest(store)
+    if manifest is None:
+        raise DataError(
+            f"{store.url} holds no {NAME}. `fishfeat scan URL --shards {store.url}` lists the "
+            "images first."
+        )
+    if not manifest.is_complete:
+        raise DataError(
+            f"The scan that writes {store.url} is not complete: run `fishfeat scan "
+            f"{manifest.source} --shards {store.url}` again. It goes on where it stopped."
+        )
+    return manifest
+
+
+def name_shard(number: int) -> str:
+    """Name of the Parquet file of a shard."""
+    return f"shard-{number:06d}.parquet"
+
+
+def import_arrow() -> None:
+    """Raise a `MissingExtraError` where pyarrow is not installed."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "Shards are Parquet files, which need pyarrow: pip install 'fishfeat[shards]'."
+        ) from error
+
+
+def _make_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text, number = pa.string(), pa.int64()
+    return pa.schema(
+        [
+            ("key", text),
+            ("n_bytes", number),
+            ("version", text),
+            ("label", text),
+            ("group", text),
+            ("part", text),
+            ("box", pa.list_(pa.float64(), 4)),
+            ("is_relative", pa.bool_()),
+            ("where", text),
+        ]
+    )
+
+
+def write_shard(store: Store, number: int, rows: Sequence[ImageRow]) -> None:
+    """Write the rows of a shard."""
+    import pyarrow as pa
+
+    columns = zip(*rows, strict=True)
+    schema = _make_schema()
+    arrays = [
+        pa.array(list(column), field.type) for column, field in zip(columns, schema, strict=True)
+    ]
+    store.write(name_shard(number), to_parquet(pa.Table.from_arrays(arrays, schema=schema)))
+
+
+def read_shard(store: Store, number: int) -> list[ImageRow]:
+    """Read the rows of a shard.
+
+    Raises
+    ------
+    DataError
+        The file is damaged or of another kind.
+    """
+    import pyarrow as pa
+
+    name = name_shard(number)
+    try:
+        table = parse_parquet(store.read(name))
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{store.url}/{name} is damaged ({error}). Delete the folder and run `fishfeat scan` "
+            "again."
+        ) from error
+    if table.column_names != list(ImageRow._fields):
+        raise DataError(f"{store.url}/{name} has other columns: scan again.")
+    rows = zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True)
+    return [ImageRow(*row)._replace(box=None if row[6] is None else tuple(row[6])) for row in rows]
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file."""
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
+def parse_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table of a Parquet file, all of it or some columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    return pq.read_table(pa.BufferReader(data), columns=columns)

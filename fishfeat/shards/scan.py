@@ -1,0 +1,298 @@
+"""List images into shards; memory does not grow with their number."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from fishfeat.errors import DataError, check_number
+from fishfeat.images.crops import choose_box_options
+from fishfeat.images.grouping.rules import name_by_folder, name_by_pattern, parse_rules
+from fishfeat.images.labels import compile_pattern
+from fishfeat.images.sources.annotated import choose_reader
+from fishfeat.images.sources.class_folders import make_entry
+from fishfeat.images.sources.entries import PART_NAMES, Listing, make_filter
+from fishfeat.images.sources.listing import list_data
+from fishfeat.options.shards import ShardScanOptions
+from fishfeat.records import OnProgress, PathLike
+from fishfeat.shards.listing import list_images, list_top_folders
+from fishfeat.shards.manifest import (
+    ImageRow,
+    Manifest,
+    import_arrow,
+    name_shard,
+    read_manifest,
+    read_shard,
+    write_shard,
+)
+from fishfeat.shards.store import Store
+
+_DEFAULTS = ShardScanOptions()
+_MAX_REJECTED = 10_000
+
+
+def scan_shards(
+    data: PathLike,
+    shards: PathLike,
+    options: ShardScanOptions = _DEFAULTS,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Manifest:
+    """List images into shards; a scan that was stopped goes on.
+
+    Parameters
+    ----------
+    data
+        A folder or a bucket of class folders or of tar files, or a table or annotation file of
+        this machine.
+    shards
+        Folder or bucket for the shards.
+    options
+        Size of a shard, groups, and which files.
+    on_progress
+        Called with (done, done) rows.
+
+    Raises
+    ------
+    DataError
+        There are no images, an option is not valid, or `shards` holds those of another scan.
+    StorageError
+        The storage does not answer.
+    """
+    import_arrow()
+    check_number("rows", options.rows, 1, 1_000_000, is_whole=True)
+    place = Store(shards)
+    source = _open_source(data, options)
+    begun = read_manifest(place)
+    if begun is not None:
+        _check_same(begun, source.manifest, place)
+        if begun.is_complete:
+            return begun
+    manifest = source.manifest
+    manifest.write(place)
+    writer = _ShardWriter(place, options.rows, on_progress)
+    writer.skip_written()
+    for row in source.list_rows(writer.n_rows, writer.last_key):
+        writer.add(row)
+    writer.finish()
+    if not writer.n_rows:
+        raise DataError(
+            f"{os.fspath(data)} holds no images. An image is recognised by its suffix, such as "
+            ".jpg, .png, .tif or, for a tar file of images, .tar."
+        )
+    manifest = msgspec.structs.replace(
+        manifest,
+        n_shards=writer.n_shards,
+        n_rows=writer.n_rows,
+        n_bytes=writer.n_bytes,
+        rejected=manifest.rejected | writer.rejected,
+        is_complete=True,
+    )
+    manifest.write(place)
+    return manifest
+
+
+class _SourceRows(NamedTuple):
+    """The rows of a data set.
+
+    Attributes
+    ----------
+    manifest
+        The manifest, without what is counted.
+    list_rows
+        Gives the rows behind the first n, whose last key is given too.
+    """
+
+    manifest: Manifest
+    list_rows: Callable[[int, str], Iterator[ImageRow]]
+
+
+def _open_source(data: PathLike, options: ShardScanOptions) -> _SourceRows:
+    name_group = _choose_rule(options)
+    store = Store(data)
+    path = Path(store.path(""))
+    if store.is_local and (path.is_file() or choose_reader(path, "") is not None):
+        return _open_listing(path, options, name_group)
+    part_depth = _find_part_depth(store)
+    manifest = Manifest(
+        source=store.url,
+        name=store.path("").rpartition("/")[2] or "images",
+        rows=options.rows,
+        group_by=options.group_by or "",
+        grouping=_describe_rule(options.group_by),
+        include=options.include,
+        exclude=options.exclude,
+        part_depth=part_depth,
+        boxes=choose_box_options(options.box_margin, options.box_shape),
+    )
+    is_chosen = make_filter(options.include, options.exclude)
+
+    def list_rows(n_done: int, last_key: str) -> Iterator[ImageRow]:
+        for file in list_images(store, after=last_key):
+            if is_chosen(file.key):
+                entry = make_entry(file.key, part_depth, None)
+                yield ImageRow(*file, entry.label, name_group(file.key), entry.part)
+
+    return _SourceRows(manifest, list_rows)
+
+
+def _open_listing(
+    path: Path, options: ShardScanOptions, name_group: Callable[[str], str]
+) -> _SourceRows:
+    """The rows of a table or an annotation file of this machine, which is read as a whole."""
+    listing = list_data(path, include=options.include, exclude=options.exclude)
+    grouping = _describe_rule(options.group_by) or _describe_groups(listing)
+    manifest = Manifest(
+        source=str(listing.root),
+        name=listing.name,
+        rows=options.rows,
+        group_by=options.group_by or "",
+        grouping=grouping,
+        include=options.include,
+        exclude=options.exclude,
+        boxes=choose_box_options(options.box_margin, options.box_shape),
+        rejected=dict(islice(listing.rejected.items(), _MAX_REJECTED)),
+    )
+
+    def list_rows(n_done: int, last_key: str) -> Iterator[ImageRow]:
+        for entry in islice(listing.entries, n_done, None):
+            n_bytes, version = _look_up(os.path.join(listing.root, entry.file_key))
+            yield ImageRow(
+                *(entry.key, n_bytes, version, entry.label),
+                name_group(entry.key) if options.group_by else entry.group,
+                *(entry.part, entry.box, entry.is_relative, entry.where),
+            )
+
+    return _SourceRows(manifest, list_rows)
+
+
+def _look_up(path: str) -> tuple[int, str]:
+    """Size and version of a file; those of an unknown one where it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1, ""
+    return status.st_size, str(status.st_mtime_ns)
+
+
+def _describe_groups(listing: Listing) -> str:
+    if not any(entry.group for entry in listing.entries):
+        return ""
+    default = "Images with the same value in the CSV's group column are one group."
+    return listing.grouping or default
+
+
+def _choose_rule(options: ShardScanOptions) -> Callable[[str], str]:
+    """The function that names the group of a path.
+
+    Raises
+    ------
+    DataError
+        The rule needs all images at once.
+    """
+    if not options.group_by:
+        return lambda key: ""
+    rule = parse_rules([options.group_by])[0]
+    if rule.kind == "pattern":
+        regex: re.Pattern[str] = compile_pattern(rule.value, parameter="group_by pattern:")
+        return lambda key: name_by_pattern(regex, key)
+    if rule.kind == "folder":
+        return lambda key: name_by_folder(key, int(rule.value))
+    raise DataError(
+        f"group_by must be pattern:REGEX or folder:N for shards; got {options.group_by!r}. Other "
+        "rules need all images at once: after `fishfeat merge`, `fishfeat fit --group-by` has them."
+    )
+
+
+def _describe_rule(group_by: str | None) -> str:
+    if not group_by:
+        return ""
+    kind, _, value = group_by.partition(":")
+    if kind == "pattern":
+        return f"Images whose paths match `{value}` with the same text are one group."
+    return f"Images in the same outermost folders, {value} of them, are one group."
+
+
+def _find_part_depth(store: Store) -> int | None:
+    """0 where two of the outermost folders are called train, val or test; None elsewhere."""
+    parts = {PART_NAMES.get(name.lower(), "") for name in list_top_folders(store)} - {""}
+    return 0 if len(parts) > 1 else None
+
+
+def _check_same(begun: Manifest, now: Manifest, place: Store) -> None:
+    """Raise a `DataError` if a place holds the shards of another scan."""
+    for name in ("source", "rows", "group_by", "include", "exclude", "part_depth", "boxes"):
+        before, asked = getattr(begun, name), getattr(now, name)
+        if before != asked:
+            raise DataError(
+                f"{place.url} holds the shards of another scan: its {name} is {before!r}, now it "
+                f"is {asked!r}. Choose another folder with --shards, or delete this one."
+            )
+
+
+class _ShardWriter:
+    """Writes rows to shards."""
+
+    def __init__(self, place: Store, rows: int, on_progress: OnProgress | None) -> None:
+        self._place, self._rows, self._on_progress = place, rows, on_progress
+        self._buffer: list[ImageRow] = []
+        self.n_shards = self.n_rows = self.n_bytes = 0
+        self.last_key = ""
+        self.rejected: dict[str, str] = {}
+
+    def skip_written(self) -> None:
+        """Count the shards that a stopped scan wrote."""
+        names = set(self._place.list_names())
+        while name_shard(self.n_shards) in names:
+            rows = read_shard(self._place, self.n_shards)
+            self._count(rows)
+
+    def add(self, row: ImageRow) -> None:
+        """Take the next row; a full shard is written."""
+        if reason := _find_fault(row.key):
+            if len(self.rejected) < _MAX_REJECTED:
+                self.rejected[row.key.encode("utf-8", "backslashreplace").decode()] = reason
+            return
+        if self._buffer and self._is_full(row):
+            self._write()
+        self._buffer.append(row)
+
+    def _is_full(self, row: ImageRow) -> bool:
+        last = self._buffer[-1]
+        if row.is_tar or last.is_tar:
+            return True
+        return len(self._buffer) >= self._rows and row.file_key != last.file_key
+
+    def finish(self) -> None:
+        """Write the last shard."""
+        if self._buffer:
+            self._write()
+
+    def _write(self) -> None:
+        write_shard(self._place, self.n_shards, self._buffer)
+        self._count(self._buffer)
+        self._buffer = []
+
+    def _count(self, rows: list[ImageRow]) -> None:
+        self.n_shards += 1
+        self.n_rows += len(rows)
+        sizes = {row.file_key: row.n_bytes for row in rows}
+        self.n_bytes += sum(n_bytes for n_bytes in sizes.values() if n_bytes > 0)
+        self.last_key = rows[-1].key
+        if self._on_progress is not None:
+            self._on_progress(self.n_rows, self.n_rows)
+
+
+def _find_fault(key: str) -> str:
+    """Why a path cannot be in a shard; '' where it can."""
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8: rename it"
+    return ""

@@ -1,0 +1,160 @@
+"""Tar files of images, as WebDataset writes them: files of one name before the dot belong together.
+
+`bass/0001.jpg`, `bass/0001.cls` and `bass/0001.json` are one image with its class and its facts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from fishfeat.images.decode import UnavailableFile
+from fishfeat.images.sources.class_folders import make_entry
+from fishfeat.images.sources.entries import PART_NAMES, SUFFIXES
+from fishfeat.shards.manifest import ImageRow
+from fishfeat.shards.store import Store
+
+_FACTS = (".cls", ".json")
+_MAX_FACTS_BYTES = 1 << 20
+
+
+class Member(NamedTuple):
+    """An image in a tar file: its row, and where its bytes are."""
+
+    row: ImageRow
+    offset: int
+
+
+class TarContents(NamedTuple):
+    """The images of a tar file.
+
+    Attributes
+    ----------
+    path
+        The file, or its copy on this machine.
+    members
+        Its images, sorted by their keys.
+    fault
+        What is wrong with the file; '' for a whole one.
+    """
+
+    path: str
+    members: list[Member]
+    fault: str = ""
+
+
+@contextlib.contextmanager
+def open_tar(store: Store, tar: ImageRow) -> Iterator[TarContents]:
+    """Open a tar file; one in a bucket is fetched once, to a temporary file.
+
+    Raises
+    ------
+    UnavailableFile
+        It cannot be read.
+    """
+    if store.is_local:
+        yield _list_members(store.path(tar.key), tar)
+        return
+    with tempfile.TemporaryDirectory(prefix="fishfeat-", ignore_cleanup_errors=True) as folder:
+        path = os.path.join(folder, "images.tar")
+
+        def fetch() -> None:
+            store.fs.get_file(store.path(tar.key), path)
+            if tar.n_bytes >= 0 and os.path.getsize(path) != tar.n_bytes:
+                raise OSError(f"{os.path.getsize(path)} of {tar.n_bytes} bytes came")
+
+        store.retry(fetch, f"read {tar.key}")
+        yield _list_members(path, tar)
+
+
+def _list_members(path: str, tar: ImageRow) -> TarContents:
+    """The images; those before its end, of a file that ends too early.
+
+    Raises
+    ------
+    UnavailableFile
+        The file is not there, or is no tar file.
+    """
+    members: list[Member] = []
+    facts: dict[str, dict[str, str]] = {}
+    fault = ""
+    try:
+        with tarfile.open(path, "r:") as file:
+            try:
+                for entry in file:
+                    _take_entry(file, entry, tar, members, facts)
+            except (tarfile.TarError, EOFError):
+                fault = f"the tar file ends too early: {len(members)} images are before its end"
+    except tarfile.TarError as error:
+        raise UnavailableFile(f"not a tar file that can be read ({error})") from error
+    except OSError as error:
+        raise UnavailableFile((error.strerror or str(error)).lower()) from error
+    described = []
+    for member in members:
+        stem = _split(member.row.key.removeprefix(f"{tar.key}/"))[0]
+        described.append(member._replace(row=_describe(member.row, facts.get(stem, {}))))
+    described.sort(key=lambda member: member.row.key.encode("utf-8", "surrogateescape"))
+    return TarContents(path, described, fault)
+
+
+def _describe(row: ImageRow, facts: Mapping[str, str]) -> ImageRow:
+    """The row with what a file beside the image says of it."""
+    return row._replace(
+        label=facts.get("label", row.label),
+        group=facts.get("group", row.group),
+        part=facts.get("part", row.part),
+    )
+
+
+def _take_entry(
+    file: tarfile.TarFile,
+    entry: tarfile.TarInfo,
+    tar: ImageRow,
+    members: list[Member],
+    facts: dict[str, dict[str, str]],
+) -> None:
+    """Take an image, or what a file beside an image says of it."""
+    stem, suffix = _split(entry.name)
+    if not entry.isfile():
+        return
+    if suffix in SUFFIXES:
+        label = make_entry(entry.name, None, None).label
+        row = ImageRow(f"{tar.key}/{entry.name}", entry.size, label=label, part=tar.part)
+        members.append(Member(row, entry.offset_data))
+    elif suffix in _FACTS and entry.size <= _MAX_FACTS_BYTES:
+        content = file.extractfile(entry)
+        data = b"" if content is None else content.read()
+        facts.setdefault(stem, {}).update(_read_facts(suffix, data))
+
+
+def _split(name: str) -> tuple[str, str]:
+    """What the files of an image share, and the suffix in lower case."""
+    folder, _, base = name.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    return f"{folder}/{stem}", (dot + suffix).lower()
+
+
+def _read_facts(suffix: str, data: bytes) -> dict[str, str]:
+    """Label, group and part, as the file beside an image states them."""
+    text = data.decode("utf-8", "replace").strip()
+    if suffix == ".cls":
+        return {"label": text} if text else {}
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(values, dict):
+        return {}
+    facts = {}
+    for name in ("label", "group", "part"):
+        value = values.get(name)
+        if isinstance(value, str | int) and str(value):
+            facts[name] = str(value)
+    if "part" in facts:
+        facts["part"] = PART_NAMES.get(facts["part"].lower(), "")
+    return facts
