@@ -1,12 +1,17 @@
-"""The commands that list images and embed them."""
+"""The commands that list images and embed them, on one machine or on many."""
 
 from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
 
 import typer
 
 from fishfeat.options import ExtractOptions, ScanOptions
+from fishfeat.options.shards import ShardOptions, ShardScanOptions
 
 from . import options as opt
+from . import shard_options as many
 from .commands import Session, take_options
 
 
@@ -76,12 +81,28 @@ def extract(
     runtime: opt.Runtime = "auto",
     batch_size: opt.BatchSize = None,
     workers: opt.Workers = None,
+    shards: many.FromShards = None,
+    out: many.ShardsOut = None,
+    shard: many.Shard = None,
+    engine: many.Engine = "local",
+    address: many.Address = None,
 ) -> None:
     """Embed every image once.
 
-    What is in the cache already is not embedded again.
+    What is in the cache already is not embedded again. With --shards, any number of machines embed
+    the images of one listing.
     """
-    options = take_options(ExtractOptions, locals())
+    given = locals()
+    options = take_options(ExtractOptions, given)
+    if shards is not None:
+        _check_shard_options(data, dataset, options)
+        _extract_shards(ctx.obj, shards, out, take_options(ShardOptions, given))
+        return
+    for flag, value in (("--out", out), ("--shard", shard), ("--address", address)):
+        if value is not None:
+            raise typer.BadParameter(f"{flag} is for --shards.")
+    if engine != "local":
+        raise typer.BadParameter("--engine is for --shards.")
     from fishfeat.stages.extract import extract_data
 
     from . import render
@@ -92,3 +113,68 @@ def extract(
             data, options, cache=session.cache, dataset=dataset, progress=progress
         )
     render.show_extraction(session.console, extraction)
+
+
+def _check_shard_options(data: Path | None, dataset: str | None, options: ExtractOptions) -> None:
+    """Raise a usage error where an option is of the listing, which is done."""
+    if data is not None or dataset is not None:
+        raise typer.BadParameter("--shards takes the place of DATA and --dataset: leave them out.")
+    for option in dataclasses.fields(ScanOptions):
+        if option.name == "allow_truncated":
+            continue
+        if getattr(options, option.name) is not None:
+            flag = "--" + option.name.replace("_", "-")
+            raise typer.BadParameter(f"{flag} is for the listing of the images: `fishfeat scan`.")
+
+
+def _extract_shards(session: Session, shards: str, out: str | None, options: ShardOptions) -> None:
+    if out is None:
+        raise typer.BadParameter("--shards needs --out, a folder or bucket for the features.")
+    from fishfeat.stages.shards import extract_shard_data
+
+    from .render_shards import show_shard_extraction
+
+    with session.console.progress("Embedding", "shards") as on_progress:
+        extraction = extract_shard_data(shards, out, options, on_progress=on_progress)
+    show_shard_extraction(session.console, extraction)
+    if extraction.unfinished:
+        raise typer.Exit(3)
+
+
+def scan(
+    ctx: typer.Context,
+    place: many.Place,
+    shards: many.Shards,
+    rows: many.Rows = 10_000,
+    group_by: many.GroupRule = None,
+    include: opt.Include = None,
+    exclude: opt.Exclude = None,
+    box_margin: opt.BoxMargin = None,
+    box_shape: opt.BoxShape = None,
+) -> None:
+    """List images in shards, for many machines.
+
+    Of a folder, a bucket, tar files or an annotation file. Memory does not grow with their number.
+    """
+    include, exclude = include or [], exclude or []
+    options = take_options(ShardScanOptions, locals())
+    from fishfeat.stages.shards import scan_data
+
+    from .render_shards import show_scan
+
+    session: Session = ctx.obj
+    with session.console.progress("Listing", "images") as on_progress:
+        manifest = scan_data(place, shards, options, on_progress=on_progress)
+    show_scan(session.console, manifest, shards)
+
+
+def merge(ctx: typer.Context, features: many.Features, dataset: opt.Dataset = None) -> None:
+    """Make one data set of the features of all shards."""
+    from fishfeat.stages.shards import merge_data
+
+    from .render_shards import show_merge
+
+    session: Session = ctx.obj
+    with session.console.progress("Merging", "shards") as on_progress:
+        merged = merge_data(features, cache=session.cache, dataset=dataset, on_progress=on_progress)
+    show_merge(session.console, merged)

@@ -23,7 +23,7 @@ from . import training_options as tune
 from .commands import Command, Session, read_stdin_paths, silence_decoder, take_options
 from .console import Console, make_streams_safe
 from .export import export
-from .images import extract, inspect
+from .images import extract, inspect, merge, scan
 from .listings import backbones, checks, info, models
 
 app = typer.Typer(
@@ -86,8 +86,8 @@ def demo(ctx: typer.Context) -> None:
     render.show_demo(session.console, result)
 
 
-for listing_step in (inspect, extract):
-    app.command(cls=Command)(listing_step)
+for of_images in (inspect, extract, scan, merge):
+    app.command(cls=Command)(of_images)
 
 
 @app.command(cls=Command)

@@ -240,4 +240,5 @@ def parse_parquet(data: bytes, columns: Sequence[str] | None = None) -> pa.Table
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(pa.BufferReader(data), columns=columns)
+    names = None if columns is None else list(columns)
+    return pq.read_table(pa.BufferReader(data), columns=names)

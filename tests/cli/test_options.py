@@ -18,9 +18,12 @@ from fishfeat.options import (
     ReproduceOptions,
     ScanOptions,
 )
+from fishfeat.options.shards import ShardOptions, ShardScanOptions
 from fishfeat_cli import main
 
+# A record for each command; `extract` takes a second one with --shards.
 RECORDS = {
+    "scan": ShardScanOptions,
     "inspect": ScanOptions,
     "extract": ExtractOptions,
     "fit": FitOptions,
@@ -33,7 +36,10 @@ RECORDS = {
 }
 # Parameters that are not options of the library: what to work on, and what to do with the result.
 OWN = {"ctx", "data", "dataset", "open_page", "help", "blocks", "recipes", "reference", "show"}
-OWN |= {"video", "out", "images"}
+OWN |= {"video", "out", "images", "place", "shards"}
+# Of --shards alone.
+OF_SHARDS = {f.name for f in dataclasses.fields(ShardOptions)}
+OF_SHARDS -= {f.name for f in dataclasses.fields(ExtractOptions)}
 FIELDS = [
     (command, field) for command, record in RECORDS.items() for field in dataclasses.fields(record)
 ]
@@ -47,6 +53,8 @@ def parameters(command: str) -> dict:
 @pytest.mark.parametrize("command", RECORDS)
 def test_a_command_has_the_options_of_its_record_and_no_others(command):
     names = {field.name for field in dataclasses.fields(RECORDS[command])}
+    if command == "extract":
+        names |= OF_SHARDS
     assert set(parameters(command)) - OWN == names
 
 
@@ -67,7 +75,8 @@ def choices(hint: object) -> list[object]:
 
 @pytest.mark.parametrize(("command", "field"), FIELDS, ids=lambda x: getattr(x, "name", x))
 def test_an_option_offers_the_choices_of_its_field(command, field):
-    in_record = get_type_hints(RECORDS[command])[field.name]
+    record = ShardOptions if field.name in OF_SHARDS else RECORDS[command]
+    in_record = get_type_hints(record)[field.name]
     on_command_line = get_type_hints(getattr(main, command))[field.name]
     assert choices(on_command_line) == choices(in_record)
 
