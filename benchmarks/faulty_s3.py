@@ -7,6 +7,7 @@ objects only the first half is sent. It counts how often each object was sent wh
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import threading
@@ -80,6 +81,7 @@ def serve_s3(*, busy: float = 0.0, cut: float = 0.0, seed: int = 0) -> Iterator[
     from werkzeug.serving import make_server
 
     faulty = FaultyS3(busy=busy, cut=cut, seed=seed)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", 0, faulty, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     faulty.url = f"http://127.0.0.1:{server.server_port}"

@@ -102,7 +102,7 @@ def _make_images(features: ShardFeatures, columns: dict[str, list[Any]]) -> Imag
         class_names=class_names,
         digest=np.array(columns["digest"], str),
         n_bytes=np.maximum(np.array(columns["n_bytes"], np.int64), 0),
-        mtime_ns=np.array([int(v) if v.isdecimal() else 0 for v in versions], np.int64),
+        mtime_ns=np.array([_read_time(version) for version in versions], np.int64),
         width=np.array(columns["width"], np.int64),
         height=np.array(columns["height"], np.int64),
         part=_fill_parts(columns["part"]),
@@ -124,6 +124,11 @@ def _make_images(features: ShardFeatures, columns: dict[str, list[Any]]) -> Imag
     )
 
 
+def _read_time(version: str) -> int:
+    """The time of the last change of a file in ns; 0 of an object in a bucket."""
+    return int(version) if version.isdecimal() else 0
+
+
 def _fill_parts(parts: Sequence[str]) -> Str | None:
     """The parts, where there are any; images of none are in 'train', as in a folder."""
     return np.array([part or "train" for part in parts], str) if any(parts) else None
@@ -138,9 +143,9 @@ def _list_rejected(features: ShardFeatures) -> list[Rejected]:
     rejected = [Rejected(key, reason) for key, reason in features.job.manifest.rejected.items()]
     for result in features.results:
         for row in result.rejected:
-            n_bytes = max(0, row.n_bytes)
+            sizes = max(0, row.n_bytes), _read_time(row.version)
             rejected.append(
-                Rejected(row.key, row.reason, row.label, n_bytes, 0, row.digest, row.reader)
+                Rejected(row.key, row.reason, row.label, *sizes, row.digest, row.reader)
             )
     return sorted(rejected)
 

@@ -37,14 +37,15 @@ class RejectedRow(msgspec.Struct, frozen=True):
     ----------
     key, reason, label, digest, reader
         As in `Rejected`.
-    n_bytes
-        Size of its file; -1 where it is not known.
+    n_bytes, version
+        Of its file, as in `ImageRow`.
     """
 
     key: str
     reason: str
     label: str = ""
     n_bytes: int = -1
+    version: str = ""
     digest: str = ""
     reader: str = ""
 

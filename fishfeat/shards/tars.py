@@ -85,10 +85,10 @@ def _list_members(path: str, tar: ImageRow) -> TarContents:
     fault = ""
     try:
         with tarfile.open(path, "r:") as file:
-            try:
+            with contextlib.suppress(tarfile.TarError, EOFError):
                 for entry in file:
                     _take_entry(file, entry, tar, members, facts)
-            except (tarfile.TarError, EOFError):
+            if not _ends_whole(path, file.offset):
                 fault = f"the tar file ends too early: {len(members)} images are before its end"
     except tarfile.TarError as error:
         raise UnavailableFile(f"not a tar file that can be read ({error})") from error
@@ -100,6 +100,13 @@ def _list_members(path: str, tar: ImageRow) -> TarContents:
         described.append(member._replace(row=_describe(member.row, facts.get(stem, {}))))
     described.sort(key=lambda member: member.row.key.encode("utf-8", "surrogateescape"))
     return TarContents(path, described, fault)
+
+
+def _ends_whole(path: str, offset: int) -> bool:
+    """Whether a block of zeros, the end of a tar file, is where its last entry ends."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
 def _describe(row: ImageRow, facts: Mapping[str, str]) -> ImageRow:

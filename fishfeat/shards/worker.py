@@ -125,7 +125,9 @@ class Worker:
                     on_progress(len(contents.rows) + len(contents.rejected), len(rows))
             for key, reason in images.faults.items():
                 row = images.rows[key]
-                contents.rejected.append(RejectedRow(key, reason, row.label, row.n_bytes))
+                contents.rejected.append(
+                    RejectedRow(key, reason, row.label, row.n_bytes, row.version)
+                )
         maker = Maker(network.dim, network.fingerprint, record.config, str(network.device))
         return write_result(task.out, number, contents, maker, time.perf_counter() - start)
 
@@ -236,7 +238,9 @@ def _take_batch(batch: Batch, images: ShardImages, contents: ShardContents) -> N
         row = images.rows[item.path]
         reader = "" if is_momentary else describe_reader()
         contents.rejected.append(
-            RejectedRow(item.path, reason, row.label, row.n_bytes, item.digest, reader)
+            RejectedRow(
+                *(item.path, reason, row.label, row.n_bytes, row.version, item.digest, reader)
+            )
         )
 
 
