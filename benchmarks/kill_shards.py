@@ -68,14 +68,25 @@ def start_cluster(n_nodes: int) -> Iterator[Any]:
 
 
 def list_actors() -> list[int]:
-    """Numbers of the processes that embed shards."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                if Path(f"/proc/{entry}/cmdline").read_bytes().startswith(b"ray::_ShardActor"):
-                    found.append(int(entry))
-    return found
+    """Numbers of the processes below this one that embed shards."""
+    parents: dict[int, int] = {}
+    actors = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{entry}/stat").read_text()
+            parents[int(entry)] = int(status.rpartition(")")[2].split()[1])
+            if Path(f"/proc/{entry}/cmdline").read_bytes().startswith(b"ray::_ShardActor"):
+                actors.append(int(entry))
+    return [actor for actor in actors if os.getpid() in _list_ancestors(actor, parents)]
+
+
+def _list_ancestors(process: int, parents: dict[int, int]) -> list[int]:
+    """The process that started a process, the one that started that, and so on."""
+    ancestors = []
+    while process in parents:
+        process = parents[process]
+        ancestors.append(process)
+    return ancestors
 
 
 def kill_node(cluster: Any) -> bool:

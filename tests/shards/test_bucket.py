@@ -1,0 +1,143 @@
+"""Images and features in a bucket whose server is busy, cuts its answers, or is away."""
+
+import tarfile
+
+import pytest
+from faulty_s3 import open_bucket, serve_s3, upload
+
+from fishfeat.errors import StorageError
+from fishfeat.images.decode import UnavailableFile
+from fishfeat.options.shards import ShardOptions, ShardScanOptions
+from fishfeat.shards import store as shard_store
+from fishfeat.shards.manifest import read_manifest, read_shard
+from fishfeat.shards.results import list_done, read_results
+from fishfeat.shards.store import Store
+from fishfeat.stages.shards import extract_shard_data, merge_data, scan_data
+
+from .conftest import GROUPS, TINY
+from .test_extract_shards import read_all
+
+OPTIONS = ShardOptions(**TINY)
+
+
+@pytest.fixture(scope="module")
+def s3(pictures):
+    with pytest.MonkeyPatch.context() as patch:
+        # The clients have waits of their own.
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        patch.setattr("s3fs.core.S3FileSystem.retries", 1)
+        with serve_s3() as server:
+            upload(pictures, "fish")
+            yield server
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch):
+    """A server without faults and counts; nobody waits long before the next try."""
+    monkeypatch.setattr(shard_store, "_FIRST_WAIT", 0.001)
+    s3.busy = s3.cut = 0.0
+    s3.sent.clear()
+    yield s3
+    s3.busy = s3.cut = 0.0
+
+
+@pytest.fixture(scope="module")
+def listed(s3):
+    """The images in five shards, in the bucket."""
+    scan_data("s3://fish/fish", "s3://fish/shards", ShardScanOptions(rows=5, group_by=GROUPS))
+    return "s3://fish/shards"
+
+
+def test_a_bucket_is_listed_like_a_folder(bucket, listed, shards):
+    here, there = Store(shards), Store(listed)
+    for number in range(5):
+        rows, objects = read_shard(here, number), read_shard(there, number)
+        assert [row._replace(version="") for row in rows] == [
+            row._replace(version="") for row in objects
+        ]
+        assert all(len(row.version) >= 32 for row in objects)
+    assert read_manifest(there).n_bytes == read_manifest(here).n_bytes
+
+
+def test_each_object_is_read_once(bucket, listed, expected):
+    options = ShardOptions(backbone="random:test_resnet", img_size=32)  # with an autotune
+    extract_shard_data(listed, "s3://fish/once", options)
+    counts = [n for key, n in bucket.sent.items() if key.startswith("fish/")]
+    assert counts == [1] * 24
+
+
+def test_faults_of_the_storage_change_nothing(bucket, listed, expected, tmp_path):
+    bucket.busy, bucket.cut = 0.15, 0.15
+    done = extract_shard_data(listed, "s3://fish/faulty", OPTIONS)
+    assert done.unfinished == {}
+    keys, X = read_all("s3://fish/faulty")
+    assert keys == expected.features.keys.tolist()
+    assert X.tobytes() == expected.features.X.tobytes()
+    rejected = [r for result in read_results(Store("s3://fish/faulty"), 5) for r in result.rejected]
+    theirs = {file.key: file.reason for file in expected.images.rejected}
+    assert {row.key: row.reason for row in rejected} == theirs
+    merged = merge_data("s3://fish/faulty", cache=tmp_path)
+    assert merged.images.keys.tolist() == keys
+    assert (merged.images.groups == expected.images.groups).all()
+
+
+def test_a_storage_that_is_away_leaves_shards_for_the_next_run(bucket, listed, monkeypatch):
+    read = Store.read
+
+    def be_away(self, name, **how):
+        if name.startswith("bream/"):
+            raise StorageError("away")
+        return read(self, name, **how)
+
+    monkeypatch.setattr(Store, "read", be_away)
+    done = extract_shard_data(listed, "s3://fish/away", OPTIONS)
+    assert (sorted(done.unfinished), done.n_done) == ([2, 3, 4], 2)
+    monkeypatch.undo()
+    done = extract_shard_data(listed, "s3://fish/away", OPTIONS)
+    assert (done.unfinished, done.n_new, done.n_done) == ({}, 3, 5)
+
+
+def test_a_server_that_never_answers_is_an_error(bucket, monkeypatch):
+    bucket.busy = 1.0
+    with pytest.raises(StorageError, match="after 8 tries"):
+        Store("s3://fish/fish").list_names()
+
+
+def test_an_object_that_is_gone_is_not_asked_for_again(bucket):
+    with pytest.raises(UnavailableFile, match="no such file"):
+        Store("s3://fish/fish").read("bass/none.png", n_bytes=5)
+
+
+def test_an_object_is_created_once(bucket):
+    store = Store("s3://fish/created")
+    assert store.create("a.json", b"first")
+    assert not store.create("a.json", b"second")
+    assert store.read("a.json") == b"first"
+    store.remove("a.json")
+    assert store.list_names() == []
+
+
+def test_a_tar_file_in_a_bucket_is_fetched_once(bucket, pictures, tmp_path):
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for i in (0, 2, 3):
+            tar.add(pictures / "bass" / f"fish_0{i // 2}_{i}.png", f"bass/{i}.png")
+    open_bucket().pipe_file("fish/tars/a.tar", path.read_bytes())
+    scan_data("s3://fish/tars", "s3://fish/tar-shards")
+    done = extract_shard_data("s3://fish/tar-shards", "s3://fish/tar-features", OPTIONS)
+    assert (done.n_images, done.n_rejected) == (3, 0)
+    assert bucket.sent["tars/a.tar"] == 1
+    assert list_done(Store("s3://fish/tar-features")) == [0]
+
+
+def test_a_long_list_comes_in_several_answers(bucket, listed, monkeypatch):
+    call = type(open_bucket()).call_s3
+
+    def call_few(self, method, **request):
+        few = {"MaxKeys": 7} if method == "list_objects_v2" else {}
+        return call(self, method, **request, **few)
+
+    monkeypatch.setattr(type(open_bucket()), "call_s3", call_few)
+    options = ShardScanOptions(rows=5, group_by=GROUPS)
+    manifest = scan_data("s3://fish/fish", "s3://fish/few", options)
+    assert manifest == read_manifest(Store(listed))

@@ -1,0 +1,87 @@
+"""A Ray cluster embeds shards while its actors and nodes die, and then fits on the same cluster."""
+
+import os
+import signal
+import threading
+
+import pytest
+from kill_shards import kill_node, list_actors, start_cluster
+
+from fishfeat.errors import BackboneError, DataError
+from fishfeat.options import FitOptions
+from fishfeat.options.shards import ShardOptions, ShardScanOptions
+from fishfeat.shards.engines import ray_cluster
+from fishfeat.stages.fit import fit_data
+from fishfeat.stages.shards import extract_shard_data, merge_data, scan_data
+
+from .conftest import GROUPS, TINY
+from .test_extract_shards import read_all
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with start_cluster(2) as started:
+        yield started
+
+
+def ray_options(cluster, **changes) -> ShardOptions:
+    return ShardOptions(**TINY | changes, engine="ray", address=cluster.address)
+
+
+def test_actors_and_nodes_die_and_the_features_are_those_of_one_machine(
+    cluster, pictures, expected, tmp_path, monkeypatch
+):
+    shards, out = tmp_path / "shards", tmp_path / "out"
+    scan_data(pictures, shards, ShardScanOptions(rows=2, group_by=GROUPS))
+    taken = []
+    take = ray_cluster._Actors._take
+
+    def take_and_kill(self, future, number):
+        taken.append(number)
+        if len(taken) == 1:
+            os.kill(list_actors()[0], signal.SIGKILL)
+        if len(taken) == 4:
+            kill_node(cluster)
+        return take(self, future, number)
+
+    monkeypatch.setattr(ray_cluster._Actors, "_take", take_and_kill)
+    done = extract_shard_data(shards, out, ray_options(cluster))
+    assert (done.unfinished, done.n_new) == ({}, 12)
+    assert len(taken) > 12  # some shards were given again
+    keys, X = read_all(out)
+    assert keys == expected.features.keys.tolist()
+    assert X.tobytes() == expected.features.X.tobytes()
+    merge_data(out, cache=tmp_path / "cache")
+    options = FitOptions(clf=("logreg",), cv=2, backend=f"ray:{cluster.address}")
+    run = fit_data(options, cache=tmp_path / "cache").runs[0]
+    assert run.scores.shape == (1, 22, 2)
+
+
+def test_an_error_of_the_user_ends_the_command(cluster, shards, tmp_path):
+    options = ray_options(cluster, backbone="local-dir:nowhere")
+    with pytest.raises(BackboneError, match="nowhere"):
+        extract_shard_data(shards, tmp_path, options)
+
+
+def test_a_shard_that_kills_its_workers_is_given_up(cluster, shards, tmp_path, monkeypatch):
+    def kill_again_and_again():
+        while not over.wait(0.05):
+            for pid in list_actors():
+                os.kill(pid, signal.SIGKILL)
+
+    over = threading.Event()
+    monkeypatch.setattr(ray_cluster, "_MOST_DEATHS", 1)
+    threading.Thread(target=kill_again_and_again).start()
+    try:
+        done = extract_shard_data(shards, tmp_path, ray_options(cluster, shard="1/5"))
+    finally:
+        over.set()
+    assert list(done.unfinished) == [0]
+    assert "died" in done.unfinished[0]
+
+
+def test_an_address_is_for_ray(shards, tmp_path):
+    with pytest.raises(DataError, match="address"):
+        extract_shard_data(shards, tmp_path, ShardOptions(**TINY, address="127.0.0.1:1"))
