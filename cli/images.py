@@ -7,8 +7,8 @@ from pathlib import Path
 
 import typer
 
-from fishfeat.options import ExtractOptions, ScanOptions
-from fishfeat.options.shards import ShardOptions, ShardScanOptions
+from fishfeat.options import ExtractOptions, FitOptions, ScanOptions
+from fishfeat.options.shards import ShardFitOptions, ShardOptions, ShardScanOptions
 
 from . import options as opt
 from . import shard_options as many
@@ -178,3 +178,27 @@ def merge(ctx: typer.Context, features: many.Features, dataset: opt.Dataset = No
     with session.console.progress("Merging", "shards") as on_progress:
         merged = merge_data(features, cache=session.cache, dataset=dataset, on_progress=on_progress)
     show_merge(session.console, merged)
+
+
+def fit_on_shards(session: Session, shards: str, dataset: str | None, options: FitOptions) -> None:
+    """Fit on the features of shards: `fishfeat fit --shards`."""
+    if dataset is not None:
+        raise typer.BadParameter("--shards takes the place of --dataset: leave it out.")
+    given = {option.name: getattr(options, option.name) for option in dataclasses.fields(options)}
+    names = {option.name for option in dataclasses.fields(ShardFitOptions)}
+    for option in dataclasses.fields(FitOptions):
+        if option.name not in names and given[option.name] != option.default:
+            flag = "--" + option.name.replace("_", "-")
+            raise typer.BadParameter(f"{flag} needs all images in memory: not with --shards.")
+    from fishfeat.stages.shards import fit_shard_data
+
+    from .render_shards import show_shard_fits
+
+    if str(options.cv).isdecimal():
+        given["cv"] = int(options.cv)
+    shard_options = take_options(ShardFitOptions, given)
+    with session.console.progress("Reading", "shards") as on_progress:
+        results = fit_shard_data(
+            shards, shard_options, cache=session.cache, on_progress=on_progress
+        )
+    show_shard_fits(session.console, results)

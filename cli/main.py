@@ -19,11 +19,12 @@ from fishfeat.options import (
 
 from . import options as opt
 from . import predict_options as ask
+from . import shard_options as many
 from . import training_options as tune
 from .commands import Command, Session, read_stdin_paths, silence_decoder, take_options
 from .console import Console, make_streams_safe
 from .export import export
-from .images import extract, inspect, merge, scan
+from .images import extract, fit_on_shards, inspect, merge, scan
 from .listings import backbones, checks, info, models
 
 app = typer.Typer(
@@ -112,13 +113,17 @@ def fit(
     jobs: opt.Jobs = -1,
     backend: opt.Backend = None,
     device: opt.TreesDevice = "cpu",
+    shards: many.FitShards = None,
 ) -> None:
     """Cross-validate classifiers and save them.
 
-    They are fitted on the cached features.
+    They are fitted on the cached features, or with --shards on features that are read in parts.
     """
     clf = clf or []
     options = take_options(FitOptions, locals())
+    if shards is not None:
+        fit_on_shards(ctx.obj, shards, dataset, options)
+        return
     from fishfeat.stages.fit import fit_data
 
     from . import render

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from fishfeat.errors import count_things, shortened
-from fishfeat.files import megabytes
+from fishfeat.files import JsonObject, megabytes
 
 from .console import Console
 
 if TYPE_CHECKING:
     from fishfeat.shards.extract import ShardExtraction
     from fishfeat.shards.manifest import Manifest
-    from fishfeat.stages.shards import Merge
+    from fishfeat.stages.shards import Merge, ShardFitResult
 
 
 def show_scan(console: Console, manifest: Manifest, shards: str) -> None:
@@ -86,3 +87,56 @@ def show_merge(console: Console, merge: Merge) -> None:
         parts.append(count_things(groups, "group"))
     parts.append(f"{merge.dim} features for each")
     console.say(f"{merge.dataset}: {', '.join(parts)}. {merge.file}")
+
+
+def show_shard_fits(console: Console, results: Sequence[ShardFitResult]) -> None:
+    """Scores of classifiers on shards, the classes with the lowest recall, and the models."""
+    console.document({"fits": [_describe_fit(result) for result in results]})
+    rows = []
+    for fit, _ in results:
+        scores = fit.scores
+        rows.append(
+            [
+                scores.clf,
+                f"{scores.accuracy:.3f}",
+                _format_interval(scores.accuracy_interval),
+                f"{scores.balanced_accuracy:.3f}",
+                _format_interval(scores.balanced_accuracy_interval),
+            ]
+        )
+    fit = results[0].fit
+    title = f"{fit.n_folds} {fit.split} folds, {count_things(fit.scores.n_images, 'image')}"
+    columns = ["classifier", "accuracy", "95 %", "balanced accuracy", "95 %"]
+    console.table(title, columns, rows)
+    if fit.split == "random":
+        console.warn(
+            "No groups are known: only exact duplicates are on one side of a fold. Related images "
+            "on both sides make the score too high: `fishfeat scan --group-by` names groups."
+        )
+    if fit.n_unlabelled:
+        console.say(f"{count_things(fit.n_unlabelled, 'image')} without a label are left out.")
+    recalls = fit.scores.recalls
+    worst = sorted(range(len(recalls)), key=lambda i: recalls[i])[:3]
+    named = ", ".join(f"{fit.class_names[i]} {recalls[i]:.2f}" for i in worst)
+    console.say(f"Lowest recall ({fit.scores.clf}): {named}.")
+    for _, model in results:
+        console.say(
+            f"Model: {model}. In Python: fishfeat.load_model({str(model)!r}).predict(paths)"
+        )
+
+
+def _format_interval(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f}–{interval[1]:.3f}"
+
+
+def _describe_fit(result: ShardFitResult) -> JsonObject:
+    fit = result.fit
+    content = fit.scores._asdict()
+    del content["predictor"]
+    return content | {
+        "class_names": fit.class_names,
+        "split": fit.split,
+        "n_folds": fit.n_folds,
+        "n_unlabelled": fit.n_unlabelled,
+        "model": result.model,
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,11 +74,12 @@ Address = Annotated[
     ),
 ]
 FitShards = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--shards",
         metavar="DIR",
-        help="Fit on features of shards that one machine cannot hold, in place of a data set.",
+        help="Fit ridge or svc on the features of shards, in place of a data set. Three reads, "
+        "whatever their number.",
         rich_help_panel=_SHARDS,
     ),
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -63,6 +64,8 @@ class ShardResult(msgspec.Struct, frozen=True, kw_only=True):
         SHA-256 of that file.
     n_rows, n_bytes
         Images embedded, and bytes read.
+    labels
+        Class name -> images embedded; '' for those without a label.
     fingerprint
         Of the backbone.
     runtime, device
@@ -78,6 +81,7 @@ class ShardResult(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     n_rows: int
     n_bytes: int
+    labels: dict[str, int]
     fingerprint: str
     runtime: str
     device: str
@@ -196,6 +200,7 @@ def write_result(
         digest=digest,
         n_rows=len(contents.rows),
         n_bytes=sum(row.n_bytes for row in contents.rows if row.n_bytes > 0),
+        labels=dict(sorted(Counter(row.label for row in contents.rows).items())),
         fingerprint=maker.fingerprint,
         runtime=str(maker.config),
         device=maker.device,

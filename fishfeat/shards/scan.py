@@ -13,12 +13,13 @@ import msgspec
 
 from fishfeat.errors import DataError, check_number
 from fishfeat.images.crops import choose_box_options
+from fishfeat.images.decode import UnavailableFile
 from fishfeat.images.grouping.rules import name_by_folder, name_by_pattern, parse_rules
 from fishfeat.images.labels import compile_pattern
 from fishfeat.images.sources.annotated import choose_reader
 from fishfeat.images.sources.class_folders import make_entry
 from fishfeat.images.sources.entries import PART_NAMES, Listing, make_filter
-from fishfeat.images.sources.listing import list_data
+from fishfeat.images.sources.listing import check_exists, list_data
 from fishfeat.options.shards import ShardScanOptions
 from fishfeat.records import OnProgress, PathLike
 from fishfeat.shards.listing import list_images, list_top_folders
@@ -119,6 +120,8 @@ def _open_source(data: PathLike, options: ShardScanOptions) -> _SourceRows:
     path = Path(store.path(""))
     if store.is_local and (path.is_file() or choose_reader(path, "") is not None):
         return _open_listing(path, options, name_group)
+    if store.is_local:
+        check_exists(path)
     part_depth = _find_part_depth(store)
     manifest = Manifest(
         source=store.url,
@@ -221,7 +224,13 @@ def _describe_rule(group_by: str | None) -> str:
 
 def _find_part_depth(store: Store) -> int | None:
     """0 where two of the outermost folders are called train, val or test; None elsewhere."""
-    parts = {PART_NAMES.get(name.lower(), "") for name in list_top_folders(store)} - {""}
+    try:
+        names = list_top_folders(store)
+    except UnavailableFile as error:
+        raise DataError(
+            f"{store.url} cannot be listed: {error}. Is the name right, and may you read it?"
+        ) from error
+    parts = {PART_NAMES.get(name.lower(), "") for name in names} - {""}
     return 0 if len(parts) > 1 else None
 
 

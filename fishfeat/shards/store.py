@@ -25,6 +25,8 @@ from fishfeat.records import PathLike
 T = TypeVar("T")
 # An answer is waited for up to about half a minute in all.
 _TRIES, _FIRST_WAIT, _LONGEST_WAIT = 8, 0.1, 10.0
+# Errors that another try does not change, by the names that clients give them.
+_LASTING = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
 _EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
 # Requests of one process at the same time.
 _N_REQUESTS = 32
@@ -220,11 +222,13 @@ class Store:
             except (FileNotFoundError, PermissionError) as error:
                 raise UnavailableFile(_name_reason(error)) from error
             except Exception as error:  # clients of storage raise errors of many classes
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                if type(error).__name__ in _LASTING:
+                    raise StorageError(f"Cannot {task}: {reason}.") from error
                 if i == _TRIES - 1:
-                    reason = " ".join(str(error).split())[:200] or type(error).__name__
                     raise StorageError(
-                        f"{self.url}: cannot {task} after {_TRIES} tries ({reason}). Is the "
-                        "storage reachable? Run the same command again: it goes on from here."
+                        f"Cannot {task} after {_TRIES} tries ({reason}). Is the storage "
+                        "reachable? Run the same command again: it goes on from here."
                     ) from error
             time.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(2 * wait, _LONGEST_WAIT)

@@ -1,4 +1,4 @@
-"""`fishfeat scan`, `extract --shards` and `merge`: data sets that one machine cannot hold."""
+"""`scan`, `merge`, `extract --shards`, `fit --shards`: data that one machine cannot hold."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from typing import NamedTuple
 
 from fishfeat.errors import DataError
 from fishfeat.features.specs import check_runtime
+from fishfeat.files import safe_name
+from fishfeat.models.model import Model, name_model
+from fishfeat.models.saved import ModelConfig, ModelScores
 from fishfeat.options import ScanOptions
-from fishfeat.options.shards import ShardOptions, ShardScanOptions
-from fishfeat.records import ImageSet, OnProgress, PathLike
+from fishfeat.options.shards import ShardFitOptions, ShardOptions, ShardScanOptions
+from fishfeat.records import FeaturesInfo, ImageSet, OnProgress, PathLike
 from fishfeat.shards.extract import ShardExtraction, extract_shards
+from fishfeat.shards.fit import ShardFit, fit_shards
 from fishfeat.shards.manifest import Manifest
-from fishfeat.shards.merge import open_features, read_images, remove_leftovers, write_features
+from fishfeat.shards.merge import (
+    ShardFeatures,
+    open_features,
+    read_images,
+    remove_leftovers,
+    write_features,
+)
 from fishfeat.shards.scan import scan_shards
 from fishfeat.stages.extract import select_spec
 from fishfeat.workspace import Source, Workspace
@@ -44,6 +54,21 @@ class Merge(NamedTuple):
     n_shards: int
     n_new: int
     dim: int
+
+
+class ShardFitResult(NamedTuple):
+    """A classifier that was fitted on shards.
+
+    Attributes
+    ----------
+    fit
+        Its scores.
+    model
+        Folder of the saved model.
+    """
+
+    fit: ShardFit
+    model: Path
 
 
 def scan_data(
@@ -128,3 +153,66 @@ def merge_data(
     remove_leftovers(features)
     n_shards = len(features.results)
     return Merge(folder.name, path, images, n_shards, n_new, features.job.dim)
+
+
+def fit_shard_data(
+    place: PathLike,
+    options: ShardFitOptions | None = None,
+    *,
+    cache: PathLike = "cache",
+    on_progress: OnProgress | None = None,
+) -> list[ShardFitResult]:
+    """Cross-validate classifiers on the features of shards, and save them.
+
+    Parameters
+    ----------
+    place
+        Folder or bucket that `extract_shard_data` wrote.
+    options
+        Classifiers, folds and seed.
+    cache
+        The cache folder; the models lie in its folder `shards`.
+    on_progress
+        Called with (done, total) reads of a shard.
+
+    Raises
+    ------
+    DataError
+        Some shards are not done, or an option is not valid.
+    """
+    options = options or ShardFitOptions()
+    features = open_features(place)
+    models = Path(cache) / "shards" / safe_name(features.job.manifest.name) / "models"
+    results = []
+    for fit in fit_shards(features, options, on_progress=on_progress):
+        model = _make_model(features, fit, options)
+        folder = models / name_model(model.clf, model.spec, balanced=False)
+        results.append(ShardFitResult(fit, model.save(folder)))
+    return results
+
+
+def _make_model(features: ShardFeatures, fit: ShardFit, options: ShardFitOptions) -> Model:
+    job, scores = features.job, fit.scores
+    info = FeaturesInfo(
+        dataset=job.manifest.name,
+        backbone=job.backbone_spec,
+        fingerprint=job.fingerprint,
+        dim=job.dim,
+        provenance=job.make_provenance(),
+    )
+    metrics = {"accuracy": scores.accuracy, "balanced_accuracy": scores.balanced_accuracy}
+    intervals = {
+        "accuracy": scores.accuracy_interval,
+        "balanced_accuracy": scores.balanced_accuracy_interval,
+    }
+    return Model(
+        clf=scores.clf,
+        pipeline=scores.predictor,
+        class_names=fit.class_names,
+        spec=info.backbone,
+        fingerprint=info.fingerprint,
+        config=ModelConfig(
+            balanced=False, seed=options.seed, n_images=scores.n_images, features=info
+        ),
+        scores=ModelScores(fit.split, fit.n_folds, None, metrics, intervals),
+    )

@@ -60,7 +60,7 @@ def test_actors_and_nodes_die_and_the_features_are_those_of_one_machine(
 
 
 def test_an_error_of_the_user_ends_the_command(cluster, shards, tmp_path):
-    options = ray_options(cluster, backbone="local-dir:nowhere")
+    options = ray_options(cluster, layer=("nowhere",))
     with pytest.raises(BackboneError, match="nowhere"):
         extract_shard_data(shards, tmp_path, options)
 
