@@ -82,8 +82,9 @@ def make_onnx(model: Model, backbone: Backbone) -> bytes:
     scores = add_scores(graph, convert_estimator(model.pipeline), features, len(model.class_names))
     graph.add("ArgMax", scores, output=LABEL, axis=1, keepdims=0)
     graph.add("Cast", scores, output=PROBABILITIES, to=onnx.TensorProto.FLOAT)
-    content = _make_model(graph, model, backbone)
-    if content.ByteSize() > _MAX_BYTES:
+    n_bytes = sum(len(constant.raw_data) for constant in graph.constants)
+    content = _make_model(graph, model, backbone) if n_bytes <= _MAX_BYTES else None
+    if content is None or content.ByteSize() > _MAX_BYTES:
         raise ModelError(
             f"{model.name} is too large for one ONNX file, which holds 2 GB. Use a model on a "
             "smaller backbone."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ Value = str | NDArray[Any]
 Branch = Callable[["Graph"], str]
 
 
-def import_onnx() -> ModuleType:
+def import_onnx() -> Any:
     """Import onnx.
 
     Raises

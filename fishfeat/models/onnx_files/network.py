@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import logging
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -27,36 +29,44 @@ def add_network(graph: Graph, pixels: str, backbone: Backbone) -> str:
     ModelError
         torch cannot convert the network.
     """
-    onnx = import_onnx()
     size = backbone.preprocess.size
     images = torch.zeros(2, 3, *size, dtype=torch.uint8, device=backbone.device)
     transforms = make_transforms(backbone.spec.tta, backbone.preprocess.mean)
-    content = io.BytesIO()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # tracers warn about code of other packages
-            torch.onnx.export(
-                _WithTransforms(backbone, transforms).eval(),
-                (images,),
-                content,
-                dynamo=False,  # ten times as fast as the newer converter
-                opset_version=OPSET,
-                input_names=[pixels],
-                output_names=[FEATURES],
-                dynamic_axes={pixels: {0: "n"}, FEATURES: {0: "n"}},
-            )
+        network = _convert(_WithTransforms(backbone, transforms).eval(), images, pixels)
     except Exception as error:  # converters raise errors of any class
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
             f"{backbone.spec.label} cannot be exported: torch does not convert it to ONNX "
             f"({reason}). Use a model on another backbone."
         ) from error
-    network: Any = onnx.load_from_string(content.getvalue())
     assert network.ir_version <= IR_VERSION
     graph.nodes.extend(network.graph.node)
     graph.constants.extend(network.graph.initializer)
     return FEATURES
+
+
+def _convert(module: nn.Module, images: Tensor, pixels: str) -> Any:
+    """Convert a module to a model of ONNX."""
+    with (
+        TemporaryDirectory() as folder,
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),  # the converter prints what it cannot convert
+        torch.inference_mode(),
+    ):
+        warnings.simplefilter("ignore")  # tracers warn about code of other packages
+        path = Path(folder, "network.onnx")
+        torch.onnx.export(
+            module,
+            (images,),
+            path,
+            dynamo=False,  # ten times as fast as the newer converter
+            opset_version=OPSET,
+            input_names=[pixels],
+            output_names=[FEATURES],
+            dynamic_axes={pixels: {0: "n"}, FEATURES: {0: "n"}},
+        )
+        return import_onnx().load(path)
 
 
 class _WithTransforms(nn.Module):

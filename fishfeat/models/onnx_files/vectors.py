@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from fishfeat.classify.predictors.kernels import NystroemComponents, SupportVectors
 from fishfeat.classify.predictors.neighbors import NearestVectors
 from fishfeat.models.onnx_files.graph import Graph, Value, number, whole
 from fishfeat.models.onnx_files.probabilities import add_division_by_sum, add_temperature
-from fishfeat.records import Float
 
 
 def add_support_vectors(graph: Graph, machine: SupportVectors, X: str) -> str:
@@ -61,14 +63,14 @@ def add_nystroem(graph: Graph, machine: NystroemComponents, X: str) -> str:
     return add_temperature(graph, decision, machine.inverse_temperature)
 
 
-def _add_kernel(graph: Graph, X: str, vectors: Float, gamma: float) -> str:
+def _add_kernel(graph: Graph, X: str, vectors: NDArray[Any], gamma: float) -> str:
     """exp(-gamma |x - z|²) for each row of X with each vector, float64 (n, n_vectors)."""
     squares = add_squares(graph, graph.cast(X, "float64"), vectors)
     kept = graph.add("Max", squares, number(0))
     return graph.add("Exp", graph.add("Mul", kept, number(-gamma)))
 
 
-def add_squares(graph: Graph, X: str, vectors: Float) -> str:
+def add_squares(graph: Graph, X: str, vectors: NDArray[Any]) -> str:
     """Squared distances of rows X float64 (n, dim) and vectors (n_vectors, dim)."""
     exact = vectors.astype(np.float64)
     norms = graph.add("ReduceSumSquare", X, whole(1), keepdims=1)
