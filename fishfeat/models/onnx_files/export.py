@@ -202,7 +202,10 @@ def _draw_batches(size: tuple[int, int]) -> list[RGB]:
 def _run_file(content: bytes, batches: Sequence[RGB]) -> Float:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # Threads that wait for one another would take the cores from torch.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     scores = [session.run([PROBABILITIES], {IMAGES: batch})[0] for batch in batches]
     return np.concatenate(scores).astype(np.float64)
 
