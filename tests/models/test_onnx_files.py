@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.pipeline import make_pipeline
 
 from fishfeat.classify.convert import convert_estimator
 from fishfeat.classify.estimators.dense_head import DenseHead
@@ -30,6 +31,7 @@ from fishfeat.features.backbones import load_backbone
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.specs import make_spec
 from fishfeat.features.tta import make_transforms
+from fishfeat.finetuning.tuned_networks import save_network
 from fishfeat.models.model import Model
 from fishfeat.models.onnx_files import export as onnx_export
 from fishfeat.models.onnx_files.export import check_onnx, make_onnx
@@ -328,6 +330,25 @@ def test_a_file_that_answers_otherwise_is_refused(
     monkeypatch.setattr(onnx_export, "_MAX_BYTES", 1000)
     with pytest.raises(ModelError, match="2 GB"):
         make_onnx(model, backbone)
+
+
+def test_a_tuned_network_is_exported_with_its_head(tmp_path: Path) -> None:
+    source = load_backbone(make_spec("random:test_resnet", img_size=32))
+    network = source.network.to(memory_format=torch.contiguous_format)
+    folder = save_network(tmp_path / "tuned", network, source.spec, np.array(["0"]))
+    backbone = load_backbone(make_spec(f"local-dir:{folder}", img_size=32))
+    rng = np.random.default_rng(0)
+    layers = [(rng.normal(size=(8, backbone.dim)), np.ones(8)), (np.eye(3, 8), np.zeros(3))]
+    config = ModelConfig(
+        balanced=False,
+        seed=0,
+        n_images=1,
+        features=FeaturesInfo("pond", backbone.spec, backbone.fingerprint, backbone.dim),
+    )
+    head = make_pipeline(DenseHead(layers, np.arange(3), 0.5))
+    model = Model("finetune", head, CLASSES, backbone.spec, backbone.fingerprint, config)
+    agreement = check_onnx(make_onnx(model, backbone), model, backbone, [draw_image(50, 40)])
+    assert agreement.difference < 1e-4
 
 
 def test_a_network_that_torch_does_not_convert_is_refused_by_name(
