@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from fishfeat.options import ExportFormat
+from fishfeat.options import ExportFormat, ModelFormat
 
 from . import options as opt
+from . import predict_options as ask
 from .commands import Command, Session
 
-export = typer.Typer(
-    no_args_is_help=True, help="Write the features of a data set for other programs."
-)
+export = typer.Typer(no_args_is_help=True, help="Write features or a model for other programs.")
 
 
 @export.command(cls=Command)
@@ -47,6 +46,40 @@ def features(
     )
 
 
+@export.command(cls=Command)
+def model(
+    ctx: typer.Context,
+    dataset: opt.Dataset = None,
+    model: ask.ModelName = None,
+    backbone: opt.ModelBackbone = None,
+    to: Annotated[ModelFormat, typer.Option("--to", help="Format of the file.")] = "onnx",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The file, which is replaced. Default: MODEL.onnx in the working folder.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a saved model as one file that needs no fishfeat.
+
+    From images of any size to probabilities: resizing, backbone and classifier are in the file.
+    """
+    from fishfeat.stages.export_model import export_model
+
+    session: Session = ctx.obj
+    exported = export_model(
+        to, model=model, backbone=backbone, out=out, cache=session.cache, dataset=dataset
+    )
+    session.console.document(exported._asdict())
+    session.console.say(
+        f"{exported.path}: {exported.model}, {len(exported.class_names)} classes. Checked on "
+        f"{exported.n_images} images: {exported.n_equal} have the label that fishfeat gives, and "
+        f"probabilities differ by at most {exported.difference:.4f}."
+    )
+
+
 @export.callback()
 def write() -> None:
-    """Write the features of a data set for other programs."""
+    """Write features or a model for other programs."""

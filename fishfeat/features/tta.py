@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor
 from torchvision.transforms.functional import InterpolationMode, rotate
 
@@ -53,7 +52,10 @@ def _mirror(images: Tensor) -> Tensor:
 
 
 def _rotate_quarters(k: int, images: Tensor) -> Tensor:
-    return torch.rot90(images, k, (2, 3))
+    """Rotate as `torch.rot90` does, which ONNX has no operator for."""
+    if k % 2 == 0:
+        return images.flip(2, 3) if k % 4 else images
+    return images.transpose(2, 3).flip(2 if k % 4 == 1 else 3)
 
 
 def _mirror_and_rotate(k: int, images: Tensor) -> Tensor:

@@ -359,7 +359,7 @@ class Model:
         self, images: Sequence[StreamedVector], runtime: RuntimeConfig | None
     ) -> list[Prediction]:
         vectors = [image.vector for image in images if image.vector is not None]
-        scored = iter(self._score_vectors(np.array(vectors, np.float32)) if vectors else ())
+        scored = iter(self.predict_vectors(np.array(vectors, np.float32)) if vectors else ())
         predictions = []
         for image, vector, reason, is_embedded in images:
             if vector is None:
@@ -377,7 +377,7 @@ class Model:
             )
         return predictions
 
-    def _score_vectors(self, X: NDArray[np.float32]) -> list[Prediction]:
+    def predict_vectors(self, X: NDArray[np.float32]) -> list[Prediction]:
         """Predictions of vectors (n, dim), which have no path yet."""
         layers = [""] * len(X)
         if self.config.layers:

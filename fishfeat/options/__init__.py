@@ -25,6 +25,7 @@ RowFormat = Literal["csv", "jsonl"]
 FileFormat = Literal["coco", "viame", "megadetector", "ecotaxa", "camtrap-dp"]
 PredictionFormat = Literal["csv", "jsonl", "coco", "viame", "megadetector", "ecotaxa", "camtrap-dp"]
 ExportFormat = Literal["csv", "parquet", "npz"]
+ModelFormat = Literal["onnx"]
 
 
 @dataclass(frozen=True, kw_only=True)

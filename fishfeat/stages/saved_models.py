@@ -163,12 +163,20 @@ def find_difference_of_model(dataset: Dataset, model: Model) -> str:
 def find_backbone(
     model: Model, dataset: Dataset, name: str | None, *, early_exit: bool = False
 ) -> Backbone | KeptNetwork:
-    """The backbone of a model: by `name`, by the model's own, or wherever the same network lies.
+    """The backbone of a model, as `load_backbone_of`; without a `name` a kept one, if it can start.
+
+    A network that is kept on this machine starts without loading torch.
+    """
+    kept = model.find_kept_network(early_exit=early_exit) if name is None else None
+    return kept or load_backbone_of(model, dataset, name)
+
+
+def load_backbone_of(model: Model, dataset: Dataset, name: str | None = None) -> Backbone:
+    """Load the backbone of a model: by `name`, its own, or wherever the same network lies.
 
     A network is known by its fingerprint. Where the folder of the model's backbone is gone, one
     that features of the data set with the same fingerprint came from is used, or a tuned network
-    of the data set. A network that is
-    kept on this machine starts without loading torch.
+    of the data set.
 
     Raises
     ------
@@ -177,9 +185,6 @@ def find_backbone(
     ModelError
         The backbone called `name` has other weights.
     """
-    kept = model.find_kept_network(early_exit=early_exit) if name is None else None
-    if kept is not None:
-        return kept
     from fishfeat.features.backbones import load_backbone
 
     if name is not None:

@@ -10,9 +10,11 @@ import pytest
 from fishfeat.classify.estimators.early_exit import NEVER, ExitRule
 from fishfeat.errors import DataError, FishfeatError, ModelError
 from fishfeat.features.exits import load_exit_backbone
+from fishfeat.images.decode import read_image
 from fishfeat.models.load import load_model
 from fishfeat.report.output.schema import SCHEMA
 from fishfeat.stages.early_exit import load_layers
+from fishfeat.stages.export_model import export_model
 from fishfeat.stages.extract import load_features
 from fishfeat.stages.predict import predict_images
 from fishfeat.stages.report import report_data
@@ -170,3 +172,15 @@ def test_a_run_of_an_earlier_version_has_no_early_exit(fitted):
     fields = dataclasses.asdict(run.config)
     fields.pop("early_exit")
     assert type(run.config)(**fields).early_exit is None
+
+
+def test_an_exported_model_computes_every_image_to_the_end(fitted, model, tmp_path):
+    ort = pytest.importorskip("onnxruntime")
+    pond, _ = fitted
+    out = tmp_path / "early.onnx"
+    export_model(model="early-exit", out=out, cache=pond.cache)
+    session = ort.InferenceSession(out)
+    for path in list_paths(pond)[:3]:
+        (prediction,) = model.predict([path])
+        scores, _, _ = session.run(None, {"images": read_image(path)[None]})
+        np.testing.assert_allclose(scores[0], prediction.scores, atol=1e-4)

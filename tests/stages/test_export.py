@@ -1,14 +1,17 @@
-"""Exported features are those of the cache, with the labels, groups and folds of the last fit."""
+"""Exported features are those of the cache; an exported model answers as fishfeat does."""
 
 import csv
+import json
 import sys
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fishfeat.errors import DataError, MissingExtraError
+from fishfeat.errors import DataError, MissingExtraError, ModelError
+from fishfeat.models.onnx_files import export as onnx_export
 from fishfeat.stages.export import export_features
+from fishfeat.stages.export_model import export_model
 from fishfeat.stages.extract import load_features
 from fishfeat_cli.main import app
 
@@ -98,3 +101,38 @@ def test_the_command_writes_into_the_working_folder(fitted, tmp_path, monkeypatc
     result = CliRunner().invoke(app, ["--cache", str(pond.cache), "export", "features"])
     assert result.exit_code == 0, result.output
     assert [path.name for path in tmp_path.iterdir()] == ["pond-features.csv"]
+
+
+# --- models -------------------------------------------------------------------------------------
+
+
+def test_the_command_exports_the_best_model_and_says_how_it_agrees(fitted, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pond, _ = fitted
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["--json", "--cache", str(pond.cache), "export", "model"])
+    assert result.exit_code == 0, result.output
+    exported = json.loads(result.stdout)
+    assert exported["class_names"] == ["bass", "bream"]
+    assert exported["n_images"] == exported["n_equal"] == 12 + 7
+    assert exported["difference"] < 0.01
+    (file,) = tmp_path.iterdir()
+    assert file.name == exported["path"] == f"{exported['model']}.onnx"
+
+
+def test_a_model_that_cannot_be_exported_leaves_the_file(fitted, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    pond, _ = fitted
+    out = tmp_path / "fish.onnx"
+    out.write_text("mine")
+    with pytest.raises(DataError, match="to must be"):
+        export_model("tflite", out=out, cache=pond.cache)
+    with pytest.raises(ModelError, match="no saved models called"):
+        export_model(model="svc", out=out, cache=pond.cache)
+    monkeypatch.setattr(onnx_export, "TOLERANCE", 0.0)
+    with pytest.raises(ModelError, match="not exported"):
+        export_model(out=out, cache=pond.cache)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtraError, match="onnx"):
+        export_model(out=out, cache=pond.cache)
+    assert out.read_text() == "mine"

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from fishfeat.records import Float
 
 # A smaller probability counts as this one: otherwise its logarithm would outweigh all others.
-_MIN_PROBABILITY = 1e-9
+MIN_PROBABILITY = 1e-9
 # A class this far below the best one in log probability, exp(-50) = 2e-22, counts nothing.
-_NEGLIGIBLE = 50.0
+NEGLIGIBLE = 50.0
 
 
 def softmax_rows(logits: NDArray[Any]) -> NDArray[Any]:
@@ -47,7 +47,7 @@ def class_scores(model: Any, X: ArrayLike) -> Float:
 
 def log_probabilities(proba: ArrayLike) -> Float:
     """Compute the logarithm of probabilities (n, n_classes), float64, of at least log(1e-9)."""
-    logits: Float = np.log(np.clip(np.asarray(proba, np.float64), _MIN_PROBABILITY, 1))
+    logits: Float = np.log(np.clip(np.asarray(proba, np.float64), MIN_PROBABILITY, 1))
     return logits
 
 
@@ -69,5 +69,5 @@ def apply_temperature(logits: Float, inverse_temperature: float) -> Float:
     """
     scaled = inverse_temperature * logits
     below = scaled.max(axis=1, keepdims=True) - scaled
-    beyond = np.maximum(below - _NEGLIGIBLE, 0)
+    beyond = np.maximum(below - NEGLIGIBLE, 0)
     return softmax_rows(scaled + (beyond - np.log1p(beyond)))
