@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fishfeat.errors import DataError
 from fishfeat.files import atomic
+from fishfeat.images.sources.ecotaxa import is_ecotaxa_name
 from fishfeat.images.sources.filling import FILLS
 from fishfeat.images.sources.find_reader import READERS, find_reader
 from fishfeat.models.model import Prediction
@@ -52,7 +53,8 @@ def check_filling(paths: Sequence[str], format: FileFormat, out: PathLike | None
     Raises
     ------
     DataError
-        There is not one annotation file of this format, or the output is missing or there already.
+        There is not one annotation file of this format, or the output is missing, there already,
+        or has a name that the program does not import.
     """
     title = READERS[format].title
     if out is None:
@@ -68,6 +70,11 @@ def check_filling(paths: Sequence[str], format: FileFormat, out: PathLike | None
         )
     if os.path.exists(out):
         raise DataError(f"{os.fspath(out)} is there already. Name another file, or delete it.")
+    if format == "ecotaxa" and not is_ecotaxa_name(Path(out).name):
+        raise DataError(
+            f"EcoTaxa imports only files called ecotaxa*.tsv or ecotaxa*.txt, not "
+            f"{Path(out).name}. Name it ecotaxa_{Path(out).stem}.tsv."
+        )
     return Filling(file, format, Path(out))
 
 

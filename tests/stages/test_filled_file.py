@@ -187,9 +187,11 @@ def test_an_ecotaxa_file_gets_predicted_categories_and_keeps_validated_ones(fitt
     rows += ["c.png\to3\t\t"]
     file = folder / "net.tsv"
     file.write_text("\n".join(rows) + "\n")
-    filled = fill(fitted, file, "ecotaxa", tmp_path / "out.tsv")
+    with pytest.raises(DataError, match=r"ecotaxa_out\.tsv"):
+        fill(fitted, file, "ecotaxa", tmp_path / "out.tsv")
+    filled = fill(fitted, file, "ecotaxa", tmp_path / "ecotaxa_out.tsv")
     assert (filled.n_filled, filled.n_kept) == (2, 1)
-    lines = (tmp_path / "out.tsv").read_text().splitlines()
+    lines = (tmp_path / "ecotaxa_out.tsv").read_text().splitlines()
     assert lines[:3] == rows[:3]
     assert lines[3:] == ["b.png\to2\tbass\tpredicted", "c.png\to3\tbass\tpredicted"]
 
