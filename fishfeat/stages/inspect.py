@@ -166,8 +166,6 @@ def _find_white(dataset: Dataset, options: ScanOptions) -> float | None:
     if isinstance(options, BackboneOptions | CompareOptions):
         if options.white is not None:
             return options.white or None
-        if options.backbone:
-            return None
     return None if dataset.state.spec is None else dataset.state.spec.white
 
 
@@ -194,7 +192,7 @@ def _normalise(name: str, value: Any) -> Any:
     if name in ("merge", "root") and isinstance(value, str | os.PathLike) and os.fspath(value):
         return os.path.abspath(value)
     if name == "box_margin":
-        return value
+        return None if value == "" else value
     if isinstance(value, tuple):
         value = tuple(item for item in value if item)
     return value or None

@@ -58,10 +58,13 @@ def test_an_option_has_the_default_of_its_field(command, field):
 
 
 def choices(hint: object) -> list[object]:
-    """The values of a `Literal`, also inside a union; empty where any value may be given."""
+    """The values of a `Literal`, also inside a union; empty where any value may be given.
+
+    '' is no choice to offer: it forgets an option of any kind.
+    """
     for part in (hint, *get_args(hint)):
         if get_origin(part) is Literal:
-            return list(get_args(part))
+            return [value for value in get_args(part) if value != ""]
     return []
 
 

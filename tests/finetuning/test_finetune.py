@@ -418,7 +418,7 @@ def test_another_pretrained_network_is_trained_on_the_same_folds(quick):
     options = dataclasses.replace(QUICK, network=f"local-dir:{network.name}")
     with pytest.raises(ff.DataError, match="trained on"):
         finetune_data(options, cache=quick)
-    with pytest.raises(ff.BackboneError, match="random:cnn-c"):
+    with pytest.raises(ff.BackboneError, match="--train scratch"):
         finetune_data(dataclasses.replace(QUICK, network="cnn-c"), cache=quick)
     options = dataclasses.replace(QUICK, network="random:test_resnet", img_size=32)
     result = finetune_data(options, cache=quick)

@@ -371,6 +371,15 @@ def test_each_box_of_an_annotation_file_is_classified(fitted, forwarded):
     assert np.allclose(alone.scores, predictions[0].scores, atol=1e-6)
 
 
+def test_boxes_of_an_image_keep_the_order_of_their_file(fitted):
+    file = write_frame(fitted, [20, 5, 28, 20], [40, 5, 28, 20], [10, 5, 28, 20])
+    content = json.loads(file.read_text())
+    for annotation, name in zip(content["annotations"], [10, 11, 8, "b", "a"], strict=True):
+        annotation["id"] = name
+    file.write_text(json.dumps(content))
+    assert [image.id for image in list_inputs(str(file))] == ["10", "11", "8", "b", "a"]
+
+
 def test_a_file_of_boxes_goes_on_where_it_was_stopped(fitted, tmp_path):
     file = write_frame(fitted, [0, 0, 0, 10], [30, 10, 20, 20])
     whole = write_predictions(prepare(fitted, [file], model="centroid"), tmp_path / "whole.csv")
