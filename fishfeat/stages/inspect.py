@@ -163,9 +163,8 @@ def list_images(
 
 def _find_white(dataset: Dataset, options: ScanOptions) -> float | None:
     """The value of white that is given now, else the one last used."""
-    if isinstance(options, BackboneOptions | CompareOptions):
-        if options.white is not None:
-            return options.white or None
+    if isinstance(options, BackboneOptions | CompareOptions) and options.white is not None:
+        return options.white or None
     return None if dataset.state.spec is None else dataset.state.spec.white
 
 
