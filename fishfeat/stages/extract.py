@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fishfeat.errors import CacheError, DataError
+from fishfeat.errors import CacheError, DataError, count_things
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import (
     describe_unavailable,
@@ -202,8 +202,8 @@ def load_features(dataset: Dataset) -> Features:
     n_missing = len(images) - len(features)
     if n_missing:
         log.warning(
-            "%d of %d images are not embedded yet: `fishfeat extract` continues where it stopped.",
+            "%d of %s are not embedded yet: `fishfeat extract` continues where it stopped.",
             n_missing,
-            len(images),
+            count_things(len(images), images.noun),
         )
     return features

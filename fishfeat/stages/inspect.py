@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fishfeat.errors import count_things
 from fishfeat.images.grouping.rules import parse_rules
 from fishfeat.options import BackboneOptions, CompareOptions, ScanOptions
 from fishfeat.records import ImageSet, OnProgress, PathLike
@@ -221,7 +222,8 @@ def _log_labels(images: ImageSet) -> None:
         log.warning("%d %s: enough to embed, but `fishfeat fit` needs two.", n_classes, noun)
     if n_unlabelled:
         log.info(
-            "%d images have no label: they are embedded, but not fitted or scored.", n_unlabelled
+            "%s have no label: they are embedded, but not fitted or scored.",
+            count_things(n_unlabelled, images.noun),
         )
 
 
