@@ -71,9 +71,19 @@ Source = Annotated[
         rich_help_panel=_LABELS,
     ),
 ]
+
+
+def _parse_margin(text: str) -> options.BoxMargin:
+    try:
+        return float(text) if text else ""
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no number.") from error
+
+
 BoxMargin = Annotated[
     float | None,
     typer.Option(
+        parser=_parse_margin,
         metavar="SHARE",
         help="Around an annotated box, on each side, as a share of its size (default 0.1).",
         rich_help_panel=_LABELS,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fishfeat.checks import CHECKS, Finding
+from fishfeat.errors import count_things
 from fishfeat.files import JsonObject, megabytes
 from fishfeat.records import Holdout, ImageSet, Run
 from fishfeat.records.runs import RANKED_BY
@@ -291,7 +292,7 @@ def show_leaderboard(console: Console, fit: Fit) -> None:
         row.append(f"{run.std[RANKED_BY]:.3f}")
         row.append(f"{sum(run.seconds.values()):.1f}")
         rows.append(row)
-    title = f"{fit.dataset}: {count(len(ranked[0].keys), 'image')} out of fold"
+    title = f"{fit.dataset}: {count_things(len(ranked[0].keys), fit.noun)} out of fold"
     console.table(title, columns, rows)
     _show_holdout(console, fit, ranked)
 
@@ -312,7 +313,7 @@ def _show_holdout(console: Console, fit: Fit, ranked: Sequence[Run]) -> None:
     groups = fit.features.groups
     n_groups = None if groups is None else len(set(groups[holdout].tolist()))
     in_groups = "" if n_groups is None else f" in {count(n_groups, 'group')}"
-    show_holdout_scores(console, f"{count(len(holdout), 'image')}{in_groups}", ranked)
+    show_holdout_scores(console, f"{count_things(len(holdout), fit.noun)}{in_groups}", ranked)
     console.say(describe_holdout(ranked[0], ranked[0].name, n_groups))
 
 
@@ -410,7 +411,7 @@ def show_check(console: Console, check: CacheCheck) -> None:
         columns = ("features", "state", "vectors", "missing", "left out", "vanished")
         listed = "no list of images"
         if dataset.n_images is not None:
-            listed = count(dataset.n_images, "image")
+            listed = count_things(dataset.n_images, dataset.noun)
         console.table(f"{dataset.dataset}: {listed}", columns, rows)
         for fault in dataset.faults:
             console.say(fault)
@@ -418,10 +419,8 @@ def show_check(console: Console, check: CacheCheck) -> None:
             for fault in file.faults:
                 console.say(f"{file.file}: {fault}")
             if file.n_missing:
-                console.say(
-                    f"{file.file}: {count(file.n_missing, 'image')} not embedded yet. Run "
-                    f"`{file.command}`."
-                )
+                n_missing = count_things(file.n_missing, dataset.noun)
+                console.say(f"{file.file}: {n_missing} not embedded yet. Run `{file.command}`.")
             if file.n_vanished:
                 console.say(
                     f"{file.file}: {count(file.n_vanished, 'vector')} of images that no longer "

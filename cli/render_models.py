@@ -18,7 +18,8 @@ def show_models(console: Console, result: SavedModels) -> None:
     if not result.models:
         console.say(f"{result.dataset} has no saved model yet. Run `fishfeat fit`.")
         return
-    columns = ("model", "accuracy (95 %)", "folds", "ECE", "images", "classes", "predict")
+    things = "boxes" if result.noun == "box" else "images"
+    columns = ("model", "accuracy (95 %)", "folds", "ECE", things, "classes", "predict")
     console.table(result.dataset, columns, [_describe_row(model) for model in result.models])
     for model in result.models:
         if model.note:

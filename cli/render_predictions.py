@@ -42,7 +42,7 @@ def show_predictions(console: Console, job: PredictionJob) -> int:
         console.data(rows.head)
         for prediction in predict_and_count():
             console.data(rows.format_row(prediction))
-    _warn_of_failed(console, n_failed, n_images)
+    _warn_of_failed(console, n_failed, n_images, job.noun)
     return n_failed
 
 
@@ -53,7 +53,7 @@ def write_predictions(console: Console, job: PredictionJob, out: Path) -> int:
     -------
     Number of images that cannot be read.
     """
-    with console.progress("Classifying", "images") as on_progress:
+    with console.progress("Classifying", "boxes" if job.has_boxes else "images") as on_progress:
         written = prediction_file.write_predictions(job, out, on_progress=on_progress)
     console.document(written._asdict())
     n_new = written.n_rows - written.n_earlier
@@ -61,7 +61,7 @@ def write_predictions(console: Console, job: PredictionJob, out: Path) -> int:
         f"{written.path}: {count_things(written.n_rows, 'row')} ({n_new:,} new), by the model "
         f"{written.model}."
     )
-    _warn_of_failed(console, written.n_failed, written.n_rows)
+    _warn_of_failed(console, written.n_failed, written.n_rows, job.noun)
     return written.n_failed
 
 
@@ -72,7 +72,7 @@ def fill_file(console: Console, job: PredictionJob, filling: Filling) -> int:
     -------
     Number of boxes that cannot be classified.
     """
-    with console.progress("Classifying", "images") as on_progress:
+    with console.progress("Classifying", "boxes" if job.has_boxes else "images") as on_progress:
         filled = filled_file.fill_file(job, filling, on_progress=on_progress)
     console.document(filled._asdict())
     kept = f"; {filled.n_kept:,} keep the label that they have" if filled.n_kept else ""
@@ -88,9 +88,9 @@ def fill_file(console: Console, job: PredictionJob, filling: Filling) -> int:
     return filled.n_failed
 
 
-def _warn_of_failed(console: Console, n_failed: int, n_images: int) -> None:
+def _warn_of_failed(console: Console, n_failed: int, n_images: int, noun: str) -> None:
     if n_failed:
         console.warn(
-            f"{n_failed:,} of {count_things(n_images, 'image')} cannot be read. The column reason "
+            f"{n_failed:,} of {count_things(n_images, noun)} cannot be read. The column reason "
             "says why."
         )

@@ -22,13 +22,18 @@ def network(shared):
 
 
 @pytest.fixture(scope="module")
-def fish(shared, network, tmp_path_factory):
-    """All 1,002 images of fish4knowledge-mini and their features."""
-    images = scan(
-        shared / "data" / "fish4knowledge-mini", ScanOptions(group_by=(r"pattern:fish_(\d+)_",))
-    )
+def images(shared):
+    """All 1,002 images of fish4knowledge-mini."""
+    rule = r"pattern:fish_(\d+)_"
+    return scan(shared / "data" / "fish4knowledge-mini", ScanOptions(group_by=(rule,)))
+
+
+@pytest.fixture(scope="module")
+def fish(images, network, tmp_path_factory):
+    """Every second image of them and their features."""
+    half = images.select(np.arange(0, len(images), 2))
     cache = tmp_path_factory.mktemp("cache")
-    return images, extract(images, load_backbone(network), cache=cache, engine=ENGINE)
+    return half, extract(half, load_backbone(network), cache=cache, engine=ENGINE)
 
 
 def embed_with_timm(images, network) -> np.ndarray:
@@ -55,11 +60,16 @@ def embed_with_timm(images, network) -> np.ndarray:
     return np.concatenate(vectors)
 
 
-def test_every_image_is_embedded_and_no_trajectory_crosses_species(fish):
+def test_no_trajectory_crosses_species(images):
+    assert len(images) == 1002
+    assert len(np.unique(images.groups)) == 237
+    species = images.labels
+    assert len({*zip(images.groups.tolist(), species.tolist(), strict=True)}) == 237
+
+
+def test_every_image_is_embedded(fish):
     images, features = fish
-    assert len(images) == len(features) == 1002
-    assert len(np.unique(features.groups)) == 237
-    assert len(np.unique(np.stack([features.groups, features.y]), axis=1).T) == 237
+    assert len(images) == len(features) == 501
 
 
 def test_vectors_agree_with_a_plain_loop(fish, network):
@@ -72,7 +82,7 @@ def test_vectors_agree_with_a_plain_loop(fish, network):
     assert cosine.min() >= 0.9999
 
 
-@pytest.mark.parametrize(("clf", "grouped"), [("svc", 0.931), ("logreg", 0.948)])
+@pytest.mark.parametrize(("clf", "grouped"), [("svc", 0.904), ("logreg", 0.936)])
 def test_the_defaults_reach_the_accuracy_of_a_plain_loop(fish, clf, grouped):
     _, features = fish
     run = cross_validate(features, clf, make_splits(features))
@@ -110,7 +120,7 @@ def test_nano_beats_random_weights_on_fish_and_flowers(shared, tmp_path):
         scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",)))
         for n, p in patterns.items()
     )
-    fish, flowers = (images.select(np.arange(0, len(images), 2)) for images in (fish, flowers))
+    fish, flowers = (images.select(np.arange(0, len(images), 3)) for images in (fish, flowers))
     nano = load_backbone("nano")
     random = load_backbone(make_spec("random:resnet18", img_size=96))
     assert score_grouped(fish, nano, tmp_path) >= 0.90

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -85,6 +86,11 @@ def _embed_blocks(network: nn.Module, layers: Sequence[str], pool: str) -> Embed
     if pool == "token":
         if not getattr(network, "num_prefix_tokens", 0):
             raise BackboneError(_NO_CLASS_TOKEN)
+        if "return_prefix_tokens" not in inspect.signature(intermediates).parameters:
+            raise BackboneError(
+                f"pool must be auto, avg or max for layer {', '.join(layers)} of this network; got "
+                "'token', which timm gives of its last layer alone. Use `--pool avg`."
+            )
         options |= {"return_prefix_tokens": True, "norm": True}
     embed = partial(intermediates, indices=ordered, **options)
 

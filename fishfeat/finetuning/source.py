@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from fishfeat.errors import BackboneError
 from fishfeat.features.engines.loading import Item
+from fishfeat.features.plain_networks import PRESETS
 from fishfeat.features.runtimes import parse_device
 from fishfeat.features.specs import make_spec
 from fishfeat.finetuning.recipes import Recipe, measure_depth
@@ -51,6 +53,11 @@ class Source:
             size = img_size or spec.img_size
             return dataclasses.replace(spec, tta="none", img_size=size)
         is_architecture = self.is_scratch and ":" not in network
+        if not self.is_scratch and network.partition(",")[0] in PRESETS:
+            raise BackboneError(
+                f"network {network!r} has no pretrained weights. Add `--train scratch`, or name "
+                "another network."
+            )
         name = f"random:{network}" if is_architecture else network
         return make_spec(name, img_size=img_size, resize=spec.resize, white=spec.white)
 

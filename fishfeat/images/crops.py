@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +33,12 @@ class BoxOptions(NamedTuple):
     shape: str = "tight"
 
 
-def choose_box_options(margin: float | None, shape: str | None) -> BoxOptions:
-    """The options of boxes; what is None is the default."""
+def choose_box_options(margin: float | Literal[""] | None, shape: str | None) -> BoxOptions:
+    """The options of boxes; what is None or empty is the default."""
     default = BoxOptions()
-    return BoxOptions(default.margin if margin is None else margin, shape or default.shape)
+    if margin is None or margin == "":
+        margin = default.margin
+    return BoxOptions(margin, shape or default.shape)
 
 
 class Part(NamedTuple):

@@ -126,11 +126,13 @@ def scan(
     DataError
         There are no images, or an option does not fit the data.
     """
-    margin = 0.0 if options.box_margin is None else options.box_margin
-    if not 0 <= margin <= _MAX_MARGIN:
-        raise DataError(f"box_margin must be a number from 0 to {_MAX_MARGIN}; got {margin!r}.")
-    if options.box_shape not in (None, *SHAPES):
-        raise DataError(f"box_shape must be one of {', '.join(SHAPES)}; got {options.box_shape!r}.")
+    boxes = choose_box_options(options.box_margin, options.box_shape)
+    if not 0 <= boxes.margin <= _MAX_MARGIN:
+        raise DataError(
+            f"box_margin must be a number from 0 to {_MAX_MARGIN}; got {boxes.margin!r}."
+        )
+    if boxes.shape not in SHAPES:
+        raise DataError(f"box_shape must be one of {', '.join(SHAPES)}; got {boxes.shape!r}.")
     rules = parse_rules(options.group_by or ())
     column = next((rule.value for rule in rules if rule.kind == "column"), "")
     listing = list_data(

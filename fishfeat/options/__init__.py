@@ -19,6 +19,8 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Runtime = Literal["auto", "eager", "compile", "openvino"]
 MapMethod = Literal["pca", "umap"]
 Strategy = Literal["auto", "grouped", "random"]
+# '' forgets the margin that was given before.
+BoxMargin = float | Literal[""]
 BoxShape = Literal["tight", "square"]
 TestBy = Literal["random", "name"]
 RowFormat = Literal["csv", "jsonl"]
@@ -108,7 +110,7 @@ class ScanOptions(GroupingOptions):
     root: str | os.PathLike[str] | None = None
     columns: str | None = None
     source: str | None = None
-    box_margin: float | None = None
+    box_margin: BoxMargin | None = None
     box_shape: BoxShape | None = None
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] | None = None
@@ -143,8 +145,8 @@ class FeatureOptions(_Record):
 class BackboneOptions(FeatureOptions):
     """What to change in the backbone that was last used on a data set.
 
-    With a `backbone`, options that are None have the defaults of `fishfeat.BackboneSpec`; without
-    one, those of the backbone last used.
+    With a `backbone`, options that are None have the defaults of `fishfeat.BackboneSpec`, except
+    `white`, which is of the images; without one, those of the backbone last used.
 
     Attributes
     ----------

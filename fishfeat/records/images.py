@@ -174,6 +174,11 @@ class ImageSet:
         """str (n_images,): class name of each image, '' for an image without a label."""
         return np.append(self.class_names, "").astype(str)[self.y]
 
+    @property
+    def noun(self) -> str:
+        """What messages call one of them: 'image', or 'box' where there are boxes in images."""
+        return "image" if self.crop is None else "box"
+
     def path(self, i: int) -> Path:
         """Path of the file of image `i`."""
         return self.root / self.file_key(i)

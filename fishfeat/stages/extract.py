@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fishfeat.errors import CacheError, DataError
+from fishfeat.errors import CacheError, DataError, count_things
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.extract import (
     describe_unavailable,
@@ -99,10 +99,11 @@ def extract_data(
     options, progress = options or ExtractOptions(), progress or Progress()
     check_runtime(options.runtime)
     # A backbone that does not exist is an error before anything is listed.
-    named = select_spec(None, options) if options.backbone else None
+    if options.backbone:
+        select_spec(None, options)
     with open_data(data, cache, options, name=dataset, on_progress=progress.on_scan) as opened:
         before, folder = opened.dataset, opened.dataset.folder
-        spec = named or select_spec(before.state.spec, options)
+        spec = select_spec(before.state.spec, options)
         layers = options.layer or ()
         specs = [dataclasses.replace(spec, layer=layer) for layer in layers or (spec.layer,)]
         imports = start_imports(folder, specs, options)
@@ -167,10 +168,16 @@ def _changes(options: BackboneOptions) -> dict[str, Any]:
 
 
 def select_spec(used: BackboneSpec | None, options: BackboneOptions) -> BackboneSpec:
-    """The backbone that is named, else the one last used, with the changes that were asked for."""
-    if options.backbone or used is None:
-        return make_spec(options.backbone or DEFAULT_BACKBONE, **_changes(options))
-    return dataclasses.replace(used, **_changes(options))
+    """The backbone that is named, else the one last used, with the changes that were asked for.
+
+    `white` is of the images, so that it stays with another backbone.
+    """
+    changes = _changes(options)
+    if used is None:
+        return make_spec(options.backbone or DEFAULT_BACKBONE, **changes)
+    if options.backbone:
+        return make_spec(options.backbone, **{"white": used.white, **changes})
+    return dataclasses.replace(used, **changes)
 
 
 def load_features(dataset: Dataset) -> Features:
@@ -195,8 +202,8 @@ def load_features(dataset: Dataset) -> Features:
     n_missing = len(images) - len(features)
     if n_missing:
         log.warning(
-            "%d of %d images are not embedded yet: `fishfeat extract` continues where it stopped.",
+            "%d of %s are not embedded yet: `fishfeat extract` continues where it stopped.",
             n_missing,
-            len(images),
+            count_things(len(images), images.noun),
         )
     return features

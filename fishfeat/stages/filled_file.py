@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fishfeat.errors import DataError
-from fishfeat.files import atomic
+from fishfeat.files import atomic, open_text
+from fishfeat.images.sources.ecotaxa import is_ecotaxa_name
 from fishfeat.images.sources.filling import FILLS
 from fishfeat.images.sources.find_reader import READERS, find_reader
-from fishfeat.models.model import Prediction
 from fishfeat.options import FileFormat
 from fishfeat.records import OnProgress, PathLike
 from fishfeat.stages.predict import PredictionJob
+from fishfeat.stages.prediction_file import write_predictions
 
 # Labels of each box, where a format takes several.
 _N_LABELS = 3
@@ -52,7 +54,8 @@ def check_filling(paths: Sequence[str], format: FileFormat, out: PathLike | None
     Raises
     ------
     DataError
-        There is not one annotation file of this format, or the output is missing or there already.
+        There is not one annotation file of this format, or the output is missing, there already,
+        or has a name that the program does not import.
     """
     title = READERS[format].title
     if out is None:
@@ -68,6 +71,11 @@ def check_filling(paths: Sequence[str], format: FileFormat, out: PathLike | None
         )
     if os.path.exists(out):
         raise DataError(f"{os.fspath(out)} is there already. Name another file, or delete it.")
+    if format == "ecotaxa" and not is_ecotaxa_name(Path(out).name):
+        raise DataError(
+            f"EcoTaxa imports only files called ecotaxa*.tsv or ecotaxa*.txt, not "
+            f"{Path(out).name}. Name it ecotaxa_{Path(out).stem}.tsv."
+        )
     return Filling(file, format, Path(out))
 
 
@@ -76,7 +84,8 @@ def fill_file(
 ) -> FilledFile:
     """Classify the boxes of an annotation file, and write a copy of it with their labels.
 
-    The copy appears whole or not at all.
+    The copy appears whole or not at all. Until then the predictions are in a hidden file beside it,
+    from which the same command goes on after it was stopped.
 
     Raises
     ------
@@ -85,21 +94,25 @@ def fill_file(
     CacheError
         The disk is full, or the place is read-only.
     """
-    names = job.used.class_names
+    predicted = filling.out.with_name(f".{filling.out.name}.predictions.jsonl")
+    written = write_predictions(job, predicted, on_progress=on_progress)
+    labels = _read_labels(predicted, job)
+    filled = FILLS[filling.format](filling.file, labels, job.used.class_names)
+    with atomic(filling.out) as file:
+        file.write(filled.text)
+    predicted.unlink()
+    return FilledFile(filling.out, filled.n_filled, filled.n_kept, written.n_failed)
+
+
+def _read_labels(predicted: Path, job: PredictionJob) -> dict[str, list[tuple[str, float]]]:
+    """The labels of each box, the most probable first, by its place in the annotation file."""
+    where_of = {(image.path, image.id): image.where for image in job.inputs}
     labels: dict[str, list[tuple[str, float]]] = {}
-    n_failed = 0
-    for prediction in job.predict(job.inputs, on_progress=on_progress):
-        if prediction.scores is None:
-            n_failed += 1
-        elif prediction.where:
-            labels[prediction.where] = _rank_labels(prediction, names)
-    filled = FILLS[filling.format](filling.file, labels, names)
-    with atomic(filling.out) as written:
-        written.write(filled.text)
-    return FilledFile(filling.out, filled.n_filled, filled.n_kept, n_failed)
-
-
-def _rank_labels(prediction: Prediction, names: list[str]) -> list[tuple[str, float]]:
-    assert prediction.scores is not None
-    order = (-prediction.scores).argsort(kind="stable")[:_N_LABELS].tolist()
-    return [(names[i], float(prediction.scores[i])) for i in order]
+    with open_text(predicted) as file:
+        for line in file:
+            row = json.loads(line)
+            where = where_of.get((row["path"], row.get("id", "")), "")
+            if where and row["label"]:
+                ranked = [row, *row["runners_up"]][:_N_LABELS]
+                labels[where] = [(other["label"], other["probability"]) for other in ranked]
+    return labels

@@ -27,7 +27,7 @@ from fishfeat.classify.validation.novelty import leave_one_class_out, select_kno
 from fishfeat.classify.validation.permutation import score_shuffled_labels
 from fishfeat.classify.validation.search import make_model
 from fishfeat.classify.validation.splits import make_splits, parse_folds
-from fishfeat.errors import DataError
+from fishfeat.errors import DataError, count_things
 from fishfeat.finetuning.tuned_networks import check_unseen
 from fishfeat.images.grouping.hints import GroupingHint
 from fishfeat.models.fit import combine_models, wrap_pipeline
@@ -72,6 +72,8 @@ class Fit:
         The splits that the runs are ranked on.
     hints
         Hints at related images, where nobody named groups.
+    noun
+        What one of the images is: 'image', or 'box'.
     runs
         For each classifier the run on grouped folds, then the one on random folds; only the latter
         where no groups are known.
@@ -87,6 +89,7 @@ class Fit:
     features: Features
     splits: Splits
     hints: list[GroupingHint]
+    noun: str = "image"
     runs: list[Run] = field(default_factory=list)
     models: list[Path] = field(default_factory=list)
     chance: dict[str, Chance] = field(default_factory=dict)
@@ -160,11 +163,12 @@ def fit_data(
         log.info("Data set: %s. Features: %s.", before.name, features.spec.describe())
         job = _Job(features, make_all_splits(features, options), options, on_run)
         check_unseen(features, np.append(job.splits.rows, job.splits.holdout))
-        _log_splits(job, is_silent="none" in (grouped.state.options.group_by or ()))
+        noun = grouped.images.noun
+        _log_splits(job, noun, is_silent="none" in (grouped.state.options.group_by or ()))
         if options.novelty:
             select_known_fold(features, job.splits)  # an impossible request fails before the fits
         layers = load_layers(before, features) if options.early_exit else None
-        fit = Fit(before.name, features, job.splits, grouped.hints)
+        fit = Fit(before.name, features, job.splits, grouped.hints, noun)
         saver = _Saver(before, grouped, job, fit, _list_steps(names, options))
         with use_backend(options.backend):
             fitted = []
@@ -244,11 +248,12 @@ def make_all_splits(features: Features, options: SplitOptions) -> list[Splits]:
     return [ranked, make_splits(features, options, strategy="random")]
 
 
-def _log_splits(job: _Job, *, is_silent: bool) -> None:
+def _log_splits(job: _Job, noun: str, *, is_silent: bool) -> None:
     features, splits = job.features, job.splits
     if features.groups is not None:
         n_groups = len(np.unique(features.groups[splits.rows]))
-        log.info("Groups: %d in %d images. %s", n_groups, len(splits.rows), splits.grouping)
+        n_scored = count_things(len(splits.rows), noun)
+        log.info("Groups: %d in %s. %s", n_groups, n_scored, splits.grouping)
     elif not is_silent:
         log.warning(
             "%s",
@@ -263,7 +268,8 @@ def _log_splits(job: _Job, *, is_silent: bool) -> None:
         )
     if len(splits.holdout):
         origin = HOLDOUT_ORIGINS[splits.holdout_origin]
-        log.info("Held out: %d images (%s), scored once.", len(splits.holdout), origin)
+        n_held_out = count_things(len(splits.holdout), noun)
+        log.info("Held out: %s (%s), scored once.", n_held_out, origin)
     for finding in splits.notes:
         log.warning("%s", finding)
 

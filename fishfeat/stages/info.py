@@ -72,6 +72,7 @@ class DatasetCheck:
 
     dataset: str
     n_images: int | None
+    noun: str
     faults: tuple[str, ...]
     files: tuple[FileCheck, ...]
 
@@ -173,8 +174,8 @@ def _check_dataset(folder: DatasetFolder) -> DatasetCheck:
         faults.append(str(error))
     files = [check_file(path, folder, images) for path in paths]
     files += [check_activations(path) for path in folder.activation_files()]
-    n_images = None if images is None else len(images)
-    return DatasetCheck(folder.name, n_images, tuple(faults), tuple(files))
+    n_images, noun = (None, "image") if images is None else (len(images), images.noun)
+    return DatasetCheck(folder.name, n_images, noun, tuple(faults), tuple(files))
 
 
 def prune_data(cache: PathLike = "cache", *, dataset: str | None = None) -> Pruning:

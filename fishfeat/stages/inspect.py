@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fishfeat.errors import count_things
 from fishfeat.images.grouping.rules import parse_rules
 from fishfeat.options import BackboneOptions, CompareOptions, ScanOptions
 from fishfeat.records import ImageSet, OnProgress, PathLike
@@ -163,11 +164,8 @@ def list_images(
 
 def _find_white(dataset: Dataset, options: ScanOptions) -> float | None:
     """The value of white that is given now, else the one last used."""
-    if isinstance(options, BackboneOptions | CompareOptions):
-        if options.white is not None:
-            return options.white or None
-        if options.backbone:
-            return None
+    if isinstance(options, BackboneOptions | CompareOptions) and options.white is not None:
+        return options.white or None
     return None if dataset.state.spec is None else dataset.state.spec.white
 
 
@@ -194,7 +192,7 @@ def _normalise(name: str, value: Any) -> Any:
     if name in ("merge", "root") and isinstance(value, str | os.PathLike) and os.fspath(value):
         return os.path.abspath(value)
     if name == "box_margin":
-        return value
+        return None if value == "" else value
     if isinstance(value, tuple):
         value = tuple(item for item in value if item)
     return value or None
@@ -224,7 +222,8 @@ def _log_labels(images: ImageSet) -> None:
         log.warning("%d %s: enough to embed, but `fishfeat fit` needs two.", n_classes, noun)
     if n_unlabelled:
         log.info(
-            "%d images have no label: they are embedded, but not fitted or scored.", n_unlabelled
+            "%s have no label: they are embedded, but not fitted or scored.",
+            count_things(n_unlabelled, images.noun),
         )
 
 

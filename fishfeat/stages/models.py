@@ -49,10 +49,14 @@ class SavedModelRow(NamedTuple):
 
 
 class SavedModels(NamedTuple):
-    """The models of one data set, the one with the highest accuracy first."""
+    """The models of one data set, the one with the highest accuracy first.
+
+    `noun` is what they classify: 'image', or 'box'.
+    """
 
     dataset: str
     models: tuple[SavedModelRow, ...]
+    noun: str = "image"
 
 
 def list_models(*, cache: PathLike = "cache", dataset: str | None = None) -> SavedModels:
@@ -71,7 +75,8 @@ def list_models(*, cache: PathLike = "cache", dataset: str | None = None) -> Sav
     for name, folder in list_saved(current.folder).items():
         rows.append(_describe_model(current, name, folder, is_default=folder == default))
     rows.sort(key=lambda row: -_read_accuracy(row))
-    return SavedModels(current.name, tuple(rows))
+    noun = "image" if current.images is None else current.images.noun
+    return SavedModels(current.name, tuple(rows), noun)
 
 
 def _read_accuracy(row: SavedModelRow) -> float:

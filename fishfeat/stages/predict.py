@@ -106,6 +106,11 @@ class PredictionJob:
         return len(self.inputs) if isinstance(self.inputs, list) else None
 
     @property
+    def noun(self) -> str:
+        """What messages call one of the images: 'image', or 'box'."""
+        return "box" if self.has_boxes else "image"
+
+    @property
     def has_boxes(self) -> bool:
         """Whether there are boxes in images to classify."""
         inputs = self.inputs if isinstance(self.inputs, list) else []
@@ -146,7 +151,7 @@ class PredictionJob:
             if self.is_kept(prediction):
                 yield prediction
         if n_cached:
-            n_images = count_things(n_done - n_earlier, "image")
+            n_images = count_things(n_done - n_earlier, self.noun)
             log.info("%s of %s: the cache had the features.", f"{n_cached:,}", n_images)
 
     def is_kept(self, prediction: Prediction) -> bool:

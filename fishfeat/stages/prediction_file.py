@@ -7,13 +7,14 @@ import glob
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from fishfeat.errors import DataError, count_things
-from fishfeat.files import sweep, writing_to
+from fishfeat.files import replace_at_end, sweep, writing_to
 from fishfeat.options import PredictionFormat, RowFormat
 from fishfeat.records import OnProgress, PathLike
 from fishfeat.records.inputs import Input
@@ -53,13 +54,21 @@ class WrittenPredictions(NamedTuple):
     n_earlier: int
 
 
+class _FailedRow(NamedTuple):
+    """A row of an image that could not be read: where it lies in the file, and its image."""
+
+    start: int
+    end: int
+    image: Input
+
+
 class _Earlier(NamedTuple):
     """The rows that an earlier command wrote: counts, and how the network ran."""
 
     n_images: int = 0
     n_rows: int = 0
-    n_failed: int = 0
     runtime: RuntimeConfig | None = None
+    failed: tuple[_FailedRow, ...] = ()
 
 
 def choose_format(format: PredictionFormat | None, out: PathLike | None) -> RowFormat:
@@ -74,7 +83,8 @@ def write_predictions(
 ) -> WrittenPredictions:
     """Write a row for each image. What an earlier command with the same options wrote stays.
 
-    The file ends with the same bytes, however often the command was stopped.
+    The file ends with the same bytes, however often the command was stopped. An image that could
+    not be read then is classified now if it can be.
 
     Parameters
     ----------
@@ -95,11 +105,16 @@ def write_predictions(
     path, only = Path(out), job.options.only
     format = choose_format(job.options.format, out)
     rows = PredictionRows(job.used, format, only, has_boxes=job.has_boxes)
-    with _open_file(path) as file:
+    with _open_file(path) as file, contextlib.ExitStack() as stack:
         inputs = iter(job.inputs)
         earlier = _skip_written(path, file, rows, inputs, is_subset=bool(only))
+        texts, earlier = _retry_failed(job, rows, earlier)
+        if texts:
+            _replace_rows(path, file, texts)
+            file = stack.enter_context(open(path, "r+b"))
+            file.seek(0, os.SEEK_END)
         left = list(inputs) if isinstance(job.inputs, list) else inputs
-        n_rows, n_failed = earlier.n_rows, earlier.n_failed
+        n_rows, n_failed = earlier.n_rows, len(earlier.failed)
         if n_rows:
             log.info("%s has %s already. The next ones follow.", path, count_things(n_rows, "row"))
         predictions = job.predict(
@@ -131,7 +146,8 @@ def _open_file(path: Path) -> Iterator[BinaryIO]:
     with contextlib.ExitStack() as stack:
         with writing_to(path, flag="--out FILE"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            sweep(path.parent.glob(f".{glob.escape(path.name)}.writer.*"))
+            hidden = f".{glob.escape(path.name)}"
+            sweep([*path.parent.glob(f"{hidden}.writer.*"), *path.parent.glob(f"{hidden}.*.tmp")])
             lock_file = Path(tempfile.gettempdir()) / f"fishfeat-{name}.lock"
             stack.enter_context(hold_lock(path, lock_file=lock_file))
             path.touch()
@@ -164,14 +180,70 @@ def _skip_written(
         if first != head:
             raise DataError(_say_other(path))
         end = len(head)
+    failed: list[_FailedRow] = []
     for record in records:
+        earlier, image = _check_row(path, record, rows, inputs, earlier, is_subset=is_subset)
+        if image is not None:
+            failed.append(_FailedRow(end, end + len(record), image))
         end += len(record)
-        earlier = _check_row(path, record, rows, inputs, earlier, is_subset=is_subset)
     if not end:
         _check_begins(path, file, _FIRST_OF_JSONL)
     file.seek(end)
     file.truncate()
-    return earlier
+    return earlier._replace(failed=tuple(failed))
+
+
+def _retry_failed(
+    job: PredictionJob, rows: PredictionRows, earlier: _Earlier
+) -> tuple[dict[_FailedRow, str], _Earlier]:
+    """Classify images that could not be read and now can be: their new rows, and what is left."""
+    again = [row for row in earlier.failed if _may_be_readable(row.image)]
+    if not again:
+        return {}, earlier
+    predictions = list(job.predict([row.image for row in again], begun=earlier.runtime))
+    found = {(prediction.path, prediction.id): prediction for prediction in predictions}
+    texts: dict[_FailedRow, str] = {}
+    n_rows, runtime = earlier.n_rows, earlier.runtime
+    for row in again:
+        prediction = found.get((row.image.path, row.image.id))
+        if prediction is None:  # it has none of the labels that are kept
+            texts[row] = ""
+            n_rows -= 1
+        elif not prediction.reason:
+            texts[row] = rows.format_row(prediction)
+            runtime = runtime or prediction.runtime
+    if texts:
+        log.info("%s could not be read before.", count_things(len(texts), "image"))
+    failed = tuple(row for row in earlier.failed if row not in texts)
+    return texts, earlier._replace(n_rows=n_rows, runtime=runtime, failed=failed)
+
+
+def _may_be_readable(image: Input) -> bool:
+    return not image.reason and os.path.isfile(image.path)
+
+
+def _replace_rows(path: Path, file: BinaryIO, texts: dict[_FailedRow, str]) -> None:
+    """Write the file anew with other rows; it is replaced as a whole."""
+    end = 0
+    with (
+        writing_to(path, flag="--out FILE"),
+        replace_at_end(path) as temporary,
+        open(temporary, "wb") as written,
+    ):
+        for row, text in sorted(texts.items()):
+            file.seek(end)
+            _copy(file, written, row.start - end)
+            written.write(text.encode("utf-8", "surrogateescape"))
+            end = row.end
+        file.seek(end)
+        shutil.copyfileobj(file, written)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, n_bytes: int) -> None:
+    while n_bytes > 0:
+        chunk = source.read(min(n_bytes, 1 << 20))
+        target.write(chunk)
+        n_bytes -= len(chunk)
 
 
 def _read_records(file: BinaryIO, *, quotes: bool) -> Iterator[bytes]:
@@ -201,8 +273,8 @@ def _check_row(
     earlier: _Earlier,
     *,
     is_subset: bool,
-) -> _Earlier:
-    """Check a row against the images that are left, and count it."""
+) -> tuple[_Earlier, Input | None]:
+    """Check a row against the images that are left, and count it; with its image if it failed."""
     n = earlier.n_rows + 1
     try:
         row = rows.read_row(record)
@@ -218,7 +290,7 @@ def _check_row(
         n_images += 1
         if (rows.write_text(image.path), rows.write_text(image.id)) == (row.path, row.id):
             runtime = earlier.runtime or row.runtime
-            return _Earlier(n_images, n, earlier.n_failed + row.has_failed, runtime)
+            return _Earlier(n_images, n, runtime), image if row.has_failed else None
         if not is_subset:
             raise DataError(
                 f"Row {n} of {path} is of the image {row.path!r}, but image {n} is now "

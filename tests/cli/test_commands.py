@@ -357,6 +357,8 @@ def test_white_makes_other_features_and_is_remembered(run, tmp_path, said):
     assert (bright["n_embedded"], bright["features"][-10:]) == (0, "white 1023")
     assert bright["file"] != dark["file"]
     assert run("--json", "inspect")["findings"] == []
+    named = run("--json", "extract", *TINY)  # white is of the images, and not of the network
+    assert named["file"] == bright["file"]
     assert run("--json", "extract", "--white", 0)["file"] == dark["file"]
     assert "above 0" in run("extract", "--white", -1, code=1)
 

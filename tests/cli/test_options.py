@@ -1,6 +1,7 @@
 """Every option of the command line is the field of a record, with its default and choices."""
 
 import dataclasses
+import functools
 from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -45,6 +46,7 @@ FIELDS = [
 ]
 
 
+@functools.cache
 def parameters(command: str) -> dict:
     group = typer.main.get_command(main.app)
     return {parameter.name: parameter for parameter in group.commands[command].params}
@@ -65,19 +67,25 @@ def test_an_option_has_the_default_of_its_field(command, field):
     assert parameters(command)[field.name].default == expected
 
 
+read_hints = functools.cache(get_type_hints)
+
+
 def choices(hint: object) -> list[object]:
-    """The values of a `Literal`, also inside a union; empty where any value may be given."""
+    """The values of a `Literal`, also inside a union; empty where any value may be given.
+
+    '' is no choice to offer: it forgets an option of any kind.
+    """
     for part in (hint, *get_args(hint)):
         if get_origin(part) is Literal:
-            return list(get_args(part))
+            return [value for value in get_args(part) if value != ""]
     return []
 
 
 @pytest.mark.parametrize(("command", "field"), FIELDS, ids=lambda x: getattr(x, "name", x))
 def test_an_option_offers_the_choices_of_its_field(command, field):
     record = ShardOptions if field.name in OF_SHARDS else RECORDS[command]
-    in_record = get_type_hints(record)[field.name]
-    on_command_line = get_type_hints(getattr(main, command))[field.name]
+    in_record = read_hints(record)[field.name]
+    on_command_line = read_hints(getattr(main, command))[field.name]
     assert choices(on_command_line) == choices(in_record)
 
 

@@ -150,6 +150,7 @@ def test_torchvision_networks_lose_their_head(monkeypatch, batch):
         ("random:test_resnet", {"layer": "99"}, "^layer must be .* from -5 to 4 .*got '99'"),
         ("random:test_resnet", {"layer": "x"}, "^layer must be .* from -5 to 4 .*got 'x'"),
         ("random:test_resnet", {"pool": "token"}, "^pool must be .*'token'.*--pool avg"),
+        ("random:xcit_nano_12_p16_224", {"pool": "token", "layer": "3"}, "^pool.*layer 3"),
         ("random:test_vit", {"img_size": 97}, "97 px.*97.*divisible"),
     ],
 )

@@ -58,6 +58,22 @@ def copied(made, tmp_path):
     return tmp_path / "copy" / "cache"
 
 
+@pytest.fixture(scope="module")
+def ungrouped(tmp_path_factory, draw_folder):
+    """The same images without groups, so that there are random folds alone: a third of the jobs."""
+    root = tmp_path_factory.mktemp("ungrouped")
+    folder = draw_folder(root / "fish", classes=("bass", "bream", "carp"), n=12)
+    extract(folder, root / "cache", group_by="none")
+    fit_data(FitOptions(clf=("logreg",), cv=2, seed=2, test=0.25), cache=root / "cache")
+    return root
+
+
+@pytest.fixture
+def quick(ungrouped, tmp_path):
+    shutil.copytree(ungrouped, tmp_path / "copy")
+    return tmp_path / "copy" / "cache"
+
+
 def test_folds_groups_and_held_out_images_are_those_of_the_fit(made, tuned):
     dataset = ff.Workspace(made / "cache").current.read()
     fitted = {run.split: run for run in dataset.folder.load_runs() if run.name == "logreg"}
@@ -208,9 +224,9 @@ def test_a_run_that_was_interrupted_ends_with_the_same_scores(copied, tuned, mon
     assert np.array_equal(result.runs[0].scores, tuned.runs[0].scores)
 
 
-def test_a_diverged_run_is_marked_scored_as_guessing_and_gives_no_model(copied):
+def test_a_diverged_run_is_marked_scored_as_guessing_and_gives_no_model(quick):
     options = FinetuneOptions(train="last:2", epochs=3, lr=1e6)
-    result = finetune_data(options, cache=copied)
+    result = finetune_data(options, cache=quick)
     run = result.runs[0]
     assert result.model is None
     assert result.network is None
@@ -221,7 +237,7 @@ def test_a_diverged_run_is_marked_scored_as_guessing_and_gives_no_model(copied):
     rows = np.searchsorted(result.splits.rows, fold.test)
     shares = np.bincount(result.features.y[fold.train], minlength=3) / len(fold.train)
     assert np.allclose(run.scores[0, rows], shares)
-    for path in (copied / "fish" / "runs").glob("finetune*/run.json"):
+    for path in (quick / "fish" / "runs").glob("finetune*/run.json"):
         json.loads(path.read_text(), parse_constant=lambda word: pytest.fail(word))
 
 
@@ -296,14 +312,14 @@ def test_info_counts_checks_and_prunes_what_fine_tuning_keeps(copied, tuned):
     assert not verify_cache(copied).is_sound
 
 
-def test_missing_images_are_named_and_nothing_is_lost(copied):
-    shutil.rmtree(copied / "fish" / "activations", ignore_errors=True)
-    data = ff.Workspace(copied).current.read()
-    images = dataclasses.replace(data.require_images(), root=copied / "gone")
-    features = ff.extract(data.require_images(), data.state.spec, cache=copied)
+def test_missing_images_are_named_and_nothing_is_lost(quick):
+    shutil.rmtree(quick / "fish" / "activations", ignore_errors=True)
+    data = ff.Workspace(quick).current.read()
+    images = dataclasses.replace(data.require_images(), root=quick / "gone")
+    features = ff.extract(data.require_images(), data.state.spec, cache=quick)
     splits = ff.make_splits(features, ff.SplitOptions(cv=3))
     with pytest.raises(ff.DataError, match="cannot be read"):
-        finetune(features, images, splits, Recipe(train="last:2", epochs=1), cache=copied)
+        finetune(features, images, splits, Recipe(train="last:2", epochs=1), cache=quick)
 
 
 @pytest.mark.parametrize(
@@ -320,9 +336,9 @@ def test_missing_images_are_named_and_nothing_is_lost(copied):
     ],
     ids=lambda recipe: f"{recipe.name}-{recipe.augment}-{recipe.head_start}-{recipe.select}",
 )
-def test_every_recipe_trains(recipe, copied):
-    data = ff.Workspace(copied).current.read()
-    features = ff.extract(data.require_images(), data.state.spec, cache=copied)
+def test_every_recipe_trains(recipe, quick):
+    data = ff.Workspace(quick).current.read()
+    features = ff.extract(data.require_images(), data.state.spec, cache=quick)
     groups = data.require_images().groups
     features = dataclasses.replace(features, groups=groups)
     splits = ff.make_splits(features, ff.SplitOptions(cv=2))
@@ -331,7 +347,7 @@ def test_every_recipe_trains(recipe, copied):
         data.require_images(),
         splits,
         recipe,
-        cache=copied,
+        cache=quick,
         runtime=FinetuneRuntime(jobs=2),
     )
     assert run.scores.shape == (1, len(features), 3)
@@ -339,11 +355,11 @@ def test_every_recipe_trains(recipe, copied):
     assert all(fold.epochs for fold in run.config.training.folds)
 
 
-def test_another_input_size_is_trained_and_saved(copied, made):
+def test_another_input_size_is_trained_and_saved(quick, made):
     options = dataclasses.replace(QUICK, img_size=48)
-    result = finetune_data(options, cache=copied)
+    result = finetune_data(options, cache=quick)
     assert result.runs[0].config.training.network.img_size == 48
-    predict_images([made / "fish" / result.features.keys[0]], cache=copied, model=result.model.name)
+    predict_images([made / "fish" / result.features.keys[0]], cache=quick, model=result.model.name)
 
 
 def test_blocks_are_listed_from_the_output(made):
@@ -379,9 +395,9 @@ def test_a_wrong_option_is_refused(options, made):
 SMALL_CNN = "cnn-c,widths=4-8,dense=6,batch_norm=true"
 
 
-def test_a_network_from_scratch_is_trained_saved_and_predicts(copied):
+def test_a_network_from_scratch_is_trained_saved_and_predicts(quick):
     options = FinetuneOptions(train="scratch", network=SMALL_CNN, epochs=1, img_size=32, jobs=2)
-    result = finetune_data(options, cache=copied)
+    result = finetune_data(options, cache=quick)
     run = result.runs[0]
     assert run.name == "finetune-scratch-cnn-c-widths-4-8-dense-6-batch_norm-true"
     training = run.config.training
@@ -389,37 +405,37 @@ def test_a_network_from_scratch_is_trained_saved_and_predicts(copied):
     assert training.recipe["img_size"] == 32
     assert run.config.features.backbone.name == SMALL_CNN
     assert result.verdict.frozen.name == "logreg"
-    paths = [copied.parent / "fish" / key for key in run.holdout.keys]
-    predictions = predict_images(paths, cache=copied, model=run.name)
+    paths = [quick.parent / "fish" / key for key in run.holdout.keys]
+    predictions = predict_images(paths, cache=quick, model=run.name)
     scores = np.array([p.scores for p in predictions.predictions])
     assert np.abs(scores - run.holdout.scores).max() < 1e-4
-    runs = ff.Workspace(copied).current.load_runs()
+    runs = ff.Workspace(quick).current.load_runs()
     assert find_baseline(run, runs).name == "logreg"
 
 
-def test_another_pretrained_network_is_trained_on_the_same_folds(copied):
-    network = finetune_data(QUICK, cache=copied).runs[0].config.training.network
+def test_another_pretrained_network_is_trained_on_the_same_folds(quick):
+    network = finetune_data(QUICK, cache=quick).runs[0].config.training.network
     options = dataclasses.replace(QUICK, network=f"local-dir:{network.name}")
     with pytest.raises(ff.DataError, match="trained on"):
-        finetune_data(options, cache=copied)
-    with pytest.raises(ff.BackboneError, match="random:cnn-c"):
-        finetune_data(dataclasses.replace(QUICK, network="cnn-c"), cache=copied)
+        finetune_data(options, cache=quick)
+    with pytest.raises(ff.BackboneError, match="--train scratch"):
+        finetune_data(dataclasses.replace(QUICK, network="cnn-c"), cache=quick)
     options = dataclasses.replace(QUICK, network="random:test_resnet", img_size=32)
-    result = finetune_data(options, cache=copied)
+    result = finetune_data(options, cache=quick)
     assert result.runs[0].name == "finetune-last2-random-test_resnet"
     assert result.runs[0].splits_digest == result.baseline.splits_digest
 
 
-def test_a_sweep_has_a_result_for_each_number_of_blocks(copied):
+def test_a_sweep_has_a_result_for_each_number_of_blocks(quick):
     options = FinetuneOptions(sweep="last:0..2", epochs=1, augment="affine", jobs=2)
-    results = finetune_all(options, cache=copied)
+    results = finetune_all(options, cache=quick)
     trained = [len(result.runs[0].config.training.blocks) for result in results]
     assert trained == [0, 1, 2]
     n_trained = [result.runs[0].config.training.n_trained for result in results]
     assert n_trained == sorted(set(n_trained))
     assert results[0].runs[0].config.training.folds[0].epochs
     with pytest.raises(ff.DataError, match="sweep"):
-        finetune_data(options, cache=copied)
+        finetune_data(options, cache=quick)
 
 
 def test_a_sweep_beyond_the_blocks_of_the_network_trains_nothing(copied):
@@ -428,7 +444,7 @@ def test_a_sweep_beyond_the_blocks_of_the_network_trains_nothing(copied):
     assert not list((copied / "fish").glob("finetune/*"))
 
 
-def test_a_validation_part_is_noted_and_a_stage_may_end_early(copied, tmp_path):
+def test_a_validation_part_is_noted_and_a_stage_may_end_early(quick, tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(
         'train = "last:1"\nepochs = 12\nlr = 0.5\nhead_lr = 0.5\nvalidation = 0.25\n'
@@ -437,7 +453,7 @@ def test_a_validation_part_is_noted_and_a_stage_may_end_early(copied, tmp_path):
     progress = []
     result = finetune_data(
         FinetuneOptions(recipe=path, jobs=1),
-        cache=copied,
+        cache=quick,
         on_progress=lambda done, total: progress.append((done, total)),
     )
     folds = result.runs[0].config.training.folds
@@ -448,13 +464,13 @@ def test_a_validation_part_is_noted_and_a_stage_may_end_early(copied, tmp_path):
 
 
 @pytest.mark.parametrize("augment", ["flip", "none"])
-def test_test_time_augmentation_scores_as_the_saved_network_does(augment, copied, tmp_path):
+def test_test_time_augmentation_scores_as_the_saved_network_does(augment, quick, tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(f'tta = "flip"\naugment = "{augment}"\ntrain = "last:1"\nepochs = 1\n')
-    run = finetune_data(FinetuneOptions(recipe=path, jobs=2), cache=copied).runs[0]
+    run = finetune_data(FinetuneOptions(recipe=path, jobs=2), cache=quick).runs[0]
     assert bool(run.config.training.cut) == (augment == "flip")
     assert run.config.training.network.tta == "flip"
-    paths = [copied.parent / "fish" / key for key in run.holdout.keys]
-    predictions = predict_images(paths, cache=copied, model=run.name)
+    paths = [quick.parent / "fish" / key for key in run.holdout.keys]
+    predictions = predict_images(paths, cache=quick, model=run.name)
     scores = np.array([p.scores for p in predictions.predictions])
     assert np.abs(scores - run.holdout.scores).max() < 1e-4

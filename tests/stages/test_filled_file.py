@@ -1,5 +1,6 @@
 """Predictions go back into the annotation file that the boxes came from."""
 
+import contextlib
 import csv
 import json
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from fishfeat.errors import DataError
 from fishfeat.images.scan import scan
+from fishfeat.models.model import Model
 from fishfeat.options import PredictOptions, ScanOptions
 from fishfeat.stages.filled_file import check_filling, fill_file
 from fishfeat.stages.predict import prepare_predictions
@@ -89,6 +91,31 @@ def test_a_coco_file_gets_categories_and_keeps_everything_else(fitted, tmp_path)
         assert (score is None) == (new["id"] == 9)
         assert old | {"category_id": 0} == new | {"category_id": 0}
     assert {k: v for k, v in before.items() if k in ("info", "images")}.items() <= after.items()
+
+
+def test_a_filling_that_was_stopped_goes_on(fitted, tmp_path, monkeypatch):
+    file = write_coco(fitted.data.parent, [3, 3, 3])
+    fill(fitted, file, "coco", tmp_path / "whole.json")
+    filling = check_filling([str(file)], "coco", tmp_path / "out.json")
+    predict_each = Model.predict_each
+    classified = []
+
+    def predict_one(self, paths, **options):
+        for prediction in predict_each(self, paths, **options):
+            classified.append(prediction.id)
+            yield prediction
+            if stops:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Model, "predict_each", predict_one)
+    for stops in (True, True, False):
+        job = prepare_predictions([file], PredictOptions(format="coco"), cache=fitted.cache)
+        with pytest.raises(KeyboardInterrupt) if stops else contextlib.nullcontext():
+            fill_file(job, filling)
+        assert (tmp_path / "out.json").exists() != stops
+    assert (tmp_path / "out.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert classified == ["7", "8", "9"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_what_comes_back_has_the_same_boxes_ids_and_groups(fitted, tmp_path):
@@ -187,9 +214,11 @@ def test_an_ecotaxa_file_gets_predicted_categories_and_keeps_validated_ones(fitt
     rows += ["c.png\to3\t\t"]
     file = folder / "net.tsv"
     file.write_text("\n".join(rows) + "\n")
-    filled = fill(fitted, file, "ecotaxa", tmp_path / "out.tsv")
+    with pytest.raises(DataError, match=r"ecotaxa_out\.tsv"):
+        fill(fitted, file, "ecotaxa", tmp_path / "out.tsv")
+    filled = fill(fitted, file, "ecotaxa", tmp_path / "ecotaxa_out.tsv")
     assert (filled.n_filled, filled.n_kept) == (2, 1)
-    lines = (tmp_path / "out.tsv").read_text().splitlines()
+    lines = (tmp_path / "ecotaxa_out.tsv").read_text().splitlines()
     assert lines[:3] == rows[:3]
     assert lines[3:] == ["b.png\to2\tbass\tpredicted", "c.png\to3\tbass\tpredicted"]
 

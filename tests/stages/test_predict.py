@@ -306,6 +306,30 @@ def call(pond, *args, stdin=""):
     return result
 
 
+@pytest.mark.parametrize("only", [(), ("bass",)])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_an_image_that_is_back_gets_its_row(fitted, tmp_path, name, only):
+    folder = shutil.copytree(fitted.data, tmp_path / "new")
+    paths = [folder / "gone.png", *sorted(folder.iterdir()), folder / "late.png"]
+    for place in ("gone.png", "late.png"):
+        (folder / place).write_bytes((folder / NAMES[0]).read_bytes())
+    whole, later = tmp_path / f"whole-{name}", tmp_path / name
+    write_predictions(prepare(fitted, paths, only=only), whole)
+    kept = {place: (folder / place).rename(tmp_path / place) for place in ("gone.png", "late.png")}
+    written = write_predictions(prepare(fitted, paths, only=only), later)
+    assert written.n_failed == 3  # one of them is broken
+    before = later.read_bytes()
+    again = write_predictions(prepare(fitted, paths, only=only), later)
+    assert (again.n_failed, later.read_bytes()) == (3, before)
+    for place, path in kept.items():
+        path.rename(folder / place)
+    found = write_predictions(prepare(fitted, paths, only=only), later)
+    assert found.n_failed == 1
+    assert later.read_bytes() == whole.read_bytes()
+    assert found.n_rows == write_predictions(prepare(fitted, paths, only=only), whole).n_rows
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_paths_come_from_stdin_and_labels_are_kept(fitted):
     paths = list_cached(fitted)
     done = call(fitted, "predict", "-", "--format", "jsonl", stdin="\n".join(paths) + "\n")
@@ -369,6 +393,15 @@ def test_each_box_of_an_annotation_file_is_classified(fitted, forwarded):
         fitted.data.parent / "cut.png", cache=fitted.cache, model="centroid"
     ).predictions
     assert np.allclose(alone.scores, predictions[0].scores, atol=1e-6)
+
+
+def test_boxes_of_an_image_keep_the_order_of_their_file(fitted):
+    file = write_frame(fitted, [20, 5, 28, 20], [40, 5, 28, 20], [10, 5, 28, 20])
+    content = json.loads(file.read_text())
+    for annotation, name in zip(content["annotations"], [10, 11, 8, "b", "a"], strict=True):
+        annotation["id"] = name
+    file.write_text(json.dumps(content))
+    assert [image.id for image in list_inputs(str(file))] == ["10", "11", "8", "b", "a"]
 
 
 def test_a_file_of_boxes_goes_on_where_it_was_stopped(fitted, tmp_path):

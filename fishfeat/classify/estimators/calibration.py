@@ -8,6 +8,7 @@ share a kernel.
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
@@ -148,12 +148,14 @@ def fit_inverse_temperature(logits: Float, codes: Int) -> float:
     if n == 0:
         return 1.0
     smoothing = 1 / (n + 2)
+    # The largest of each row becomes 0, so that no exponential overflows; the loss stays the same.
+    logits = logits - logits.max(axis=1, keepdims=True)
     true_logits = logits[np.arange(n), codes]
     target = float(((1 - smoothing) * true_logits + smoothing * logits.mean(axis=1)).mean())
 
     def loss(log_factor: float) -> float:
-        factor = np.exp(log_factor)
-        return float(logsumexp(factor * logits, axis=1).mean() - factor * target)
+        factor = math.exp(log_factor)
+        return float(np.log(np.exp(factor * logits).sum(axis=1)).mean() - factor * target)
 
     return float(np.exp(minimize_scalar(loss, bounds=_LOG_BOUNDS, method="bounded").x))
 

@@ -48,6 +48,7 @@ def list_annotated(
     root: PathLike | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    to_classify: bool = False,
 ) -> Listing:
     """List what an annotation file or folder names.
 
@@ -63,6 +64,8 @@ def list_annotated(
         Folder that the paths are relative to; None is the one that the reader says.
     include, exclude
         Globs over the paths of the images.
+    to_classify
+        The boxes of an image keep the order of the file; else they are sorted by key.
 
     Raises
     ------
@@ -92,7 +95,10 @@ def list_annotated(
         if (other.label, other.box) != (entry.label, entry.box):
             rejected[f"{entry.key} {entry.where}"] = _describe_conflict(entry, other)
     is_chosen = make_filter(include, exclude)
-    chosen = [entries[key] for key in sorted(entries) if is_chosen(entries[key].file_key)]
+    keys = (
+        sorted(entries, key=lambda key: entries[key].file_key) if to_classify else sorted(entries)
+    )
+    chosen = [entries[key] for key in keys if is_chosen(entries[key].file_key)]
     notes = [*found.notes, *finder.describe_read()]
     if n_empty:
         notes.append(f"{count_things(n_empty, 'image')} without an annotation are left out.")

@@ -22,6 +22,7 @@ from fishfeat.images.sources.find_reader import find_reader
 from fishfeat.images.sources.folders import walk_folder
 from fishfeat.images.sources.passed_over import describe_empty_folders, describe_passed_over
 from fishfeat.images.sources.tables import read_header
+from fishfeat.images.sources.yolo import YAML_NAMES, names_classes
 
 MASK_SUFFIX = " GT"
 _MAX_TABLES = 20
@@ -54,7 +55,7 @@ def list_class_folders(root: Path, *, include: Sequence[str], exclude: Sequence[
         notes += part_notes
     is_chosen = make_filter(include, exclude)
     tables = _find_tables(root, list(filter(is_chosen, contents.others)))
-    findings += _report_tables(root, tables)
+    findings += [*_report_yolo(root), *_report_tables(root, tables)]
     findings += describe_passed_over(root, contents, is_chosen, named=tables)
     empty = describe_empty_folders(contents, is_chosen)
     return Listing(root.name, root, entries, notes, findings, empty)
@@ -189,6 +190,17 @@ def _find_tables(root: Path, keys: Sequence[str]) -> list[str]:
         if key not in tables and find_reader(root / key) is not None:
             tables.append(key)
     return tables
+
+
+def _report_yolo(root: Path) -> list[Finding]:
+    """A folder of a YOLO data set in place of the whole one, whose data.yaml lies above."""
+    is_part = (root / "labels").is_dir() or "images" in (root.name, root.parent.name)
+    for folder in (root.parent, root.parent.parent):
+        if is_part and any(names_classes(folder / name) for name in YAML_NAMES):
+            message = f"{root} is a part of a YOLO data set, whose boxes are not read."
+            fix = f"`{shlex.join(['fishfeat', 'extract', str(folder)])}` reads them."
+            return [Finding("table-beside-images", message, fix)]
+    return []
 
 
 def _report_tables(root: Path, tables: Sequence[str]) -> list[Finding]:

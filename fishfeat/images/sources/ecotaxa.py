@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -22,8 +22,16 @@ VALIDATED = frozenset({"validated"})
 
 _STATUSES = {"v": "validated", "p": "predicted", "d": "dubious"}
 _GROUPS = {"sample": ("sample_id",), "acquisition": ("acq_id",)}
-_IMAGE, _ID, _RANK = "img_file_name", "object_id", "img_rank"
+_IMAGE, _RANK = "img_file_name", "img_rank"
+OBJECT = "object_id"
 LABEL, STATUS = "object_annotation_category", "object_annotation_status"
+# What a label says of itself: EcoTaxa reads the id in place of the name where both are there.
+EARLIER_LABEL = frozenset(
+    f"object_annotation_{field}"
+    for field in ("category_id", "hierarchy", "date", "time", "person_name", "person_email")
+)
+# Columns that hold text, whatever it looks like.
+_TEXT_ENDS = ("_id", "_date", "_time", "_name")
 
 
 class _Object(NamedTuple):
@@ -53,7 +61,7 @@ def read_ecotaxa(path: Path, *, statuses: Collection[str] = VALIDATED) -> Annota
     start = path if path.is_dir() else path.parent
     if not files:
         raise DataError(
-            f"{path} holds no TSV file of EcoTaxa, with columns such as {_IMAGE} and {_ID}."
+            f"{path} holds no TSV file of EcoTaxa, with columns such as {_IMAGE} and {OBJECT}."
         )
     rows = AnnotationList()
     rows.notes += notes
@@ -80,6 +88,32 @@ def is_ecotaxa_header(line: str) -> bool:
     """Whether a line names columns of EcoTaxa."""
     names = [name.strip().strip('"').lower() for name in line.split("\t")]
     return _IMAGE in names and any(name.startswith("object_") for name in names)
+
+
+def is_ecotaxa_name(name: str) -> bool:
+    """Whether EcoTaxa imports a file of this name."""
+    return name.startswith("ecotaxa") and name.endswith((".tsv", ".txt"))
+
+
+def is_type_row(cells: Sequence[str]) -> bool:
+    """Whether a row holds the types of the columns, [t] for text and [f] for numbers."""
+    return all(cell.strip() in ("[t]", "[f]", "") for cell in cells)
+
+
+def find_column_type(name: str, cells: Sequence[str]) -> str:
+    """The type of a column of EcoTaxa: '[f]' where all of its cells are numbers, else '[t]'."""
+    values = [cell.strip() for cell in cells]
+    values = [value for value in values if value.lower() not in ("", "na", "nan")]
+    is_text = name.endswith(_TEXT_ENDS) or not values or not all(map(_is_number, values))
+    return "[t]" if is_text else "[f]"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def list_ecotaxa_files(folder: Path) -> list[Path]:
@@ -109,7 +143,7 @@ def _read_file(
     n_other_images = n_unused = 0
     for line, cells in table[1:]:
         where = f"{prefix}line {line}"
-        if all(cell in ("[t]", "[f]", "") for cell in cells):  # the types of the columns
+        if is_type_row(cells):
             continue
         if len(cells) > len(header):
             rows.reject("", where, "it has more cells than the header")
@@ -138,12 +172,12 @@ def _read_object(
     written = fields.get(_IMAGE, "").replace("\\", "/")
     path = str(PurePosixPath(place, written)) if written else ""
     given = fields.get(STATUS, "").lower()
-    status = _STATUSES.get(given[:1], "")
+    status = "" if given == "discarded" else _STATUSES.get(given[:1], "")
     label = fields.get(LABEL, "")
     is_unused = bool(label) and STATUS in fields and status not in statuses
     groups = {kind: find_first(names, fields) for kind, names in _GROUPS.items()}
     annotation = Annotation(
-        path, "" if is_unused else label, id=fields.get(_ID, ""), status=status, where=where
+        path, "" if is_unused else label, id=fields.get(OBJECT, ""), status=status, where=where
     )
     return _Object(annotation, groups), is_unused
 

@@ -76,7 +76,7 @@ class Listing(NamedTuple):
     root
         Folder that the keys are relative to.
     entries
-        One for each image, sorted by key.
+        One for each image, sorted by key, unless they are to be classified.
     notes
         What was decided while the images were listed, one sentence each.
     findings

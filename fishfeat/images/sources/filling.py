@@ -9,14 +9,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fishfeat.files import read_rows
 from fishfeat.images.sources.annotation_files import read_json, read_name, read_text
 from fishfeat.images.sources.camtrap import find_package, find_table, has_label
-from fishfeat.images.sources.ecotaxa import LABEL, STATUS
+from fishfeat.images.sources.ecotaxa import (
+    EARLIER_LABEL,
+    LABEL,
+    OBJECT,
+    STATUS,
+    find_column_type,
+    is_type_row,
+)
 from fishfeat.images.sources.viame import find_classes
 
 # Place of a box in its file -> labels and probabilities, the most probable first.
@@ -127,31 +135,67 @@ def fill_megadetector(file: Path, labels: PredictedLabels, class_names: Collecti
 def fill_ecotaxa(file: Path, labels: PredictedLabels, class_names: Collection[str]) -> Filled:
     """Fill category and status of a TSV file of EcoTaxa; the status becomes 'predicted'.
 
-    What is validated stays, whatever its category is.
+    What is validated stays, whatever its category is. EcoTaxa can import the file: it has the line
+    of types that EcoTaxa skips, all rows of one object say the same, and what EcoTaxa would read
+    in place of the category, or say of the earlier one, is removed with it.
     """
     del class_names
-    lines = read_text(file).splitlines()
-    rows = [line.split("\t") for line in lines]
-    header = [name.strip().strip('"').lower() for name in rows[0]]
+    read_text(file)  # says where a character is not in UTF-8
+    table = read_rows(file, keep_blanks=True)
+    header = [name.strip().lower() for name in table[0][1]]
+    has_status = STATUS in header
+    _add_columns(table, header)
+    predicted_for = {}
+    for line, row in table:
+        if f"line {line}" in labels:
+            name = _find_cell(row, header, OBJECT) or f"line {line}"
+            predicted_for[name] = labels[f"line {line}"][0][0]
+    filled, kept = set(), set()
+    label, status = header.index(LABEL), header.index(STATUS)
+    for line, row in table[2:]:
+        name = _find_cell(row, header, OBJECT) or f"line {line}"
+        is_kept = row[label].strip() and row[status].strip()[:1].lower() in ("", "v")
+        if is_kept and not has_status:
+            row[status] = "validated"  # as the labels count that such a file gives
+        if name not in predicted_for:
+            continue
+        if is_kept:
+            kept.add(name)
+            continue
+        for column in EARLIER_LABEL & set(header):
+            row[header.index(column)] = ""
+        row[label], row[status] = predicted_for[name], "predicted"
+        filled.add(name)
+    text = _format_tsv([row for _, row in table])
+    return Filled(text, len(filled), len(kept - filled))
+
+
+def _add_columns(table: list[tuple[int, list[str]]], header: list[str]) -> None:
+    """Add the columns of category and status, and the line of types, where they are missing."""
+    if len(table) < 2 or not is_type_row(table[1][1]):
+        columns = zip_longest(*(row for _, row in table[1:]), fillvalue="")
+        cells_of = dict(zip(header, columns, strict=False))
+        types = [find_column_type(name, cells_of.get(name, ())) for name in header]
+        table.insert(1, (0, types))
     for name in (LABEL, STATUS):
         if name not in header:
             header.append(name)
-            for number, row in enumerate(rows):
-                is_types = all(cell in ("[t]", "[f]", "") for cell in row)
-                row.append(name if number == 0 else "[t]" if is_types else "")
-    label, status = header.index(LABEL), header.index(STATUS)
-    n_filled = n_kept = 0
-    for number, row in enumerate(rows, start=1):
-        predicted = labels.get(f"line {number}")
-        if predicted is None:
-            continue
+            table[0][1].append(name)
+            table[1][1].append("[t]")
+    for _, row in table:
         row += [""] * (len(header) - len(row))
-        if row[label] and row[status][:1].lower() in ("", "v"):
-            n_kept += 1
-            continue
-        row[label], row[status] = predicted[0][0], "predicted"
-        n_filled += 1
-    return Filled("".join("\t".join(row) + "\n" for row in rows), n_filled, n_kept)
+
+
+def _find_cell(row: Sequence[str], header: Sequence[str], name: str) -> str:
+    return row[header.index(name)].strip() if name in header else ""
+
+
+def _format_tsv(rows: Iterable[Sequence[str]]) -> str:
+    """A tab-separated text; EcoTaxa reads UTF-8 only where a byte order mark says so."""
+    written = io.StringIO(newline="")
+    csv.writer(written, delimiter="\t", lineterminator="\n").writerows(rows)
+    text = written.getvalue()
+    return text if text.isascii() else "\ufeff" + text
 
 
 def fill_camtrap(folder: Path, labels: PredictedLabels, class_names: Collection[str]) -> Filled:
@@ -184,6 +228,8 @@ def fill_camtrap(folder: Path, labels: PredictedLabels, class_names: Collection[
         fields |= {"observationType": "animal", "scientificName": label}
         values = ("machine", "fishfeat", f"{probability:.{_DIGITS}f}")
         fields |= dict(zip(_CLASSIFICATION, values, strict=True))
+        if "classificationTimestamp" in fields:
+            fields["classificationTimestamp"] = ""  # it was that of an earlier classification
         row[:] = [fields[column] for column in header]
         n_filled += 1
     written = io.StringIO(newline="")

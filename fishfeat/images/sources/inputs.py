@@ -25,6 +25,8 @@ TO_CLASSIFY = TableOptions(to_classify=True)
 def list_inputs(name: str, table: TableOptions = TO_CLASSIFY) -> Iterator[Input]:
     """List the images that a path stands for, in the order of their names; a table keeps its own.
 
+    The boxes of an image are in the order of the annotation file.
+
     A path that leads nowhere is an image that cannot be read, unless it is a pattern, such as
     'new/*.jpg': then it stands for the paths that match. `table` says how tables are read, and its
     root where the images of an annotation file lie.
@@ -51,7 +53,8 @@ def _list_path(path: Path, table: TableOptions) -> Iterator[Input]:
         refuse_unknown(path)
     if reader is not None:
         log.info("%s is read as %s.", path, reader.title)
-        yield from _list_entries(path, list_annotated(path, reader.read, root=table.root))
+        listing = list_annotated(path, reader.read, root=table.root, to_classify=True)
+        yield from _list_entries(path, listing)
     elif path.is_dir():
         contents = walk_folder(path)
         for finding in describe_passed_over(path, contents, lambda key: True):

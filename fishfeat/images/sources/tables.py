@@ -63,7 +63,7 @@ def list_table(
     rows = read_rows(file)
     columns = _find_columns(file, rows, options, finder.start)
     finder.find_all(_join_path(row, columns) for _, row in rows[1:])
-    faults, entries = [], []
+    faults, entries, bad_boxes = [], [], []
     for line, row in rows[1:]:
         texts = {role: row[i] if i < len(row) else "" for role, i in columns.of_role.items()}
         row_faults = _find_faults(texts)
@@ -71,10 +71,16 @@ def list_table(
         if any(row[len(rows[0][1]) :]):
             row_faults = [_TOO_LONG]
         faults += [(fault, line) for fault in row_faults]
-        if not row_faults:
+        box_fault = _find_box_fault(texts)
+        if box_fault and not row_faults:
+            bad_boxes.append((box_fault, line, _join_path(row, columns)))
+        elif not row_faults:
             entries.append(_make_entry(file, texts, finder, _join_path(row, columns)))
-    _raise_faults(file, faults, len(rows[0][1]) if rows else 0)
     has_boxes = any(entry.box is not None for entry in entries)
+    if not has_boxes:  # then the columns are wrong, and not some of the rows
+        faults += [(fault, line) for fault, line, _ in bad_boxes]
+    _raise_faults(file, faults, len(rows[0][1]) if rows else 0)
+    rejected = {f"{path}#line {line}": fault for fault, line, path in bad_boxes}
     entries = _number_boxes(entries)
     entry_of = _merge_equal_rows(file, entries, hint=suggest_box(rows[0][1]) if rows else "")
     files = sorted({entry.file_key for entry in entries})
@@ -89,7 +95,7 @@ def list_table(
         notes += part_notes
     has_groups = "group" in columns.of_role
     grouping = "Boxes of one image are one group." if has_boxes and not has_groups else ""
-    return Listing(file.stem, file.parent, entries, notes, findings, {}, grouping=grouping)
+    return Listing(file.stem, file.parent, entries, notes, findings, {}, rejected, grouping)
 
 
 def read_header(file: Path) -> list[str]:
@@ -183,10 +189,15 @@ def _find_faults(texts: dict[str, str]) -> list[str]:
     part = texts.get("part", "")
     if part and part.lower() not in PART_NAMES:
         faults.append(f"part must be one of {', '.join(PARTS)}; got {part!r}.")
+    return faults
+
+
+def _find_box_fault(texts: dict[str, str]) -> str:
+    """Why a row has no box, though it has edges of one; '' where there is nothing wrong."""
     edges = [texts.get(edge, "") for edge in EDGES]
     if any(edges) and not all(map(_is_number, edges)):
-        faults.append(f"a box is four numbers; got {' '.join(map(repr, edges))}.")
-    return faults
+        return f"a box is four numbers; got {' '.join(map(repr, edges))}"
+    return ""
 
 
 def _is_number(text: str) -> bool:

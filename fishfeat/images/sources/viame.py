@@ -47,12 +47,25 @@ def read_viame(path: Path) -> Annotations:
     for file in files:
         prefix = f"{file.stem}/" if len(files) > 1 else ""
         _read_file(file, prefix, rows)
+    _tell_files_apart(rows)
     name = path.name if path.is_dir() else path.stem
     grouping = GROUPING if _has_tracks(rows.annotations) else ""
     if not grouping:
         rows.annotations = [annotation._replace(group="") for annotation in rows.annotations]
         rows.notes.append("The first column numbers the boxes: no track goes through two images.")
     return rows.finish(name, files[0].parent, grouping=grouping)
+
+
+def _tell_files_apart(rows: AnnotationList) -> None:
+    """Put the file's name before the ids where two files give boxes of one image the same id."""
+    boxes = [(annotation.path, annotation.id) for annotation in rows.annotations]
+    if len(set(boxes)) == len(boxes):
+        return
+    rows.annotations = [a._replace(id=a.group) for a in rows.annotations]
+    rows.notes.append(
+        "Several files have boxes in the same images: all boxes count. If they are of the same "
+        "animals, give one of the files."
+    )
 
 
 def _has_tracks(annotations: Sequence[Annotation]) -> bool:

@@ -252,6 +252,17 @@ def test_tracks_of_several_viame_files_are_different_groups(tmp_path):
     assert groups(read_viame(tmp_path)) == [f"{n}/{t}" for n in ("one", "two") for t in "778"]
 
 
+def test_boxes_of_two_viame_files_in_the_same_images_all_count(tmp_path):
+    for name in ("one", "two"):
+        write(tmp_path / f"{name}.csv", VIAME)
+    read = read_viame(tmp_path)
+    ids = [annotation.id for annotation in read.annotations]
+    assert ids == [f"{n}/{t}" for n in ("one", "two") for t in "778"]
+    assert any("same images" in note for note in read.notes)
+    write(tmp_path / "two.csv", VIAME.replace(".png", ".jpg"))
+    assert [annotation.id for annotation in read_viame(tmp_path).annotations] == [*"778778"]
+
+
 def test_viame_detections_without_tracks_are_grouped_by_image(tmp_path):
     rows = "".join(f"{i},{image}.png,0,1,2,3,4,1,-1,Cod,1\n" for i, image in enumerate("aabb"))
     read = read_viame(write(tmp_path / "detections.csv", rows))

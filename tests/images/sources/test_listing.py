@@ -629,6 +629,33 @@ def test_an_annotation_file_beside_the_images_is_named_with_the_command(tmp_path
     assert f"fishfeat extract {tmp_path / name}" in finding.fix
 
 
+@pytest.mark.parametrize("part", ["train", "train/images", "images/train"])
+def test_a_part_of_a_yolo_data_set_is_named_with_the_folder_of_its_yaml(tmp_path, part):
+    place = tmp_path / "yolo" / part
+    touch(place if "images" in part else place / "images", "1.png")
+    (tmp_path / "yolo" / "train" / "labels").mkdir(parents=True)
+    assert list_data(place).findings == []
+    (tmp_path / "yolo" / "data.yaml").write_text("names: [cod]\ntrain: train/images\n")
+    (finding,) = list_data(place).findings
+    assert f"fishfeat extract {tmp_path / 'yolo'}" in finding.fix
+
+
+def test_a_box_that_is_not_four_numbers_is_rejected_with_its_line(tmp_path):
+    touch(tmp_path, "1.png", "2.png")
+    table = tmp_path / "boxes.csv"
+    header, rows = "path,label,x0,y0,x1,y1\n", ["1.png,cod,1,2,3,4", "2.png,cod,1,2,3,"]
+    how = TableOptions(columns="box=x0:y0:x1:y1")
+    table.write_text(header + "\n".join([*rows, "1.png,cod,5,2,8,4"]))
+    listing = list_data(table, table=how)
+    assert [entry.key for entry in listing.entries] == ["1.png#1", "1.png#2"]
+    ((key, reason),) = listing.rejected.items()
+    assert key == "2.png#line 3"
+    assert "'1' '2' '3' ''" in reason
+    table.write_text(header + "1.png,cod,1;2,2,3,4\n")  # no row has a box: the columns are wrong
+    with pytest.raises(DataError, match="line 2: a box is four numbers"):
+        list_data(table, table=how)
+
+
 def test_a_table_beside_the_images_is_named_with_the_command(tmp_path):
     touch(tmp_path, "1.png", "metadata.jsonl")
     (tmp_path / "meta data.csv").write_text("file_name;label\n1.png;A\n")
