@@ -18,15 +18,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from fishfeat.shards.listing import Listed
 from fishfeat.shards.scan import scan_shards
+from fishfeat.shards.store import StoredFile
 
 
-def make_up(n: int) -> Iterator[Listed]:
+def make_up(n: int) -> Iterator[StoredFile]:
     """The list of `n` images in 1,000 class folders."""
     for i in range(n):
         key = f"species {i * 1000 // n:04d}/camera-07/2026-11-26/frame_{i:010d}.jpg"
-        yield Listed(key, 150_000 + i % 1000, f"{i:032x}")
+        yield StoredFile(key, 150_000 + i % 1000, f"{i:032x}")
 
 
 def make_files(folder: Path, n: int) -> None:

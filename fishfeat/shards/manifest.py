@@ -31,7 +31,7 @@ class ImageRow(NamedTuple):
     key
         As in `ImageSet`; of a tar file its path.
     n_bytes, version
-        Of the file, as in `Listed`; -1 and '' where they are not known.
+        Of the file, as in `StoredFile`; -1 and '' where they are not known.
     label, group, part
         As in `Entry`.
     box
@@ -226,12 +226,15 @@ def read_shard(store: Store, number: int) -> list[ImageRow]:
     return [ImageRow(*row)._replace(box=None if row[6] is None else tuple(row[6])) for row in rows]
 
 
-def to_parquet(table: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file."""
+def to_parquet(table: pa.Table, *, vectors: str = "") -> bytes:
+    """A table as the bytes of a Parquet file; `vectors` names a column of vectors."""
     import pyarrow.parquet as pq
 
     file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
+    texts = [name for name in table.column_names if name != vectors]
+    # The bytes of the same place in each number are alike: a fifth less, and written sooner.
+    encoding = {f"{vectors}.list.element": "BYTE_STREAM_SPLIT"} if vectors else None
+    pq.write_table(table, file, compression="zstd", use_dictionary=texts, column_encoding=encoding)
     return file.getvalue()
 
 

@@ -97,7 +97,7 @@ class EmbeddedRow(NamedTuple):
     key, label, group, part
         As in `Entry`.
     n_bytes, version
-        As in `Listed`.
+        As in `StoredFile`.
     digest, file_digest
         As in `ImageSet`.
     width, height, values
@@ -192,7 +192,7 @@ def write_result(
 
     Gives the result that counts, which is another worker's where that was sooner.
     """
-    data = to_parquet(contents.to_table(maker.dim))
+    data = to_parquet(contents.to_table(maker.dim), vectors=FEATURES)
     digest = hashlib.sha256(data).hexdigest()
     result = ShardResult(
         number=number,
@@ -223,7 +223,7 @@ def _name_done(number: int) -> str:
 
 def list_done(store: Store) -> list[int]:
     """Numbers of the shards that are done, sorted."""
-    matches = map(_DONE.fullmatch, store.list_names())
+    matches = map(_DONE.fullmatch, store.list_top()[1])
     return sorted(int(match[1]) for match in matches if match)
 
 
@@ -292,4 +292,4 @@ def list_leftovers(store: Store, results: Sequence[ShardResult]) -> list[str]:
     """Parquet files that no result names: of workers that were killed, or that were later."""
     named = {result.file for result in results}
     pattern = re.compile(r"features-\d{6,}-[0-9a-f]{16}\.parquet")
-    return [name for name in store.list_names() if pattern.fullmatch(name) and name not in named]
+    return [name for name in store.list_top()[1] if pattern.fullmatch(name) and name not in named]

@@ -22,7 +22,7 @@ from fishfeat.images.sources.entries import PART_NAMES, Listing, make_filter
 from fishfeat.images.sources.listing import check_exists, list_data
 from fishfeat.options.shards import ShardScanOptions
 from fishfeat.records import OnProgress, PathLike
-from fishfeat.shards.listing import list_images, list_top_folders
+from fishfeat.shards.listing import list_images
 from fishfeat.shards.manifest import (
     ImageRow,
     Manifest,
@@ -117,7 +117,7 @@ class _SourceRows(NamedTuple):
 def _open_source(data: PathLike, options: ShardScanOptions) -> _SourceRows:
     name_group = _choose_rule(options)
     store = Store(data)
-    path = Path(store.path(""))
+    path = Path(store.url)
     if store.is_local and (path.is_file() or choose_reader(path, "") is not None):
         return _open_listing(path, options, name_group)
     if store.is_local:
@@ -125,7 +125,7 @@ def _open_source(data: PathLike, options: ShardScanOptions) -> _SourceRows:
     part_depth = _find_part_depth(store)
     manifest = Manifest(
         source=store.url,
-        name=store.path("").rpartition("/")[2] or "images",
+        name=store.name or "images",
         rows=options.rows,
         group_by=options.group_by or "",
         grouping=_describe_rule(options.group_by),
@@ -138,9 +138,9 @@ def _open_source(data: PathLike, options: ShardScanOptions) -> _SourceRows:
 
     def list_rows(n_done: int, last_key: str) -> Iterator[ImageRow]:
         for file in list_images(store, after=last_key):
-            if is_chosen(file.key):
-                entry = make_entry(file.key, part_depth, None)
-                yield ImageRow(*file, entry.label, name_group(file.key), entry.part)
+            if is_chosen(file.name):
+                entry = make_entry(file.name, part_depth, None)
+                yield ImageRow(*file, entry.label, name_group(file.name), entry.part)
 
     return _SourceRows(manifest, list_rows)
 
@@ -225,7 +225,7 @@ def _describe_rule(group_by: str | None) -> str:
 def _find_part_depth(store: Store) -> int | None:
     """0 where two of the outermost folders are called train, val or test; None elsewhere."""
     try:
-        names = list_top_folders(store)
+        names, _ = store.list_top()
     except UnavailableFile as error:
         raise DataError(
             f"{store.url} cannot be listed: {error}. Is the name right, and may you read it?"
@@ -257,7 +257,7 @@ class _ShardWriter:
 
     def skip_written(self) -> None:
         """Count the shards that a stopped scan wrote."""
-        names = set(self._place.list_names())
+        names = set(self._place.list_top()[1])
         while name_shard(self.n_shards) in names:
             rows = read_shard(self._place, self.n_shards)
             self._count(rows)

@@ -62,13 +62,7 @@ def open_tar(store: Store, tar: ImageRow) -> Iterator[TarContents]:
         return
     with tempfile.TemporaryDirectory(prefix="fishfeat-", ignore_cleanup_errors=True) as folder:
         path = os.path.join(folder, "images.tar")
-
-        def fetch() -> None:
-            store.fs.get_file(store.path(tar.key), path)
-            if tar.n_bytes >= 0 and os.path.getsize(path) != tar.n_bytes:
-                raise OSError(f"{os.path.getsize(path)} of {tar.n_bytes} bytes came")
-
-        store.retry(fetch, f"read {tar.key}")
+        store.fetch(tar.key, path, n_bytes=tar.n_bytes if tar.n_bytes >= 0 else None)
         yield _list_members(path, tar)
 
 

@@ -12,7 +12,7 @@ from fishfeat.shards import listing
 from fishfeat.shards.listing import list_images
 from fishfeat.shards.manifest import read_manifest, read_shard
 from fishfeat.shards.scan import scan_shards
-from fishfeat.shards.store import Store
+from fishfeat.shards.store import Store, StoredFile
 
 
 def read_rows(folder) -> list:
@@ -43,7 +43,7 @@ def test_rows_have_label_group_size_and_time(pictures, shards):
 def test_paths_are_in_the_order_of_a_bucket(tmp_path):
     keys = ["a/1.jpg", "a-b/1.jpg", "a.jpg", "a/b/1.jpg", "a/b.jpg", "ä/1.jpg", "b/1.JPG"]
     touch(tmp_path, *keys)
-    listed = [file.key for file in list_images(Store(tmp_path))]
+    listed = [file.name for file in list_images(Store(tmp_path))]
     assert listed == sorted(keys, key=str.encode)
 
 
@@ -51,13 +51,13 @@ def test_paths_are_in_the_order_of_a_bucket(tmp_path):
 def test_the_list_goes_on_behind_any_path(tmp_path, after):
     keys = ["a/1.jpg", "a-b/1.jpg", "a.jpg", "a/b/1.jpg", "a/b.jpg", "ä/1.jpg", "b/1.JPG"]
     touch(tmp_path, *keys)
-    listed = [file.key for file in list_images(Store(tmp_path), after=after)]
+    listed = [file.name for file in list_images(Store(tmp_path), after=after)]
     assert listed == [key for key in sorted(keys, key=str.encode) if key.encode() > after.encode()]
 
 
 def test_hidden_files_thumbnails_and_texts_are_passed_over(tmp_path):
     touch(tmp_path, "a/1.jpg", "a/.2.jpg", ".git/3.jpg", "@eaDir/4.jpg", "a/notes.txt")
-    assert [file.key for file in list_images(Store(tmp_path))] == ["a/1.jpg"]
+    assert [file.name for file in list_images(Store(tmp_path))] == ["a/1.jpg"]
 
 
 def test_two_outermost_folders_of_parts_are_parts(tmp_path):
@@ -154,7 +154,7 @@ def test_boxes_of_one_file_are_in_one_shard(tmp_path):
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
 
     def scan_many(n: int) -> int:
-        files = (listing.Listed(f"bass/{i:09d}.jpg", 1000, "1") for i in range(n))
+        files = (StoredFile(f"bass/{i:09d}.jpg", 1000, "1") for i in range(n))
         monkeypatch.setattr("fishfeat.shards.scan.list_images", lambda store, after="": files)
         tracemalloc.start()
         options = ShardScanOptions(rows=1000)
