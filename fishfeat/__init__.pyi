@@ -19,6 +19,7 @@ from .errors import (
     MissingExtraError,
     ModelError,
     SplitError,
+    StorageError,
 )
 from .features.backbones import Backbone, load_backbone
 from .features.extract import extract
@@ -148,6 +149,7 @@ __all__ = [
     "SplitOptions",
     "Splits",
     "SplitsInfo",
+    "StorageError",
     "Training",
     "Verdict",
     "WorkerOptions",

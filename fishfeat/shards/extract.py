@@ -19,7 +19,7 @@ from fishfeat.shards.worker import WorkerTask
 
 log = logging.getLogger("fishfeat")
 
-# So many shards in turn that the storage did not give: it is away.
+# After this number of shards in turn that could not be read, the storage counts as away.
 _MOST_FAILURES_IN_TURN = 3
 
 

@@ -34,6 +34,8 @@ _LASTING = {
     "UnknownConfigurationKeyError": "an environment variable of the storage is wrong",
     "InvalidPathError": "the storage does not allow such a name",
 }
+# Where a machine of a cloud asks for the credentials of its role.
+_METADATA_ADDRESS = "169.254.169.254"
 # Requests of one process at the same time.
 _N_REQUESTS = 32
 
@@ -374,7 +376,10 @@ def _raise_lasting(error: Exception, task: str) -> None:
 
 def _shorten(error: Exception) -> str:
     """What an error says, on one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split()).partition(" Debug source:")[0]
+    if _METADATA_ADDRESS in text:
+        return "no credentials: no environment variable, no profile, no role of this machine"
+    return text[:200] or type(error).__name__
 
 
 def _name_version(entry: Any) -> str:

@@ -1,4 +1,4 @@
-"""Tar files of images, as WebDataset writes them: files of one name before the dot belong together.
+"""Tar files of images, as WebDataset writes them: one name before the dot is one image.
 
 `bass/0001.jpg`, `bass/0001.cls` and `bass/0001.json` are one image with its class and its facts.
 """

@@ -27,7 +27,7 @@ from fishfeat.records import Float, Int
 
 # A linear machine, and the machine of `NystroemRBFSVC`.
 CLASSIFIERS = ("ridge", "svc")
-# Groups are put into so many parts by chance, and the parts are drawn again for the intervals.
+# Groups are divided into this number of parts by chance; the intervals resample the parts.
 N_PARTS = 1_000
 _N_DRAWS = 1_000
 _N_COMPONENTS, _MIN_CLASS_COMPONENTS, _JITTER = 2_000, 20, 1e-5
@@ -69,7 +69,7 @@ class StreamedScores(NamedTuple):
     accuracy, balanced_accuracy
         Shares.
     accuracy_interval, balanced_accuracy_interval
-        95 % intervals, by drawing parts of the groups again.
+        95 % intervals, by resampling the parts of the groups.
     recalls
         float64 (n_classes,): of each class; NaN of a class without rows.
     confusion
