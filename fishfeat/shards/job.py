@@ -10,10 +10,9 @@ from fishfeat.errors import DataError
 from fishfeat.files import versions
 from fishfeat.records import BackboneSpec
 from fishfeat.records.provenance import PreprocessParameters, Provenance, RuntimeConfig
-from fishfeat.shards.manifest import Manifest
+from fishfeat.shards.manifest import PROTOCOL, Manifest, format_record, read_record
 from fishfeat.shards.store import Store
 
-PROTOCOL = 1
 NAME = "job.json"
 _PACKAGES = ("fishfeat", "torch", "torchvision", "timm", "openvino", "numpy", "pillow")
 
@@ -107,15 +106,7 @@ def read_job(store: Store) -> Job | None:
     DataError
         It is damaged or of a newer version.
     """
-    if not store.exists(NAME):
-        return None
-    try:
-        job = msgspec.json.decode(store.read(NAME), type=Job)
-    except msgspec.MsgspecError as error:
-        raise DataError(f"{store.url}/{NAME} cannot be read ({error}).") from error
-    if job.protocol > PROTOCOL:
-        raise DataError(f"{store.url}/{NAME} was written by a newer fishfeat. Upgrade fishfeat.")
-    return job
+    return read_record(store, NAME, Job) if store.exists(NAME) else None
 
 
 def require_job(store: Store) -> Job:
@@ -137,8 +128,7 @@ def require_job(store: Store) -> Job:
 
 def create_job(store: Store, job: Job) -> Job:
     """Write the job, unless another worker did; gives the one that counts."""
-    data = msgspec.json.format(msgspec.json.encode(job), indent=1)
-    if store.create(NAME, data):
+    if store.create(NAME, format_record(job)):
         return job
     written = read_job(store)
     return job if written is None else written

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from fishfeat.shards.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Record = TypeVar("Record", bound=msgspec.Struct)
+# Number of the format of all JSON files of shards; it rises where keys change.
 PROTOCOL = 1
 NAME = "manifest.json"
 
@@ -110,7 +112,41 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     def write(self, store: Store) -> None:
         """Write it."""
-        store.write(NAME, msgspec.json.format(msgspec.json.encode(self), indent=1))
+        store.write(NAME, format_record(self))
+
+
+def read_record(store: Store, name: str, kind: type[Record]) -> Record:
+    """Read a record from its JSON file.
+
+    Raises
+    ------
+    DataError
+        It is damaged or of a newer version.
+    """
+    data = store.read(name)
+    try:
+        protocol = msgspec.json.decode(data, type=_Numbered).protocol
+        if protocol > PROTOCOL:
+            raise DataError(
+                f"{store.url}/{name} was written by a newer fishfeat. Upgrade fishfeat."
+            )
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.MsgspecError as error:
+        raise DataError(
+            f"{store.url}/{name} cannot be read ({error}). Delete it and run the command again "
+            "that wrote it."
+        ) from error
+
+
+def format_record(record: msgspec.Struct) -> bytes:
+    """A record as the text of its JSON file."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1)
+
+
+class _Numbered(msgspec.Struct):
+    """What every record has."""
+
+    protocol: int = 0
 
 
 def read_manifest(store: Store) -> Manifest | None:
@@ -119,19 +155,9 @@ def read_manifest(store: Store) -> Manifest | None:
     Raises
     ------
     DataError
-        It is damaged or of a newer version.
+        As `read_record`.
     """
-    if not store.exists(NAME):
-        return None
-    try:
-        manifest = msgspec.json.decode(store.read(NAME), type=Manifest)
-    except msgspec.MsgspecError as error:
-        raise DataError(
-            f"{store.url}/{NAME} cannot be read ({error}). Delete it and run `fishfeat scan` again."
-        ) from error
-    if manifest.protocol > PROTOCOL:
-        raise DataError(f"{store.url}/{NAME} was written by a newer fishfeat. Upgrade fishfeat.")
-    return manifest
+    return read_record(store, NAME, Manifest) if store.exists(NAME) else None
 
 
 def require_manifest(store: Store) -> Manifest:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fishfeat.errors import DataError, shortened
 from fishfeat.records.provenance import RuntimeConfig
-from fishfeat.shards.manifest import parse_parquet, to_parquet
+from fishfeat.shards.manifest import PROTOCOL, format_record, parse_parquet, read_record, to_parquet
 from fishfeat.shards.store import Store
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class ShardResult(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     rejected: tuple[RejectedRow, ...] = ()
     seconds: float = 0.0
+    protocol: int = PROTOCOL
 
 
 class EmbeddedRow(NamedTuple):
@@ -208,8 +209,7 @@ def write_result(
         seconds=round(seconds, 3),
     )
     store.write(result.file, data)
-    text = msgspec.json.format(msgspec.json.encode(result), indent=1)
-    if store.create(_name_done(number), text):
+    if store.create(_name_done(number), format_record(result)):
         return result
     written = read_result(store, number)
     if written.file != result.file:
@@ -235,13 +235,7 @@ def read_result(store: Store, number: int) -> ShardResult:
     DataError
         It is damaged.
     """
-    name = _name_done(number)
-    try:
-        return msgspec.json.decode(store.read(name), type=ShardResult)
-    except msgspec.MsgspecError as error:
-        raise DataError(
-            f"{store.url}/{name} cannot be read ({error}). Delete it: the shard is embedded again."
-        ) from error
+    return read_record(store, _name_done(number), ShardResult)
 
 
 def read_results(store: Store, n_shards: int) -> list[ShardResult]:

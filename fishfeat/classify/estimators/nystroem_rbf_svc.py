@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cho_factor, cho_solve, cholesky
+from scipy.linalg import cho_factor, cho_solve
 from sklearn.utils.class_weight import compute_sample_weight
 
 from fishfeat.classify.estimators.base import (
@@ -20,14 +20,12 @@ from fishfeat.classify.estimators.calibration import (
     fit_inverse_temperature,
     inner_folds,
 )
-from fishfeat.classify.estimators.rbf_kernel import compute_gamma, compute_kernel, map_rows
+from fishfeat.classify.estimators.rbf_kernel import compute_gamma, factor_kernel, map_rows
 from fishfeat.classify.predictors.probabilities import apply_temperature, decision_columns
 from fishfeat.records import Float, Int
 
 # Each class has at least this many components, where it has as many images.
 _MIN_CLASS_COMPONENTS = 20
-# Added to the diagonal of the components' kernel, so that it has a Cholesky factor.
-_JITTER = 1e-5
 
 
 class NormalEquations(NamedTuple):
@@ -95,10 +93,7 @@ class NystroemRBFSVC(ProbabilityClassifier):
         X, codes = self._check_training_data(X, y)
         self.gamma_ = compute_gamma(X, self.gamma)
         self.components_ = X[self._draw_components(codes)]
-        components = self.components_.astype(np.float64)
-        kernel = compute_kernel(components, components, self.gamma_)
-        kernel[np.diag_indices_from(kernel)] += _JITTER
-        self.root_ = cholesky(kernel, lower=True).astype(np.float32)
+        self.root_ = factor_kernel(self.components_, self.gamma_)
 
         mapped = self._map_rows(X)
         weights = self._weigh_rows(codes)

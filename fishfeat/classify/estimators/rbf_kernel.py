@@ -12,6 +12,8 @@ from fishfeat.records import Float, Int
 
 # Rows that are compared with all others at once: it limits the memory.
 _CHUNK_ROWS = 2048
+# Added to the diagonal of the components' kernel, so that it has a Cholesky factor.
+_JITTER = 1e-5
 
 
 def compute_gamma(X: NDArray[np.float32], gamma: str | float) -> float:
@@ -80,6 +82,20 @@ def find_smallest(pairs: Float, n_classes: int) -> Float:
         smallest[:, first] = np.minimum(smallest[:, first], values)
         smallest[:, second] = np.minimum(smallest[:, second], -values)
     return smallest
+
+
+def factor_kernel(components: NDArray[np.float32], gamma: float) -> NDArray[np.float32]:
+    """Compute the Cholesky factor of the components' kernel, float32 (n_components, n_components).
+
+    It makes the Nyström map of `map_rows`.
+    """
+    from scipy.linalg import cholesky  # saved machines start without scipy
+
+    spanned = components.astype(np.float64)
+    kernel = compute_kernel(spanned, spanned, gamma)
+    kernel[np.diag_indices_from(kernel)] += _JITTER
+    root: NDArray[np.float32] = cholesky(kernel, lower=True).astype(np.float32)
+    return root
 
 
 def map_rows(

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, cholesky
+from scipy.linalg import cho_factor, cho_solve
 
 from fishfeat.classify.estimators.calibration import fit_inverse_temperature
-from fishfeat.classify.estimators.rbf_kernel import compute_kernel, map_rows
+from fishfeat.classify.estimators.rbf_kernel import compute_gamma, factor_kernel, map_rows
 from fishfeat.classify.predictors.base import Predictor
 from fishfeat.classify.predictors.composite import Chain
 from fishfeat.classify.predictors.kernels import NystroemComponents
@@ -30,8 +30,9 @@ CLASSIFIERS = ("ridge", "svc")
 # Groups are divided into this number of parts by chance; the intervals resample the parts.
 N_PARTS = 1_000
 _N_DRAWS = 1_000
-_N_COMPONENTS, _MIN_CLASS_COMPONENTS, _JITTER = 2_000, 20, 1e-5
+_N_COMPONENTS, _MIN_CLASS_COMPONENTS = 2_000, 20
 _ALPHA = {"svc": 0.1, "ridge": 0.1}  # of ridge for each column
+_FREE = 1e-9  # of the constant, which has no ridge
 # Out-of-fold decisions that the temperature is learned from.
 _N_CALIBRATION = 20_000
 
@@ -243,11 +244,8 @@ class _Machine:
             dim += 1
         elif sample is not None:
             self.components = self._scale(sample)
-            self.gamma = 1 / (dim * (float(self.components.var(dtype=np.float64)) or 1.0))
-            spanned = self.components.astype(np.float64)
-            kernel = compute_kernel(spanned, spanned, self.gamma)
-            kernel[np.diag_indices_from(kernel)] += _JITTER
-            self.root = cholesky(kernel, lower=True).astype(np.float32)
+            self.gamma = compute_gamma(self.components, "scale")
+            self.root = factor_kernel(self.components, self.gamma)
             dim = len(sample)
         self._gram = np.zeros((dim, dim))
         self._target = np.zeros((dim, n_classes))
@@ -276,7 +274,7 @@ class _Machine:
         """Solve the sums with a ridge; the constant of the linear machine has none."""
         ridge = np.full(len(self._gram), self._alpha)
         if self.components is None:
-            ridge[-1] = _JITTER
+            ridge[-1] = _FREE
         self._gram[np.diag_indices_from(self._gram)] += ridge
         self.coef = cho_solve(cho_factor(self._gram), self._target)
 
