@@ -18,11 +18,9 @@ from fishfeat.features.backbones import Backbone
 from fishfeat.features.tta import Transform, make_transforms
 from fishfeat.models.onnx_files.graph import IR_VERSION, OPSET, Graph, import_onnx
 
-FEATURES = "features"
 
-
-def add_network(graph: Graph, pixels: str, backbone: Backbone) -> str:
-    """Add the nodes from uint8 (n, 3, *size) to the features, float32 (n, dim), and name these.
+def add_network(graph: Graph, pixels: str, backbone: Backbone, features: str) -> None:
+    """Add the nodes from `pixels` uint8 (n, 3, *size) to `features` float32 (n, dim).
 
     Raises
     ------
@@ -33,7 +31,7 @@ def add_network(graph: Graph, pixels: str, backbone: Backbone) -> str:
     images = torch.zeros(2, 3, *size, dtype=torch.uint8, device=backbone.device)
     transforms = make_transforms(backbone.spec.tta, backbone.preprocess.mean)
     try:
-        network = _convert(_WithTransforms(backbone, transforms).eval(), images, pixels)
+        network = _convert(_WithTransforms(backbone, transforms).eval(), images, pixels, features)
     except Exception as error:  # converters raise errors of any class
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(
@@ -43,10 +41,9 @@ def add_network(graph: Graph, pixels: str, backbone: Backbone) -> str:
     assert network.ir_version <= IR_VERSION
     graph.nodes.extend(network.graph.node)
     graph.constants.extend(network.graph.initializer)
-    return FEATURES
 
 
-def _convert(module: nn.Module, images: Tensor, pixels: str) -> Any:
+def _convert(module: nn.Module, images: Tensor, pixels: str, features: str) -> Any:
     """Convert a module to a model of ONNX."""
     with (
         TemporaryDirectory() as folder,
@@ -63,8 +60,8 @@ def _convert(module: nn.Module, images: Tensor, pixels: str) -> Any:
             dynamo=False,  # ten times as fast as the newer converter
             opset_version=OPSET,
             input_names=[pixels],
-            output_names=[FEATURES],
-            dynamic_axes={pixels: {0: "n"}, FEATURES: {0: "n"}},
+            output_names=[features],
+            dynamic_axes={pixels: {0: "n"}, features: {0: "n"}},
         )
         return import_onnx().load(path)
 

@@ -20,6 +20,7 @@ _RADIUS = {"nearest": 0.0, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 # Filters of `reduce_image`, whose weights have at most 16 bits.
 _REDUCING = ("bilinear", "bicubic")
 _PRECISION = 22
+_UPPER_BITS = 10
 _LARGEST_WEIGHT = 32767.5
 
 
@@ -68,15 +69,25 @@ def add_preprocess(graph: Graph, images: str, preprocess: Preprocess) -> str:
 def _add_reduction(
     graph: Graph, images: str, rows: Place, columns: Place, preprocess: Preprocess
 ) -> str:
-    """Add what `reduce_image` does: weights of 16 bits, and first the width. float32 is enough."""
+    """Add what `reduce_image` does: weights of 16 bits, and first the width.
+
+    The images stay in float32, which takes half of the memory. The weights are split into their
+    upper bits and the rest, so that the sums of each are exact.
+    """
     name = preprocess.interpolation
     of_rows, of_columns = (
-        graph.cast(_add_weights(graph, place, name, is_reduced=True), "float32")
-        for place in (rows, columns)
+        _add_weights(graph, place, name, is_reduced=True) for place in (rows, columns)
     )
-    x = graph.cast(images, "float32")
     of_columns = graph.add("Transpose", of_columns, perm=[1, 0])
-    return _add_product(graph, of_rows, _add_product(graph, x, of_columns))
+    scale = number(2.0**_UPPER_BITS)
+    upper = graph.add("Div", graph.add("Floor", graph.add("Mul", of_columns, scale)), scale)
+    x = graph.cast(images, "float32")
+    sums = []
+    for weights in (upper, graph.add("Sub", of_columns, upper)):
+        product = graph.add("MatMul", x, graph.cast(weights, "float32"))
+        sums.append(graph.cast(product, "float64"))
+    narrow = _add_rounding(graph, graph.add("Add", *sums))
+    return graph.cast(_add_product(graph, of_rows, narrow), "float32")
 
 
 def _add_resize(
@@ -119,10 +130,13 @@ def resizes_height_first() -> bool:
 
 
 def _add_product(graph: Graph, left: str, right: str) -> str:
-    """Multiply images and weights, float64 or float32, and round to 0 to 255."""
-    product = graph.add("MatMul", left, right)
-    half, low, high = (graph.add("CastLike", number(value), left) for value in (0.5, 0, 255))
-    return graph.add("Clip", graph.add("Floor", graph.add("Add", product, half)), low, high)
+    """Multiply images and weights, float64, and round to 0 to 255."""
+    return _add_rounding(graph, graph.add("MatMul", left, right))
+
+
+def _add_rounding(graph: Graph, x: str) -> str:
+    rounded = graph.add("Floor", graph.add("Add", x, number(0.5)))
+    return graph.add("Clip", rounded, number(0), number(255))
 
 
 def _add_bars(graph: Graph, x: str, rows: Place, columns: Place, preprocess: Preprocess) -> str:
