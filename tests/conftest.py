@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import gc
 import os
 import shutil
 import tempfile
@@ -22,9 +23,13 @@ import typer.testing
 from hypothesis import settings
 from PIL import Image
 
-# A busy machine is no fault of the code: no example is refused for being slow.
-settings.register_profile("fishfeat", deadline=None)
+# A busy machine is no fault of the code: no example is refused for being slow. Each run tries other
+# examples, so that fewer of them in one run are enough.
+settings.register_profile("fishfeat", deadline=None, max_examples=50)
 settings.load_profile("fishfeat")
+
+# The garbage collector looks through the modules of torch again and again: a tenth of the time.
+gc.set_threshold(100_000, 50, 100)
 
 # A process of a user makes the commands once, and so do the tests: it is half of a short command.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
@@ -46,6 +51,12 @@ SHARED = Path(os.environ.get("FISHFEAT_SHARED", Path(__file__).parents[2] / "sha
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the files that take longest to the front."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_collection_finish() -> None:
+    """Leave out of each collection what is there before the first test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -140,7 +140,11 @@ def test_calibration_changes_no_prediction(make_features: MakeFeatures) -> None:
 
 
 @pytest.mark.parametrize("name", ["svc", "linear-svc", "centroid", "rf", "xgb", "lda"])
-def test_probabilities_equal_the_accuracy(name: str, make_features: MakeFeatures) -> None:
+def test_probabilities_equal_the_accuracy(
+    name: str, make_features: MakeFeatures, request: pytest.FixtureRequest
+) -> None:
+    if name == "xgb":
+        request.getfixturevalue("few_trees")
     features = make_features((60, 60, 60), class_effect=0.5, group_effect=0.3, dim=10)
     run = cross_validate(features, name, make_splits(features, SplitOptions(cv=3)))
     assert calibration_error(run.y, run.scores[0]) < 0.08
