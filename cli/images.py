@@ -146,6 +146,8 @@ def scan(
     place: many.Place,
     shards: many.Shards,
     rows: many.Rows = 10_000,
+    root: many.TableRoot = None,
+    columns: opt.Columns = None,
     group_by: many.GroupRule = None,
     include: opt.Include = None,
     exclude: opt.Exclude = None,

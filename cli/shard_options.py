@@ -24,6 +24,15 @@ Shards = Annotated[
     str, typer.Option("--shards", metavar="DIR", help="Folder or bucket for the shards.")
 ]
 Rows = Annotated[int, typer.Option(metavar="N", help="Images in one shard.")]
+TableRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        help="Folder or bucket that the paths of a table are relative to. Default: its own folder.",
+        show_default=False,
+    ),
+]
 GroupRule = Annotated[
     str | None,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,10 @@ class ShardScanOptions(_Record):
     ----------
     rows
         Images in one shard.
+    root
+        Folder or bucket that the paths of a table are relative to. None is the table's own folder.
+    columns
+        As in `ScanOptions`.
     group_by
         'pattern:REGEX' or 'folder:N', as in `GroupingOptions`. None is the groups of a table or of
         an annotation file, else none.
@@ -28,6 +33,8 @@ class ShardScanOptions(_Record):
     """
 
     rows: int = 10_000
+    root: str | os.PathLike[str] | None = None
+    columns: str | None = None
     group_by: str | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

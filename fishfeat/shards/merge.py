@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fishfeat.errors import DataError
+from fishfeat.errors import DataError, shortened
 from fishfeat.features.cache import FeatureCache, open_writer
 from fishfeat.images.grouping.rules import encode_groups
 from fishfeat.records import ImageSet, Int, OnProgress, PathLike, Rejected, Str, encode_labels
@@ -79,10 +79,22 @@ def read_images(features: ShardFeatures) -> tuple[ImageSet, dict[str, str]]:
             values += table.column(name).to_pylist()
     if not columns["key"]:
         raise DataError(f"None of the images of the shards in {features.store.url} can be used.")
-    order = np.argsort(np.array(columns["key"], str), kind="stable")
+    keys = np.array(columns["key"], str)
+    order = np.argsort(keys, kind="stable")
+    _check_unique(keys[order])
     images = _make_images(features, {name: _sort(columns[name], order) for name in columns})
     pairs = zip(columns["digest"], columns["truncated"], strict=True)
     return images, {digest: reason for digest, reason in pairs if reason}
+
+
+def _check_unique(keys: Str) -> None:
+    """Raise a `DataError` if sorted keys stand more than once, as they may in a table."""
+    repeated = np.unique(keys[1:][keys[1:] == keys[:-1]])
+    if len(repeated):
+        raise DataError(
+            f"{len(repeated)} images are listed more than once ({shortened(repeated, n=3)}). List "
+            "each once in the table, with its boxes one below the other, and scan it again."
+        )
 
 
 def _sort(values: Sequence[Any], order: Int) -> list[Any]:

@@ -20,6 +20,7 @@ from fishfeat.images.sources.annotated import choose_reader
 from fishfeat.images.sources.class_folders import make_entry
 from fishfeat.images.sources.entries import PART_NAMES, Listing, make_filter
 from fishfeat.images.sources.listing import check_exists, list_data
+from fishfeat.images.sources.tables import TableOptions
 from fishfeat.options.shards import ShardScanOptions
 from fishfeat.records import OnProgress, PathLike
 from fishfeat.shards.listing import list_images
@@ -33,6 +34,7 @@ from fishfeat.shards.manifest import (
     write_shard,
 )
 from fishfeat.shards.store import Store
+from fishfeat.shards.tables import StreamedTable
 
 _DEFAULTS = ShardScanOptions()
 _MAX_REJECTED = 10_000
@@ -119,7 +121,13 @@ def _open_source(data: PathLike, options: ShardScanOptions) -> _SourceRows:
     store = Store(data)
     path = Path(store.url)
     if store.is_local and (path.is_file() or choose_reader(path, "") is not None):
+        if options.root is not None and not Store(options.root).is_local:
+            return _open_table(path, Store(options.root), options, name_group)
         return _open_listing(path, options, name_group)
+    if options.root is not None or options.columns:
+        raise DataError(
+            f"root and columns are for a table; {os.fspath(data)} is a folder or a bucket."
+        )
     if store.is_local:
         check_exists(path)
     part_depth = _find_part_depth(store)
@@ -149,7 +157,8 @@ def _open_listing(
     path: Path, options: ShardScanOptions, name_group: Callable[[str], str]
 ) -> _SourceRows:
     """The rows of a table or an annotation file of this machine, which is read as a whole."""
-    listing = list_data(path, include=options.include, exclude=options.exclude)
+    table = TableOptions(options.root, options.columns or "", "")
+    listing = list_data(path, include=options.include, exclude=options.exclude, table=table)
     grouping = _describe_rule(options.group_by) or _describe_groups(listing)
     manifest = Manifest(
         source=str(listing.root),
@@ -171,6 +180,33 @@ def _open_listing(
                 name_group(entry.key) if options.group_by else entry.group,
                 *(entry.part, entry.box, entry.is_relative, entry.where),
             )
+
+    return _SourceRows(manifest, list_rows)
+
+
+def _open_table(
+    path: Path, root: Store, options: ShardScanOptions, name_group: Callable[[str], str]
+) -> _SourceRows:
+    """The rows of a table of this machine, whose images lie in a bucket."""
+    table = StreamedTable(path, options.columns)
+    default = "Images with the same value in the CSV's group column are one group."
+    manifest = Manifest(
+        source=root.url,
+        name=path.stem,
+        rows=options.rows,
+        group_by=options.group_by or "",
+        grouping=_describe_rule(options.group_by) or (default if table.has_groups else ""),
+        include=options.include,
+        exclude=options.exclude,
+        boxes=choose_box_options(options.box_margin, options.box_shape),
+        rejected=table.rejected,
+    )
+    is_chosen = make_filter(options.include, options.exclude)
+
+    def list_rows(n_done: int, last_key: str) -> Iterator[ImageRow]:
+        chosen = (row for row in table.list_rows() if is_chosen(row.file_key))
+        for row in islice(chosen, n_done, None):
+            yield row._replace(group=name_group(row.key) or row.group)
 
     return _SourceRows(manifest, list_rows)
 

@@ -5,7 +5,7 @@ import tarfile
 import pytest
 from faulty_s3 import put, serve_s3, upload
 
-from fishfeat.errors import StorageError
+from fishfeat.errors import DataError, StorageError
 from fishfeat.images.decode import UnavailableFile
 from fishfeat.options.shards import ShardOptions, ShardScanOptions
 from fishfeat.shards import store as shard_store
@@ -124,6 +124,54 @@ def test_a_tar_file_in_a_bucket_is_fetched_once(bucket, pictures, tmp_path):
     assert (done.n_images, done.n_rejected) == (3, 0)
     assert bucket.sent["tars/a.tar"] == 1
     assert list_done(Store("s3://fish/tar-features")) == [0]
+
+
+def test_a_table_lists_images_of_a_bucket(bucket, pictures, tmp_path):
+    lines = ["file;species;haul"]
+    lines += [f"bass/fish_0{i // 2}_{i}.png;Bass;h{i // 4}" for i in (0, 2, 3)]
+    lines += [f".\\bream\\fish_1{i // 2}_{i}.png;Bream;h9" for i in (0, 1)]
+    lines += ["bream/none.png;Bream;h9", ";Bream;h9"]
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    options = ShardScanOptions(
+        rows=2, root="s3://fish/fish", columns="path=file,label=species,group=haul"
+    )
+    manifest = scan_data(tmp_path / "labels.csv", tmp_path / "shards", options)
+    assert (manifest.n_rows, manifest.name) == (6, "labels")
+    extract_shard_data(tmp_path / "shards", tmp_path / "out", OPTIONS)
+    images = merge_data(tmp_path / "out", cache=tmp_path / "cache").images
+    assert images.labels.tolist() == ["Bass"] * 3 + ["Bream"] * 2
+    assert images.group_name.tolist() == ["h0", "h0", "h0", "h9", "h9"]
+    reasons = {file.key: file.reason for file in images.rejected}
+    assert reasons == {
+        "#line 8": "the path is empty",
+        "bream/none.png": "no such file or directory",
+    }
+
+
+def test_a_table_has_the_boxes_of_images_of_a_bucket(bucket, tmp_path):
+    rows = ["path,label,x0,y0,x1,y1"]
+    rows += [f"bass/fish_00_0.png,Bass,{i},0,{i + 9},9" for i in range(3)]
+    rows += ["bass/fish_01_2.png,Bass,5,0,5,9"]
+    (tmp_path / "boxes.csv").write_text("\n".join(rows))
+    options = ShardScanOptions(rows=2, root="s3://fish/fish", columns="box=x0:y0:x1:y1")
+    scan_data(tmp_path / "boxes.csv", tmp_path / "shards", options)
+    extract_shard_data(tmp_path / "shards", tmp_path / "out", OPTIONS)
+    images = merge_data(tmp_path / "out", cache=tmp_path / "cache").images
+    assert images.keys.tolist() == [f"bass/fish_00_0.png#{i}" for i in (1, 2, 3)]
+    assert images.box.tolist() == [[i, 0, i + 9, 9] for i in range(3)]
+    assert len(set(images.groups.tolist())) == 1
+    assert bucket.sent["fish/bass/fish_00_0.png"] == 1
+    assert [file.key for file in images.rejected] == ["bass/fish_01_2.png#line 5"]
+
+
+def test_images_that_are_listed_twice_are_named(bucket, tmp_path):
+    rows = ["path,label"] + ["bass/fish_00_0.png,Bass", "bass/fish_01_2.png,Bass"] * 2
+    (tmp_path / "twice.csv").write_text("\n".join(rows))
+    options = ShardScanOptions(root="s3://fish/fish")
+    scan_data(tmp_path / "twice.csv", tmp_path / "shards", options)
+    extract_shard_data(tmp_path / "shards", tmp_path / "out", OPTIONS)
+    with pytest.raises(DataError, match="fish_00_0"):
+        merge_data(tmp_path / "out", cache=tmp_path / "cache")
 
 
 def test_names_with_special_characters_are_read(bucket, pictures, tmp_path):
