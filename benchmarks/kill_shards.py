@@ -118,11 +118,16 @@ class Run:
         command = ["extract", "--shards", shards, "--out", out, *options, "--address", address]
         self._command = [sys.executable, "-c", code, "--quiet", *command]
         self._process = subprocess.Popen(self._command)
+        self.n_left = 0
 
     def is_over(self) -> bool:
-        """Whether the command ended by itself; its exit code must be 0."""
+        """Whether the command is done. With exit code 3, for shards left, it is started again."""
         code = self._process.poll()
-        if code is not None and code != 0:
+        if code == 3:
+            self.n_left += 1
+            self._process = subprocess.Popen(self._command)
+            return False
+        if code not in (None, 0):
             raise AssertionError(f"the command ended with exit code {code}")
         return code is not None
 
@@ -217,9 +222,12 @@ def disturb(
         if kind == "command":
             run.kill()
             killed[kind] += 1
+            print("  killed: command", flush=True)
         elif kill_node(cluster) if kind == "node" else kill_actor():
             killed[kind] += 1
+            print(f"  killed: {kind}", flush=True)
         following = time.monotonic() + random.uniform(0, 2 * arguments.seconds)
+    print(f"the command left shards for the next run {run.n_left} times")
     return killed
 
 

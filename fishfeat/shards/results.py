@@ -238,6 +238,11 @@ def read_result(store: Store, number: int) -> ShardResult:
     return read_record(store, _name_done(number), ShardResult)
 
 
+def find_result(store: Store, number: int) -> ShardResult | None:
+    """Read the file that finishes a shard; None where it is not done."""
+    return read_result(store, number) if store.exists(_name_done(number)) else None
+
+
 def read_results(store: Store, n_shards: int) -> list[ShardResult]:
     """Read the files that finish all shards.
 

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 from fishfeat.errors import FishfeatError, MissingExtraError
 from fishfeat.shards.engines.local import embed_one
 from fishfeat.shards.engines.outcome import Outcome
+from fishfeat.shards.results import find_result
 from fishfeat.shards.worker import Worker, WorkerTask
 
 log = logging.getLogger("fishfeat")
 
 # A shard whose actors died so often is given up: it may need more memory than a node has.
-_MOST_DEATHS = 5
+_MOST_DEATHS = 10
 # Seconds between two looks at which nodes there are.
 _SECONDS_BETWEEN_LOOKS = 5.0
 
@@ -120,9 +121,8 @@ class _Actors:
             for future in ready:
                 actor, number = self._running.pop(future)
                 outcome = self._take(future, number)
-                if outcome is None:  # the actor is dead
-                    if number not in self._waiting:
-                        yield self._give_up(number)
+                if outcome is None:
+                    yield from self._replace_actor(number)
                     continue
                 if self._waiting:
                     self._give(actor, self._waiting.popleft())
@@ -149,7 +149,7 @@ class _Actors:
         self._running[actor.embed_shard.remote(number)] = actor, number
 
     def _take(self, future: Any, number: int) -> Outcome | None:
-        """The outcome of a shard; None where its actor died, and the shard waits or is given up."""
+        """The outcome of a shard; None where its actor died."""
         try:
             outcome: Outcome = self._ray.get(future)
             return outcome
@@ -157,16 +157,21 @@ class _Actors:
             cause = error.cause
             raise cause if isinstance(cause, FishfeatError) else error from None
         except self._ray.exceptions.RayError:
-            self._deaths[number] = self._deaths.get(number, 0) + 1
-            if self._deaths[number] < _MOST_DEATHS:
-                log.info("A worker died with shard %d; another one takes it.", number)
-                self._waiting.append(number)
             return None
 
-    def _give_up(self, number: int) -> Outcome:
-        return Outcome(
-            number, None, f"{_MOST_DEATHS} workers died with it, perhaps because memory was short"
-        )
+    def _replace_actor(self, number: int) -> Iterator[Outcome]:
+        """Let a shard whose actor died wait again, unless it is done or has killed too many."""
+        result = find_result(self._task.out, number)  # it may have died after its work
+        if result is not None:
+            yield Outcome(number, result)
+            return
+        self._deaths[number] = self._deaths.get(number, 0) + 1
+        if self._deaths[number] < _MOST_DEATHS:
+            log.info("A worker died with shard %d; another one takes it.", number)
+            self._waiting.append(number)
+            return
+        reason = f"{_MOST_DEATHS} workers died with it, perhaps because memory was short"
+        yield Outcome(number, None, reason)
 
 
 class _ShardActor:
