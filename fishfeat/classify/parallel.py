@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import logging
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -148,6 +149,8 @@ def _connect_ray(address: str) -> Iterator[int]:
     ray.init(address=address or "local", ignore_reinit_error=True, log_to_driver=False)
     try:
         register()
-        yield max(1, int(ray.cluster_resources().get("CPU", 1)))
+        # Ray prints what it sees of dying nodes where results are to be.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield max(1, int(ray.cluster_resources().get("CPU", 1)))
     finally:
         ray.shutdown()

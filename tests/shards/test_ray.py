@@ -36,7 +36,7 @@ def ray_options(cluster, **changes) -> ShardOptions:
 
 
 def test_actors_and_nodes_die_and_the_features_are_those_of_one_machine(
-    cluster, pictures, tmp_path, monkeypatch
+    cluster, pictures, tmp_path, monkeypatch, capsys
 ):
     shards, out = tmp_path / "shards", tmp_path / "out"
     scan_data(pictures, shards, ShardScanOptions(rows=2, group_by=GROUPS))
@@ -56,6 +56,7 @@ def test_actors_and_nodes_die_and_the_features_are_those_of_one_machine(
     done = extract_shard_data(shards, out, ray_options(cluster))
     assert (done.unfinished, done.n_new) == ({}, 12)
     assert len(taken) > 12  # some shards were given again
+    assert capsys.readouterr().out == ""
     (keys, X), (expected, Y) = read_all(out), read_all(tmp_path / "here")
     assert keys == expected
     assert X.tobytes() == Y.tobytes()

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import importlib
 import logging
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -87,7 +88,9 @@ def connect(address: str | None) -> Iterator[Any]:
             "whether it runs."
         ) from error
     try:
-        yield ray
+        # Ray prints what it sees of dying nodes where results are to be.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield ray
     finally:
         ray.shutdown()
 
