@@ -732,3 +732,31 @@ def test_boxes_are_counted_as_boxes_and_a_missing_image_has_one_line(run, fish):
     assert "6 boxes in 3 images" in out
     assert "2 annotations cannot be used" in out
     assert out.count("gone.png (2 annotations)") == 1
+
+
+def test_every_command_calls_boxes_boxes_and_an_empty_margin_is_the_default(run, fish, said):
+    paths = sorted(fish.rglob("*.png"))[::2]
+    images = [{"id": i, "file_name": str(path.relative_to(fish))} for i, path in enumerate(paths)]
+    boxes = [
+        {"id": i, "image_id": i, "category_id": i // 6, "bbox": [9, 9, 10, 10]}
+        for i in range(len(paths))
+    ]
+    names = [{"id": 0, "name": "bass"}, {"id": 1, "name": "bream"}]
+    data = {"images": images, "annotations": boxes, "categories": names}
+    file = fish / "boxes.json"
+    file.write_text(json.dumps(data))
+    run("extract", file, *TINY, "--box-margin", 0.3)
+    assert "16 × 16" in run("inspect")
+    assert (
+        "'x' is no number" in CliRunner().invoke(cli.app, ["inspect", "--box-margin", "x"]).stderr
+    )
+    run("extract", "--box-margin", "")
+    assert "12 × 12" in run("inspect")
+    assert "12 boxes out of fold" in run("fit", "--clf", "centroid", "--cv", 2)
+    assert "Groups: 12 in 12 boxes" in said("fit", "--clf", "centroid", "--cv", 2)
+    assert "boxes" in run("models")
+    assert "12 boxes" in run("info", "--verify")
+    boxes[0]["bbox"] = [900, 900, 5, 5]
+    file.write_text(json.dumps(data))
+    told = CliRunner().invoke(cli.app, ["predict", str(file), "--out", "rows.csv"])
+    assert "1 of 12 boxes cannot be read" in " ".join(told.stderr.split())

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from fishfeat.images.sources.annotated import list_annotated
 from fishfeat.images.sources.camtrap import read_camtrap
 from fishfeat.images.sources.ecotaxa import read_ecotaxa
 from fishfeat.images.sources.filling import FILLS
@@ -134,6 +135,13 @@ def test_what_ecotaxa_prefers_to_the_category_goes_with_the_earlier_label(tmp_pa
         said = {k.removeprefix("object_annotation_"): v for k, v in row.items() if "annot" in k}
         assert {k: v for k, v in said.items() if v} == {"category": "bream", "status": "predicted"}
     assert [row["object_area"] for row in rows] == ["12.5", "nan", "nan", "3"]
+
+
+def test_the_path_of_an_object_is_the_name_of_its_image(tmp_path):
+    """So that its measurements can be joined with its features."""
+    (tmp_path / "export.tsv").write_text(FULL, encoding="utf-8")
+    listing = list_annotated(tmp_path / "export.tsv", read_ecotaxa)
+    assert [entry.key for entry in listing.entries] == ["a.png", "b.png", "d.png"]
 
 
 @pytest.mark.parametrize("name", ["name", "encoding", "types", "status", "prefix", "object"])
