@@ -36,11 +36,18 @@ typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 # The files that take longest go first: then both processes end at the same time.
 LONG = (
-    *("test_finetune.py", "test_reference.py", "test_commands.py", "test_contracts.py"),
+    *(
+        "test_ray.py",
+        "test_finetune.py",
+        "test_reference.py",
+        "test_commands.py",
+        "test_contracts.py",
+    ),
     *("test_active_runs.py", "test_training.py", "test_interrupts.py", "test_cross_validation.py"),
     *("test_browser.py", "test_page.py", "test_runtimes.py", "test_parallel.py"),
     *("test_calibration.py", "test_splits.py", "test_kept_networks.py", "test_architecture.py"),
     *("test_search.py", "test_reproduce.py", "test_truncated.py", "test_networks.py"),
+    *("test_bucket.py", "test_extract_shards.py", "test_onnx_files.py", "test_autotune.py"),
 )
 # Networks that tests outside of a test function keep, as fixtures of a module do.
 _NETWORKS = tempfile.TemporaryDirectory(prefix="fishfeat-networks-")

@@ -146,11 +146,11 @@ def _connect_dask(address: str) -> Iterator[int]:
 def _connect_ray(address: str) -> Iterator[int]:
     ray: Any = importlib.import_module("ray")
     register: Any = importlib.import_module("ray.util.joblib").register_ray
-    ray.init(address=address or "local", ignore_reinit_error=True, log_to_driver=False)
-    try:
-        register()
-        # Ray prints what it sees of dying nodes where results are to be.
-        with contextlib.redirect_stdout(sys.stderr):
+    # Ray prints what it sees of dying nodes where results are to be.
+    with contextlib.redirect_stdout(sys.stderr):
+        ray.init(address=address or "local", ignore_reinit_error=True, log_to_driver=False)
+        try:
+            register()
             yield max(1, int(ray.cluster_resources().get("CPU", 1)))
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()

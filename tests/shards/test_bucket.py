@@ -1,6 +1,7 @@
 """Images and features in a bucket whose server is busy, cuts its answers, or is away."""
 
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from faulty_s3 import put, serve_s3, upload
@@ -111,6 +112,15 @@ def test_an_object_is_created_once(bucket):
     assert store.read("a.json") == b"first"
     store.remove("a.json")
     assert store.list_top() == ([], [])
+
+
+def test_one_of_many_writers_creates_an_object(bucket, monkeypatch):
+    store = Store("s3://fish/race")
+    monkeypatch.setattr(Store, "exists", lambda self, name: False)  # all come at once
+    with ThreadPoolExecutor(4) as pool:
+        created = list(pool.map(lambda i: store.create("a.json", str(i).encode()), range(12)))
+    assert sum(created) == 1
+    assert store.read("a.json") == str(created.index(True)).encode()
 
 
 def test_a_tar_file_in_a_bucket_is_fetched_once(bucket, pictures, tmp_path):

@@ -80,19 +80,19 @@ def connect(address: str | None) -> Iterator[Any]:
         raise MissingExtraError(
             "engine 'ray' needs Ray: pip install 'fishfeat[ray]'. --engine local is this machine."
         ) from error
-    try:
-        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise FishfeatError(
-            f"The Ray cluster {address or ''} cannot be reached: {error}. `ray status` shows "
-            "whether it runs."
-        ) from error
-    try:
-        # Ray prints what it sees of dying nodes where results are to be.
-        with contextlib.redirect_stdout(sys.stderr):
+    # Ray prints what it sees of dying nodes where results are to be.
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise FishfeatError(
+                f"The Ray cluster {address or ''} cannot be reached: {error}. `ray status` shows "
+                "whether it runs."
+            ) from error
+        try:
             yield ray
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()
 
 
 def find_share(ray: Any, device: str) -> Share:
