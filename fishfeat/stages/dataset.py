@@ -127,6 +127,7 @@ def open_data(
         folder = _choose(workspace, name)
         with folder.lock():
             dataset = folder.read()
+            _check_is_here(dataset)
             path = Path(dataset.place)
             log.info("Data set: %s%s (%s).", folder.name, "" if name else ", the one in use", path)
             if name is not None or not path.exists() or is_in_place(dataset):
@@ -163,6 +164,16 @@ def open_data(
         if not dataset.state.root and path == _demo_folder(workspace):
             dataset = dataclasses.replace(dataset, state=_demo_state())
         yield OpenDataset(workspace, dataset, path, listed[0] if listed else dataset.images)
+
+
+def _check_is_here(dataset: Dataset) -> None:
+    """Raise a `DataError` if the images lie in a bucket: these are listed in shards."""
+    if "://" in dataset.place:
+        raise DataError(
+            f"The images of {dataset.name!r} lie in {dataset.place}. They are listed and embedded "
+            "in shards: `fishfeat scan`, `fishfeat extract --shards` and `fishfeat merge`. `fit`, "
+            "`report` and `export` work as usual."
+        )
 
 
 def draw_demo_images(cache: PathLike) -> Path:

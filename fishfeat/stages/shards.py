@@ -142,7 +142,7 @@ def merge_data(
         n_new = write_features(features, path, on_progress=on_progress)
         state = dataclasses.replace(
             opened.state,
-            data=str(images.root),
+            data=features.job.manifest.source,
             options=ScanOptions(allow_truncated=features.job.allow_truncated or None),
             spec=spec,
             features=path.name,

@@ -13,6 +13,7 @@ from fishfeat.shards import store as shard_store
 from fishfeat.shards.manifest import read_manifest, read_shard
 from fishfeat.shards.results import list_done, read_results
 from fishfeat.shards.store import Store
+from fishfeat.stages.extract import extract_data
 from fishfeat.stages.shards import extract_shard_data, merge_data, scan_data
 
 from .conftest import GROUPS, TINY
@@ -76,6 +77,8 @@ def test_faults_of_the_storage_change_nothing(bucket, listed, expected, tmp_path
     merged = merge_data("s3://fish/faulty", cache=tmp_path)
     assert merged.images.keys.tolist() == keys
     assert (merged.images.groups == expected.images.groups).all()
+    with pytest.raises(DataError, match="s3://fish/fish"):
+        extract_data(cache=tmp_path)
 
 
 def test_a_storage_that_is_away_leaves_shards_for_the_next_run(bucket, listed, monkeypatch):
