@@ -105,7 +105,7 @@ class Worker:
         start = time.perf_counter()
         rows = read_shard(task.shards, number)
         contents = ShardContents()
-        with open_images(self._source, rows, task.manifest.boxes) as images:
+        with open_images(self._source, rows, task.manifest) as images:
             reader = _RememberingReader(images.reader)
             if self._ready is None:
                 self._ready = self._make_ready(images.items, reader.reader)
