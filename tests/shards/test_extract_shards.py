@@ -371,3 +371,22 @@ def test_a_merge_of_the_list_names_the_command_before_it(shards, tmp_path):
 def test_an_address_is_for_a_cluster(shards, tmp_path):
     with pytest.raises(DataError, match="address"):
         extract_shard_data(shards, tmp_path, ShardOptions(**TINY, address="10.0.0.1:6379"))
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_that_is_not_mounted_rejects_nothing(is_there, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(12):
+        (folder / f"{i}.png").write_bytes(encode_png(i))
+    scan_data(folder, tmp_path / "shards", ShardScanOptions(rows=6 if not is_there else 12))
+    folder.rename(tmp_path / "away")
+    if is_there:
+        folder.mkdir()
+        (folder / "notes.txt").write_text("nothing else")
+    done = extract_shard_data(tmp_path / "shards", tmp_path / "out", OPTIONS)
+    assert (done.n_done, sorted(done.unfinished)) == (0, [0] if is_there else [0, 1])
+    shutil.rmtree(folder, ignore_errors=True)
+    (tmp_path / "away").rename(folder)
+    done = extract_shard_data(tmp_path / "shards", tmp_path / "out", OPTIONS)
+    assert (done.n_images, done.n_rejected, done.unfinished) == (12, 0, {})
