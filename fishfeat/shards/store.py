@@ -375,7 +375,8 @@ def _has_credentials() -> bool:
 def _raise_lasting(error: Exception, task: str) -> None:
     """Raise the error that another try does not change."""
     name = type(error).__name__
-    if isinstance(error, FileNotFoundError) or name == "NotFoundError":
+    is_missing = isinstance(error, FileNotFoundError) or name == "NotFoundError"
+    if is_missing or "status code: 404" in str(error):  # of a bucket that does not exist
         raise UnavailableFile("no such file or directory") from error
     if isinstance(error, PermissionError) or name == "PermissionDeniedError":
         raise UnavailableFile("permission denied") from error

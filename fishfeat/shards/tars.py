@@ -1,4 +1,4 @@
-"""Tar files of images, as WebDataset writes them: files of one name belong together.
+"""Tar files of images, as WebDataset writes them: the files of an image have one name.
 
 `bass/0001.jpg`, `bass/0001.cls` and `bass/0001.json` are one image with its class and its facts.
 """

@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # torch is loaded only where no network is kept
 
 log = logging.getLogger("fishfeat")
 
-# Where so many files of a shard cannot be read, and no other can, the storage is at fault.
+# Where no file of a shard can be read, the storage is at fault, if the shard has this number.
 _MOST_UNREADABLE = 10
 
 
