@@ -114,7 +114,7 @@ def show_shard_fits(console: Console, results: Sequence[ShardFitResult]) -> None
             "on both sides make the score too high: `fishfeat scan --group-by` names groups."
         )
     if fit.n_unlabelled:
-        console.say(f"{count_things(fit.n_unlabelled, 'image')} without a label are left out.")
+        console.say(f"Left out: {count_things(fit.n_unlabelled, 'image')} without a label.")
     recalls = fit.scores.recalls
     worst = sorted(range(len(recalls)), key=lambda i: recalls[i])[:3]
     named = ", ".join(f"{fit.class_names[i]} {recalls[i]:.2f}" for i in worst)

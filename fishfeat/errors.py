@@ -48,7 +48,7 @@ def check_number(
     kinds = int if is_whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
         kind = "a whole number" if is_whole else "a number"
-        raise DataError(f"{name} must be {kind} from {low:g} to {high:,g}; got {value!r}.")
+        raise DataError(f"{name} must be {kind} from {low:,.10g} to {high:,.10g}; got {value!r}.")
 
 
 def did_you_mean(name: str, names: Iterable[str], *, n: int = 4) -> str:

@@ -100,8 +100,10 @@ def escape_surrogates(cell: object) -> object:
 
 
 @contextlib.contextmanager
-def atomic(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+def atomic(path: Path, *, binary: bool = False, flag: str = "--cache DIR") -> Iterator[IO[Any]]:
     """A file that appears under `path` whole or not at all: temporary name, fsync, rename.
+
+    `flag` is the option that names another place.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def atomic(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
         The disk is full or the place is read-only. An earlier file under `path` is untouched.
     """
     with (
-        writing_to(path),
+        writing_to(path, flag=flag),
         replace_at_end(path) as temporary,
         open(temporary, "wb") if binary else open_text(temporary, "w") as file,
     ):

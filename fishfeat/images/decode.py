@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import re
+import stat
 import warnings
 from functools import cache
 from typing import NamedTuple
@@ -293,6 +295,26 @@ def read_bytes(path: PathLike) -> bytes:
     except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
         reason = getattr(error, "strerror", None) or str(error)
         raise UnavailableFile(reason.lower()) from error
+
+
+def describe_special_file(mode: int) -> str:
+    """Why a file must not be opened: a pipe waits for a writer, /dev/zero never ends."""
+    if stat.S_ISFIFO(mode):
+        return "a pipe, not a file"
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        return "a device, not a file"
+    return ""
+
+
+def check_is_file(path: PathLike) -> None:
+    """Raise an `UnavailableFile` where a path is not there, or is a pipe or a device."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UnavailableFile(reason.lower()) from error
+    if reason := describe_special_file(mode):
+        raise UnavailableFile(reason)
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +29,7 @@ from fishfeat.images.decode import (
     UnreadableImage,
     depends_on_white,
     describe_reader,
+    describe_special_file,
     measure,
     read_bytes,
     read_upright_size,
@@ -261,7 +261,7 @@ def _collect_facts_of_boxes(images: ImageSet) -> dict[str, FileFacts]:
 def _examine(path: str, earlier: FileFacts | None, *, has_boxes: bool = False) -> FileFacts:
     try:
         status = os.stat(path)
-        if reason := _describe_special_file(status.st_mode):
+        if reason := describe_special_file(status.st_mode):
             return FileFacts(reason=reason)
         n_bytes, mtime_ns = status.st_size, status.st_mtime_ns
         is_same = earlier and earlier.digest and earlier[:2] == (n_bytes, mtime_ns)
@@ -280,15 +280,6 @@ def _examine(path: str, earlier: FileFacts | None, *, has_boxes: bool = False) -
     except UnreadableImage as error:
         reader = describe_reader()
         return FileFacts(n_bytes, mtime_ns, digest, reason=str(error), reader=reader)
-
-
-def _describe_special_file(mode: int) -> str:
-    """Why a file must not be opened: a pipe waits for a writer, /dev/zero never ends."""
-    if stat.S_ISFIFO(mode):
-        return "a pipe, not a file"
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
-        return "a device, not a file"
-    return ""
 
 
 # --- the image set --------------------------------------------------------------------------

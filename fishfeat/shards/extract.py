@@ -87,6 +87,8 @@ def extract_shards(
     """
     import_arrow()
     options = options or ShardOptions()
+    if options.address and options.engine != "ray":
+        raise DataError(f"address is for the engine ray; engine is {options.engine!r}.")
     place, target = Store(shards), Store(out)
     manifest = require_manifest(place)
     mine = choose_shards(manifest.n_shards, options.shard)
@@ -147,8 +149,6 @@ def _run(
         from fishfeat.shards.engines.ray_cluster import embed_on_ray
 
         return embed_on_ray(task, numbers, options.address)
-    if options.address:
-        raise DataError(f"address is for --engine ray; engine is {options.engine!r}.")
     from fishfeat.shards.engines.local import embed_here
 
     return embed_here(task, numbers, on_progress)

@@ -10,6 +10,7 @@ from fishfeat.errors import DataError
 from fishfeat.files import versions
 from fishfeat.records import BackboneSpec
 from fishfeat.records.provenance import PreprocessParameters, Provenance, RuntimeConfig
+from fishfeat.shards.manifest import NAME as MANIFEST
 from fishfeat.shards.manifest import PROTOCOL, Manifest, format_record, read_record
 from fishfeat.shards.store import Store
 
@@ -118,6 +119,11 @@ def require_job(store: Store) -> Job:
         There is none.
     """
     job = read_job(store)
+    if job is None and store.exists(MANIFEST):
+        raise DataError(
+            f"{store.url} holds the list of images, not their features: `fishfeat extract --shards "
+            f"{store.url} --out FEATURES` makes them."
+        )
     if job is None:
         raise DataError(
             f"{store.url} holds no features of shards: `fishfeat extract --shards DIR --out "

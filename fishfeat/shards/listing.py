@@ -16,7 +16,7 @@ from fishfeat.shards.store import Store, StoredFile
 
 
 def list_images(store: Store, *, after: str = "") -> Iterator[StoredFile]:
-    """List the files whose suffix is an image's or `.tar`, sorted by the bytes of their paths.
+    """List images and tar files by their suffixes, sorted by the bytes of their paths.
 
     Hidden files and what systems write (thumbnails, trash) are passed over.
 
@@ -43,7 +43,13 @@ def list_images(store: Store, *, after: str = "") -> Iterator[StoredFile]:
 
 def _is_image(key: str) -> bool:
     suffix = os.path.splitext(key)[1].lower()
-    return (suffix in SUFFIXES or suffix == ".tar") and not any(map(is_passed_over, key.split("/")))
+    is_listed = suffix in SUFFIXES or suffix == ".tar" or is_packed_tar(key)
+    return is_listed and not any(map(is_passed_over, key.split("/")))
+
+
+def is_packed_tar(key: str) -> bool:
+    """Whether a file is a compressed tar file by its name."""
+    return key.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"))
 
 
 def _walk_folder(

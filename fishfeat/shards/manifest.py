@@ -14,6 +14,7 @@ import msgspec
 
 from fishfeat.errors import DataError, MissingExtraError
 from fishfeat.images.crops import BoxOptions
+from fishfeat.images.decode import UnavailableFile
 from fishfeat.shards.store import Store
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ def read_record(store: Store, name: str, kind: type[Record]) -> Record:
     DataError
         It is damaged or of a newer version.
     """
-    data = store.read(name)
+    try:
+        data = store.read(name)
+    except UnavailableFile as error:
+        raise DataError(f"{store.url}/{name} cannot be read: {error}.") from error
     try:
         protocol = msgspec.json.decode(data, type=_Numbered).protocol
         if protocol > PROTOCOL:
@@ -241,6 +245,11 @@ def read_shard(store: Store, number: int) -> list[ImageRow]:
     name = name_shard(number)
     try:
         table = parse_parquet(store.read(name))
+    except UnavailableFile as error:
+        raise DataError(
+            f"{store.url}/{name} cannot be read: {error}. Delete the folder and run "
+            "`fishfeat scan` again."
+        ) from error
     except (pa.ArrowException, OSError) as error:
         raise DataError(
             f"{store.url}/{name} is damaged ({error}). Delete the folder and run `fishfeat scan` "

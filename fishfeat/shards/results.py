@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fishfeat.errors import DataError, shortened
+from fishfeat.images.decode import UnavailableFile
 from fishfeat.records.provenance import RuntimeConfig
 from fishfeat.shards.manifest import PROTOCOL, format_record, parse_parquet, read_record, to_parquet
 from fishfeat.shards.store import Store
@@ -270,11 +271,19 @@ def read_table(store: Store, result: ShardResult, columns: Sequence[str] | None 
     DataError
         The file is not the one that the worker wrote.
     """
-    data = store.read(result.file)
+    try:
+        data = store.read(result.file)
+    except UnavailableFile as error:
+        raise DataError(
+            f"{store.url}/{result.file} cannot be read: {error}. If it is lost, delete "
+            f"{_name_done(result.number)} and run `fishfeat extract` again: the shard is embedded "
+            "again."
+        ) from error
     if hashlib.sha256(data).hexdigest() != result.digest:
         raise DataError(
             f"{store.url}/{result.file} is damaged: it is not the file that was written. Delete "
-            f"{_name_done(result.number)}: the shard is embedded again."
+            f"{_name_done(result.number)} and run `fishfeat extract` again: the shard is embedded "
+            "again."
         )
     return parse_parquet(data, columns)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -16,10 +15,11 @@ from fishfeat.images.decode import (
     Measures,
     UnavailableFile,
     UnreadableImage,
+    check_is_file,
     measure,
     read_upright_size,
 )
-from fishfeat.shards.manifest import ImageRow
+from fishfeat.shards.manifest import ImageRow, Manifest
 from fishfeat.shards.store import Store
 from fishfeat.shards.tars import TarContents, open_tar
 
@@ -49,12 +49,14 @@ class ShardImages(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_images(store: Store, rows: Sequence[ImageRow], boxes: BoxOptions) -> Iterator[ShardImages]:
+def open_images(
+    store: Store, rows: Sequence[ImageRow], manifest: Manifest
+) -> Iterator[ShardImages]:
     """Open the images of a shard; those of a tar file are there until the block ends."""
     if len(rows) == 1 and rows[0].is_tar:
         with contextlib.ExitStack() as stack:
             try:
-                contents = stack.enter_context(open_tar(store, rows[0]))
+                contents = stack.enter_context(open_tar(store, rows[0], manifest.group_by))
             except UnavailableFile as error:
                 key = rows[0].key
                 yield ShardImages([], {key: rows[0]}, Reader(), {}, {key: str(error)})
@@ -70,7 +72,7 @@ def open_images(store: Store, rows: Sequence[ImageRow], boxes: BoxOptions) -> It
         reader = Reader(read, store.n_threads, works_in_processes=store.is_local)
         yield ShardImages(items, by_key, reader, {}, {})
         return
-    images = _BoxReader(store, rows, boxes)
+    images = _BoxReader(store, rows, manifest.boxes)
     reader = Reader(images.read, store.n_threads, works_in_processes=False)
     yield ShardImages(items, by_key, reader, images.parts, images.faults)
 
@@ -89,9 +91,8 @@ def _open_members(contents: TarContents, tar: ImageRow, faults: dict[str, str]) 
 
 def _read_object(store: Store, sizes: Mapping[str, int], key: str) -> bytes:
     n_bytes = sizes[key]
-    if n_bytes < 0 and store.is_local and not os.path.isfile(store.path(key)):
-        is_there = os.path.exists(store.path(key))
-        raise UnavailableFile("not a file" if is_there else "no such file or directory")
+    if store.is_local:
+        check_is_file(store.path(key))
     return store.read(key, n_bytes=n_bytes if n_bytes >= 0 else None)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import re
+import stat
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,11 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from fishfeat.errors import DataError, check_number
+from fishfeat.errors import DataError, check_number, count_things
 from fishfeat.images.crops import choose_box_options
 from fishfeat.images.decode import UnavailableFile
-from fishfeat.images.grouping.rules import name_by_folder, name_by_pattern, parse_rules
-from fishfeat.images.labels import compile_pattern
 from fishfeat.images.sources.annotated import choose_reader
 from fishfeat.images.sources.class_folders import make_entry
 from fishfeat.images.sources.entries import PART_NAMES, Listing, make_filter
@@ -23,7 +22,8 @@ from fishfeat.images.sources.listing import check_exists, list_data
 from fishfeat.images.sources.tables import TableOptions
 from fishfeat.options.shards import ShardScanOptions
 from fishfeat.records import OnProgress, PathLike
-from fishfeat.shards.listing import list_images
+from fishfeat.shards.groups import choose_rule, describe_rule
+from fishfeat.shards.listing import is_packed_tar, list_images
 from fishfeat.shards.manifest import (
     ImageRow,
     Manifest,
@@ -35,6 +35,8 @@ from fishfeat.shards.manifest import (
 )
 from fishfeat.shards.store import Store
 from fishfeat.shards.tables import StreamedTable
+
+log = logging.getLogger("fishfeat")
 
 _DEFAULTS = ShardScanOptions()
 _MAX_REJECTED = 10_000
@@ -73,9 +75,15 @@ def scan_shards(
     place = Store(shards)
     source = _open_source(data, options)
     begun = read_manifest(place)
-    if begun is not None:
+    is_begun = begun is not None and (begun.is_complete or place.exists(name_shard(0)))
+    if begun is not None and is_begun:
         _check_same(begun, source.manifest, place)
         if begun.is_complete:
+            log.info(
+                "%s was listed here before. For files that came or changed since, delete %s and "
+                "list again.",
+                *(begun.source, place.url),
+            )
             return begun
     manifest = source.manifest
     manifest.write(place)
@@ -85,10 +93,8 @@ def scan_shards(
         writer.add(row)
     writer.finish()
     if not writer.n_rows:
-        raise DataError(
-            f"{os.fspath(data)} holds no images. An image is recognised by its suffix, such as "
-            ".jpg, .png, .tif or, for a tar file of images, .tar."
-        )
+        raise _describe_nothing(data, options, writer)
+    _check_groups(options, writer, place)
     manifest = msgspec.structs.replace(
         manifest,
         n_shards=writer.n_shards,
@@ -99,6 +105,36 @@ def scan_shards(
     )
     manifest.write(place)
     return manifest
+
+
+def _describe_nothing(data: PathLike, options: ShardScanOptions, writer: _ShardWriter) -> DataError:
+    """The error of a source without a row."""
+    reason = (
+        "An image is recognised by its suffix, such as .jpg, .png, .tif or, for a tar file of "
+        "images, .tar."
+    )
+    if writer.rejected:
+        key = next(iter(writer.rejected))
+        reason = f"{key!r} cannot be used: {writer.rejected[key]}."
+    elif options.include or options.exclude:
+        reason = "No file passes include and exclude, or none is an image."
+    return DataError(f"{os.fspath(data)} holds no images. {reason}")
+
+
+def _check_groups(options: ShardScanOptions, writer: _ShardWriter, place: Store) -> None:
+    """Raise a `DataError` where a rule names no group; the paths in tar files are not known yet."""
+    if not options.group_by or not writer.n_ungrouped:
+        return
+    if writer.n_ungrouped == writer.n_rows:
+        raise DataError(
+            f"group_by {options.group_by!r} matches none of {writer.n_rows:,} paths, for example "
+            f"{writer.last_key!r}. Correct it and scan again to another folder, or delete "
+            f"{place.url} first."
+        )
+    log.info(
+        "%s in no group by group_by %r: each is a group of its own.",
+        *(count_things(writer.n_ungrouped, "image"), options.group_by),
+    )
 
 
 class _SourceRows(NamedTuple):
@@ -117,7 +153,7 @@ class _SourceRows(NamedTuple):
 
 
 def _open_source(data: PathLike, options: ShardScanOptions) -> _SourceRows:
-    name_group = _choose_rule(options)
+    name_group = choose_rule(options.group_by)
     store = Store(data)
     path = Path(store.url)
     if store.is_local and (path.is_file() or choose_reader(path, "") is not None):
@@ -136,7 +172,7 @@ def _open_source(data: PathLike, options: ShardScanOptions) -> _SourceRows:
         name=store.name or "images",
         rows=options.rows,
         group_by=options.group_by or "",
-        grouping=_describe_rule(options.group_by),
+        grouping=describe_rule(options.group_by),
         include=options.include,
         exclude=options.exclude,
         part_depth=part_depth,
@@ -159,7 +195,7 @@ def _open_listing(
     """The rows of a table or an annotation file of this machine, which is read as a whole."""
     table = TableOptions(options.root, options.columns or "", "")
     listing = list_data(path, include=options.include, exclude=options.exclude, table=table)
-    grouping = _describe_rule(options.group_by) or _describe_groups(listing)
+    grouping = describe_rule(options.group_by) or _describe_groups(listing)
     manifest = Manifest(
         source=str(listing.root),
         name=listing.name,
@@ -195,7 +231,7 @@ def _open_table(
         name=path.stem,
         rows=options.rows,
         group_by=options.group_by or "",
-        grouping=_describe_rule(options.group_by) or (default if table.has_groups else ""),
+        grouping=describe_rule(options.group_by) or (default if table.has_groups else ""),
         include=options.include,
         exclude=options.exclude,
         boxes=choose_box_options(options.box_margin, options.box_shape),
@@ -217,7 +253,8 @@ def _look_up(path: str) -> tuple[int, str]:
         status = os.stat(path)
     except OSError:
         return -1, ""
-    return status.st_size, str(status.st_mtime_ns)
+    n_bytes = status.st_size if stat.S_ISREG(status.st_mode) else -1
+    return n_bytes, str(status.st_mtime_ns)
 
 
 def _describe_groups(listing: Listing) -> str:
@@ -225,37 +262,6 @@ def _describe_groups(listing: Listing) -> str:
         return ""
     default = "Images with the same value in the CSV's group column are one group."
     return listing.grouping or default
-
-
-def _choose_rule(options: ShardScanOptions) -> Callable[[str], str]:
-    """The function that names the group of a path.
-
-    Raises
-    ------
-    DataError
-        The rule needs all images at once.
-    """
-    if not options.group_by:
-        return lambda key: ""
-    rule = parse_rules([options.group_by])[0]
-    if rule.kind == "pattern":
-        regex: re.Pattern[str] = compile_pattern(rule.value, parameter="group_by pattern:")
-        return lambda key: name_by_pattern(regex, key)
-    if rule.kind == "folder":
-        return lambda key: name_by_folder(key, int(rule.value))
-    raise DataError(
-        f"group_by must be pattern:REGEX or folder:N for shards; got {options.group_by!r}. Other "
-        "rules need all images at once: after `fishfeat merge`, `fishfeat fit --group-by` has them."
-    )
-
-
-def _describe_rule(group_by: str | None) -> str:
-    if not group_by:
-        return ""
-    kind, _, value = group_by.partition(":")
-    if kind == "pattern":
-        return f"Images whose paths match `{value}` with the same text are one group."
-    return f"Images in the same outermost folders, {value} of them, are one group."
 
 
 def _find_part_depth(store: Store) -> int | None:
@@ -287,7 +293,7 @@ class _ShardWriter:
     def __init__(self, place: Store, rows: int, on_progress: OnProgress | None) -> None:
         self._place, self._rows, self._on_progress = place, rows, on_progress
         self._buffer: list[ImageRow] = []
-        self.n_shards = self.n_rows = self.n_bytes = 0
+        self.n_shards = self.n_rows = self.n_bytes = self.n_ungrouped = 0
         self.last_key = ""
         self.rejected: dict[str, str] = {}
 
@@ -327,6 +333,7 @@ class _ShardWriter:
     def _count(self, rows: list[ImageRow]) -> None:
         self.n_shards += 1
         self.n_rows += len(rows)
+        self.n_ungrouped += sum(not row.group and not row.is_tar for row in rows)
         sizes = {row.file_key: row.n_bytes for row in rows}
         self.n_bytes += sum(n_bytes for n_bytes in sizes.values() if n_bytes > 0)
         self.last_key = rows[-1].key
@@ -340,4 +347,6 @@ def _find_fault(key: str) -> str:
         key.encode()
     except UnicodeEncodeError:
         return "its name is not UTF-8: rename it"
+    if is_packed_tar(key):
+        return "a compressed tar file: unpack it to a .tar file"
     return ""

@@ -36,6 +36,8 @@ _LASTING = {
 }
 # Where a machine of a cloud asks for the credentials of its role.
 _METADATA_ADDRESS = "169.254.169.254"
+# The option that names another place.
+_FLAG = "--out DIR (of `fishfeat scan`: --shards DIR)"
 # Requests of one process at the same time.
 _N_REQUESTS = 32
 
@@ -242,8 +244,7 @@ class Store:
             The disk is full or read-only.
         """
         if self.is_local:
-            with atomic(Path(self.path(name)), binary=True) as file:
-                file.write(data)
+            self._write_here(name, data)
             return
 
         def put() -> None:
@@ -252,6 +253,16 @@ class Store:
             obstore.put(self._bucket, name, data)
 
         self.retry(put, f"write {self.url}/{name}")
+
+    def _write_here(self, name: str, data: bytes) -> None:
+        try:
+            with atomic(Path(self.path(name)), binary=True, flag=_FLAG) as file:
+                file.write(data)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+            raise StorageError(
+                f"{self.url} cannot be a folder ({error.strerror}: {error.filename}). Choose "
+                f"another one with {_FLAG}."
+            ) from error
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a file, whole or not at all, unless there is one: False where there is."""
@@ -364,7 +375,8 @@ def _has_credentials() -> bool:
 def _raise_lasting(error: Exception, task: str) -> None:
     """Raise the error that another try does not change."""
     name = type(error).__name__
-    if isinstance(error, FileNotFoundError) or name == "NotFoundError":
+    is_missing = isinstance(error, FileNotFoundError) or name == "NotFoundError"
+    if is_missing or "status code: 404" in str(error):  # of a bucket that does not exist
         raise UnavailableFile("no such file or directory") from error
     if isinstance(error, PermissionError) or name == "PermissionDeniedError":
         raise UnavailableFile("permission denied") from error

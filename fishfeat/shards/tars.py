@@ -1,4 +1,4 @@
-"""Tar files of images, as WebDataset writes them: one name before the dot is one image.
+"""Tar files of images, as WebDataset writes them: the files of an image have one name.
 
 `bass/0001.jpg`, `bass/0001.cls` and `bass/0001.json` are one image with its class and its facts.
 """
@@ -8,14 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import posixpath
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from fishfeat.images.decode import UnavailableFile
+from fishfeat.images.decode import UnavailableFile, check_is_file
 from fishfeat.images.sources.class_folders import make_entry
 from fishfeat.images.sources.entries import PART_NAMES, SUFFIXES
+from fishfeat.images.sources.folders import is_passed_over
+from fishfeat.shards.groups import choose_rule
 from fishfeat.shards.manifest import ImageRow
 from fishfeat.shards.store import Store
 
@@ -49,8 +52,17 @@ class TarContents(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_tar(store: Store, tar: ImageRow) -> Iterator[TarContents]:
+def open_tar(store: Store, tar: ImageRow, group_by: str = "") -> Iterator[TarContents]:
     """Open a tar file; one in a bucket is fetched once, to a temporary file.
+
+    Parameters
+    ----------
+    store
+        Where it is.
+    tar
+        Its row.
+    group_by
+        The rule that names the groups by the paths of the images; '' for none.
 
     Raises
     ------
@@ -58,15 +70,16 @@ def open_tar(store: Store, tar: ImageRow) -> Iterator[TarContents]:
         It cannot be read.
     """
     if store.is_local:
-        yield _list_members(store.path(tar.key), tar)
+        check_is_file(store.path(tar.key))
+        yield _list_members(store.path(tar.key), tar, group_by)
         return
     with tempfile.TemporaryDirectory(prefix="fishfeat-", ignore_cleanup_errors=True) as folder:
         path = os.path.join(folder, "images.tar")
         store.fetch(tar.key, path, n_bytes=tar.n_bytes if tar.n_bytes >= 0 else None)
-        yield _list_members(path, tar)
+        yield _list_members(path, tar, group_by)
 
 
-def _list_members(path: str, tar: ImageRow) -> TarContents:
+def _list_members(path: str, tar: ImageRow, group_by: str) -> TarContents:
     """The images; those before its end, of a file that ends too early.
 
     Raises
@@ -88,10 +101,12 @@ def _list_members(path: str, tar: ImageRow) -> TarContents:
         raise UnavailableFile(f"not a tar file that can be read ({error})") from error
     except OSError as error:
         raise UnavailableFile((error.strerror or str(error)).lower()) from error
+    name_group = choose_rule(group_by)
     described = []
     for member in members:
-        stem = _split(member.row.key.removeprefix(f"{tar.key}/"))[0]
-        described.append(member._replace(row=_describe(member.row, facts.get(stem, {}))))
+        row = _describe(member.row, _find_facts(member.row.key.removeprefix(f"{tar.key}/"), facts))
+        row = row._replace(group=name_group(row.key) or row.group)
+        described.append(member._replace(row=row))
     described.sort(key=lambda member: member.row.key.encode("utf-8", "surrogateescape"))
     return TarContents(path, described, fault)
 
@@ -120,12 +135,14 @@ def _take_entry(
     facts: dict[str, dict[str, str]],
 ) -> None:
     """Take an image, or what a file beside an image says of it."""
-    stem, suffix = _split(entry.name)
-    if not entry.isfile():
+    name = entry.name.removeprefix("./")
+    if not entry.isfile() or any(map(is_passed_over, name.split("/"))):
         return
+    stem, suffix = posixpath.splitext(name)
+    suffix = suffix.lower()
     if suffix in SUFFIXES:
-        label = make_entry(entry.name, None, None).label
-        row = ImageRow(f"{tar.key}/{entry.name}", entry.size, label=label, part=tar.part)
+        label = make_entry(name, None, None).label
+        row = ImageRow(f"{tar.key}/{name}", entry.size, label=label, part=tar.part)
         members.append(Member(row, entry.offset_data))
     elif suffix in _FACTS and entry.size <= _MAX_FACTS_BYTES:
         content = file.extractfile(entry)
@@ -133,11 +150,12 @@ def _take_entry(
         facts.setdefault(stem, {}).update(_read_facts(suffix, data))
 
 
-def _split(name: str) -> tuple[str, str]:
-    """What the files of an image share, and the suffix in lower case."""
-    folder, _, base = name.rpartition("/")
-    stem, dot, suffix = base.partition(".")
-    return f"{folder}/{stem}", (dot + suffix).lower()
+def _find_facts(name: str, facts: Mapping[str, dict[str, str]]) -> dict[str, str]:
+    """The facts of an image: '1.left.json' is of '1.left.jpg', and '1.json' of both sides."""
+    stem = posixpath.splitext(name)[0]
+    folder, slash, base = stem.rpartition("/")
+    shared = folder + slash + base.partition(".")[0]
+    return facts.get(shared, {}) | facts.get(stem, {})
 
 
 def _read_facts(suffix: str, data: bytes) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fishfeat.errors import BackboneError, DataError
+from fishfeat.errors import BackboneError, DataError, StorageError
 from fishfeat.features.engines.loading import FileRead, Item, Reader
 from fishfeat.features.engines.local import Batch, embed
 from fishfeat.features.layer_files import check_finite
@@ -26,7 +27,7 @@ from fishfeat.shards.job import (
     make_versions,
     read_job,
 )
-from fishfeat.shards.manifest import Manifest, read_shard
+from fishfeat.shards.manifest import ImageRow, Manifest, read_shard
 from fishfeat.shards.results import (
     EmbeddedRow,
     Maker,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:  # torch is loaded only where no network is kept
     from fishfeat.features.backbones import Backbone
 
 log = logging.getLogger("fishfeat")
+
+# Where no file of a shard can be read, the storage is at fault, if the shard has this number.
+_MOST_UNREADABLE = 10
 
 
 class WorkerTask(NamedTuple):
@@ -104,8 +108,9 @@ class Worker:
         task = self._task
         start = time.perf_counter()
         rows = read_shard(task.shards, number)
+        _check_source(self._source, rows)
         contents = ShardContents()
-        with open_images(self._source, rows, task.manifest.boxes) as images:
+        with open_images(self._source, rows, task.manifest) as images:
             reader = _RememberingReader(images.reader)
             if self._ready is None:
                 self._ready = self._make_ready(images.items, reader.reader)
@@ -128,6 +133,7 @@ class Worker:
                 contents.rejected.append(
                     RejectedRow(key, reason, row.label, row.n_bytes, row.version)
                 )
+        _check_readable(contents, self._source)
         maker = Maker(network.dim, network.fingerprint, record.config, str(network.device))
         return write_result(task.out, number, contents, maker, time.perf_counter() - start)
 
@@ -225,6 +231,38 @@ class _RememberingReader:
         if path not in self._kept:
             self._kept[path] = self._inner.read(items)
         return self._kept[path]
+
+
+def _check_source(source: Store, rows: Sequence[ImageRow]) -> None:
+    """Raise a `StorageError` where the folder of the images is not there, or is empty."""
+    # The paths of a table may lead elsewhere.
+    if not source.is_local or any(row.key.startswith(("/", "..")) for row in rows):
+        return
+    try:
+        with os.scandir(source.url) as entries:
+            is_there = next(entries, None) is not None
+    except OSError:
+        is_there = False
+    if not is_there:
+        raise StorageError(
+            f"The folder of the images, {source.url}, is not on this machine or is empty. Mount "
+            "its drive, and run the same command again. If it has moved, scan it again."
+        )
+
+
+def _check_readable(contents: ShardContents, source: Store) -> None:
+    """Raise a `StorageError` where no file of a shard could be opened: the place is not as it was.
+
+    `Rejected.reader` is '' where a file could not be opened.
+    """
+    rejected = contents.rejected
+    is_closed = not contents.rows and all(not row.reader and not row.digest for row in rejected)
+    if is_closed and len(rejected) >= _MOST_UNREADABLE:
+        raise StorageError(
+            f"None of the {len(rejected):,} files of this shard in {source.url} can be read, such "
+            f"as {rejected[0].key!r} ({rejected[0].reason}). Is the place mounted, and may this "
+            "machine read it? Run the same command again. If the files have moved, scan again."
+        )
 
 
 def _take_batch(batch: Batch, images: ShardImages, contents: ShardContents) -> None:

@@ -108,6 +108,12 @@ def test_an_object_that_is_gone_is_not_asked_for_again(bucket):
         Store("s3://fish/fish").read("bass/none.png", n_bytes=5)
 
 
+def test_a_bucket_that_does_not_exist_is_named_at_once(bucket, tmp_path, monkeypatch):
+    monkeypatch.setattr(shard_store, "_TRIES", 1)
+    with pytest.raises(DataError, match="s3://none/fish"):
+        scan_data("s3://none/fish", tmp_path)
+
+
 def test_an_object_is_created_once(bucket):
     store = Store("s3://fish/created")
     assert store.create("a.json", b"first")

@@ -1,6 +1,8 @@
 """Shards give the features that one machine gives, whoever embeds them and whoever dies."""
 
 import json
+import os
+import shutil
 import tarfile
 from io import BytesIO
 
@@ -14,9 +16,10 @@ from fishfeat.shards import worker
 from fishfeat.shards.engines.local import embed_on_devices
 from fishfeat.shards.extract import choose_shards
 from fishfeat.shards.job import Wanted, read_job
-from fishfeat.shards.manifest import require_manifest
+from fishfeat.shards.manifest import ImageRow, read_shard, require_manifest
 from fishfeat.shards.results import list_done, read_result, read_results, read_table, read_vectors
 from fishfeat.shards.store import Store
+from fishfeat.shards.tars import open_tar
 from fishfeat.shards.worker import WorkerTask
 from fishfeat.stages.extract import select_spec
 from fishfeat.stages.shards import extract_shard_data, merge_data, scan_data
@@ -234,6 +237,55 @@ def test_a_tar_file_is_a_shard_of_its_images(tmp_path):
     assert merged.part.tolist() == ["val"] * 6 + ["train"]
 
 
+def list_members(tmp_path, files, group_by=""):
+    write_tar(tmp_path / "a.tar", files)
+    with open_tar(Store(tmp_path), ImageRow("a.tar"), group_by) as contents:
+        return [member.row for member in contents.members]
+
+
+def test_a_rule_names_the_groups_of_images_in_a_tar_file(tmp_path):
+    files = {f"bass/fish_{i // 2}_{i}.png": b"x" for i in range(4)}
+    rows = list_members(tmp_path, files, r"pattern:fish_(\d+)_")
+    assert [row.group for row in rows] == ["0", "0", "1", "1"]
+
+
+def test_names_in_a_tar_file_may_have_dots(tmp_path):
+    files = {
+        "2019.05.03.jpg": b"x",
+        "2019.05.04.jpg": b"x",
+        "2019.05.04.cls": b"bream",
+        "7.left.PNG": b"x",
+        "7.cls": b"bass",
+    }
+    rows = [(row.key, row.label) for row in list_members(tmp_path, files)]
+    assert rows == [
+        ("a.tar/2019.05.03.jpg", ""),
+        ("a.tar/2019.05.04.jpg", "bream"),
+        ("a.tar/7.left.PNG", "bass"),
+    ]
+
+
+def test_hidden_files_in_a_tar_file_are_passed_over(tmp_path):
+    files = dict.fromkeys(["./bass/1.png", "./2.png", "bass/._1.png", "__MACOSX/bass/1.png"], b"x")
+    rows = [(row.key, row.label) for row in list_members(tmp_path, files)]
+    assert rows == [("a.tar/2.png", ""), ("a.tar/bass/1.png", "bass")]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_are_rejected_and_not_read(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.tar"):
+        os.mkfifo(tmp_path / "in" / name)
+    (tmp_path / "in" / "c.png").write_bytes(encode_png(0))
+    scan_data(tmp_path / "in", tmp_path / "shards")
+    done = extract_shard_data(tmp_path / "shards", tmp_path / "out", OPTIONS)
+    assert done.n_images == 1
+    rejected = [r for i in range(3) for r in read_result(Store(tmp_path / "out"), i).rejected]
+    assert {row.key: row.reason for row in rejected} == dict.fromkeys(
+        ["a.png", "b.tar"], "a pipe, not a file"
+    )
+
+
 @pytest.mark.parametrize("keep", [0, 100, 1700, 3000])
 def test_a_damaged_tar_file_stops_nothing(keep, tmp_path):
     (tmp_path / "in").mkdir()
@@ -296,3 +348,45 @@ def test_a_damaged_features_file_is_found(shards, tmp_path):
     path.write_bytes(data)
     with pytest.raises(DataError, match="damaged"):
         merge_data(tmp_path / "out", cache=tmp_path / "cache")
+
+
+def test_files_that_are_lost_are_named(shards, embedded, tmp_path):
+    listed, features = tmp_path / "shards", tmp_path / "features"
+    shutil.copytree(shards, listed)
+    (listed / "shard-000003.parquet").unlink()
+    with pytest.raises(DataError, match=r"shard-000003\.parquet"):
+        read_shard(Store(listed), 3)
+    shutil.copytree(embedded, features)
+    result = read_result(Store(features), 2)
+    (features / result.file).unlink()
+    with pytest.raises(DataError, match=result.file):
+        merge_data(features, cache=tmp_path / "cache")
+
+
+def test_a_merge_of_the_list_names_the_command_before_it(shards, tmp_path):
+    with pytest.raises(DataError, match=f"--shards {shards}"):
+        merge_data(shards, cache=tmp_path)
+
+
+def test_an_address_is_for_a_cluster(shards, tmp_path):
+    with pytest.raises(DataError, match="address"):
+        extract_shard_data(shards, tmp_path, ShardOptions(**TINY, address="10.0.0.1:6379"))
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_that_is_not_mounted_rejects_nothing(is_there, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i in range(12):
+        (folder / f"{i}.png").write_bytes(encode_png(i))
+    scan_data(folder, tmp_path / "shards", ShardScanOptions(rows=6 if not is_there else 12))
+    folder.rename(tmp_path / "away")
+    if is_there:
+        folder.mkdir()
+        (folder / "notes.txt").write_text("nothing else")
+    done = extract_shard_data(tmp_path / "shards", tmp_path / "out", OPTIONS)
+    assert (done.n_done, sorted(done.unfinished)) == (0, [0] if is_there else [0, 1])
+    shutil.rmtree(folder, ignore_errors=True)
+    (tmp_path / "away").rename(folder)
+    done = extract_shard_data(tmp_path / "shards", tmp_path / "out", OPTIONS)
+    assert (done.n_images, done.n_rejected, done.unfinished) == (12, 0, {})

@@ -14,6 +14,8 @@ from fishfeat.shards.manifest import read_manifest, read_shard
 from fishfeat.shards.scan import scan_shards
 from fishfeat.shards.store import Store, StoredFile
 
+from .conftest import GROUPS
+
 
 def read_rows(folder) -> list:
     store = Store(folder)
@@ -166,3 +168,35 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path, monkeypatch):
 
     scan_many(2_000)
     assert scan_many(12_000) < 1.3 * scan_many(3_000)
+
+
+def test_a_rule_that_matches_no_path_is_an_error(pictures, tmp_path):
+    for _ in range(2):  # again, with the shards that the first one wrote
+        with pytest.raises(DataError, match="matches none of 24"):
+            scan_shards(pictures, tmp_path, ShardScanOptions(rows=5, group_by=r"pattern:no(\d+)"))
+    assert not read_manifest(Store(tmp_path)).is_complete
+
+
+def test_a_scan_that_found_nothing_leaves_the_place_free(pictures, tmp_path):
+    with pytest.raises(DataError, match="include"):
+        scan_shards(pictures, tmp_path, ShardScanOptions(include=("*.nothing",)))
+    assert scan_shards(pictures, tmp_path, ShardScanOptions(include=("*_0.png",))).n_rows == 2
+
+
+def test_a_second_scan_says_that_it_lists_nothing_anew(pictures, shards, caplog):
+    with caplog.at_level("INFO", logger="fishfeat"):
+        scan_shards(pictures, shards, ShardScanOptions(rows=5, group_by=GROUPS))
+    assert str(shards) in caplog.text
+
+
+def test_compressed_tar_files_are_rejected(tmp_path):
+    touch(tmp_path / "in", "a.tar.gz", "b.TGZ", "bass/1.jpg")
+    manifest = scan_shards(tmp_path / "in", tmp_path / "out")
+    assert (manifest.n_rows, sorted(manifest.rejected)) == (1, ["a.tar.gz", "b.TGZ"])
+
+
+@pytest.mark.parametrize("name", ["file", "file/shards"])
+def test_a_place_that_cannot_be_a_folder_is_an_error(name, pictures, tmp_path):
+    touch(tmp_path, "file")
+    with pytest.raises(StorageError, match="--shards"):
+        scan_shards(pictures, tmp_path / name)
