@@ -63,6 +63,7 @@ def test_actors_and_nodes_die_and_the_features_are_those_of_one_machine(
     assert X.tobytes() == Y.tobytes()
     assert capsys.readouterr().out == ""
     merge_data(out, cache=tmp_path / "cache")
+    cluster.wait_for_nodes(timeout=120)  # until the dead node counts as dead
     options = FitOptions(clf=("logreg",), cv=2, backend=f"ray:{cluster.address}")
     runs = fit_data(options, cache=tmp_path / "cache").runs
     here = fit_data(dataclasses.replace(options, backend=None), cache=tmp_path / "cache").runs
