@@ -171,7 +171,7 @@ def fit_shard_data(
     options
         Classifiers, folds and seed.
     cache
-        The cache folder; the models lie in its folder `shards`.
+        The cache folder; the models lie in its folder `shard-models`.
     on_progress
         Called with (done, total) reads of a shard.
 
@@ -182,7 +182,7 @@ def fit_shard_data(
     """
     options = options or ShardFitOptions()
     features = open_features(place)
-    models = Path(cache) / "shards" / safe_name(features.job.manifest.name) / "models"
+    models = Path(cache) / "shard-models" / safe_name(features.job.manifest.name)
     results = []
     for fit in fit_shards(features, options, on_progress=on_progress):
         model = _make_model(features, fit, options)
