@@ -79,6 +79,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         How many there are, and bytes of the files; 0 before the scan is complete.
     rows
         Rows of a shard; the boxes of one file are in one shard, and a tar file is a shard.
+    columns
+        As in `ShardScanOptions`; '' for the usual names.
     group_by
         The rule that gave the groups; '' for none or those of the source.
     grouping
@@ -101,6 +103,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     n_shards: int = 0
     n_rows: int = 0
     n_bytes: int = 0
+    columns: str = ""
     group_by: str = ""
     grouping: str = ""
     include: tuple[str, ...] = ()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ from fishfeat.images.crops import choose_box_options
 from fishfeat.images.decode import UnavailableFile
 from fishfeat.images.sources.annotated import choose_reader
 from fishfeat.images.sources.class_folders import make_entry
-from fishfeat.images.sources.entries import PART_NAMES, Listing, make_filter
+from fishfeat.images.sources.entries import PART_NAMES, Entry, Listing, make_filter
 from fishfeat.images.sources.listing import check_exists, list_data
 from fishfeat.images.sources.tables import TableOptions
 from fishfeat.options.shards import ShardScanOptions
@@ -39,6 +39,7 @@ from fishfeat.shards.tables import StreamedTable
 log = logging.getLogger("fishfeat")
 
 _DEFAULTS = ShardScanOptions()
+Row = TypeVar("Row", Entry, ImageRow)
 _MAX_REJECTED = 10_000
 
 
@@ -86,8 +87,10 @@ def scan_shards(
             )
             return begun
     manifest = source.manifest
+    if begun is not None and is_begun:
+        manifest = msgspec.structs.replace(manifest, rejected=begun.rejected | manifest.rejected)
     manifest.write(place)
-    writer = _ShardWriter(place, options.rows, on_progress)
+    writer = _ShardWriter(place, manifest, on_progress)
     writer.skip_written()
     for row in source.list_rows(writer.n_rows, writer.last_key):
         writer.add(row)
@@ -100,7 +103,7 @@ def scan_shards(
         n_shards=writer.n_shards,
         n_rows=writer.n_rows,
         n_bytes=writer.n_bytes,
-        rejected=manifest.rejected | writer.rejected,
+        rejected=writer.list_rejected(),
         is_complete=True,
     )
     manifest.write(place)
@@ -200,6 +203,7 @@ def _open_listing(
         source=str(listing.root),
         name=listing.name,
         rows=options.rows,
+        columns=options.columns or "",
         group_by=options.group_by or "",
         grouping=grouping,
         include=options.include,
@@ -209,7 +213,7 @@ def _open_listing(
     )
 
     def list_rows(n_done: int, last_key: str) -> Iterator[ImageRow]:
-        for entry in islice(listing.entries, n_done, None):
+        for entry in _skip_listed(listing.entries, n_done):
             n_bytes, version = _look_up(os.path.join(listing.root, entry.file_key))
             yield ImageRow(
                 *(entry.key, n_bytes, version, entry.label),
@@ -230,6 +234,7 @@ def _open_table(
         source=root.url,
         name=path.stem,
         rows=options.rows,
+        columns=options.columns or "",
         group_by=options.group_by or "",
         grouping=describe_rule(options.group_by) or (default if table.has_groups else ""),
         include=options.include,
@@ -241,10 +246,19 @@ def _open_table(
 
     def list_rows(n_done: int, last_key: str) -> Iterator[ImageRow]:
         chosen = (row for row in table.list_rows() if is_chosen(row.file_key))
-        for row in islice(chosen, n_done, None):
+        for row in _skip_listed(chosen, n_done):
             yield row._replace(group=name_group(row.key) or row.group)
 
     return _SourceRows(manifest, list_rows)
+
+
+def _skip_listed(rows: Iterable[Row], n_done: int) -> Iterator[Row]:
+    """The rows without the first `n_done` that are in shards; what cannot be in one stays."""
+    for row in rows:
+        if n_done and not _find_fault(row.key):
+            n_done -= 1
+        else:
+            yield row
 
 
 def _look_up(path: str) -> tuple[int, str]:
@@ -278,7 +292,8 @@ def _find_part_depth(store: Store) -> int | None:
 
 def _check_same(begun: Manifest, now: Manifest, place: Store) -> None:
     """Raise a `DataError` if a place holds the shards of another scan."""
-    for name in ("source", "rows", "group_by", "include", "exclude", "part_depth", "boxes"):
+    names = ("source", "rows", "columns", "group_by", "include", "exclude", "part_depth", "boxes")
+    for name in names:
         before, asked = getattr(begun, name), getattr(now, name)
         if before != asked:
             raise DataError(
@@ -290,8 +305,9 @@ def _check_same(begun: Manifest, now: Manifest, place: Store) -> None:
 class _ShardWriter:
     """Writes rows to shards."""
 
-    def __init__(self, place: Store, rows: int, on_progress: OnProgress | None) -> None:
-        self._place, self._rows, self._on_progress = place, rows, on_progress
+    def __init__(self, place: Store, manifest: Manifest, on_progress: OnProgress | None) -> None:
+        self._place, self._manifest, self._on_progress = place, manifest, on_progress
+        self._n_noted = 0
         self._buffer: list[ImageRow] = []
         self.n_shards = self.n_rows = self.n_bytes = self.n_ungrouped = 0
         self.last_key = ""
@@ -318,14 +334,22 @@ class _ShardWriter:
         last = self._buffer[-1]
         if row.is_tar or last.is_tar:
             return True
-        return len(self._buffer) >= self._rows and row.file_key != last.file_key
+        return len(self._buffer) >= self._manifest.rows and row.file_key != last.file_key
 
     def finish(self) -> None:
         """Write the last shard."""
         if self._buffer:
             self._write()
 
+    def list_rejected(self) -> dict[str, str]:
+        """Key -> reason, of all that cannot be in a shard, also of the scan that was stopped."""
+        return self._manifest.rejected | self.rejected
+
     def _write(self) -> None:
+        if len(self.rejected) > self._n_noted:  # a scan that goes on behind the shard lists no more
+            self._n_noted = len(self.rejected)
+            noted = msgspec.structs.replace(self._manifest, rejected=self.list_rejected())
+            noted.write(self._place)
         write_shard(self._place, self.n_shards, self._buffer)
         self._count(self._buffer)
         self._buffer = []

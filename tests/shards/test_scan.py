@@ -109,6 +109,40 @@ def test_a_stopped_scan_goes_on(pictures, tmp_path, shards, monkeypatch):
 look_up = listing._look_up
 
 
+@pytest.mark.parametrize("is_table", [False, True])
+def test_what_a_stopped_scan_rejected_is_not_lost(is_table, tmp_path):
+    bad = os.fsdecode(b"b/\xff.jpg")
+    source = touch(tmp_path / "in", *(f"{name}/{i}.jpg" for name in "abc" for i in range(4)), bad)
+    if is_table:
+        keys = sorted(f"{name}/{i}.jpg" for name in "abc" for i in range(4))
+        lines = ["path,label", *(f"{key},{key[0]}" for key in [*keys[:5], bad, *keys[5:]])]
+        source = tmp_path / "in" / "labels.csv"
+        source.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+    options = ShardScanOptions(rows=3)
+
+    def stop(done, total):
+        if done >= 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        scan_shards(source, tmp_path / "stopped", options, on_progress=stop)
+    scan_shards(source, tmp_path / "stopped", options)
+    scan_shards(source, tmp_path / "whole", options)
+    assert read_rows(tmp_path / "stopped") == read_rows(tmp_path / "whole")
+    found = read_manifest(Store(tmp_path / "stopped"))
+    assert found == read_manifest(Store(tmp_path / "whole"))
+    assert (found.n_rows, len(found.rejected)) == (12, 1)
+
+
+def test_other_columns_are_another_scan(tmp_path):
+    touch(tmp_path, "1.jpg")
+    (tmp_path / "labels.csv").write_text("path,label,species\n1.jpg,bass,Dicentrarchus\n")
+    scan_shards(tmp_path / "labels.csv", tmp_path / "out")
+    options = ShardScanOptions(columns="label=species")
+    with pytest.raises(DataError, match="columns"):
+        scan_shards(tmp_path / "labels.csv", tmp_path / "out", options)
+
+
 def test_shards_of_another_scan_are_not_touched(pictures, shards, tmp_path):
     before = sorted((path.name, path.read_bytes()) for path in shards.iterdir())
     with pytest.raises(DataError, match="rows"):
