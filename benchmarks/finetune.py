@@ -65,7 +65,7 @@ def make_epoch(
     """The function that trains one epoch."""
     parameters = network.list_trained()
     depths = {name: 0 for name in parameters if name.startswith("network.")}
-    learner = Learner(learning, inputs, parameters, lambda train: set(parameters), depths)  # type: ignore[arg-type]
+    learner = Learner(learning, inputs, parameters, lambda train: set(parameters), depths, {})  # type: ignore[arg-type]
     task = Task(np.arange(n), np.arange(n) % N_CLASSES, N_CLASSES, Draw(0, 0, 0))
     recipe = Recipe(epochs=1, batch_size=BATCH, micro_batch=micro_batch)
     return lambda: Trainer(learner, task, recipe).train()
@@ -95,11 +95,11 @@ def measure_cached(backbone: Backbone, images: PlainImages, train: str, n: int, 
     rows = np.arange(n)
     with torch.no_grad(), stop_before(network, cut.module) as run_frozen:
         pixels = images.read_plain(rows)
-        parts = [run_frozen(part) for part in pixels.split(8)]
+        parts = [run_frozen(part) for part in pixels.split(4)]
         stored = torch.cat([part for part in parts if part is not None])
 
         def fill() -> None:
-            for part in images.read_plain(rows).split(8):
+            for part in images.read_plain(rows).split(4):
                 run_frozen(part)
 
         filling = time_in_turns({"fill": fill}, rounds)["fill"]

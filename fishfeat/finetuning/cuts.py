@@ -175,9 +175,9 @@ class CutNetwork(nn.Module):
     def embed(self, activations: Tensor) -> Tensor:
         """Embed from the input of the cut module (n, ...): float32 (n, dim)."""
         self._activations = activations
-        images = torch.empty(len(activations), 3, *self._size, device="meta", dtype=torch.uint8)
+        images = torch.empty(len(activations), 3, *self._size, device="meta")
         try:
-            return self._rest.embed(images)
+            return self._rest.embed_normalised(images)
         finally:
             self._activations = None
 

@@ -28,7 +28,7 @@ from fishfeat.records import BackboneSpec, OnProgress
 from fishfeat.records.provenance import RuntimeConfig
 
 # Images that pass at a time on a CPU, and on another device.
-_BATCH_ON_CPU, _BATCH_ON_DEVICE = 8, 64
+_BATCH_ON_CPU, _BATCH_ON_DEVICE = 4, 64
 
 
 class Filling(NamedTuple):

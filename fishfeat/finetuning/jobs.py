@@ -287,9 +287,8 @@ def run_jobs_in_threads(
     """
     with start_threads(n_threads) as pool:
         futures: dict[str, Future[JobResult]] = {}
-        # The longest training comes first, so that no core waits for it in the end.
-        longest = max(jobs, key=lambda job: len(job.train))
-        for job in sorted(jobs, key=lambda job: job is not longest):
+        # The longest trainings come first, so that no core waits for one of them in the end.
+        for job in sorted(jobs, key=lambda job: -len(job.train)):
             futures[job.name] = pool.submit(run, job)
         try:
             waiting = set(futures.values())

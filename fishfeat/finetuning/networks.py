@@ -14,6 +14,7 @@ from fishfeat.features.backbones import Backbone
 from fishfeat.features.plain_networks import SeededDropout
 from fishfeat.features.pooling import make_embedder
 from fishfeat.finetuning.blocks import Block, name_parameters
+from fishfeat.finetuning.pointwise import multiply_pointwise
 from fishfeat.finetuning.recipes import HeadLayer
 from fishfeat.records import BackboneSpec, Float
 
@@ -62,13 +63,19 @@ class TrainedNetwork(nn.Module):
         learns = name_parameters(trained)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(name in learns)
+        if backbone.device.type == "cpu":
+            multiply_pointwise(self.network, trained)
         self._spec = backbone.spec
         self._embed = make_embedder(self.network, [self._spec])
         self.train(False)
 
     def embed(self, images: Tensor) -> Tensor:
         """Embed: uint8 or float (n, 3, height, width), 0 to 255 -> float32 (n, dim)."""
-        vectors: Tensor = self._embed((images.float() / 255 - self.mean) / self.std)[0].flatten(1)
+        return self.embed_normalised((images.float() / 255 - self.mean) / self.std)
+
+    def embed_normalised(self, images: Tensor) -> Tensor:
+        """Embed: float32 (n, 3, height, width), normalised -> float32 (n, dim)."""
+        vectors: Tensor = self._embed(images)[0].flatten(1)
         return vectors
 
     def forward(self, images: Tensor) -> Tensor:
