@@ -62,7 +62,7 @@ def draw_copies(source: Path, target: Path, n_copies: int) -> None:
             alter(image, rng).save(folder / f"{path.stem}_{copy}.png")
 
 
-def extract_many(shared: Path, work: Path, n_copies: int) -> Features:
+def extract_many(shared: Path, work: Path, n_copies: int, backbone: str) -> Features:
     """Extract features of 237 fish and of copies: with 5 copies there are 6,012 images.
 
     Copies have the trajectory of their image as group.
@@ -71,12 +71,12 @@ def extract_many(shared: Path, work: Path, n_copies: int) -> Features:
     if not folder.is_dir():
         draw_copies(shared / "data" / "fish4knowledge-mini", folder, n_copies)
     images = ff.scan(folder, ScanOptions(group_by=(r"pattern:fish_(\d+)_",)))
-    return ff.extract(images, name_backbone(shared), cache=work)
+    return ff.extract(images, name_backbone(shared, backbone), cache=work)
 
 
-def name_backbone(shared: Path) -> str:
-    """Name of the pretrained network in the shared folder."""
-    return f"local-dir:{shared / 'backbones' / BACKBONE}"
+def name_backbone(shared: Path, backbone: str = BACKBONE) -> str:
+    """Name of a pretrained network in the shared folder."""
+    return f"local-dir:{shared / 'backbones' / backbone}"
 
 
 def make_plain_classifier(clf: str, seed: int = 0) -> Any:
@@ -170,6 +170,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--vectors", type=Path, default=Path("fit-vectors"))
     parser.add_argument("--copies", type=int, default=5)
+    parser.add_argument("--backbone", default=BACKBONE, help="a folder in shared/backbones")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--clf", nargs="+", default=["svc", "rf", "xgb"])
     parser.add_argument("--accuracy", action="store_true")
@@ -179,7 +180,7 @@ def main() -> None:
         compare_accuracy(args.shared, args.clf, args.jobs, args.seeds)
     else:
         args.vectors.mkdir(parents=True, exist_ok=True)
-        features = extract_many(args.shared, args.vectors, args.copies)
+        features = extract_many(args.shared, args.vectors, args.copies, args.backbone)
         compare_speed(features, args.clf, args.jobs)
 
 

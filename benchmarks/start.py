@@ -28,6 +28,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 TEACHER = "mobilenetv2_100.tf2_in1k"
+# The architecture of the default backbone, with real weights: a DINOv2 ViT-S/14 at 224 px.
+DEFAULT = "vit_small_patch14_dinov2.imgfocus"
 RUN = "from fishfeat_cli.main import main; main()"
 
 
@@ -84,12 +86,13 @@ class Row:
     run: Callable[[Checkout], Cost]
 
 
-def make_rows(shared: Path, images: Path) -> list[Row]:
-    """The rows of the table; `images` is the folder of JPEG files."""
+def make_rows(shared: Path, images: Path, few: Path) -> list[Row]:
+    """The rows of the table; `images` and `few` are folders of JPEG files."""
     fish = shared / "data" / "fish4knowledge-mini"
     fish_image = sorted(fish.rglob("*.png"))[0]
     backbones = shared / "backbones"
     teacher = ("--backbone", f"local-dir:{backbones / TEACHER}")
+    default = ("--backbone", f"local-dir:{backbones / DEFAULT}")
     nano = ("--backbone", "nano")
 
     def extract(data: Path, options: tuple[str, ...]) -> Callable[[Checkout], Cost]:
@@ -105,6 +108,14 @@ def make_rows(shared: Path, images: Path) -> list[Row]:
         if not (checkout.folder / "cache").exists():
             checkout.run("extract", fish, *nano)
             checkout.run("fit", "--clf", "logreg", "--cv", "3")
+
+    def fit_default(checkout: Checkout) -> None:
+        if not (checkout.folder / "cache-default").exists():
+            checkout.run("extract", few, *default, cache="cache-default")
+            checkout.run("fit", "--clf", "logreg", "--cv", "3", cache="cache-default")
+
+    def predict_with_default(checkout: Checkout) -> Cost:
+        return checkout.run("predict", fish_image, cache="cache-default")
 
     def predict_new(checkout: Checkout) -> Cost:
         return checkout.run("predict", sorted(images.rglob("*.*"))[0])
@@ -126,6 +137,9 @@ def make_rows(shared: Path, images: Path) -> list[Row]:
         Row("extract, 1,002 fish, nano, first", forget_all, extract(fish, nano)),
         Row("extract, JPEG, MobileNetV2, first", forget_all, extract(images, teacher)),
         Row("extract, JPEG, MobileNetV2, later", forget_cache, extract(images, teacher)),
+        Row("predict, one image, default network", fit_default, predict_with_default),
+        Row("extract, 100 JPEG, default network, first", forget_all, extract(few, default)),
+        Row("extract, 100 JPEG, default network, later", forget_cache, extract(few, default)),
     ]
 
 
@@ -184,12 +198,13 @@ def main() -> None:
         checkouts = [
             Checkout(tree.resolve(), Path(folder, f"checkout-{i}")) for i, tree in enumerate(trees)
         ]
-        images = Path(folder, "jpeg")
+        images, few = Path(folder, "jpeg"), Path(folder, "few")
         make_images(options.shared, images, options.images)
+        make_images(options.shared, few, 100)
         head = ["seconds (processor seconds)", "now", "before"][: 1 + len(trees)]
         head += ["ratio", "of processor time"] if options.against else []
         print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
-        for row in make_rows(options.shared.resolve(), images):
+        for row in make_rows(options.shared.resolve(), images, few):
             if not options.row or any(part in row.name for part in options.row):
                 show(row, measure(row, checkouts, options.rounds))
 

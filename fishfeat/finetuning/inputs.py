@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fishfeat.errors import DataError, shortened
+from fishfeat.errors import DataError, count_things, shortened
 from fishfeat.features.engines.loading import Item, Loader
 from fishfeat.features.preprocess import Preprocess
 from fishfeat.features.tta import Transform
@@ -189,8 +189,8 @@ def explain_unreadable(failures: Sequence[tuple[str, str]]) -> DataError:
     """The error of images that have features but cannot be read now; each has a reason."""
     named = [f"{path}: {reason}" for path, reason in failures]
     return DataError(
-        f"{len(named)} images cannot be read ({shortened(named, n=3)}). A network is trained on "
-        "the images themselves. Is the drive still there? Nothing is lost: the same command goes "
-        "on from here. Images that are gone or changed: run `fishfeat extract` and `fishfeat fit` "
-        "again."
+        f"{count_things(len(named), 'image')} cannot be read ({shortened(named, n=3)}). A network "
+        "is trained on the images themselves. Is the drive still there? Nothing is lost: the same "
+        "command goes on from here. Images that are gone or changed: run `fishfeat extract` and "
+        "`fishfeat fit` again."
     )

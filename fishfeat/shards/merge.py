@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fishfeat.errors import DataError, shortened
+from fishfeat.errors import DataError, count_things, shortened
 from fishfeat.features.cache import FeatureCache, open_writer
 from fishfeat.images.grouping.rules import encode_groups
 from fishfeat.records import ImageSet, Int, OnProgress, PathLike, Rejected, Str, encode_labels
@@ -92,8 +92,9 @@ def _check_unique(keys: Str) -> None:
     repeated = np.unique(keys[1:][keys[1:] == keys[:-1]])
     if len(repeated):
         raise DataError(
-            f"{len(repeated)} images are listed more than once ({shortened(repeated, n=3)}). List "
-            "each once in the table, with its boxes one below the other, and scan it again."
+            f"Listed more than once: {count_things(len(repeated), 'image')} "
+            f"({shortened(repeated, n=3)}). List each once in the table, with its boxes one below "
+            "the other, and scan it again."
         )
 
 

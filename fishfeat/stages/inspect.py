@@ -222,7 +222,7 @@ def _log_labels(images: ImageSet) -> None:
         log.warning("%d %s: enough to embed, but `fishfeat fit` needs two.", n_classes, noun)
     if n_unlabelled:
         log.info(
-            "%s have no label: they are embedded, but not fitted or scored.",
+            "Without a label, so embedded, but not fitted or scored: %s.",
             count_things(n_unlabelled, images.noun),
         )
 

@@ -138,7 +138,7 @@ def test_a_large_scale_fish_dataset_works_as_unzipped(tmp_path):
     assert images.y.tolist() == [0, 0, 0, 1, 1]
     assert list(rejected(images)) == [corrupt]
     assert len(images.notes) == 1
-    assert images.notes[0].startswith("6 images in mask folders ('* GT')")
+    assert images.notes[0].startswith("Left out: 6 images in mask folders ('* GT')")
 
 
 # --- names ------------------------------------------------------------------------------------

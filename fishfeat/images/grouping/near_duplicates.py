@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from fishfeat.errors import count_things
 from fishfeat.images.decode import UnreadableImage
 from fishfeat.images.grouping.candidates import (
     Candidates,
@@ -104,8 +105,8 @@ def find_near_duplicates(
         candidates = find_more_candidates(rows, spaces, sets, n_neighbours, candidates.seen)
     if cache.n_unreadable:
         log.warning(
-            "%d images could not be read again and were not compared with others.",
-            cache.n_unreadable,
+            "Not compared with others, because they cannot be read again: %s.",
+            count_things(cache.n_unreadable, "image"),
         )
     return NearDuplicates(len(images), n_compared, tuple(pairs))
 

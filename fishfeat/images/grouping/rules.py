@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.checks import Finding
-from fishfeat.errors import DataError, did_you_mean, shortened
+from fishfeat.errors import DataError, count_things, did_you_mean, shortened
 from fishfeat.images.grouping.capture_time import name_bursts, read_captures
 from fishfeat.images.grouping.near_duplicates import near_duplicate_groups
 from fishfeat.images.labels import compile_pattern, is_placeholder
@@ -299,7 +299,9 @@ def _group_by_pattern(images: ImageSet, pattern: str) -> Grouping:
     sentences = [f"Images whose paths match `{pattern}` with the same text are one group."]
     n_alone = names.count("")
     if n_alone:
-        sentences.append(f"{n_alone} images do not match; each is a group of its own.")
+        sentences.append(
+            f"Without a match, so each a group of its own: {count_things(n_alone, 'image')}."
+        )
     return Grouping(names, sentences)
 
 
@@ -363,7 +365,9 @@ def _group_by_time(images: ImageSet, seconds: str) -> Grouping:
     ]
     n_alone = names.count("")
     if n_alone:
-        sentences.append(f"{n_alone} images have no capture time; each is a group of its own.")
+        sentences.append(
+            f"Without a capture time, so each a group of its own: {count_things(n_alone, 'image')}."
+        )
     return Grouping(names, sentences)
 
 

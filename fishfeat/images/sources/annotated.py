@@ -104,7 +104,7 @@ def list_annotated(
         notes.append(f"{count_things(n_empty, 'image')} without an annotation are left out.")
     if len(chosen) < len(entries):
         n_left_out = len(entries) - len(chosen)
-        notes.append(f"{n_left_out} images are left out by include and exclude.")
+        notes.append(f"Left out by include and exclude: {count_things(n_left_out, 'image')}.")
     if any(entry.part for entry in chosen):
         chosen, part_notes = fill_parts(chosen)
         notes += part_notes

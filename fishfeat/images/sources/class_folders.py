@@ -76,8 +76,8 @@ def _leave_out_masks(keys: list[str]) -> tuple[list[str], list[str]]:
     if not n_masks:
         return remaining, []
     note = (
-        f"{n_masks} images in mask folders ('*{MASK_SUFFIX}') are left out. Use `--include '*'` to "
-        "keep them."
+        f"Left out: {count_things(n_masks, 'image')} in mask folders ('*{MASK_SUFFIX}'). Use "
+        "`--include '*'` to keep them."
     )
     return remaining, [note]
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fishfeat.checks import Finding
-from fishfeat.errors import shortened
+from fishfeat.errors import count_things, shortened
 from fishfeat.images.sources.annotations import GivenBox
 
 SUFFIXES = frozenset(
@@ -113,7 +113,7 @@ def filter_keys(
     notes = []
     n_left_out = len(keys) - len(remaining)
     if n_left_out:
-        notes.append(f"{n_left_out} images are left out by include and exclude.")
+        notes.append(f"Left out by include and exclude: {count_things(n_left_out, 'image')}.")
     unused = [glob for glob in [*include, *exclude] if not any(map(make_matcher([glob]), keys))]
     if unused:
         notes.append(f"No image matches {shortened(unused)}.")
@@ -156,4 +156,7 @@ def fill_parts(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
     if not n_without:
         return entries, []
     filled = [entry if entry.part else entry._replace(part="train") for entry in entries]
-    return filled, [f"{n_without} images are in none of train, val and test. They count as train."]
+    return filled, [
+        f"In none of train, val and test: {count_things(n_without, 'image')}. Such images count as "
+        "train."
+    ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from fishfeat.errors import DataError, did_you_mean, shortened
+from fishfeat.errors import DataError, count_things, did_you_mean, shortened
 from fishfeat.files import open_text, read_rows
 from fishfeat.images.formats import N_HEAD, name_format
 from fishfeat.images.sources.columns import EDGES, Columns, find_columns, parse_columns, suggest_box
@@ -242,7 +242,8 @@ def _merge_equal_rows(file: Path, entries: list[Entry], *, hint: str) -> dict[st
     conflicts = {e.key for e in entries if entry_of.setdefault(e.key, e) != e}
     if conflicts:
         raise DataError(
-            f"{file} lists {len(conflicts)} images more than once with different labels, groups "
-            f"or parts: {shortened(sorted(conflicts))}. Keep one row for each image.{hint}"
+            f"{file} lists {count_things(len(conflicts), 'image')} more than once with different "
+            f"labels, groups or parts: {shortened(sorted(conflicts))}. Keep one row for each "
+            f"image.{hint}"
         )
     return entry_of

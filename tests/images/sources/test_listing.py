@@ -139,7 +139,7 @@ def test_images_beside_the_parts_count_as_train_and_it_is_said(tmp_path):
     touch(tmp_path, "train/cod/1.jpg", "test/cod/2.jpg", "extra/3.jpg")
     assert by_key(tmp_path)["extra/3.jpg"] == ("extra", "train")
     (note,) = list_data(tmp_path).notes
-    assert note == "1 images are in none of train, val and test. They count as train."
+    assert note.startswith("In none of train, val and test: 1 image.")
 
 
 # --- masks, --include, --exclude --------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_the_mask_folders_of_a_large_scale_fish_dataset_are_left_out_and_it_is_s
         ("Trout", "Trout"),
     ]
     assert listing.notes == [
-        "2 images in mask folders ('* GT') are left out. Use `--include '*'` to keep them."
+        "Left out: 2 images in mask folders ('* GT'). Use `--include '*'` to keep them."
     ]
 
 
@@ -201,7 +201,7 @@ def test_exclude_wins_over_include_and_both_are_counted(tmp_path):
     touch(tmp_path, "cod/1.jpg", "cod/2.jpg", "dab/1.jpg")
     listing = list_data(tmp_path, include=["cod"], exclude=["2.*"])
     assert [entry.key for entry in listing.entries] == ["cod/1.jpg"]
-    assert listing.notes == ["2 images are left out by include and exclude."]
+    assert listing.notes == ["Left out by include and exclude: 2 images."]
 
 
 def test_several_globs_are_alternatives(tmp_path):
@@ -351,7 +351,7 @@ def test_rows_without_a_part_count_as_train_and_it_is_said(tmp_path):
     listing = list_data(table(tmp_path, "path,label,part\n1.jpg,cod,test\n2.jpg,cod,\n3.jpg,dab\n"))
     assert [entry.part for entry in listing.entries] == ["test", "train", "train"]
     assert len(listing.notes) == 1
-    assert listing.notes[0].startswith("2 images")
+    assert listing.notes[0].startswith("In none of train, val and test: 2 images")
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -456,7 +456,7 @@ def test_one_image_with_two_meanings_is_refused(tmp_path, second):
     rows = f"1.jpg,cod,7,test\n./1.jpg,{second}\n2.jpg,cod,7,test\n"
     file = table(tmp_path, f"path,label,group,part\n{rows}")
     assert error(file) == (
-        f"{file} lists 1 images more than once with different labels, groups or parts: '1.jpg'. "
+        f"{file} lists 1 image more than once with different labels, groups or parts: '1.jpg'. "
         "Keep one row for each image."
     )
 
