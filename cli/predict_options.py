@@ -20,9 +20,9 @@ ModelName = Annotated[
     str | None,
     typer.Option(
         "--model",
-        metavar="NAME",
-        help="Name of a saved model, used as it is. Default: the one with the best accuracy on the "
-        "data set as it is now.",
+        metavar="NAME|FOLDER",
+        help="Name or folder of a saved model, used as it is. Default: the one with the best "
+        "accuracy on the data set as it is now.",
         show_default=False,
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -121,7 +122,7 @@ def show_shard_fits(console: Console, results: Sequence[ShardFitResult]) -> None
     console.say(f"Lowest recall ({fit.scores.clf}): {named}.")
     for _, model in results:
         console.say(
-            f"Model: {model}. In Python: fishfeat.load_model({str(model)!r}).predict(paths)"
+            f"Model: {model}. To use it: fishfeat predict IMAGES --model {shlex.quote(str(model))}"
         )
 
 

@@ -431,7 +431,8 @@ class PredictOptions(_Record):
     Attributes
     ----------
     model, backbone
-        A saved model, None for the best one; and the place of its backbone where that has moved.
+        A saved model by its name or its folder, None for the best one; and the place of its
+        backbone where that has moved.
     root, columns
         Of tables and annotation files, as in `ScanOptions`.
     early_exit

@@ -12,13 +12,11 @@ import numpy as np
 from fishfeat.errors import DataError
 from fishfeat.files import replace_at_end, writing_to
 from fishfeat.images.decode import UnreadableImage, read_image
-from fishfeat.models.load import load_model
 from fishfeat.models.onnx_files.export import check_onnx, make_onnx
 from fishfeat.models.onnx_files.graph import import_onnx
 from fishfeat.options import ModelFormat
 from fishfeat.records import ImageSet, PathLike
-from fishfeat.stages.dataset import read_dataset
-from fishfeat.stages.saved_models import find_model, load_backbone_of
+from fishfeat.stages.saved_models import choose_model, load_backbone_of
 
 if TYPE_CHECKING:
     from fishfeat.features.preprocess import RGB, Preprocess
@@ -74,7 +72,7 @@ def export_model(
     cache
         The cache folder.
     dataset
-        Name of the data set; None is the one in use.
+        Name of the data set; None is the one in use. A model named by its folder needs none.
 
     Raises
     ------
@@ -90,20 +88,19 @@ def export_model(
     if to not in MODEL_FORMATS:
         raise DataError(f"to must be one of {', '.join(MODEL_FORMATS)}; got {to!r}.")
     import_onnx()
-    current = read_dataset(cache, dataset)
-    folder = find_model(current, model, cache=cache)
-    log.info("Data set: %s. Model: %s.", current.name, folder.name)
-    loaded = load_model(folder)
+    current, loaded, name = choose_model(model, cache=cache, dataset=dataset)
     if loaded.config.layers:
         log.info("The file computes every image to the last layer: none leaves early.")
     network = load_backbone_of(loaded, current, backbone)
     content = make_onnx(loaded, network)
-    images = _read_images(current.require_images(), network.preprocess)
+    images = [] if current is None else _read_images(current.require_images(), network.preprocess)
+    if not images:
+        log.info("There is no image of a data set to read: the file is checked on drawn ones.")
     agreement = check_onnx(content, loaded, network, images)
-    path = Path(f"{folder.name}.{to}" if out is None else out)
+    path = Path(f"{name}.{to}" if out is None else out)
     with writing_to(path, flag="--out FILE"), replace_at_end(path) as temporary:
         temporary.write_bytes(content)
-    return ExportedModel(path, folder.name, loaded.class_names.tolist(), *agreement)
+    return ExportedModel(path, name, loaded.class_names.tolist(), *agreement)
 
 
 def _read_images(images: ImageSet, preprocess: Preprocess) -> list[RGB]:
@@ -113,6 +110,4 @@ def _read_images(images: ImageSet, preprocess: Preprocess) -> list[RGB]:
     for path in dict.fromkeys(images.path(int(row)) for row in rows):
         with contextlib.suppress(UnreadableImage):
             pixels.append(read_image(path, min_side=preprocess.min_side, white=preprocess.white))
-    if not pixels:
-        log.info("No image of the data set can be read: the file is checked on drawn ones.")
     return pixels

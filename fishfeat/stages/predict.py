@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fishfeat.checks import Finding
 from fishfeat.errors import (
     CacheError,
     DataError,
-    ModelError,
     count_things,
     did_you_mean,
     shortened,
@@ -24,21 +21,17 @@ from fishfeat.features.cache import FeatureCache
 from fishfeat.features.known_vectors import is_same_network
 from fishfeat.features.streams import KnownVectors
 from fishfeat.files import list_paths
-from fishfeat.images.crops import choose_box_options
+from fishfeat.images.crops import BoxOptions, choose_box_options
 from fishfeat.images.sources.inputs import TO_CLASSIFY, list_inputs
-from fishfeat.models.load import load_model
 from fishfeat.models.model import Model, Prediction, VectorSource
-from fishfeat.models.saved import is_old, read_description
 from fishfeat.options import PredictOptions
 from fishfeat.records import LayerCost, OnProgress, PathLike
 from fishfeat.records.inputs import Input
 from fishfeat.records.provenance import RuntimeConfig
-from fishfeat.stages.dataset import read_dataset
 from fishfeat.stages.saved_models import (
+    choose_model,
     find_backbone,
     find_difference_of_model,
-    find_model,
-    list_saved,
 )
 from fishfeat.workspace import Dataset
 
@@ -55,7 +48,7 @@ class UsedModel:
     Attributes
     ----------
     dataset
-        Name of the data set whose model it is.
+        Name of the data set whose model it is; None where its folder was named.
     model
         Name of the model.
     sha256
@@ -66,7 +59,7 @@ class UsedModel:
         The layers where images may leave early, in order of depth; empty where none may.
     """
 
-    dataset: str
+    dataset: str | None
     model: str
     sha256: str
     class_names: list[str]
@@ -216,7 +209,8 @@ def prepare_predictions(
     cache
         The cache folder.
     dataset
-        Name of the data set whose models are used; None is the one in use.
+        Name of the data set whose models are used; None is the one in use. A model that is named
+        by its folder needs none.
 
     Raises
     ------
@@ -232,14 +226,14 @@ def prepare_predictions(
             raise DataError(f"No images in {', '.join(names)}.")
     else:
         inputs = (Input(list_paths(path)[0]) for path in paths)
-    current = read_dataset(cache, dataset)
-    folder = find_model(current, options.model, cache=cache, early_exit=options.early_exit)
-    log.info("Data set: %s. Model: %s.", current.name, folder.name)
-    model = _load_model(current, folder, is_named=options.model is not None)
+    current, model, name = choose_model(
+        options.model, cache=cache, dataset=dataset, early_exit=options.early_exit
+    )
     class_names = model.class_names.tolist()
-    _check_model(model, current, folder.name, options)
+    _check_model(model, current, name, options)
     layers = model.config.layers if options.early_exit else ()
-    used = UsedModel(current.name, folder.name, model.sha256, class_names, layers)
+    dataset_name = None if current is None else current.name
+    used = UsedModel(dataset_name, name, model.sha256, class_names, layers)
     find = functools.partial(
         find_backbone, model, current, options.backbone, early_exit=options.early_exit
     )
@@ -247,13 +241,15 @@ def prepare_predictions(
         backbone = find()
         model.check_backbone(backbone.fingerprint)
         find = functools.partial(lambda: backbone)
+    if current is None:
+        return PredictionJob(used, options, inputs, model, VectorSource(None, BoxOptions(), find))
     scanned = current.state.options
     boxes = choose_box_options(scanned.box_margin, scanned.box_shape)
     source = VectorSource(find_known_vectors(model, current), boxes, find)
     return PredictionJob(used, options, inputs, model, source)
 
 
-def _check_model(model: Model, dataset: Dataset, name: str, options: PredictOptions) -> None:
+def _check_model(model: Model, dataset: Dataset | None, name: str, options: PredictOptions) -> None:
     """Check that the options fit the model, and say where its data set has changed."""
     class_names = model.class_names.tolist()
     for label in options.only:
@@ -262,7 +258,7 @@ def _check_model(model: Model, dataset: Dataset, name: str, options: PredictOpti
                 f"only {label!r}: the model {name} has no such class."
                 f"{did_you_mean(label, class_names)} It has {shortened(class_names, n=12)}."
             )
-    difference = find_difference_of_model(dataset, model)
+    difference = "" if dataset is None else find_difference_of_model(dataset, model)
     if difference:
         log.warning(
             "%s",
@@ -297,26 +293,6 @@ def find_known_vectors(model: Model, dataset: Dataset) -> KnownVectors | None:
         if features.n_done and is_same_network(features, model.spec, model.fingerprint):
             return KnownVectors(features, dataset.state.truncated)
     return None
-
-
-def _load_model(dataset: Dataset, folder: Path, *, is_named: bool) -> Model:
-    """Load a model. Where the best one cannot be loaded, the error names others to choose from.
-
-    None of them is used unasked: its scores are not those that the user has seen as the best.
-    """
-    try:
-        return load_model(folder)
-    except ModelError as error:
-        others = []
-        for name, path in list_saved(dataset.folder).items():
-            with contextlib.suppress(ModelError):
-                if path != folder and not is_old(read_description(path)):
-                    others.append(name)
-        if is_named or not others:
-            raise
-        raise ModelError(
-            f"{error} Or use another model with --model NAME: {', '.join(others)}."
-        ) from error
 
 
 def _log_exits(

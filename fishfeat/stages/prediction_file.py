@@ -36,7 +36,7 @@ class WrittenPredictions(NamedTuple):
     path, format
         The file, and 'csv' or 'jsonl'.
     dataset, model
-        The data set and its model.
+        The data set and its model; no data set where the model was named by its folder.
     n_rows
         Number of rows.
     n_failed
@@ -47,7 +47,7 @@ class WrittenPredictions(NamedTuple):
 
     path: Path
     format: str
-    dataset: str
+    dataset: str | None
     model: str
     n_rows: int
     n_failed: int

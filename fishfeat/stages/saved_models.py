@@ -7,13 +7,14 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from fishfeat.errors import BackboneError, CacheError, ModelError, did_you_mean
+from fishfeat.errors import BackboneError, CacheError, DataError, ModelError, did_you_mean
 from fishfeat.features.cache import FeatureCache
 from fishfeat.features.specs import make_spec
-from fishfeat.models.load import read_data_identity
+from fishfeat.models.load import load_model, read_data_identity
 from fishfeat.models.model import Model, name_model
+from fishfeat.models.saved import is_old, read_description
 from fishfeat.records import BackboneSpec, PathLike, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.stages.active_runs import (
@@ -22,6 +23,7 @@ from fishfeat.stages.active_runs import (
     find_difference,
     select_runs,
 )
+from fishfeat.stages.dataset import read_dataset
 from fishfeat.workspace import Dataset, DatasetFolder, Workspace
 
 if TYPE_CHECKING:  # torch is loaded when a model predicts
@@ -31,6 +33,82 @@ if TYPE_CHECKING:  # torch is loaded when a model predicts
 log = logging.getLogger("fishfeat")
 
 # --- the model --------------------------------------------------------------------------------
+
+
+class ChosenModel(NamedTuple):
+    """A saved model.
+
+    Attributes
+    ----------
+    dataset
+        The data set that it is of; None where its folder was named.
+    model, name
+        The model and its name.
+    """
+
+    dataset: Dataset | None
+    model: Model
+    name: str
+
+
+def choose_model(
+    name: str | None,
+    *,
+    cache: PathLike,
+    dataset: str | None = None,
+    early_exit: bool = False,
+) -> ChosenModel:
+    """Load a saved model by its name or its folder; by default the best one of a data set.
+
+    Parameters
+    ----------
+    name
+        The name, the folder, or None.
+    cache, early_exit
+        As in `find_model`.
+    dataset
+        Name of the data set; None is the one in use. A folder belongs to none.
+
+    Raises
+    ------
+    DataError
+        There is no such data set, or one was named beside a folder.
+    ModelError
+        As in `find_model`, or the model cannot be loaded.
+    """
+    if name is not None and Path(name, "model.json").is_file():
+        if dataset is not None:
+            raise DataError(
+                f"dataset {dataset!r} is not needed: {name} is the folder of a model. Leave one of "
+                "the two out."
+            )
+        log.info("Model: %s.", name)
+        return ChosenModel(None, load_model(name), Path(name).resolve().name)
+    current = read_dataset(cache, dataset)
+    folder = find_model(current, name, cache=cache, early_exit=early_exit)
+    log.info("Data set: %s. Model: %s.", current.name, folder.name)
+    model = _load_model(current, folder, is_named=name is not None)
+    return ChosenModel(current, model, folder.name)
+
+
+def _load_model(dataset: Dataset, folder: Path, *, is_named: bool) -> Model:
+    """Load a model. Where the best one cannot be loaded, the error names others to choose from.
+
+    None of them is used unasked: its scores are not those that the user has seen as the best.
+    """
+    try:
+        return load_model(folder)
+    except ModelError as error:
+        others = []
+        for name, path in list_saved(dataset.folder).items():
+            with contextlib.suppress(ModelError):
+                if path != folder and not is_old(read_description(path)):
+                    others.append(name)
+        if is_named or not others:
+            raise
+        raise ModelError(
+            f"{error} Or use another model with --model NAME: {', '.join(others)}."
+        ) from error
 
 
 def find_model(
@@ -161,7 +239,7 @@ def find_difference_of_model(dataset: Dataset, model: Model) -> str:
 
 
 def find_backbone(
-    model: Model, dataset: Dataset, name: str | None, *, early_exit: bool = False
+    model: Model, dataset: Dataset | None, name: str | None, *, early_exit: bool = False
 ) -> Backbone | KeptNetwork:
     """The backbone of a model, as `load_backbone_of`; without a `name` a kept one, if it can start.
 
@@ -171,7 +249,7 @@ def find_backbone(
     return kept or load_backbone_of(model, dataset, name)
 
 
-def load_backbone_of(model: Model, dataset: Dataset, name: str | None = None) -> Backbone:
+def load_backbone_of(model: Model, dataset: Dataset | None, name: str | None = None) -> Backbone:
     """Load the backbone of a model: by `name`, its own, or wherever the same network lies.
 
     A network is known by its fingerprint. Where the folder of the model's backbone is gone, one
@@ -199,7 +277,7 @@ def load_backbone_of(model: Model, dataset: Dataset, name: str | None = None) ->
         failure = error
     if backbone is not None and backbone.fingerprint == model.fingerprint:
         return backbone
-    for spec in _list_places(model, dataset):
+    for spec in _list_places(model, dataset) if dataset is not None else []:
         with contextlib.suppress(BackboneError):
             other = load_backbone(spec)
             if other.fingerprint == model.fingerprint:

@@ -74,6 +74,11 @@ def test_the_commands_lead_from_a_folder_to_scores(pictures, tmp_path, monkeypat
     fits = run("fit", "--shards", "f", "--cv", "2", "--clf", "ridge", "--clf", "svc")["fits"]
     assert [fit["clf"] for fit in fits] == ["ridge", "svc"]
     assert np.sum(fits[0]["confusion"]) == 22
+    image = str(pictures / "bass" / "fish_00_0.png")
+    predicted = run("predict", image, "--model", fits[1]["model"])  # no data set is in use
+    assert (predicted["dataset"], predicted["predictions"][0]["path"]) == (None, image)
+    unknown = CliRunner().invoke(app, ["predict", image, "--model", "m", "--dataset", "f"])
+    assert unknown.exit_code == 1  # `m` has no model.json, so it is a name
 
 
 @pytest.mark.parametrize(

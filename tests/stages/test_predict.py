@@ -107,6 +107,20 @@ def test_images_in_the_cache_are_not_embedded(fitted, forwarded, tmp_path):
     )
 
 
+def test_a_model_named_by_its_folder_needs_no_data_set(fitted, tmp_path):
+    image = list_cached(fitted)[0]
+    (folder,) = (fitted.cache / "pond" / "models").glob("centroid-on-*")
+    sent = shutil.copytree(folder, tmp_path / "sent")
+    nowhere = tmp_path / "no cache"
+    found = predict_images(image, cache=nowhere, model=str(sent))
+    named = predict_images(image, cache=fitted.cache, model="centroid")
+    assert (found.dataset, found.model, found.sha256) == (None, "sent", named.sha256)
+    assert [p.label for p in found.predictions] == [p.label for p in named.predictions]
+    assert not nowhere.exists()
+    with pytest.raises(DataError):
+        predict_images(image, cache=fitted.cache, model=str(sent), dataset="pond")
+
+
 @pytest.mark.parametrize("most", [1, 3, 4096])
 def test_cached_new_and_broken_images_keep_their_order(fitted, forwarded, monkeypatch, most):
     monkeypatch.setattr(streams, "_MAX_WAITING", most)
