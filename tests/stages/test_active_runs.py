@@ -281,9 +281,10 @@ def test_a_finished_classifier_counts_at_once(pond, monkeypatch, said):
 
 def test_a_stopped_fit_is_said_and_what_is_finished_is_used(pond, monkeypatch, said):
     pond.extract()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(fit_stage, "_fit_classifier", stop_before("knn"))
-        pond.fit(clf=("centroid", "knn", "lda"))
+        with pytest.raises(KeyboardInterrupt):
+            pond.fit(clf=("centroid", "knn", "lda"))
     said.clear()
     assert list_runs(pond) == ["centroid"]
     (told,) = [message for message in said if "stopped" in message]
@@ -303,9 +304,10 @@ def test_what_is_stopped_after_the_classifiers_takes_none_of_them(pond, monkeypa
     def stop(*args, **options):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(fit_stage, step, stop)
-        pond.fit(clf=("centroid", "knn"), learning_curve=True, ensemble=True)
+        with pytest.raises(KeyboardInterrupt):
+            pond.fit(clf=("centroid", "knn"), learning_curve=True, ensemble=True)
     expected = {"centroid", "knn"} | ({"ensemble"} if step == "find_map" else set())
     assert set(list_runs(pond)) == expected
     assert bool(pond.read().state.unfinished) == (step != "find_map")
