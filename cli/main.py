@@ -245,7 +245,7 @@ def report(
 
     session: Session = ctx.obj
     skip_chart_docstrings()
-    with put_off(*UNUSED), session.console.progress("Thumbnails", "images") as on_progress:
+    with put_off("numpy.f2py"), session.console.progress("Thumbnails", "images") as on_progress:
         result = report_data(options, cache=session.cache, dataset=dataset, on_progress=on_progress)
     render.show_report(session.console, result)
     if open_page:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -51,7 +52,7 @@ def put_off(*names: str) -> Iterator[None]:
     Afterwards an import gives the real module again.
     """
     for name in names:
-        if name not in sys.modules:
+        if name not in sys.modules and importlib.util.find_spec(name):
             _insert(name)
     try:
         yield
