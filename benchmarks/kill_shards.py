@@ -58,7 +58,10 @@ def start_cluster(n_nodes: int) -> Iterator[Any]:
     """A Ray cluster on this machine: a head without cores, and nodes of one core."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    # A dead node counts as dead after five checks.
+    checks = {"health_check_period_ms": 1000}
+    head = {"num_cpus": 0, "_system_config": checks}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(n_nodes):
             cluster.add_node(num_cpus=1)

@@ -201,7 +201,7 @@ def kill_command(command: Command, folder: Path, *, kills: int, seed: int = 0) -
             _check_state(tally, command, cache, before, after)
         started = time.monotonic()
         _finish(tally, command, data, cache, after)
-        duration = 0.8 * duration + 0.2 * (time.monotonic() - started)
+        duration = (duration + time.monotonic() - started) / 2
         shutil.rmtree(cache)
     return tally
 

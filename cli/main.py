@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ from .console import Console, make_streams_safe
 from .export import export
 from .images import extract, fit_on_shards, inspect, merge, scan
 from .listings import backbones, checks, info, models
+from .put_off import UNUSED, put_off, skip_chart_docstrings
 
 app = typer.Typer(
     name="fishfeat",
@@ -124,7 +126,8 @@ def fit(
     if shards is not None:
         fit_on_shards(ctx.obj, shards, dataset, options)
         return
-    from fishfeat.stages.fit import fit_data
+    with put_off(*UNUSED):
+        from fishfeat.stages.fit import fit_data
 
     from . import render
 
@@ -163,7 +166,8 @@ def finetune(
     It is scored on the folds of the last fit. A run that was stopped goes on where it was.
     """
     options = take_options(FinetuneOptions, locals())
-    from fishfeat.stages.finetune import finetune_all, list_network_blocks
+    with put_off(*UNUSED):
+        from fishfeat.stages.finetune import finetune_all, list_network_blocks
 
     from . import render, render_finetuning
 
@@ -240,7 +244,8 @@ def report(
     from . import render
 
     session: Session = ctx.obj
-    with session.console.progress("Thumbnails", "images") as on_progress:
+    skip_chart_docstrings()
+    with put_off("numpy.f2py"), session.console.progress("Thumbnails", "images") as on_progress:
         result = report_data(options, cache=session.cache, dataset=dataset, on_progress=on_progress)
     render.show_report(session.console, result)
     if open_page:
@@ -296,7 +301,8 @@ def compare(
     """
     backbone, img_size, layer = backbone or [], img_size or [], layer or []
     options = take_options(CompareOptions, locals())
-    from fishfeat.stages.compare import compare_data
+    with put_off(*UNUSED):
+        from fishfeat.stages.compare import compare_data
 
     from . import render
     from .render_comparison import show_comparison
@@ -415,5 +421,6 @@ for listing in (models, checks, backbones, info):
 
 def main() -> None:
     """Entry point."""
+    gc.set_threshold(50_000, 20, 50)  # the collector takes a tenth of the time of imports
     make_streams_safe()  # for --help, which calls no command
     app()

@@ -1,5 +1,7 @@
 """Scores and features of real images with a pretrained backbone."""
 
+import functools
+from collections.abc import Callable
 from importlib.util import find_spec
 
 import numpy as np
@@ -30,10 +32,23 @@ def images(shared):
 
 @pytest.fixture(scope="module")
 def fish(images, network, tmp_path_factory):
-    """Every second image of them and their features."""
-    half = images.select(np.arange(0, len(images), 2))
+    """Every third image of them and their features."""
+    third = images.select(np.arange(0, len(images), 3))
     cache = tmp_path_factory.mktemp("cache")
-    return half, extract(half, load_backbone(network), cache=cache, engine=ENGINE)
+    return third, extract(third, load_backbone(network), cache=cache, engine=ENGINE)
+
+
+@pytest.fixture(scope="module")
+def score(fish) -> Callable[[str, str], float]:
+    """Accuracy of a classifier on folds of a strategy, computed once."""
+    _, features = fish
+
+    @functools.cache
+    def compute(clf, strategy):
+        splits = make_splits(features, strategy=strategy)
+        return cross_validate(features, clf, splits).metrics["accuracy"]
+
+    return compute
 
 
 def embed_with_timm(images, network) -> np.ndarray:
@@ -69,43 +84,37 @@ def test_no_trajectory_crosses_species(images):
 
 def test_every_image_is_embedded(fish):
     images, features = fish
-    assert len(images) == len(features) == 501
+    assert len(images) == len(features) == 334
 
 
 def test_vectors_agree_with_a_plain_loop(fish, network):
     images, features = fish
     assert np.array_equal(images.keys, features.keys)
-    rows = np.arange(0, len(images), 24)
+    rows = np.arange(0, len(images), 16)
     ours, theirs = features.X[rows], embed_with_timm(images.select(rows), network)
     cosine = (ours * theirs).sum(axis=1)
     cosine /= np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     assert cosine.min() >= 0.9999
 
 
-@pytest.mark.parametrize(("clf", "grouped"), [("svc", 0.904), ("logreg", 0.936)])
-def test_the_defaults_reach_the_accuracy_of_a_plain_loop(fish, clf, grouped):
-    _, features = fish
-    run = cross_validate(features, clf, make_splits(features))
-    assert run.metrics["accuracy"] >= grouped - 0.01
+@pytest.mark.parametrize(("clf", "expected"), [("svc", 0.901), ("logreg", 0.937)])
+def test_the_defaults_reach_the_accuracy_of_a_plain_loop(score, clf, expected):
+    assert score(clf, "grouped") >= expected - 0.01
 
 
 @pytest.mark.parametrize("clf", ["svc", "logreg"])
-def test_random_splits_score_higher(fish, clf):
-    _, features = fish
-    grouped, random = (
-        cross_validate(features, clf, make_splits(features, strategy=s)).metrics["accuracy"]
-        for s in ("grouped", "random")
-    )
-    assert random >= grouped + 0.02
+def test_random_splits_score_higher(score, clf):
+    assert score(clf, "random") >= score(clf, "grouped") + 0.02
 
 
 def test_the_layer_head_classifies_imagenet(shared, network, tmp_path):
     images = scan(shared / "data" / "imagenet-samples")
+    images = images.select(np.arange(0, len(images), 2))
     backbone = load_backbone(make_spec(network, layer="head", resize="crop"))
     logits = extract(images, backbone, cache=tmp_path, engine=ENGINE)
     truth = logits.class_names[logits.y].astype(int)
-    assert len(truth) == 100
-    assert (logits.X.argmax(axis=1) == truth).sum() >= 80
+    assert len(truth) == 50
+    assert (logits.X.argmax(axis=1) == truth).sum() >= 40
 
 
 def score_grouped(images, backbone, cache):
@@ -114,13 +123,11 @@ def score_grouped(images, backbone, cache):
     return cross_validate(features, "logreg", make_splits(features)).metrics["accuracy"]
 
 
-def test_nano_beats_random_weights_on_fish_and_flowers(shared, tmp_path):
-    patterns = {"fish4knowledge-mini": r"fish_(\d+)_", "flowers-augmented": r"image_(\d+)-"}
-    fish, flowers = (
-        scan(shared / "data" / n, ScanOptions(group_by=(f"pattern:{p}",)))
-        for n, p in patterns.items()
+def test_nano_beats_random_weights_on_fish_and_flowers(shared, images, tmp_path):
+    flowers = scan(
+        shared / "data" / "flowers-augmented", ScanOptions(group_by=(r"pattern:image_(\d+)-",))
     )
-    fish, flowers = (images.select(np.arange(0, len(images), 3)) for images in (fish, flowers))
+    fish, flowers = (each.select(np.arange(0, len(each), 5)) for each in (images, flowers))
     nano = load_backbone("nano")
     random = load_backbone(make_spec("random:resnet18", img_size=96))
     assert score_grouped(fish, nano, tmp_path) >= 0.90

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import logging
@@ -13,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from fishfeat.errors import DataError, MissingExtraError, did_you_mean
 from fishfeat.records import OnProgress
@@ -82,8 +83,16 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
     With several BLAS threads in each fold, logistic regression was twenty times slower.
     """
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    limits: AbstractContextManager[Any] = _find_thread_pools().limit(limits=1, user_api="blas")
     return limits
+
+
+@functools.cache
+def _find_thread_pools() -> ThreadpoolController:
+    """The libraries of linear algebra; looking for them takes milliseconds in each fit."""
+    import scipy.linalg  # noqa: F401  (it brings a library of its own)
+
+    return ThreadpoolController()
 
 
 @contextlib.contextmanager

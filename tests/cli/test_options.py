@@ -60,11 +60,11 @@ def test_a_command_has_the_options_of_its_record_and_no_others(command):
     assert set(parameters(command)) - OWN == names
 
 
-@pytest.mark.parametrize(("command", "field"), FIELDS, ids=lambda x: getattr(x, "name", x))
-def test_an_option_has_the_default_of_its_field(command, field):
-    # An option that is repeated has no default on the command line where the record is empty.
-    expected = None if field.default == () else field.default
-    assert parameters(command)[field.name].default == expected
+def test_an_option_has_the_default_of_its_field():
+    for command, field in FIELDS:
+        # An option that is repeated has no default on the command line where the record is empty.
+        expected = None if field.default == () else field.default
+        assert parameters(command)[field.name].default == expected, (command, field.name)
 
 
 read_hints = functools.cache(get_type_hints)
@@ -81,12 +81,12 @@ def choices(hint: object) -> list[object]:
     return []
 
 
-@pytest.mark.parametrize(("command", "field"), FIELDS, ids=lambda x: getattr(x, "name", x))
-def test_an_option_offers_the_choices_of_its_field(command, field):
-    record = ShardOptions if field.name in OF_SHARDS else RECORDS[command]
-    in_record = read_hints(record)[field.name]
-    on_command_line = read_hints(getattr(main, command))[field.name]
-    assert choices(on_command_line) == choices(in_record)
+def test_an_option_offers_the_choices_of_its_field():
+    for command, field in FIELDS:
+        record = ShardOptions if field.name in OF_SHARDS else RECORDS[command]
+        in_record = read_hints(record)[field.name]
+        on_command_line = read_hints(getattr(main, command))[field.name]
+        assert choices(on_command_line) == choices(in_record), (command, field.name)
 
 
 @pytest.mark.parametrize("flag", ["--resize", "--pool", "--precision", "--runtime"])
@@ -96,21 +96,22 @@ def test_a_wrong_choice_is_a_usage_error(flag):
     assert "wrong" in result.stderr
 
 
-@pytest.mark.parametrize(("command", "field"), FIELDS, ids=lambda x: getattr(x, "name", x))
-def test_every_field_is_documented_where_it_is_declared(command, field):
-    owner = next(
-        record
-        for record in RECORDS[command].__mro__
-        if field.name in vars(record).get("__annotations__", {})
-    )
-    attributes = owner.__doc__.split("Attributes")[1]
-    names = [
-        name.strip()
-        for line in attributes.splitlines()
-        if line.startswith("    ") and not line.startswith("     ")
-        for name in line.split(",")
-    ]
-    assert field.name in names
+@pytest.mark.parametrize("command", RECORDS)
+def test_every_field_is_documented_where_it_is_declared(command):
+    for field in dataclasses.fields(RECORDS[command]):
+        owner = next(
+            record
+            for record in RECORDS[command].__mro__
+            if field.name in vars(record).get("__annotations__", {})
+        )
+        attributes = owner.__doc__.split("Attributes")[1]
+        names = [
+            name.strip()
+            for line in attributes.splitlines()
+            if line.startswith("    ") and not line.startswith("     ")
+            for name in line.split(",")
+        ]
+        assert field.name in names
 
 
 @pytest.mark.parametrize(

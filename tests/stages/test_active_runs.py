@@ -93,7 +93,7 @@ def test_scores_models_and_curves_of_other_data_are_refused(pond, change):
     table = write_list(pond)
     listed = pond._replace(data=table)
     listed.extract(group_by=("column",))
-    listed.fit(clf=("centroid", "knn"), cv="logo")
+    listed.fit(clf=("centroid",), cv="logo")
     assert find_active_runs(listed.read("list")).findings == []
     CHANGES[change](pond)
     listed.extract(group_by=("column",))
@@ -249,15 +249,16 @@ def test_changed_held_out_images_are_other_data(pond):
 # --- a fit that was stopped -------------------------------------------------------------------
 
 
-def stop_at(monkeypatch, name: str, clf: str) -> None:
-    original = getattr(fit_stage, name)
+def stop_before(clf: str) -> Callable[..., object]:
+    """`_fit_classifier`, stopped by the user where the turn of a classifier comes."""
+    original = fit_stage._fit_classifier
 
-    def stop(job, *args, **options):
-        if args and args[0] == clf:
+    def stop(job, name, fit):
+        if name == clf:
             raise KeyboardInterrupt
-        return original(job, *args, **options)
+        return original(job, name, fit)
 
-    monkeypatch.setattr(fit_stage, name, stop)
+    return stop
 
 
 def test_a_finished_classifier_counts_at_once(pond, monkeypatch, said):
@@ -280,10 +281,10 @@ def test_a_finished_classifier_counts_at_once(pond, monkeypatch, said):
 
 def test_a_stopped_fit_is_said_and_what_is_finished_is_used(pond, monkeypatch, said):
     pond.extract()
-    stop_at(monkeypatch, "_fit_classifier", "knn")
-    with pytest.raises(KeyboardInterrupt):
-        pond.fit(clf=("centroid", "knn", "lda"))
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_stage, "_fit_classifier", stop_before("knn"))
+        with pytest.raises(KeyboardInterrupt):
+            pond.fit(clf=("centroid", "knn", "lda"))
     said.clear()
     assert list_runs(pond) == ["centroid"]
     (told,) = [message for message in said if "stopped" in message]
@@ -303,10 +304,10 @@ def test_what_is_stopped_after_the_classifiers_takes_none_of_them(pond, monkeypa
     def stop(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit_stage, step, stop)
-    with pytest.raises(KeyboardInterrupt):
-        pond.fit(clf=("centroid", "knn"), learning_curve=True, ensemble=True)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_stage, step, stop)
+        with pytest.raises(KeyboardInterrupt):
+            pond.fit(clf=("centroid", "knn"), learning_curve=True, ensemble=True)
     expected = {"centroid", "knn"} | ({"ensemble"} if step == "find_map" else set())
     assert set(list_runs(pond)) == expected
     assert bool(pond.read().state.unfinished) == (step != "find_map")

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedKFold
 
 from fishfeat.classify.estimators.base import ProbabilityClassifier
+from fishfeat.classify.grouped_folds import GroupedFolds
 from fishfeat.classify.predictors.probabilities import (
     apply_temperature,
     decision_columns,
@@ -102,7 +103,7 @@ def count_units(codes: Int, groups: Int | None) -> Int:
 
 
 def _draw_inner_folds(codes: Int, groups: Int | None, n_folds: int, seed: int) -> list[Fold]:
-    splitter: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter: Any = StratifiedKFold if groups is None else GroupedFolds
     with _FILTER_LOCK, warnings.catch_warnings():
         # A class may have fewer images than there are folds.
         warnings.filterwarnings("ignore", message="The least populated class")

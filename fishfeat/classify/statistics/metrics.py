@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -165,14 +166,26 @@ def paired_draws(
 
 def _draw_units(n_units: int, *, seed: int, n_bootstrap: int) -> Iterator[Float]:
     """Draw units with replacement: how often each was drawn, float64 (n_draws, n_units)."""
-    rng = np.random.default_rng(seed)
     per_batch = max(1, _BATCH_SIZE // n_units)
+    if n_bootstrap <= per_batch:
+        yield _draw_all_units(n_units, seed, n_bootstrap)
+        return
+    rng = np.random.default_rng(seed)
     for start in range(0, n_bootstrap, per_batch):
-        n_draws = min(per_batch, n_bootstrap - start)
-        times_drawn = np.empty((n_draws, n_units))
-        for row in times_drawn:
-            row[:] = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)
-        yield times_drawn
+        yield _draw_batch(rng, n_units, min(per_batch, n_bootstrap - start))
+
+
+@functools.lru_cache(maxsize=1)
+def _draw_all_units(n_units: int, seed: int, n_draws: int) -> Float:
+    """The draws of one batch; they are kept, because all pairs of runs use the same."""
+    return _draw_batch(np.random.default_rng(seed), n_units, n_draws)
+
+
+def _draw_batch(rng: np.random.Generator, n_units: int, n_draws: int) -> Float:
+    drawn = rng.integers(n_units, size=(n_draws, n_units))
+    drawn += n_units * np.arange(n_draws)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=n_draws * n_units)
+    return counts.reshape(n_draws, n_units).astype(np.float64)
 
 
 def interval_of_draws(draws: Sequence[float] | Float, n_units: int) -> tuple[float, float]:

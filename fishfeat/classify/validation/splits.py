@@ -8,9 +8,10 @@ from fractions import Fraction
 from typing import Any, get_args
 
 import numpy as np
-from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
 
 from fishfeat.checks import Finding
+from fishfeat.classify.grouped_folds import GroupedFolds
 from fishfeat.classify.seeds import explain_seed, is_seed
 from fishfeat.errors import SplitError, shortened
 from fishfeat.options import SplitOptions, Strategy
@@ -240,7 +241,7 @@ def _split_positions(
     """Positions to train on and to score: of stratified folds, or of each group in turn."""
     if n_folds is None:
         return LeaveOneGroupOut().split(y, groups=groups)  # type: ignore[no-any-return]
-    splitter: Any = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter: Any = StratifiedKFold if groups is None else GroupedFolds
     with warnings.catch_warnings():  # `_find_rare_classes` says which classes are too small
         warnings.filterwarnings("ignore", message="The least populated class")
         return list(splitter(n_folds, shuffle=True, random_state=seed).split(y, y, groups))

@@ -238,7 +238,8 @@ def draw_confusion(
         for row, column in zip(*np.nonzero(matrix), strict=True):
             colour = "white" if shares[row, column] > 0.55 else INK
             number = mean_count(matrix[row, column].item())
-            axes.text(column, row, number, color=colour, ha="center", va="center", fontsize=7)
+            text = axes.text(column, row, number, color=colour, fontsize=7)
+            text.set(ha="center", va="center", in_layout=False)  # it is inside the axes
     names = [shorten(name) for name in class_names]
     axes.set_xticks(range(n_classes), names, rotation=90, fontsize=font_size, parse_math=False)
     axes.set_yticks(range(n_classes), names, fontsize=font_size, parse_math=False)

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.svm import LinearSVC
 
+from fishfeat.classify.estimators.boosting import BoostedTrees
 from fishfeat.classify.estimators.calibration import (
     CalibratedClassifier,
     fit_inverse_temperature,
@@ -141,10 +142,10 @@ def test_calibration_changes_no_prediction(make_features: MakeFeatures) -> None:
 
 @pytest.mark.parametrize("name", ["svc", "linear-svc", "centroid", "rf", "xgb", "lda"])
 def test_probabilities_equal_the_accuracy(
-    name: str, make_features: MakeFeatures, request: pytest.FixtureRequest
+    name: str, make_features: MakeFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name == "xgb":
-        request.getfixturevalue("few_trees")
+    for estimator, n_trees in ((BoostedTrees, 12), (CalibratedForest, 60)):
+        monkeypatch.setitem(estimator.__init__.__kwdefaults__, "n_estimators", n_trees)
     features = make_features((60, 60, 60), class_effect=0.5, group_effect=0.3, dim=10)
     run = cross_validate(features, name, make_splits(features, SplitOptions(cv=3)))
     assert calibration_error(run.y, run.scores[0]) < 0.08
@@ -153,9 +154,10 @@ def test_probabilities_equal_the_accuracy(
 def test_a_forest_without_calibration_is_underconfident(make_features: MakeFeatures) -> None:
     features = make_features((40, 40, 40), class_effect=0.6, dim=40)
     train, test = np.arange(0, 480, 2), np.arange(1, 480, 2)
-    plain = ExtraTreesClassifier(300, random_state=0).fit(features.X[train], features.y[train])
+    plain = ExtraTreesClassifier(60, random_state=0).fit(features.X[train], features.y[train])
     before = calibration_error(features.y[test], plain.predict_proba(features.X[test]))
-    model = fit_rows(make_classifier("rf"), features, train)
+    model = make_classifier("rf").set_params(calibratedforest__n_estimators=60)
+    model = fit_rows(model, features, train)
     after = calibration_error(features.y[test], score_rows(model, features, test))
     assert after < before / 2
 

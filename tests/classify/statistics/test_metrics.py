@@ -148,3 +148,14 @@ def test_intervals_of_few_groups_are_as_wide_as_t_intervals() -> None:
     few, many = (interval_of_draws(draws, n) for n in (6, 5000))
     assert many == pytest.approx((-1.96, 1.96), abs=0.05)
     assert few[1] == pytest.approx(2.571 * np.sqrt(6 / 5), abs=0.12)
+
+
+def test_draws_are_those_of_a_plain_loop_whatever_the_size_of_a_batch(monkeypatch):
+    from fishfeat.classify.statistics import metrics
+
+    rng = np.random.default_rng(3)
+    expected = [np.bincount(rng.integers(7, size=7), minlength=7) for _ in range(50)]
+    for batch_size in (2**22, 70):
+        monkeypatch.setattr(metrics, "_BATCH_SIZE", batch_size)
+        draws = np.concatenate(list(metrics._draw_units(7, seed=3, n_bootstrap=50)))
+        np.testing.assert_array_equal(draws, expected)

@@ -15,6 +15,7 @@ from fishfeat.classify.validation.splits import make_splits
 from fishfeat.options import ClassifierOptions, SplitOptions
 from fishfeat.records import Features
 
+pytestmark = pytest.mark.usefixtures("few_trees")
 MakeFeatures = Callable[..., Features]
 SetLimit = Callable[[int], None]
 

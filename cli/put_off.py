@@ -1,0 +1,85 @@
+"""Imports that a command puts off until they are used, which most commands never do.
+
+This changes what other packages import, so it is for the process of a command alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+# scikit-learn and scipy import them when they are imported themselves. They take more than half of
+# that time, and what fishfeat uses of scikit-learn and scipy calls nothing of them.
+UNUSED = ("scipy.stats", "scipy.interpolate", "scipy.integrate", "numpy.f2py", "pandas")
+
+
+class _PutOff:
+    """A name of a module; the module is imported when the name is used."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self._put_off = (module, name)
+
+    def _import(self) -> Any:
+        module, name = self._put_off
+        _remove(module)
+        return getattr(importlib.import_module(module), name)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self._import()(*args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._import(), name)
+
+
+class _PutOffModule(ModuleType):
+    """A module that is not imported: every public name of it is put off."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _PutOff(self.__name__, name)
+
+
+@contextlib.contextmanager
+def put_off(*names: str) -> Iterator[None]:
+    """Inside, an import of these modules gives names that import the module when they are used.
+
+    Afterwards an import gives the real module again.
+    """
+    for name in names:
+        if name not in sys.modules and importlib.util.find_spec(name):
+            _insert(name)
+    try:
+        yield
+    finally:
+        for name in names:
+            _remove(name)
+
+
+def _insert(name: str) -> None:
+    sys.modules[name] = _PutOffModule(name)
+    package, _, child = name.rpartition(".")
+    if package:
+        setattr(importlib.import_module(package), child, sys.modules[name])
+
+
+def _remove(name: str) -> None:
+    """Remove a module that is put off; the real one stays."""
+    if isinstance(sys.modules.get(name), _PutOffModule):
+        package, _, child = name.rpartition(".")
+        if package:
+            delattr(sys.modules[package], child)
+        del sys.modules[name]
+
+
+def skip_chart_docstrings() -> None:
+    """Let matplotlib list no properties in its docstrings, which is half of its import."""
+    docstring = importlib.import_module("matplotlib._docstring")
+    loader = getattr(docstring, "_ArtistKwdocLoader", None)
+    if loader is not None:
+        loader.__missing__ = lambda properties, name: ""
