@@ -202,7 +202,7 @@ def interval_of_class_mean(
     is_scored = np.ones(n_classes, bool) if folds is None else ~folds.is_new
     slope = _slope_variance(likely, variances * is_scored) / n_classes**3
     score = float(rates.mean())
-    low, high = _solve_score_interval(
+    low, high = solve_score_interval(
         min(1.0, score + gain.mean),
         variance,
         slope / max(variance, 1e-12),
@@ -224,7 +224,7 @@ def _slope_variance(likely: Float, variances: Float) -> float:
     return float(slopes @ variances)
 
 
-def _solve_score_interval(
+def solve_score_interval(
     centre: float, variance: float, slope: float, *, degrees: float
 ) -> tuple[float, float]:
     """Compute the score interval (Wilson 1927) of a mean whose variance changes linearly with it.

@@ -9,9 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fishfeat.classify.statistics.class_means import learn_from_few_groups, weigh_evidence
+from fishfeat.classify.statistics.class_means import (
+    learn_from_few_groups,
+    solve_score_interval,
+    weigh_evidence,
+)
 from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import evaluate
+from fishfeat.classify.statistics.rates import wilson_intervals
 
 Array = NDArray[Any]
 MEANS = ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1")
@@ -148,6 +153,62 @@ def test_intervals_hold_what_the_classifier_reaches_that_learns_from_all_groups(
     assert 0.92 <= balanced <= 1
 
 
+@pytest.mark.parametrize("n_groups", [[8] * 6, [1, 2, 3] * 7 + [40, 80], [2] * 23])
+def test_the_width_is_that_of_the_variance_of_many_samples(n_groups: list[int]) -> None:
+    rng = np.random.default_rng(1)
+    scores, widths = [], []
+    for _ in range(60):
+        y, predicted, groups = draw_classes(n_groups, np.full(len(n_groups), 0.8), rng)
+        low, high = compute_intervals(y, predicted, groups=groups)["balanced_accuracy"]
+        widths.append(high - low)
+        scores.append(evaluate(y, np.eye(len(n_groups))[predicted])["balanced_accuracy"])
+    assert 0.85 < np.mean(widths) / (2 * 1.96 * np.std(scores)) < 1.35
+
+
+def measure_with_random_mix(factor: float) -> tuple[float, float]:
+    """Share of samples whose interval of the accuracy holds the truth, and mean score minus truth.
+
+    A set has 60 groups of 12 species that are equally frequent. A species that was learned from n
+    groups has the odds n ** 2 / 8. In the folds, n groups count as n * factor: as n if their number
+    counts, and as n * 5 / 4 if it is their share of all groups.
+    """
+    rng = np.random.default_rng(0)
+    held, errors = [], []
+    for _ in range(60):
+        codes = np.unique(rng.integers(12, size=60), return_inverse=True)[1]
+        n_groups = np.bincount(codes)
+        folds = deal_folds(codes, np.arange(60))[0]
+        lacking = np.zeros((len(n_groups), 5))
+        np.add.at(lacking, (codes, folds), 1)
+        odds = (factor * (n_groups[codes] - lacking[codes, folds])) ** 2 / 8
+        is_correct = rng.random(60) < odds / (1 + odds)
+        predicted = np.where(is_correct, codes, (codes + 1) % len(n_groups))
+        odds = n_groups**2 / 8
+        truth = (odds / (1 + odds)).mean()
+        low, high = compute_intervals(codes, predicted, folds=folds[None])["accuracy"]
+        held.append(low <= truth <= high)
+        errors.append(is_correct.mean() - truth)
+    return float(np.mean(held)), float(np.mean(errors))
+
+
+@pytest.mark.parametrize(("factor", "least"), [(1.0, 0.85), (1.12, 0.93), (1.25, 0.9)])
+def test_the_accuracy_is_for_another_mix_of_classes(factor: float, least: float) -> None:
+    held, error = measure_with_random_mix(factor)
+    assert least <= held <= 0.99
+    assert (error > 0.03) == (factor == 1.25)
+
+
+def test_classes_with_one_group_stand_for_species_that_are_not_in_the_data() -> None:
+    y = np.concatenate([np.arange(200) % 2, np.arange(2, 32)])
+    predicted = np.where(np.arange(230) % 10, y, 1 - y % 2)
+    predicted[200:] = 0
+    folds = deal_folds(y, np.arange(230))
+    low, high = compute_intervals(y, predicted, folds=folds)["accuracy"]
+    score = evaluate(y, np.eye(32)[predicted])["accuracy"]
+    assert low <= score == pytest.approx(180 / 230)
+    assert 0.9 < high < 0.95
+
+
 # --- what makes them wide -------------------------------------------------------------------
 
 
@@ -184,6 +245,27 @@ def test_one_large_group_makes_the_interval_wider() -> None:
         low, high = compute_intervals(y, predicted, groups=groups)["accuracy"]
         widths.append(high - low)
     assert widths[1] > 1.2 * widths[0]
+
+
+def test_errors_of_few_groups_make_the_interval_wider() -> None:
+    groups = np.arange(400) // 4
+    y = np.arange(400) % 2
+    widths = []
+    for step in (1, 4):  # 8 groups with all images wrong, or 32 with one
+        is_wrong = np.arange(400) % step == 0
+        is_wrong &= np.arange(400) < 32 * step
+        low, high = compute_intervals(y, np.where(is_wrong, 1 - y, y), groups=groups)["accuracy"]
+        widths.append(high - low)
+    assert widths[0] > 1.8 * widths[1]
+
+
+def test_a_score_interval_is_uneven_only_where_the_variance_changes() -> None:
+    rate, n = 0.9, 400
+    ends = solve_score_interval(rate, rate * (1 - rate) / n, (1 - 2 * rate) / n, degrees=1e9)
+    wilson = [float(end[0]) for end in wilson_intervals(np.array([rate]), np.array([n]), 1e9)]
+    assert ends == pytest.approx(wilson, abs=2e-4)
+    low, high = solve_score_interval(rate, 1e-4, 0.0, degrees=1e9)
+    assert rate - low == pytest.approx(high - rate)
 
 
 def test_the_codes_of_groups_and_classes_do_not_matter() -> None:
