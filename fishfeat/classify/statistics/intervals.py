@@ -111,8 +111,10 @@ def _interval_of_share(
     wrong. They stand for the new animals of classes that are not in the data: as many are expected
     (Good 1953). The interval is not about those, so it leaves the images out.
 
-    The variance of the groups is itself known from the groups that tell it: 2 or 3 groups may make
-    all the errors. So the quantile is that of as many groups and two more.
+    The errors of the classifiers of the folds have common causes, so that 2 or 3 groups may make
+    all of them in one data set and none in the next. So the variance is known from the groups that
+    tell it, and the quantile is that of as many groups and two more. The errors of one classifier
+    on a test set are independent: the score interval needs no more.
     """
     score, gain = float(values.mean()), Gain()
     factors = np.ones(len(values))
@@ -128,7 +130,7 @@ def _interval_of_share(
     n_equal = _count_equal_groups(unit)
     parts = _leave_groups_out(values, unit, factors)
     variance, degrees = float(parts.sum()) + gain.variance, n_equal - 1
-    if parts.any():
+    if evidence.folds is not None and parts.any():
         degrees = min(degrees, _count_equal(parts) + 2)
     n_effective = n_equal
     if 0 < rate < 1 and 0 < centre < 1 and variance > 0:

@@ -68,7 +68,7 @@ def measure_coverage(n_samples: int = 150, **options: Any) -> float:
 
 @pytest.mark.parametrize(("n_groups", "deviation"), [(8, 0.25), (40, 0.3), (40, 0.0)])
 def test_intervals_of_the_accuracy_hold_the_truth(n_groups: int, deviation: float) -> None:
-    assert 0.93 <= measure_coverage(n_groups=n_groups, deviation=deviation) <= 0.99
+    assert 0.93 <= measure_coverage(n_groups=n_groups, deviation=deviation) <= 0.985
 
 
 def test_intervals_that_ignore_groups_are_too_narrow() -> None:
@@ -191,7 +191,7 @@ def measure_with_random_mix(factor: float) -> tuple[float, float]:
     return float(np.mean(held)), float(np.mean(errors))
 
 
-@pytest.mark.parametrize(("factor", "least"), [(1.0, 0.85), (1.12, 0.93), (1.25, 0.9)])
+@pytest.mark.parametrize(("factor", "least"), [(1.0, 0.85), (1.12, 0.93), (1.25, 0.85)])
 def test_the_accuracy_is_for_another_mix_of_classes(factor: float, least: float) -> None:
     held, error = measure_with_random_mix(factor)
     assert least <= held <= 0.99
@@ -257,6 +257,20 @@ def test_errors_of_few_groups_make_the_interval_wider() -> None:
         low, high = compute_intervals(y, np.where(is_wrong, 1 - y, y), groups=groups)["accuracy"]
         widths.append(high - low)
     assert widths[0] > 1.8 * widths[1]
+
+
+def test_the_variance_between_folds_is_known_from_the_groups_that_tell_it() -> None:
+    groups = np.arange(400) // 4
+    y = np.arange(400) % 2
+    folds = deal_folds(y, groups)
+    ratios = []
+    for n_wrong in (1, 30):
+        predicted = np.where(groups < n_wrong, 1 - y, y)
+        test_set = compute_intervals(y, predicted, groups=groups)["accuracy"]
+        scored_in_folds = compute_intervals(y, predicted, groups=groups, folds=folds)["accuracy"]
+        ratios.append(np.ptp(scored_in_folds) / np.ptp(test_set))
+    assert ratios[0] > 1.8
+    assert 1 < ratios[1] < 1.3
 
 
 def test_a_score_interval_is_uneven_only_where_the_variance_changes() -> None:
