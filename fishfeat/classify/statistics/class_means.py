@@ -1,4 +1,4 @@
-"""The rates of classes with few groups: how uncertain they are, and what the folds cost them.
+"""The mean of the rates of all classes: how uncertain it is, and what the folds cost it.
 
 A rate is the recall, precision or F1 of a class. Their mean over classes has an interval.
 """
@@ -9,22 +9,21 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
+from scipy import special
 
+from fishfeat.classify.statistics.learning_curve import describe_classes, fit_learning_curve
 from fishfeat.classify.statistics.rates import (
     FoldShares,
     Gain,
     correct_variances,
+    count_fold_shares,
     expect_growth,
-    interval_of_rate,
     wilson_intervals,
 )
 from fishfeat.records import Float, Int
 
 # A class with more groups is learned from nearly all of them in each fold.
 _MAX_FEW = 9
-# What is assumed where there is no evidence counts as one group.
-_PRIOR = 1.0
 
 
 class ClassEvidence(NamedTuple):
@@ -51,22 +50,22 @@ class ClassEvidence(NamedTuple):
 
 
 class FewGroups(NamedTuple):
-    """What classes with few groups gain by the fit on all images, as other classes show.
+    """What classes with few groups gain by the fit on all images, as all classes show.
 
     Attributes
     ----------
     has_few
         bool (n_classes,): whether a class has few groups.
     expected
-        float64 (n_classes,): the rate of classes that were learned from as many groups.
+        float64 (n_classes,): the rate of classes that were learned from as many images.
     gain
         float64 (n_classes,): by how much a rate rises with the groups that the folds left out; 0
         for a class with more than a few groups.
     weight
         float64 (n_classes,): how much the rate of each class counts in the sum of rates and gains.
-        It is more than 1 where the gains of other classes rest on it too.
+        It is not 1, because the gains rest on the rates too.
     prior_variance
-        Variance of the sum that comes from what is assumed where there is no evidence.
+        Variance of the sum that comes from what is assumed of the learning curve.
     """
 
     has_few: NDArray[np.bool_]
@@ -76,7 +75,7 @@ class FewGroups(NamedTuple):
     prior_variance: float
 
 
-def weigh_evidence(y: Int, correct: Float, unit: Int, folds: FoldShares | None) -> ClassEvidence:
+def weigh_evidence(y: Int, correct: Float, unit: Int, folds: Int | None) -> ClassEvidence:
     """Count the groups and the independent images of each class.
 
     The images of a group are alike. How much is the intraclass correlation of `correct`, by the
@@ -91,7 +90,7 @@ def weigh_evidence(y: Int, correct: Float, unit: Int, folds: FoldShares | None) 
     correct
         float64 (n_images,): share of the repeats in which an image is classified correctly.
     folds
-        What the folds leave out, or None.
+        int64 (n_repeats, n_images): fold that scored each image, or None.
     """
     n_classes = int(y.max()) + 1
     cells, cell = np.unique(unit * n_classes + y, return_inverse=True)
@@ -102,7 +101,10 @@ def weigh_evidence(y: Int, correct: Float, unit: Int, folds: FoldShares | None) 
     degrees = len(cells) - n_classes
     correlation = _correlate_groups(y, correct, cell, cell_class)
     alike = np.bincount(cell_class, sizes * (1 + (sizes - 1) * correlation))
-    return ClassEvidence(n_images, n_groups, n_images**2 / alike, max(degrees, 1), folds)
+    shares = None
+    if folds is not None:
+        shares = count_fold_shares(y, unit, folds, correlation=correlation)
+    return ClassEvidence(n_images, n_groups, n_images**2 / alike, max(degrees, 1), shares)
 
 
 def _correlate_groups(y: Int, correct: Float, cell: Int, cell_class: Int) -> float:
@@ -129,11 +131,9 @@ def learn_from_few_groups(rates: Float, evidence: ClassEvidence) -> FewGroups:
     """Estimate what classes with few groups gain by the fit on all images.
 
     A class with 3 groups is learned from 2 where it is scored, and from 3 in the fit on all images.
-    Classes with 4 groups are learned from 3 where they are scored. So the rates of classes over the
-    number of groups that they were learned from are a learning curve, and it shows what the third
-    group brings. It needs no further fits. A curve does not fall (isotonic regression, Ayer et al.
-    1955). Where no class shows a level, the distance of the level before from the rate of the
-    frequent classes shrinks as that of the curve n / (n + 1) does; this counts as one group.
+    The rates of all classes over the number of images that they were learned from are a learning
+    curve (see `fit_learning_curve`), and it shows what the third group brings. It needs no further
+    fits.
 
     Parameters
     ----------
@@ -143,43 +143,21 @@ def learn_from_few_groups(rates: Float, evidence: ClassEvidence) -> FewGroups:
         What they rest on.
     """
     n = evidence.n_effective
-    n_most = 0 if evidence.folds is None else _MAX_FEW
-    learned = evidence.n_groups if evidence.folds is None else evidence.folds.n_learned
-    is_frequent = learned > n_most
-    frequent = is_frequent if is_frequent.any() else np.ones(len(rates), bool)
-    usual = ((n * rates)[frequent].sum() + 0.5) / (n[frequent].sum() + 1)
-    if n_most == 0:
+    if evidence.folds is None:
         none = np.zeros(len(rates))
-        return FewGroups(none > 0, none + usual, none, none + 1, 0.0)
+        expected = ((n * rates).sum() + 0.5) / (n.sum() + 1)
+        return FewGroups(none > 0, none + expected, none, none + 1, 0.0)
 
-    before = _interpolate(learned, n_most)
-    after = _interpolate(evidence.n_groups, n_most)
-    has_few = evidence.n_groups <= n_most
-    total = before.T @ n + _PRIOR
-    sums = before.T @ (n * rates)
-    curve = np.zeros(n_most + 1)  # a class that was not in training has a rate of 0
-    for level in range(1, n_most + 1):
-        likely = usual - (usual - curve[level - 1]) * level / (level + 1)
-        curve[level] = (sums[level] + _PRIOR * likely) / total[level]
-    curve = isotonic_regression(curve, weights=total).x
-
-    steps = has_few[:, None] * (after - before)
-    gain = np.clip(steps @ curve, 0, 1 - rates)
-    uses = steps.sum(axis=0) / total
-    uses[0] = 0
-    expected = np.where(is_frequent, usual, before @ curve)
-    prior_variance = float(((uses * _PRIOR) ** 2 * curve * (1 - curve)).sum())
-    return FewGroups(has_few, expected, gain, 1 + n * (before @ uses), prior_variance)
-
-
-def _interpolate(n_groups: Float, n_most: int) -> Float:
-    """Weights of 0 to `n_most` groups in each number of groups; none above `n_most`.
-
-    float64 (n_classes, n_most + 1).
-    """
-    distance = np.abs(n_groups[:, None] - np.arange(n_most + 1))
-    weights: Float = np.maximum(0, 1 - distance) * (n_groups <= n_most)[:, None]
-    return weights
+    learned = evidence.folds.n_learned
+    curve = fit_learning_curve(rates, n, learned)
+    before, slope_before = curve.predict(learned)
+    after, slope_after = curve.predict(evidence.folds.n_all)
+    has_few = evidence.n_groups <= _MAX_FEW
+    steps = has_few @ (slope_after - slope_before)
+    uses = steps @ curve.covariance
+    weight = 1 + n * (describe_classes(learned, curve.log_usual) @ uses)
+    prior_variance = float(uses @ curve.prior @ uses)
+    return FewGroups(has_few, before, has_few * (after - before), weight, prior_variance)
 
 
 def interval_of_class_mean(
@@ -188,9 +166,10 @@ def interval_of_class_mean(
     """Compute the 95 % interval of the mean of the rates of all classes.
 
     The interval is about the score and what the fit on all images is expected to add (see
-    `learn_from_few_groups` and `expect_growth`). The degrees of freedom are those of a sum of
-    variances (Satterthwaite 1946). No end is further out than the mean of the ends of the intervals
-    of the classes.
+    `learn_from_few_groups` and `expect_growth`). Its variance has three parts: which images scored
+    each class, which images trained (see `correct_variances`), and the learning curve. The degrees
+    of freedom are those of a sum of variances (Satterthwaite 1946). No end is further out than the
+    mean of the ends of the intervals of the classes.
 
     Parameters
     ----------
@@ -214,17 +193,62 @@ def interval_of_class_mean(
     gain = Gain(float(gains.mean()), few.prior_variance / n_classes**2).plus(
         expect_growth(rates, grown, chance=1 / n_classes, folds=folds)
     )
-    parts = few.weight**2 * variances * correct_variances(evidence.n_groups, folds)
+    factors = 1.0 if folds is None else correct_variances(folds)
+    # The gains rest on the images that scored, not on what else training may have given.
+    parts = (few.weight**2 + factors - 1) * variances
+    variance = float(parts.sum()) / n_classes**2 + gain.variance
     # A variance is known from the groups of the class, and from the rate that counts as one more.
     degrees = float(parts.sum() ** 2 / (parts**2 / (evidence.n_groups + 1)).sum())
-    spread = float(parts.sum()) / n_classes**2 + gain.variance
-    usual, score = float(likely.mean()), float(rates.mean())
-    n_effective = usual * (1 - usual) / max(spread, 1e-12)
-    low, high = interval_of_rate(score, gain.mean, n_effective, min(degrees, evidence.degrees))
+    is_scored = np.ones(n_classes, bool) if folds is None else ~folds.is_new
+    slope = _slope_variance(likely, variances * is_scored) / n_classes**3
+    score = float(rates.mean())
+    low, high = solve_score_interval(
+        min(1.0, score + gain.mean),
+        variance,
+        slope / max(variance, 1e-12),
+        degrees=min(degrees, evidence.degrees),
+    )
     n = np.maximum(known.n_effective, 1e-9)
     lows, highs = wilson_intervals(np.minimum(1, rates + gains), n, np.inf)
     low, high = max(low, float(lows.mean())), min(high, float(highs.mean()))
     return min(score, low), max(score, high)
+
+
+def _slope_variance(likely: Float, variances: Float) -> float:
+    """How the sum of the variances of all rates changes where the rates are higher by them.
+
+    The variance p * (1 - p) / n of a rate p has the slope (1 - 2 * p) / n. Where the mean of the
+    rates is higher than measured, each class is likely to share in that as its variance does.
+    """
+    slopes = variances * (1 - 2 * likely) / np.maximum(likely * (1 - likely), 1e-9)
+    return float(slopes @ variances)
+
+
+def solve_score_interval(
+    centre: float, variance: float, slope: float, *, degrees: float
+) -> tuple[float, float]:
+    """Compute the score interval (Wilson 1927) of a mean whose variance changes linearly with it.
+
+    Its ends are the means from which the measured one is a quantile of deviations away: the
+    deviation at the end counts, not that at the centre. So the interval of a rate near 1 reaches
+    further down than up, but that of a mean of many rates near 1 and a few of one half is nearly
+    even.
+
+    Parameters
+    ----------
+    centre
+        The measured mean and what is expected to be added.
+    variance
+        Variance of the mean.
+    slope
+        By how much it rises with the mean.
+    degrees
+        Degrees of freedom.
+    """
+    square = special.stdtrit(max(1.0, degrees), 0.975) ** 2
+    shift = square * slope / 2
+    width = np.sqrt(shift**2 + square * variance)
+    return max(0.0, float(centre + shift - width)), min(1.0, float(centre + shift + width))
 
 
 def _estimate_variances(
@@ -244,7 +268,7 @@ def _estimate_variances(
     likely = (n * rates + few.expected) / (n + 1)
     variances = likely * (1 - likely) / np.maximum(n, 1e-9) / (1 - n / (n + 1) ** 2)
     if evidence.folds is not None:
-        is_new = evidence.folds.n_learned < 0.5
+        is_new = evidence.folds.is_new
         likely = np.where(is_new, few.gain, likely)
         variances = np.where(is_new, likely * (1 - likely) / 2, variances)
     return likely, variances

@@ -8,15 +8,13 @@ from scipy import special
 from fishfeat.classify.statistics.class_means import (
     ClassEvidence,
     interval_of_class_mean,
-    learn_from_few_groups,
     weigh_evidence,
 )
-from fishfeat.classify.statistics.metrics import TOP_K, class_metrics, score_images
+from fishfeat.classify.statistics.learning_curve import fit_learning_curve
+from fishfeat.classify.statistics.metrics import class_metrics, score_images
 from fishfeat.classify.statistics.rates import (
     Gain,
     correct_variances,
-    count_fold_shares,
-    expect_growth,
     interval_of_rate,
 )
 from fishfeat.records import Float, Int
@@ -32,13 +30,13 @@ def score_intervals(
 
     - *Which groups were scored.* Images of one group are not independent evidence. Each group
       is left out in turn (the jackknife over groups, which MacKinnon, Nielsen and Webb 2023 advise
-      where groups are few or of unequal size), with a t quantile for the number of
-      groups of equal size that tell as much (Kish 1965).
+      where groups are few or of unequal size), with a t quantile for the number of groups that tell
+      as much (Kish 1965).
     - *Classes with few groups* in a mean over classes. See `interval_of_class_mean`.
     - *Which groups trained.* See `correct_variances`.
     - *Folds train on fewer groups* than the final fit. The interval is about the score that is
-      expected after it, which lies above the measured one. See `learn_from_few_groups` for
-      classes with few groups, and `expect_growth` for the others.
+      expected after it. See `learn_from_few_groups` and `expect_growth` for a mean over classes,
+      and `_expect_other_mix` for a mean over images.
 
     Scores of images that are in no fold have the first two alone. The interval does not cover other
     places or cameras, classes that are not in the data, or the choice of the best of many runs.
@@ -64,9 +62,8 @@ def score_intervals(
     """
     unit = np.arange(len(y)) if groups is None else np.unique(groups, return_inverse=True)[1]
     present, code = np.unique(y, return_inverse=True)
-    shares = None if folds is None else count_fold_shares(code, unit, folds)
     values = _average_repeats(y, scores)
-    evidence = weigh_evidence(code, values["accuracy"], unit, shares)
+    evidence = weigh_evidence(code, values["accuracy"], unit, folds)
 
     is_predicted = np.isin(present, scores.argmax(axis=2))
     intervals = {}
@@ -74,8 +71,7 @@ def score_intervals(
         if name == "log_loss":
             intervals[name] = _interval_of_loss(value, code, unit, evidence)
         else:
-            n_guesses = TOP_K if name.startswith("top") else 1
-            intervals[name] = _interval_of_share(value, code, unit, evidence, n_guesses=n_guesses)
+            intervals[name] = _interval_of_share(value, code, unit, evidence)
     for name, rates in _rate_classes(y, scores).items():
         # A class that is never predicted counts as a precision of 0, and may have any.
         is_unknown = ~is_predicted if name == "macro_precision" else None
@@ -107,55 +103,104 @@ def _rate_classes(y: Int, scores: Float) -> dict[str, Float]:
 
 
 def _interval_of_share(
-    values: Float, code: Int, unit: Int, evidence: ClassEvidence, *, n_guesses: int
+    values: Float, code: Int, unit: Int, evidence: ClassEvidence
 ) -> tuple[float, float]:
     """Interval of a mean over images of values from 0 to 1, such as the accuracy.
 
-    Classes with few groups gain by the fit on all images, but other classes may lose as many images
-    to them: the gain is between nothing and all of it.
+    A class with one group is in no training set where it is scored, so that its images all count as
+    wrong. They stand for the new animals of classes that are not in the data: as many are expected
+    (Good 1953). The interval is not about those, so it leaves the images out.
+
+    The errors of the classifiers of the folds have common causes, so that 2 or 3 groups may make
+    all of them in one data set and none in the next. So the variance is known from the groups that
+    tell it, and the quantile is that of as many groups and two more. The errors of one classifier
+    on a test set are independent: the score interval needs no more.
+    """
+    score, gain = float(values.mean()), Gain()
+    factors = np.ones(len(values))
+    if evidence.folds is not None:
+        gain = _expect_other_mix(values, code, evidence)
+        factors = correct_variances(evidence.folds)[code]
+        is_learned = ~evidence.folds.is_new[code]
+        if is_learned.any():
+            values, factors, unit = values[is_learned], factors[is_learned], unit[is_learned]
+            unit = np.unique(unit, return_inverse=True)[1]
+    rate = float(values.mean())
+    centre = float(np.clip(rate + gain.mean, 0, 1))
+    n_equal = _count_equal_groups(unit)
+    parts = _leave_groups_out(values, unit, factors)
+    variance, degrees = float(parts.sum()) + gain.variance, n_equal - 1
+    if evidence.folds is not None and parts.any():
+        degrees = min(degrees, _count_equal(parts) + 2)
+    n_effective = n_equal
+    if 0 < rate < 1 and 0 < centre < 1 and variance > 0:
+        n_effective = min(centre * (1 - centre) / variance, float(len(values)))
+    return interval_of_rate(score, centre - score, n_effective, degrees)
+
+
+def _expect_other_mix(values: Float, code: Int, evidence: ClassEvidence) -> Gain:
+    """Estimate what another mix of classes, and the fit on all images, bring to a mean over images.
+
+    Folds learn from fewer images, so that their score is too low. But they learn the very mix of
+    classes that they are scored on: a class of which there happen to be many groups is learned
+    better, and counts more. New animals do not know of that mix, so that the score is too high. An
+    image of a class with 5 groups stands for a new animal of classes with 4 groups, on average over
+    all data sets that might have been photographed (Good 1953). What counts is whether folds learn
+    such a class better or worse than from 4 groups (see `fit_learning_curve`).
+
+    If the number of its images counts, they learn it worse or as well. If its share of all training
+    images counts, they learn it better, because the other classes lack images too. Which one counts
+    is not known without further fits, so that all between them is as likely.
     """
     folds = evidence.folds
-    share_of_class = evidence.n_images / len(code)
+    assert folds is not None
+    weights = np.where(folds.is_new, 0.0, evidence.n_images)
+    if not weights.any():
+        return Gain()
+    weights = weights / weights.sum()
     rates = np.bincount(code, values) / evidence.n_images
-    few = learn_from_few_groups(rates, evidence)
-    chance = float(np.sort(share_of_class)[-n_guesses:].sum())
-    grown = np.where(few.has_few, 0.0, share_of_class)
-    gain = Gain.up_to(float(few.gain @ share_of_class)).plus(
-        expect_growth(rates, grown, chance=chance, folds=folds)
-    )
-    score = float(values.mean())
-    n_equal = _count_equal_groups(unit)
-    variance = _leave_groups_out(values, code, unit, evidence) + gain.variance
-    n_effective = n_equal
-    if 0 < score < 1 and variance > 0:
-        n_effective = min(score * (1 - score) / variance, float(len(code)))
-    return interval_of_rate(score, gain.mean, n_effective, n_equal - 1)
+    curve = fit_learning_curve(rates, evidence.n_effective, folds.n_learned)
+    by_number = folds.n_learned
+    by_share = np.clip(by_number / (1 - folds.share), by_number, folds.n_all)
+    expected, _ = curve.predict(folds.n_others)
+    least = float(weights @ (expected - curve.predict(by_share)[0]))
+    most = float(weights @ (expected - curve.predict(by_number)[0]))
+    return Gain.between(least, most)
 
 
 def _interval_of_loss(
     values: Float, code: Int, unit: Int, evidence: ClassEvidence
 ) -> tuple[float, float]:
     """Interval of a mean over images of values that have no upper limit."""
-    variance = _leave_groups_out(values, code, unit, evidence)
+    factors = np.ones(len(values))
+    if evidence.folds is not None:
+        factors = correct_variances(evidence.folds)[code]
+    variance = float(_leave_groups_out(values, unit, factors).sum())
     quantile = special.stdtrit(max(1.0, _count_equal_groups(unit) - 1), 0.975)
     score, width = float(values.mean()), float(quantile * np.sqrt(variance))
     return max(0.0, score - width), score + width
 
 
-def _leave_groups_out(values: Float, code: Int, unit: Int, evidence: ClassEvidence) -> float:
-    """Variance of the mean over images, by the jackknife over groups."""
+def _leave_groups_out(values: Float, unit: Int, factors: Float) -> Float:
+    """What each group adds to the variance of the mean over images, by the jackknife over groups.
+
+    float64 (n_groups,)
+    """
     sizes = np.bincount(unit)
     n_groups, total = len(sizes), float(values.sum())
     if n_groups == 1:
-        return 0.0
+        return np.zeros(1)
     others = (total - np.bincount(unit, values)) / (len(values) - sizes)
     squares = (others - total / len(values)) ** 2
-    factors = correct_variances(evidence.n_groups, evidence.folds)
-    mean_factors = np.bincount(unit, factors[code]) / sizes
-    return float((n_groups - 1) / n_groups * (squares @ mean_factors))
+    mean_factors = np.bincount(unit, factors) / sizes
+    return (n_groups - 1) / n_groups * squares * mean_factors
 
 
 def _count_equal_groups(unit: Int) -> float:
-    """Number of groups of equal size that tell as much (Kish 1965)."""
-    sizes = np.bincount(unit).astype(np.float64)
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
+    """Number of groups of equal size that tell as much."""
+    return _count_equal(np.bincount(unit).astype(np.float64))
+
+
+def _count_equal(weights: Float) -> float:
+    """Number of equal weights that tell as much (Kish 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from fishfeat.records import Float, Int
@@ -16,20 +17,32 @@ _LARGEST_EXPONENT = 1.0
 class FoldShares(NamedTuple):
     """What the folds leave out of training.
 
+    What a class is learned from is counted in independent images: those of a group are alike. The
+    numbers are geometric means over the images of a class (and repeats), because the odds of a
+    correct image are a power of them.
+
     Attributes
     ----------
-    n_folds
-        Number of folds.
     share
         Mean share of the images that is left out when an image is scored.
     n_learned
-        float64 (n_classes,): groups of each class in training when its images are scored, mean over
-        its images and the repeats.
+        float64 (n_classes,): independent images of its class in training when an image is scored;
+        0 where there are none.
+    n_others
+        float64 (n_classes,): those in all other groups of its class; 0 where there are none.
+    n_all
+        float64 (n_classes,): those in all groups of a class.
     """
 
-    n_folds: int
     share: float
     n_learned: Float
+    n_others: Float
+    n_all: Float
+
+    @property
+    def is_new(self) -> NDArray[np.bool_]:
+        """bool (n_classes,): classes that were not in training when their images were scored."""
+        return np.equal(self.n_learned, 0)
 
 
 class Gain(NamedTuple):
@@ -43,9 +56,9 @@ class Gain(NamedTuple):
         return Gain(self.mean + other.mean, self.variance + other.variance)
 
     @classmethod
-    def up_to(cls, most: float) -> Gain:
+    def between(cls, least: float, most: float) -> Gain:
         """A gain of which only the limits are known: all values are as likely."""
-        return cls(most / 2, most**2 / 12)
+        return cls((least + most) / 2, (most - least) ** 2 / 12)
 
     @classmethod
     def mostly_less_than(cls, most: float) -> Gain:
@@ -53,7 +66,7 @@ class Gain(NamedTuple):
         return cls(most / 3, most**2 / 18)
 
 
-def count_fold_shares(y: Int, unit: Int, folds: Int) -> FoldShares:
+def count_fold_shares(y: Int, unit: Int, folds: Int, *, correlation: float) -> FoldShares:
     """Count what the folds leave out.
 
     Parameters
@@ -62,13 +75,17 @@ def count_fold_shares(y: Int, unit: Int, folds: Int) -> FoldShares:
         int64 (n_images,): class, without gaps, and group of each image.
     folds
         int64 (n_repeats, n_images): fold that scores each image.
+    correlation
+        How much the images of a group are alike, 0 to 1.
     """
     n_images, n_classes = len(y), int(y.max()) + 1
     cells, cell = np.unique(unit * n_classes + y, return_inverse=True)
     cell_class = cells % n_classes
-    n_groups = np.bincount(cell_class)
+    sizes = np.bincount(cell).astype(np.float64)
+    independent = sizes / (1 + (sizes - 1) * correlation)
+    n_all: Float = np.bincount(cell_class, independent).astype(np.float64)
     n_folds = int(folds.max()) + 1
-    share, learned = 0.0, np.zeros(n_images)
+    share, learned = 0.0, []
     for fold in folds:
         share += ((np.bincount(fold) / n_images) ** 2).sum()
         lowest, highest = np.full(len(cells), n_folds), np.full(len(cells), -1)
@@ -76,10 +93,19 @@ def count_fold_shares(y: Int, unit: Int, folds: Int) -> FoldShares:
         np.maximum.at(highest, cell, fold)
         is_whole = lowest == highest  # a random split may put a group into several folds
         place = cell_class[is_whole] * n_folds + lowest[is_whole]
-        left_out = np.bincount(place, minlength=n_classes * n_folds)
-        learned += n_groups[y] - left_out[y * n_folds + fold]
-    n_learned = np.bincount(y, learned) / np.bincount(y) / len(folds)
-    return FoldShares(n_folds, float(share) / len(folds), n_learned)
+        left_out = np.bincount(place, independent[is_whole], minlength=n_classes * n_folds)
+        learned.append(n_all[y] - left_out[y * n_folds + fold])
+    n_learned = _average_powers(y, np.array(learned))
+    n_others = _average_powers(y, (n_all[y] - independent[cell])[None])
+    return FoldShares(float(share) / len(folds), n_learned, n_others, n_all)
+
+
+def _average_powers(y: Int, n: Float) -> Float:
+    """Geometric mean in each class of numbers (n_repeats, n_images); 0 counts as one half."""
+    logs = np.log(np.maximum(n, 0.5)).mean(axis=0)
+    is_new = np.bincount(y, n.max(axis=0)) < 0.5
+    means = np.exp(np.bincount(y, logs) / np.bincount(y))
+    return np.where(is_new, 0.0, means)
 
 
 def expect_growth(rates: Float, weights: Float, *, chance: float, folds: FoldShares | None) -> Gain:
@@ -111,26 +137,20 @@ def expect_growth(rates: Float, weights: Float, *, chance: float, folds: FoldSha
     return Gain.mostly_less_than(_LARGEST_EXPONENT * growth * weight * slope)
 
 
-def correct_variances(n_groups: Float, folds: FoldShares | None) -> Float:
+def correct_variances(folds: FoldShares) -> Float:
     """Compute by how much the variance of each class is larger because models differ in training.
 
     The models of different folds share training images, and the errors of one model have a common
     cause, so that errors are correlated. No estimate of that correlation is unbiased (Bengio and
     Grandvalet 2004). As Nadeau and Bengio (2003) propose, it counts as the share that is left out
     of training: 1/5 with 5 folds, but 1/2 for a class with 2 groups, of which one is learned and
-    the other one is scored. It is 1/2 at most.
+    the other one is scored. It is 1/2 at most. The images of a class that was not in training all
+    count as wrong: they do not vary.
 
-    Parameters
-    ----------
-    n_groups
-        float64 (n_classes,): groups of each class.
-    folds
-        What the folds leave out, or None.
+    float64 (n_classes,)
     """
-    if folds is None:
-        return np.ones(len(n_groups))
-    factors: Float = np.minimum(n_groups / np.maximum(folds.n_learned, 1e-9), 2.0)
-    return factors
+    factors = np.minimum(folds.n_all / np.maximum(folds.n_learned, 1e-9), 2.0)
+    return np.where(folds.is_new, 1.0, factors)
 
 
 def interval_of_rate(

@@ -9,10 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fishfeat.classify.statistics.class_means import learn_from_few_groups, weigh_evidence
+from fishfeat.classify.statistics.class_means import (
+    learn_from_few_groups,
+    solve_score_interval,
+    weigh_evidence,
+)
 from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import evaluate
-from fishfeat.classify.statistics.rates import count_fold_shares
+from fishfeat.classify.statistics.rates import wilson_intervals
 
 Array = NDArray[Any]
 MEANS = ("balanced_accuracy", "macro_precision", "macro_recall", "macro_f1")
@@ -149,6 +153,62 @@ def test_intervals_hold_what_the_classifier_reaches_that_learns_from_all_groups(
     assert 0.92 <= balanced <= 1
 
 
+@pytest.mark.parametrize("n_groups", [[8] * 6, [1, 2, 3] * 7 + [40, 80], [2] * 23])
+def test_the_width_is_that_of_the_variance_of_many_samples(n_groups: list[int]) -> None:
+    rng = np.random.default_rng(1)
+    scores, widths = [], []
+    for _ in range(60):
+        y, predicted, groups = draw_classes(n_groups, np.full(len(n_groups), 0.8), rng)
+        low, high = compute_intervals(y, predicted, groups=groups)["balanced_accuracy"]
+        widths.append(high - low)
+        scores.append(evaluate(y, np.eye(len(n_groups))[predicted])["balanced_accuracy"])
+    assert 0.85 < np.mean(widths) / (2 * 1.96 * np.std(scores)) < 1.35
+
+
+def measure_with_random_mix(factor: float) -> tuple[float, float]:
+    """Share of samples whose interval of the accuracy holds the truth, and mean score minus truth.
+
+    A set has 60 groups of 12 species that are equally frequent. A species that was learned from n
+    groups has the odds n ** 2 / 8. In the folds, n groups count as n * factor: as n if their number
+    counts, and as n * 5 / 4 if it is their share of all groups.
+    """
+    rng = np.random.default_rng(0)
+    held, errors = [], []
+    for _ in range(60):
+        codes = np.unique(rng.integers(12, size=60), return_inverse=True)[1]
+        n_groups = np.bincount(codes)
+        folds = deal_folds(codes, np.arange(60))[0]
+        lacking = np.zeros((len(n_groups), 5))
+        np.add.at(lacking, (codes, folds), 1)
+        odds = (factor * (n_groups[codes] - lacking[codes, folds])) ** 2 / 8
+        is_correct = rng.random(60) < odds / (1 + odds)
+        predicted = np.where(is_correct, codes, (codes + 1) % len(n_groups))
+        odds = n_groups**2 / 8
+        truth = (odds / (1 + odds)).mean()
+        low, high = compute_intervals(codes, predicted, folds=folds[None])["accuracy"]
+        held.append(low <= truth <= high)
+        errors.append(is_correct.mean() - truth)
+    return float(np.mean(held)), float(np.mean(errors))
+
+
+@pytest.mark.parametrize(("factor", "least"), [(1.0, 0.85), (1.12, 0.93), (1.25, 0.85)])
+def test_the_accuracy_is_for_another_mix_of_classes(factor: float, least: float) -> None:
+    held, error = measure_with_random_mix(factor)
+    assert least <= held <= 0.99
+    assert (error > 0.03) == (factor == 1.25)
+
+
+def test_classes_with_one_group_stand_for_species_that_are_not_in_the_data() -> None:
+    y = np.concatenate([np.arange(200) % 2, np.arange(2, 32)])
+    predicted = np.where(np.arange(230) % 10, y, 1 - y % 2)
+    predicted[200:] = 0
+    folds = deal_folds(y, np.arange(230))
+    low, high = compute_intervals(y, predicted, folds=folds)["accuracy"]
+    score = evaluate(y, np.eye(32)[predicted])["accuracy"]
+    assert low <= score == pytest.approx(180 / 230)
+    assert 0.9 < high < 0.95
+
+
 # --- what makes them wide -------------------------------------------------------------------
 
 
@@ -187,6 +247,41 @@ def test_one_large_group_makes_the_interval_wider() -> None:
     assert widths[1] > 1.2 * widths[0]
 
 
+def test_errors_of_few_groups_make_the_interval_wider() -> None:
+    groups = np.arange(400) // 4
+    y = np.arange(400) % 2
+    widths = []
+    for step in (1, 4):  # 8 groups with all images wrong, or 32 with one
+        is_wrong = np.arange(400) % step == 0
+        is_wrong &= np.arange(400) < 32 * step
+        low, high = compute_intervals(y, np.where(is_wrong, 1 - y, y), groups=groups)["accuracy"]
+        widths.append(high - low)
+    assert widths[0] > 1.8 * widths[1]
+
+
+def test_the_variance_between_folds_is_known_from_the_groups_that_tell_it() -> None:
+    groups = np.arange(400) // 4
+    y = np.arange(400) % 2
+    folds = deal_folds(y, groups)
+    ratios = []
+    for n_wrong in (1, 30):
+        predicted = np.where(groups < n_wrong, 1 - y, y)
+        test_set = compute_intervals(y, predicted, groups=groups)["accuracy"]
+        scored_in_folds = compute_intervals(y, predicted, groups=groups, folds=folds)["accuracy"]
+        ratios.append(np.ptp(scored_in_folds) / np.ptp(test_set))
+    assert ratios[0] > 1.8
+    assert 1 < ratios[1] < 1.3
+
+
+def test_a_score_interval_is_uneven_only_where_the_variance_changes() -> None:
+    rate, n = 0.9, 400
+    ends = solve_score_interval(rate, rate * (1 - rate) / n, (1 - 2 * rate) / n, degrees=1e9)
+    wilson = [float(end[0]) for end in wilson_intervals(np.array([rate]), np.array([n]), 1e9)]
+    assert ends == pytest.approx(wilson, abs=2e-4)
+    low, high = solve_score_interval(rate, 1e-4, 0.0, degrees=1e9)
+    assert rate - low == pytest.approx(high - rate)
+
+
 def test_the_codes_of_groups_and_classes_do_not_matter() -> None:
     y, predicted, groups = draw_groups(0, n_groups=20, deviation=0.2)
     folds = deal_folds(groups, groups)
@@ -213,7 +308,7 @@ def test_repeats_are_averaged_and_do_not_count_as_more_images() -> None:
 # --- what the folds leave out ---------------------------------------------------------------
 
 
-def test_folds_make_an_interval_wider_and_move_it_up() -> None:
+def test_folds_make_an_interval_wider_and_that_of_a_mean_over_classes_moves_up() -> None:
     rng = np.random.default_rng(0)
     y, predicted, groups = draw_classes([20] * 4, np.full(4, 0.8), rng)
     without = compute_intervals(y, predicted, groups=groups)
@@ -221,10 +316,9 @@ def test_folds_make_an_interval_wider_and_move_it_up() -> None:
         folds = deal_folds(y, groups, n_folds)
         found = compute_intervals(y, predicted, groups=groups, folds=folds)
         for name in ("accuracy", "balanced_accuracy"):
-            assert found[name][1] > without[name][1] + least
-            assert sum(found[name]) > sum(without[name])
-        less = np.mean(found["accuracy"]) - np.mean(without["accuracy"])
-    assert 0 < less < 0.05
+            assert np.ptp(found[name]) > np.ptp(without[name])
+        assert found["balanced_accuracy"][1] > without["balanced_accuracy"][1] + least
+        assert sum(found["balanced_accuracy"]) > sum(without["balanced_accuracy"])
 
 
 def test_the_gain_of_a_class_with_few_groups_is_that_of_the_learning_curve() -> None:
@@ -232,17 +326,18 @@ def test_the_gain_of_a_class_with_few_groups_is_that_of_the_learning_curve() -> 
     learned = np.where(n_groups < 50, n_groups - 1, 40)
     y = np.repeat(np.arange(len(n_groups)), n_groups)
     folds = deal_folds(y, np.arange(len(y)))
-    curve = {0: 0.0, 1: 0.4, 2: 0.6, 3: 0.7, 4: 0.8, 40: 0.95}
-    rates = np.array([curve[n] for n in learned])
-    shares = count_fold_shares(y, np.arange(len(y)), folds)
-    assert shares.n_learned.tolist() == learned.tolist()
+    odds = np.arange(51) ** 1.5 / 2
+    curve = odds / (1 + odds)
+    evidence = weigh_evidence(y, np.ones(len(y)), np.arange(len(y)), folds)
+    shares = evidence.folds
+    assert shares is not None
+    assert shares.n_learned == pytest.approx(learned)
+    assert shares.n_others == pytest.approx(n_groups - 1)
     assert shares.share == pytest.approx(0.2, abs=0.001)
-    evidence = weigh_evidence(y, np.ones(len(y)), np.arange(len(y)), shares)
-    few = learn_from_few_groups(rates, evidence)
-    gains = {1: 0.4, 2: 0.2, 3: 0.1, 4: 0.1, 50: 0.0}
-    for n, gain in gains.items():
-        assert few.gain[n_groups == n] == pytest.approx(gain, abs=0.01)
-    assert (few.gain[n_groups == 5] > 0).all()
+    few = learn_from_few_groups(curve[learned], evidence)
+    for n in (1, 2, 3, 4, 5):
+        assert few.gain[n_groups == n] == pytest.approx(curve[n] - curve[n - 1], abs=0.02)
+    assert not few.gain[n_groups == 50].any()
 
 
 def test_a_score_at_chance_gains_nothing() -> None:
