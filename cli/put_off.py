@@ -35,6 +35,12 @@ class _PutOff:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._import(), name)
 
+    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type]:
+        return (self._import(),)  # a class is derived from it
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, self._import())
+
 
 class _PutOffModule(ModuleType):
     """A module that is not imported: every public name of it is put off."""

@@ -58,6 +58,18 @@ def test_a_name_may_be_used_inside_too(waters):
     assert is_loaded(waters)
 
 
+def test_a_class_that_is_put_off_is_still_a_class(waters):
+    with put_off(waters):
+        from waters.lakes import Lake
+
+        class Pond(Lake):
+            pass
+
+    assert Pond.depth == 7
+    assert isinstance(Pond(), Lake)
+    assert not isinstance(7, Lake)
+
+
 def test_a_module_that_is_not_installed_cannot_be_imported(waters):
     with put_off("waters.rivers"), pytest.raises(ImportError):
         import waters.rivers  # noqa: F401
