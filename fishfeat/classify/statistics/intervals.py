@@ -162,7 +162,8 @@ def _expect_other_mix(values: Float, code: Int, evidence: ClassEvidence) -> Gain
     curve = fit_learning_curve(rates, evidence.n_effective, folds.n_learned)
     by_number = folds.n_learned
     by_share = np.clip(by_number / (1 - folds.share), by_number, folds.n_all)
-    expected, _ = curve.predict(folds.n_others)
+    # A random split does not leave a group out whole, so that there is nothing to compare with.
+    expected, _ = curve.predict(np.maximum(folds.n_others, by_number))
     least = float(weights @ (expected - curve.predict(by_share)[0]))
     most = float(weights @ (expected - curve.predict(by_number)[0]))
     return Gain.between(least, most)
