@@ -14,7 +14,7 @@ from fishfeat.finetuning.blocks import Block, list_modules, name_parameters
 class PointwiseConvolution(nn.Conv2d):
     """A convolution of 1 × 1: a matrix product of the channels of each pixel with the weights.
 
-    torch's own convolution fills the memory of its gradients with zeros first, and copies them.
+    torch's own convolution fills the memory of its gradients with zeros first.
 
     Parameters
     ----------
