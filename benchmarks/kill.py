@@ -24,9 +24,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -241,6 +241,31 @@ def _compare_features(tally: Tally, cache: Path, undisturbed: Features) -> None:
         is_equal = is_equal and array.tobytes() == expected.tobytes()
     tally.unequal_features += not is_equal
     tally.leftovers += len([*cache.rglob("*.tmp")])
+
+
+def tell_kills(about: str | None, kill_runs: Callable[..., Any], *, kills: int) -> NoReturn:
+    """The command line of a benchmark that kills one command; its exit code is not 0 after harm.
+
+    Parameters
+    ----------
+    about
+        The docstring of the benchmark.
+    kill_runs
+        Called with an empty folder, `kills` and `seed`. It gives a record of counts: 'kills',
+        'finished', those that must be 0, then `places` (name -> kills) and 'most_runs'.
+    kills
+        Number of kills by default.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--kills", type=int, default=kills)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        counts = asdict(kill_runs(Path(folder), kills=options.kills, seed=options.seed))
+    places = ", ".join(f"{name} {n}" for name, n in sorted(counts.pop("places").items()))
+    print(f"| {' | '.join(counts).replace('_', ' ')} | places |\n|{'---|' * (len(counts) + 1)}")
+    print(f"| {' | '.join(map(str, counts.values()))} | {places} |")
+    sys.exit(sum([*counts.values()][2:-1]))
 
 
 def main() -> None:

@@ -10,18 +10,15 @@ of an undisturbed one, bit for bit, and no finished training may have been repea
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import shutil
-import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from kill import draw_images, run_for
+from kill import draw_images, run_for, tell_kills
 
 from fishfeat.stages.dataset import read_dataset
 from fishfeat.stages.info import verify_cache
@@ -131,25 +128,5 @@ def _read_scores(cache: Path) -> dict[str, bytes]:
     return {f"{run.name} {run.split}": run.scores.tobytes() for run in runs}
 
 
-def show(tally: Tally) -> int:
-    """Print the table; return the sum of the counts that must be 0."""
-    counts = ("kills", "finished", "unequal_scores", "repeated_trainings", "failed", "unsound")
-    counts += ("leftovers", "most_runs")
-    print(f"| {' | '.join(counts).replace('_', ' ')} | places |\n|{'---|' * (len(counts) + 1)}")
-    places = ", ".join(f"{name} {n}" for name, n in sorted(tally.places.items()))
-    print(f"| {' | '.join(str(getattr(tally, name)) for name in counts)} | {places} |")
-    return sum(getattr(tally, name) for name in counts[2:-1])
-
-
-def main() -> None:
-    """Print the table; the exit code is not 0 if a kill did harm."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        sys.exit(show(kill_runs(Path(folder), kills=options.kills, seed=options.seed)))
-
-
 if __name__ == "__main__":
-    main()
+    tell_kills(__doc__, kill_runs, kills=20)

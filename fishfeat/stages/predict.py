@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fishfeat.checks import Finding
 from fishfeat.errors import (
@@ -28,15 +27,8 @@ from fishfeat.options import PredictOptions
 from fishfeat.records import LayerCost, OnProgress, PathLike
 from fishfeat.records.inputs import Input
 from fishfeat.records.provenance import RuntimeConfig
-from fishfeat.stages.saved_models import (
-    choose_model,
-    find_backbone,
-    find_difference_of_model,
-)
+from fishfeat.stages.saved_models import choose_model, find_backbone, find_difference_of_model
 from fishfeat.workspace import Dataset
-
-if TYPE_CHECKING:  # torch is loaded when a model predicts
-    pass
 
 log = logging.getLogger("fishfeat")
 
