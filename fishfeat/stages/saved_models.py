@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -84,6 +85,12 @@ def choose_model(
             )
         log.info("Model: %s.", name)
         return ChosenModel(None, load_model(name), Path(name).resolve().name)
+    if name is not None and os.path.basename(name) != name:  # names of models have no separator
+        found = "is no folder" if not Path(name).is_dir() else "has no model.json"
+        raise ModelError(
+            f"model {name!r} {found}. Name the folder of a model, which holds model.json, or a "
+            "model that `fishfeat models` lists."
+        )
     current = read_dataset(cache, dataset)
     folder = find_model(current, name, cache=cache, early_exit=early_exit)
     log.info("Data set: %s. Model: %s.", current.name, folder.name)

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fishfeat.errors import DataError
+from fishfeat.errors import DataError, ModelError
 from fishfeat.features import streams
 from fishfeat.features.engines.local import Engine
 from fishfeat.images.crops import BoxOptions
@@ -119,6 +120,9 @@ def test_a_model_named_by_its_folder_needs_no_data_set(fitted, tmp_path):
     assert not nowhere.exists()
     with pytest.raises(DataError):
         predict_images(image, cache=fitted.cache, model=str(sent), dataset="pond")
+    for wrong in (tmp_path / "set", tmp_path):  # no folder, and a folder without a model
+        with pytest.raises(ModelError, match=re.escape(repr(str(wrong)))):
+            predict_images(image, cache=nowhere, model=str(wrong))
 
 
 @pytest.mark.parametrize("most", [1, 3, 4096])
