@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fishfeat.errors import DataError, count_things
-from fishfeat.files import open_text, read_rows
+from fishfeat.files import read_rows
 from fishfeat.images.sources.annotation_files import (
     AnnotationList,
     choose_group,
     find_first,
     make_relative,
+    read_beginning,
     read_text,
 )
 from fishfeat.images.sources.annotations import Annotation, Annotations
@@ -77,11 +79,8 @@ def read_ecotaxa(path: Path, *, statuses: Collection[str] = VALIDATED) -> Annota
 
 def looks_like_ecotaxa(file: Path) -> bool:
     """Whether the first line of a file has columns of EcoTaxa."""
-    try:
-        with open_text(file) as opened:
-            return is_ecotaxa_header(opened.readline(100_000))
-    except OSError:
-        return False
+    lines = io.StringIO(read_beginning(file), newline="")
+    return is_ecotaxa_header(lines.readline())
 
 
 def is_ecotaxa_header(line: str) -> bool:

@@ -10,8 +10,12 @@ from itertools import islice
 from pathlib import Path
 
 from fishfeat.errors import DataError
-from fishfeat.files import open_text
-from fishfeat.images.sources.annotation_files import AnnotationList, is_image_name, read_text
+from fishfeat.images.sources.annotation_files import (
+    AnnotationList,
+    is_image_name,
+    read_beginning,
+    read_text,
+)
 from fishfeat.images.sources.annotations import Annotation, Annotations
 from fishfeat.images.sources.given_boxes import (
     UnusableAnnotation,
@@ -81,11 +85,10 @@ def _has_tracks(annotations: Sequence[Annotation]) -> bool:
 
 def looks_like_viame(file: Path) -> bool:
     """Whether the first rows of a file are those of a VIAME CSV."""
+    lines = list(islice(io.StringIO(read_beginning(file), newline=""), _MAX_HEAD))
     try:
-        with open_text(file) as opened:
-            lines = list(islice(iter(lambda: opened.readline(10_000), ""), _MAX_HEAD))
         rows = [row for _, row in _iterate_rows("".join(lines))]
-    except (OSError, csv.Error):
+    except csv.Error:
         return False
     if rows and _is_header(rows[0]):
         # Tables of other programs have headers too: this one names the track.
