@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from fishfeat.errors import DataError, count_things
-from fishfeat.files import replace_at_end, sweep, writing_to
+from fishfeat.files import check_out, replace_at_end, sweep, writing_to
 from fishfeat.options import PredictionFormat, RowFormat
 from fishfeat.records import OnProgress, PathLike
 from fishfeat.records.inputs import Input
@@ -140,8 +140,7 @@ def write_predictions(
 @contextlib.contextmanager
 def _open_file(path: Path) -> Iterator[BinaryIO]:
     """Open the file, which no other command may write; the lock lies among temporary files."""
-    if path.is_dir():
-        raise DataError(f"out {str(path)!r} is a folder. Name a file in it.")
+    check_out(path)
     name = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
     with contextlib.ExitStack() as stack:
         with writing_to(path, flag="--out FILE"):

@@ -116,9 +116,10 @@ def _is_number(text: str) -> bool:
 
 
 def list_ecotaxa_files(folder: Path) -> list[Path]:
-    """The TSV files of EcoTaxa in a folder and the folders in it."""
-    files = sorted([*folder.glob("*.tsv"), *folder.glob("*/*.tsv")])
-    return [file for file in files if looks_like_ecotaxa(file)]
+    """The TSV files of EcoTaxa in a folder and the folders in it, else anywhere below."""
+    near = [*folder.glob("*.tsv"), *folder.glob("*/*.tsv")]
+    files = list(filter(looks_like_ecotaxa, sorted(near)))
+    return files or list(filter(looks_like_ecotaxa, sorted(folder.rglob("*.tsv"))))
 
 
 def _read_file(

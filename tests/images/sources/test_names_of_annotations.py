@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 
 import pytest
 
@@ -91,6 +92,14 @@ def test_a_file_of_faults_alone_is_an_error_with_their_reasons(tmp_path):
     file = write_coco(tmp_path, box(values=(1, 2, 0, 4), id=1), box(9, id=2))
     with pytest.raises(DataError, match=r"none of 2 annotations.*is empty.*no category"):
         list_data(file)
+
+
+def test_a_table_of_ecotaxa_deep_in_a_zip_file_is_read(tmp_path):
+    text = "img_file_name\tobject_id\tobject_annotation_category\na.jpg\to1\tCod\n"
+    with zipfile.ZipFile(tmp_path / "net.zip", "w") as archive:
+        archive.writestr("export/net/ecotaxa.tsv", text)
+        archive.writestr("export/net/a.jpg", b"")
+    assert labels(list_data(tmp_path / "net.zip")) == {"net/export/net/a.jpg": "Cod"}
 
 
 # --- YOLO ----------------------------------------------------------------------------------------
