@@ -288,6 +288,11 @@ def _check_row(
     for image in inputs:
         n_images += 1
         if (rows.write_text(image.path), rows.write_text(image.id)) == (row.path, row.id):
+            if not row.has_failed and row.box != rows.write_box(image.box):
+                raise DataError(
+                    f"Row {n} of {path} is of the box {row.box!r} of {row.path!r}, which is now "
+                    f"{rows.write_box(image.box)!r}. Name another file, or delete this one."
+                )
             runtime = earlier.runtime or row.runtime
             return _Earlier(n_images, n, runtime), image if row.has_failed else None
         if not is_subset:
