@@ -73,7 +73,8 @@ def read_coco(path: Path) -> Annotations:
             rows.reject("", where, f"an annotation is an object; got {show(fields)}")
             continue
         used.add(read_name(fields.get("image_id")))
-        if read_name(fields.get("iscrowd")) == "1":
+        is_crowd = fields.get("iscrowd")
+        if is_crowd is True or read_name(is_crowd) == "1":
             n_crowds += 1
         elif annotation := _read_annotation(fields, where, contents, rows):
             read.append(annotation)
