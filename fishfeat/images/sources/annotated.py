@@ -9,7 +9,13 @@ from pathlib import Path, PurePosixPath
 
 from fishfeat.errors import DataError, count_things, did_you_mean, shortened
 from fishfeat.images.sources.annotations import Annotation, Annotations
-from fishfeat.images.sources.entries import Entry, Listing, fill_parts, make_filter
+from fishfeat.images.sources.entries import (
+    Entry,
+    Listing,
+    fill_parts,
+    group_with_boxes,
+    make_filter,
+)
 from fishfeat.images.sources.find_reader import READERS, find_reader, refuse_unknown
 from fishfeat.images.sources.paths import PathFinder
 from fishfeat.records import PathLike
@@ -83,7 +89,8 @@ def list_annotated(
         sorted(entries, key=lambda key: entries[key].file_key) if to_classify else sorted(entries)
     )
     is_chosen = make_filter(include, exclude)
-    chosen = [entries[key] for key in keys if is_chosen(entries[key].file_key)]
+    grouped = group_with_boxes([entries[key] for key in keys])
+    chosen = [entry for entry in grouped if is_chosen(entry.file_key)]
     notes = [*found.notes, *finder.describe_read()]
     if n_empty:
         verb = "is" if n_empty == 1 else "are"

@@ -11,6 +11,7 @@ from fishfeat.images.sources.annotated import list_annotated
 from fishfeat.images.sources.find_reader import find_reader
 from fishfeat.images.sources.inputs import list_inputs
 from fishfeat.images.sources.listing import list_data
+from fishfeat.images.sources.tables import TableOptions
 from fishfeat.images.sources.viame import read_viame
 from fishfeat.images.sources.yolo import read_yolo
 
@@ -100,6 +101,18 @@ def test_a_table_of_ecotaxa_deep_in_a_zip_file_is_read(tmp_path):
         archive.writestr("export/net/ecotaxa.tsv", text)
         archive.writestr("export/net/a.jpg", b"")
     assert labels(list_data(tmp_path / "net.zip")) == {"net/export/net/a.jpg": "Cod"}
+
+
+def test_an_image_and_a_box_in_it_are_one_group(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        write(tmp_path / name)
+    rows = "a.jpg,Cod,,,,\na.jpg,Hake,1,1,9,9\nb.jpg,Hake,1,1,9,9\nc.jpg,Cod,,,,\n"
+    table = write(tmp_path / "fish.csv", f"path,label,x0,y0,x1,y1\n{rows}")
+    listing = list_data(table, table=TableOptions(columns="box=x0:y0:x1:y1"))
+    groups = {entry.key: entry.group for entry in listing.entries}
+    assert groups == {"a.jpg": "a.jpg", "a.jpg#1": "a.jpg", "b.jpg#1": "b.jpg", "c.jpg": ""}
+    file = write_coco(tmp_path, box(id=1), label_of(2, 2, 2), images=("a.jpg", "./a.jpg"))
+    assert {entry.group for entry in list_data(file).entries} == {"a.jpg"}
 
 
 # --- YOLO ----------------------------------------------------------------------------------------
