@@ -66,7 +66,9 @@ def read_rows(path: Path, *, keep_blanks: bool = False) -> list[tuple[int, list[
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if "\0" in text:
-        raise DataError(f"{path} is not a CSV file in UTF-8: it holds NUL bytes.")
+        raise DataError(
+            f"{path} is not a CSV file in UTF-8: it holds NUL bytes. Save it as CSV UTF-8."
+        )
     delimiter = max(",;\t", key=io.StringIO(text, newline="").readline().count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, list[str]]] = []

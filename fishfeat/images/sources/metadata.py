@@ -213,7 +213,11 @@ def _add_row(row: _Row, columns: _Columns, place: str, rows: AnnotationList) -> 
         reason = f"the label is text or a number; got {show(fields.get(columns.label))}"
         rows.reject(path, row.where, reason)
     elif fields.get("objects") is None or isinstance(fields["objects"], str):
-        rows.add(annotation)
+        if fields.get("objects") and not columns.label:
+            reason = "objects is text, as in every CSV: boxes are read from metadata.jsonl"
+            rows.reject(path, row.where, reason)
+        else:
+            rows.add(annotation)
     else:
         _add_objects(annotation, fields["objects"], rows)
 

@@ -143,7 +143,7 @@ def _read_class_names(file: Path, fields: _Fields) -> dict[int, str]:
         classes = f"the classes {', '.join(empty[:5])} have" if empty else "it has"
         raise DataError(
             f"{file}: {classes} no name. Write the names of the classes into it, such as "
-            "`names: [Cod, Hake]`."
+            "`names: [Cod, Hake]`. YAML takes yes, no and null for no names without quotes."
         )
     return names
 

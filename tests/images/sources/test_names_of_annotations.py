@@ -171,6 +171,19 @@ def test_voc_is_found_beside_other_xml_files(tmp_path, monkeypatch):
     assert find_reader(tmp_path).name == "voc"
 
 
+# --- metadata ------------------------------------------------------------------------------------
+
+
+def test_boxes_in_a_csv_are_a_fault_and_not_an_image_without_a_label(tmp_path):
+    write(tmp_path / "a.jpg")
+    rows = '"a.jpg","{""bbox"": [[1, 1, 9, 9]], ""categories"": [""Cod""]}"\n'
+    write(tmp_path / "metadata.csv", f"file_name,objects\n{rows}")
+    with pytest.raises(DataError, match=r"metadata\.jsonl"):
+        list_data(tmp_path)
+    write(tmp_path / "metadata.csv", f"file_name,objects,label\n{rows[:-1]},Cod\n")
+    assert labels(list_data(tmp_path)) == {"a.jpg": "Cod"}
+
+
 # --- text ----------------------------------------------------------------------------------------
 
 
