@@ -84,7 +84,8 @@ def list_voc_files(folder: Path) -> list[Path]:
 
 def is_voc_file(file: Path) -> bool:
     """Whether the first bytes of a file are those of Pascal VOC."""
-    return "<annotation" in read_beginning(file, _N_HEAD)
+    # CVAT's own format has one file with <annotations>.
+    return re.search(r"<annotation[\s/>]", read_beginning(file, _N_HEAD)) is not None
 
 
 def _list_files(folder: Path, suffix: str) -> list[Path]:

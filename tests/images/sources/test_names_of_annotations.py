@@ -171,6 +171,15 @@ def test_voc_is_found_beside_other_xml_files(tmp_path, monkeypatch):
     assert find_reader(tmp_path).name == "voc"
 
 
+def test_class_folders_beside_the_xml_file_of_cvat_are_class_folders(tmp_path):
+    write(tmp_path / "annotations.xml", "<annotations><version>1.1</version></annotations>")
+    write(tmp_path / "Hai" / "a.jpg")
+    assert find_reader(tmp_path) is None
+    assert labels(list_data(tmp_path)) == {"Hai/a.jpg": "Hai"}
+    with pytest.raises(DataError, match="none of the annotation files"):
+        list_data(tmp_path / "annotations.xml")
+
+
 # --- metadata ------------------------------------------------------------------------------------
 
 
