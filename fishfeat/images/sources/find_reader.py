@@ -26,7 +26,7 @@ from fishfeat.images.sources.entries import PART_NAMES
 from fishfeat.images.sources.megadetector import read_megadetector
 from fishfeat.images.sources.metadata import has_labels, list_metadata_files, read_metadata
 from fishfeat.images.sources.viame import looks_like_viame, read_viame
-from fishfeat.images.sources.voc import is_voc_file, read_voc
+from fishfeat.images.sources.voc import ANNOTATIONS, is_voc_file, read_voc
 from fishfeat.images.sources.yolo import YAML_NAMES, names_classes, read_yolo
 
 
@@ -122,7 +122,8 @@ def _find_folder_reader(folder: Path) -> str:
         return "coco"
     if any(map(has_labels, list_metadata_files(folder))):
         return "metadata"
-    below = (Path(place) for place, _, _ in os.walk(folder / "Annotations"))
+    annotations = folder if folder.name == ANNOTATIONS else folder / ANNOTATIONS
+    below = (Path(place) for place, _, _ in os.walk(annotations))
     places = chain(below, [folder, *(folder / name for name in PART_NAMES)])
     return "voc" if any(map(_has_voc_file, places)) else ""
 

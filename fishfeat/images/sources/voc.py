@@ -29,7 +29,7 @@ from fishfeat.images.sources.given_boxes import (
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-_ANNOTATIONS, _N_HEAD = "Annotations", 2000
+ANNOTATIONS, _N_HEAD = "Annotations", 2000
 # Folders of the images, seen from the folder of the XML files.
 _IMAGE_FOLDERS = ("", "../JPEGImages", "../images", "../Images")
 _FLAG = re.compile(r"\s+-?[01]$")
@@ -78,7 +78,7 @@ def read_voc(path: Path) -> Annotations:
 
 def list_voc_files(folder: Path) -> list[Path]:
     """The XML files below a folder; those in `Annotations`, where there are any."""
-    files = _list_files(folder / _ANNOTATIONS, ".xml")
+    files = _list_files(folder / ANNOTATIONS, ".xml")
     return files or _list_files(folder, ".xml")
 
 
@@ -147,11 +147,17 @@ def _parse_file(file: Path) -> Element:
 
 
 def _read_parts(start: Path) -> dict[str, str]:
-    """Stem of an image -> its part, of ImageSets/Main/train.txt and alike."""
+    """Stem of an image -> its part, of ImageSets/Main/train.txt and alike.
+
+    `start` may be the folder of the XML files, which lies beside `ImageSets`.
+    """
+    lists = start / "ImageSets" / "Main"
+    if not lists.is_dir():
+        lists = start.resolve().parent / "ImageSets" / "Main"
     part_of: dict[str, str] = {}
     flagged: dict[str, str] = {}
     for part in ("train", "val", "test"):
-        file = start / "ImageSets" / "Main" / f"{part}.txt"
+        file = lists / f"{part}.txt"
         for line in read_text(file).splitlines() if file.is_file() else []:
             stem = line.strip().replace("\\", "/")
             part_of[stem] = part
@@ -163,7 +169,7 @@ def _read_parts(start: Path) -> dict[str, str]:
 def _split_place(file: Path) -> tuple[Path, Path]:
     """The folder of all XML files, and the one of this file in it: '.', but in `Annotations`."""
     for folder in file.parents:
-        if folder.name == _ANNOTATIONS:
+        if folder.name == ANNOTATIONS:
             return folder, file.parent.relative_to(folder)
     return file.parent, Path()
 

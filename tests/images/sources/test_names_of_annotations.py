@@ -160,6 +160,8 @@ def test_voc_in_folders_has_the_images_and_parts_of_these_folders(tmp_path):
     write(tmp_path / "ImageSets" / "Main" / "test.txt", "night/1\n")
     expected = {"JPEGImages/day/1.jpg": "train", "JPEGImages/night/1.jpg": "test"}
     assert parts(list_data(tmp_path)) == expected
+    expected = {f"../{path}": part for path, part in expected.items()}
+    assert parts(list_data(tmp_path / "Annotations")) == expected
 
 
 def test_voc_is_found_beside_other_xml_files(tmp_path, monkeypatch):
