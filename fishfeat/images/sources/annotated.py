@@ -139,7 +139,8 @@ def _collect_entries(
         other = entries.setdefault(entry.key, entry)
         if entry.box is None:
             labels_of.setdefault(file_key, set()).add(entry.label)
-            entries[entry.key] = other if other.label else entry
+            if entry.label and not other.label:
+                entries[entry.key] = entry
         elif (other.label, other.box) != (entry.label, entry.box):
             reason = f"another annotation has the same id ({entry.where})"
             rejected[_name_place(file_key, entry.where)] = reason

@@ -86,6 +86,8 @@ def test_a_file_that_is_listed_again_without_a_label_keeps_its_label(tmp_path):
     file = write_coco(tmp_path, label_of(2, 1, 1), images=("a.jpg", "./a.jpg"))
     listing = list_data(file)
     assert (labels(listing), listing.rejected) == ({"a.jpg": "Cod"}, {})
+    file = write_coco(tmp_path, images=("a.jpg", "./a.jpg"))
+    assert [entry.where for entry in list_data(file).entries] == ["image 1"]
 
 
 def test_a_file_of_faults_alone_is_an_error_with_their_reasons(tmp_path):
