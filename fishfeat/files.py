@@ -34,6 +34,8 @@ FEATURES_PROTOCOL = 1
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+# Errors of a name or a folder that no file can have.
+_NO_PLACE = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)@(?P<host>.+)\.tmp")
 _DAY = 86_400.0
 
@@ -64,7 +66,9 @@ def read_rows(path: Path, *, keep_blanks: bool = False) -> list[tuple[int, list[
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if "\0" in text:
-        raise DataError(f"{path} is not a CSV file in UTF-8: it holds NUL bytes.")
+        raise DataError(
+            f"{path} is not a CSV file in UTF-8: it holds NUL bytes. Save it as CSV UTF-8."
+        )
     delimiter = max(",;\t", key=io.StringIO(text, newline="").readline().count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, list[str]]] = []
@@ -148,7 +152,9 @@ def find_owner(temporary: Path) -> str:
 
 @contextlib.contextmanager
 def writing_to(path: Path, *, flag: str = "--cache DIR") -> Iterator[None]:
-    """Turn the errors of a full disk and of a read-only place into a `CacheError` with a fix.
+    """Turn the errors of a full disk and of a place into a `CacheError` with a fix.
+
+    The place may be read-only, or no file can be there.
 
     `flag` is the option that names another place.
     """
@@ -168,7 +174,27 @@ def writing_to(path: Path, *, flag: str = "--cache DIR") -> Iterator[None]:
                 f"{place} cannot be written to ({os.strerror(error.errno)}). Make it writable, or "
                 f"choose another folder with {flag}."
             ) from error
+        has_no_folder = error.errno == errno.ENOENT and not os.path.isdir(path.parent)
+        if error.errno in _NO_PLACE or has_no_folder:
+            raise CacheError(
+                f"{path} cannot be written: {_describe_place(path, error)}. Choose another place "
+                f"with {flag}."
+            ) from error
         raise
+
+
+def check_out(path: Path) -> None:
+    """Check that `path` can be the file that `out` names.
+
+    Raises
+    ------
+    DataError
+        It is a folder, or no plain file: a device or a pipe would be replaced or never end.
+    """
+    if os.path.isdir(path):
+        raise DataError(f"out {str(path)!r} is a folder. Name a file in it.")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise DataError(f"out {str(path)!r} is a device or a pipe. Name a file.")
 
 
 @contextlib.contextmanager
@@ -194,6 +220,14 @@ def say_unreadable(path: Path, error: OSError) -> str:
         f"{path} cannot be read now: {reason}. The file may be sound: make its place readable and "
         "run the command again."
     )
+
+
+def _describe_place(path: Path, error: OSError) -> str:
+    """Why no file can be at `path`."""
+    there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not os.path.isdir(there):
+        return f"{there} is no folder"
+    return os.strerror(error.errno or 0).lower()
 
 
 def _may_write(path: Path) -> bool:

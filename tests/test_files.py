@@ -23,6 +23,7 @@ from fishfeat.errors import CacheError, DataError
 from fishfeat.files import (
     PROTOCOL,
     atomic,
+    check_out,
     json_digest,
     open_text,
     plain,
@@ -332,3 +333,25 @@ def test_csv_comes_back_stripped_and_without_blank_rows(rows):
         stripped = [[cell.strip() for cell in row] for row in rows]
         rows_read = [row for _, row in read_rows(path)[1:]]
         assert rows_read == [row for row in stripped if any(row)]
+
+
+# --- places where no file can be --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["file/new.csv", "file/deeper/new.csv", f"{'x' * 300}.csv"])
+def test_a_place_where_no_file_can_be_is_an_error_with_the_flag(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(CacheError, match=r"cannot be written: .*--out FILE"),
+        atomic(tmp_path / name, flag="--out FILE"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_a_device_and_a_pipe_are_no_file_to_write(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(DataError, match=r"^out '"):
+            check_out(place)
+    check_out(tmp_path / "new.csv")

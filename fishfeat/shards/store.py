@@ -19,7 +19,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from fishfeat.errors import MissingExtraError, StorageError
+from fishfeat.errors import CacheError, MissingExtraError, StorageError
 from fishfeat.files import atomic
 from fishfeat.images.decode import UnavailableFile, read_bytes
 from fishfeat.records import PathLike
@@ -258,9 +258,12 @@ class Store:
         try:
             with atomic(Path(self.path(name)), binary=True, flag=_FLAG) as file:
                 file.write(data)
-        except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        except (CacheError, FileNotFoundError) as error:
+            cause = error.__cause__ or error
+            if not isinstance(cause, FileExistsError | FileNotFoundError | NotADirectoryError):
+                raise
             raise StorageError(
-                f"{self.url} cannot be a folder ({error.strerror}: {error.filename}). Choose "
+                f"{self.url} cannot be a folder ({cause.strerror}: {cause.filename}). Choose "
                 f"another one with {_FLAG}."
             ) from error
 

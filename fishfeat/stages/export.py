@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fishfeat.errors import DataError, MissingExtraError
-from fishfeat.files import format_csv, open_text, replace_at_end, writing_to
+from fishfeat.files import check_out, format_csv, open_text, replace_at_end, writing_to
 from fishfeat.options import ExportFormat
 from fishfeat.records import Features, ImageSet, Int, PathLike, Run, Str
 from fishfeat.stages.active_runs import find_difference
@@ -99,7 +99,7 @@ def export_features(
     Raises
     ------
     DataError
-        There are no features, or no such format.
+        There are no features, no such format, or `out` is no file.
     MissingExtraError
         Parquet needs pyarrow, which is not installed.
     """
@@ -110,6 +110,7 @@ def export_features(
     current = read_dataset(cache, dataset)
     table = make_table(current)
     path = Path(f"{current.name}-features.{to}" if out is None else out)
+    check_out(path)
     write = {"csv": _write_csv, "parquet": _write_parquet, "npz": _write_npz}[to]
     with writing_to(path, flag="--out FILE"), replace_at_end(path) as temporary:
         write(table, temporary)

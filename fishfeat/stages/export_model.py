@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fishfeat.errors import DataError
-from fishfeat.files import replace_at_end, writing_to
+from fishfeat.files import check_out, replace_at_end, writing_to
 from fishfeat.images.decode import UnreadableImage, read_image
 from fishfeat.models.onnx_files.export import check_onnx, make_onnx
 from fishfeat.models.onnx_files.graph import import_onnx
@@ -77,7 +77,7 @@ def export_model(
     Raises
     ------
     DataError
-        There is no such format.
+        There is no such format, or `out` is no file.
     MissingExtraError
         onnx or onnxruntime is not installed.
     ModelError
@@ -89,6 +89,8 @@ def export_model(
         raise DataError(f"to must be one of {', '.join(MODEL_FORMATS)}; got {to!r}.")
     import_onnx()
     current, loaded, name = choose_model(model, cache=cache, dataset=dataset)
+    path = Path(f"{name}.{to}" if out is None else out)
+    check_out(path)
     if loaded.config.layers:
         log.info("The file computes every image to the last layer: none leaves early.")
     network = load_backbone_of(loaded, current, backbone)
@@ -97,7 +99,6 @@ def export_model(
     if not images:
         log.info("There is no image of a data set to read: the file is checked on drawn ones.")
     agreement = check_onnx(content, loaded, network, images)
-    path = Path(f"{name}.{to}" if out is None else out)
     with writing_to(path, flag="--out FILE"), replace_at_end(path) as temporary:
         temporary.write_bytes(content)
     return ExportedModel(path, name, loaded.class_names.tolist(), *agreement)

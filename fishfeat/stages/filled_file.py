@@ -98,7 +98,7 @@ def fill_file(
     written = write_predictions(job, predicted, on_progress=on_progress)
     labels = _read_labels(predicted, job)
     filled = FILLS[filling.format](filling.file, labels, job.used.class_names)
-    with atomic(filling.out) as file:
+    with atomic(filling.out, flag="--out FILE") as file:
         file.write(filled.text)
     predicted.unlink()
     return FilledFile(filling.out, filled.n_filled, filled.n_kept, written.n_failed)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from fishfeat.errors import DataError, count_things
-from fishfeat.files import replace_at_end, sweep, writing_to
+from fishfeat.files import check_out, replace_at_end, sweep, writing_to
 from fishfeat.options import PredictionFormat, RowFormat
 from fishfeat.records import OnProgress, PathLike
 from fishfeat.records.inputs import Input
@@ -140,8 +140,7 @@ def write_predictions(
 @contextlib.contextmanager
 def _open_file(path: Path) -> Iterator[BinaryIO]:
     """Open the file, which no other command may write; the lock lies among temporary files."""
-    if path.is_dir():
-        raise DataError(f"out {str(path)!r} is a folder. Name a file in it.")
+    check_out(path)
     name = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
     with contextlib.ExitStack() as stack:
         with writing_to(path, flag="--out FILE"):
@@ -289,6 +288,11 @@ def _check_row(
     for image in inputs:
         n_images += 1
         if (rows.write_text(image.path), rows.write_text(image.id)) == (row.path, row.id):
+            if not row.has_failed and row.box != rows.write_box(image.box):
+                raise DataError(
+                    f"Row {n} of {path} is of the box {row.box!r} of {row.path!r}, which is now "
+                    f"{rows.write_box(image.box)!r}. Name another file, or delete this one."
+                )
             runtime = earlier.runtime or row.runtime
             return _Earlier(n_images, n, runtime), image if row.has_failed else None
         if not is_subset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fishfeat.files import JsonObject, escape_surrogates, format_csv, version
@@ -22,8 +23,8 @@ class WrittenRow(NamedTuple):
 
     Attributes
     ----------
-    path, id
-        The image, as it is written, and the name of the box in it.
+    path, id, box
+        The image, as it is written, and the name and the edges of the box in it.
     has_failed
         Whether the image could not be read.
     runtime
@@ -35,6 +36,7 @@ class WrittenRow(NamedTuple):
 
     path: str
     id: str
+    box: str
     has_failed: bool
     runtime: RuntimeConfig | None
     origin: tuple[str, ...]
@@ -102,7 +104,7 @@ class PredictionRows:
         others = [f"{other['label']} {other['probability']:.4f}" for other in content["runners_up"]]
         content["runners_up"] = "; ".join(others)
         if self._has_boxes:
-            content["box"] = " ".join(f"{edge:g}" for edge in content["box"] or ())
+            content["box"] = self.write_box(content["box"])
         cells = [content[name] for name in self._first_columns]
         cells += [*scores.values(), content["runtime"], *self._constants.values()]
         return format_csv([_format_cell(cell) for cell in cells], [])
@@ -136,6 +138,11 @@ class PredictionRows:
         """The path of an image, or the name of a box, as a row has it."""
         return text if self.format == "jsonl" else str(escape_surrogates(text))
 
+    def write_box(self, box: Sequence[float] | None) -> str:
+        """The edges of a box as text, in the digits that a row has."""
+        digits = "{:g}" if self.format == "csv" else "{!r}"
+        return " ".join(map(digits.format, box or ()))
+
     def read_row(self, record: bytes) -> WrittenRow:
         """Read a row.
 
@@ -161,10 +168,12 @@ class PredictionRows:
             raise ValueError(f"{len(cells)} cells, and not {len(columns)}")
         n_constants = len(self._constants)
         constants = [str(cell) for cell in cells[len(cells) - n_constants :]]
+        box = cells[2] if self._has_boxes and len(cells) > 2 else ""
         position = {name: i for i, name in reversed([*enumerate(columns)])}
         return WrittenRow(
             path=str(cells[0]),
             id=str(cells[1]) if self._has_boxes and len(cells) > 1 else "",
+            box=self.write_box(box) if isinstance(box, list) else str(box or ""),
             has_failed=not cells[position.get("label", 0)],
             runtime=_parse_runtime(str(cells[-1 - n_constants])),
             origin=(*columns, *constants),

@@ -177,6 +177,18 @@ def test_a_classifier_of_one_class_is_certain() -> None:
     assert_same(convert_estimator(make_small("knn").fit(X, np.full(len(X), 2))), X)
 
 
+@pytest.mark.parametrize("n_copies", [2, 3, 5])
+def test_copies_with_other_labels_are_the_same_neighbours(n_copies: int) -> None:
+    """Rounding does not choose which copies are among the neighbours."""
+    X, y = draw_data(3)
+    X = np.repeat(X[::n_copies], n_copies, axis=0)
+    predictor = convert_estimator(make_small("knn").fit(X, y))
+    assert_same(predictor, X)
+    shuffled = np.random.default_rng(1).permutation(len(X))
+    one_by_one = [predictor.predict_proba(X[i : i + 1])[0] for i in shuffled]
+    np.testing.assert_allclose(one_by_one, predictor.predict_proba(X)[shuffled], atol=1e-6)
+
+
 def test_the_head_of_a_tuned_network_is_the_same() -> None:
     rng = np.random.default_rng(0)
     layers = [(rng.normal(size=(8, 24)), rng.normal(size=8)), (rng.normal(size=(3, 8)), np.ones(3))]

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import os
 import sys
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fishfeat.errors import DataError, MissingExtraError, ModelError
+from fishfeat.errors import CacheError, DataError, MissingExtraError, ModelError
 from fishfeat.models.onnx_files import export as onnx_export
 from fishfeat.stages.export import export_features
 from fishfeat.stages.export_model import export_model
@@ -136,3 +137,15 @@ def test_a_model_that_cannot_be_exported_leaves_the_file(fitted, tmp_path, monke
     with pytest.raises(MissingExtraError, match="onnx"):
         export_model(out=out, cache=pond.cache)
     assert out.read_text() == "mine"
+
+
+@pytest.mark.parametrize("write", [export_features, export_model])
+def test_out_that_is_no_file_is_an_error_before_anything_is_computed(fitted, tmp_path, write):
+    pond, _ = fitted
+    for place in (tmp_path, os.devnull):
+        with pytest.raises(DataError, match=r"^out '"):
+            write(out=place, cache=pond.cache)
+    (tmp_path / "file").write_text("")
+    if write is export_features:
+        with pytest.raises(CacheError, match="--out FILE"):
+            write(out=tmp_path / "file" / "table.csv", cache=pond.cache)

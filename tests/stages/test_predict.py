@@ -221,6 +221,14 @@ def test_boxes_go_out_with_their_ids_and_are_found_in_the_cache(fitted, forwarde
             assert (written.n_rows, written.n_earlier) == (13, n_earlier)
     rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert {row["id"]: row["box"] for row in rows}["id-5"] == "43 5 71 25"
+    content = json.loads(file.read_text())
+    content["annotations"][5]["bbox"][2] += 1
+    file.write_text(json.dumps(content))
+    for name in ("out.csv", "out.jsonl"):
+        data = (tmp_path / name).read_bytes()
+        with pytest.raises(DataError, match="is of the box"):
+            write_predictions(prepare(pond, [file]), tmp_path / name)
+        assert (tmp_path / name).read_bytes() == data
 
 
 def test_a_pattern_stands_for_the_paths_that_match(fitted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,14 +80,40 @@ class NearestVectors(Predictor):
         proba: Float = weighted / weighted.sum(axis=1, keepdims=True)
         return proba
 
-    def _count_votes(self, rows: Float, order: Float) -> Float:
+    @cached_property
+    def first_equal(self) -> Int:
+        """The first vector that equals each one, int64 (n_train,): mostly itself.
+
+        Of equal vectors whose labels differ, as those of copies of an image, some may be too many
+        for the neighbours. The first ones count then, and not those that rounding prefers.
+        """
+        numbers = np.arange(len(self.vectors))
+        seen: dict[int, int] = {}
+        for i, vector in enumerate(self.vectors):
+            first = seen.setdefault(hash(vector.tobytes()), i)
+            if first != i and np.array_equal(vector, self.vectors[first]):
+                numbers[i] = first
+        return numbers
+
+    def _find_nearest(self, order: Float) -> Int:
+        """Numbers (n, n_neighbors) of those with the least order (n, n_train); first of equals."""
         n_neighbors = min(int(self.n_neighbors), len(self.vectors))
-        nearest = np.argpartition(order, n_neighbors - 1, axis=1)[:, :n_neighbors]
+        copies = np.flatnonzero(self.first_equal != np.arange(len(self.vectors)))
+        order[:, copies] = order[:, self.first_equal[copies]]
+        nearest: Int = np.argpartition(order, n_neighbors - 1, axis=1)[:, :n_neighbors]
+        if len(copies):
+            largest = np.take_along_axis(order, nearest, 1).max(axis=1, keepdims=True)
+            is_tied = (order <= largest).sum(axis=1) > n_neighbors
+            nearest[is_tied] = order[is_tied].argsort(axis=1, kind="stable")[:, :n_neighbors]
+        return nearest
+
+    def _count_votes(self, rows: Float, order: Float) -> Float:
+        nearest = self._find_nearest(order)
         distances, nearest = sort_neighbours(rows, self.vectors, nearest)
         weights = weigh_distances(distances) if self.is_weighted else np.ones_like(distances)
         votes = np.zeros((len(rows), len(self.classes_)))
         numbers = np.arange(len(rows))
-        for i in range(n_neighbors):
+        for i in range(nearest.shape[1]):
             votes[numbers, self.codes[nearest[:, i]]] += weights[:, i]
         return votes
 

@@ -7,9 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from fishfeat.errors import DataError, count_things, did_you_mean
+from fishfeat.errors import DataError, count_things, did_you_mean, shortened
 from fishfeat.images.sources.annotations import Annotation, Annotations
-from fishfeat.images.sources.entries import Entry, Listing, fill_parts, make_filter
+from fishfeat.images.sources.entries import (
+    Entry,
+    Listing,
+    fill_parts,
+    group_with_boxes,
+    make_filter,
+)
 from fishfeat.images.sources.find_reader import READERS, find_reader, refuse_unknown
 from fishfeat.images.sources.paths import PathFinder
 from fishfeat.records import PathLike
@@ -78,30 +84,17 @@ def list_annotated(
         root = found.start
     finder = PathFinder(folder, root, source="annotation file")
     finder.find_all(annotation.path for annotation in found.annotations)
-    has_boxes = any(annotation.box is not None for annotation in found.annotations)
-    entries: dict[str, Entry] = {}
-    rejected = {f"{path}#{where}": reason for path, where, reason in found.faults}
-    n_empty = 0
-    numbers: Counter[str] = Counter()
-    for annotation in found.annotations:
-        if has_boxes and annotation.box is None and not annotation.label:
-            n_empty += 1
-            continue
-        path = finder.start / finder.find(annotation.path)
-        file_key = PurePosixPath(os.path.relpath(path, folder)).as_posix()
-        numbers[file_key] += 1
-        entry = _make_entry(annotation, file_key, numbers[file_key])
-        other = entries.setdefault(entry.key, entry)
-        if (other.label, other.box) != (entry.label, entry.box):
-            rejected[f"{entry.key} {entry.where}"] = _describe_conflict(entry, other)
-    is_chosen = make_filter(include, exclude)
+    entries, rejected, n_empty = _collect_entries(found, finder, folder, to_classify=to_classify)
     keys = (
         sorted(entries, key=lambda key: entries[key].file_key) if to_classify else sorted(entries)
     )
-    chosen = [entries[key] for key in keys if is_chosen(entries[key].file_key)]
+    is_chosen = make_filter(include, exclude)
+    grouped = group_with_boxes([entries[key] for key in keys])
+    chosen = [entry for entry in grouped if is_chosen(entry.file_key)]
     notes = [*found.notes, *finder.describe_read()]
     if n_empty:
-        notes.append(f"{count_things(n_empty, 'image')} without an annotation are left out.")
+        verb = "is" if n_empty == 1 else "are"
+        notes.append(f"{count_things(n_empty, 'image')} without an annotation {verb} left out.")
     if len(chosen) < len(entries):
         n_left_out = len(entries) - len(chosen)
         notes.append(f"Left out by include and exclude: {count_things(n_left_out, 'image')}.")
@@ -120,10 +113,58 @@ def list_annotated(
     )
 
 
+def _collect_entries(
+    found: Annotations, finder: PathFinder, folder: Path, *, to_classify: bool
+) -> tuple[dict[str, Entry], dict[str, str], int]:
+    """Entries by key, what is rejected, and the number of images that are left out without one."""
+    has_boxes = any(annotation.box is not None for annotation in found.annotations)
+    entries: dict[str, Entry] = {}
+    rejected = {_name_place(path, where): reason for path, where, reason in found.faults}
+    n_empty = 0
+    used: list[tuple[Annotation, str]] = []
+    for annotation in found.annotations:
+        if has_boxes and annotation.box is None and not annotation.label:
+            n_empty += 1
+            continue
+        path = finder.start / finder.find(annotation.path)
+        used.append((annotation, PurePosixPath(os.path.relpath(path, folder)).as_posix()))
+    names = {(file_key, _escape(annotation.id)) for annotation, file_key in used}
+    numbers: Counter[str] = Counter()
+    labels_of: dict[str, set[str]] = {}
+    for annotation, file_key in used:
+        numbers[file_key] += 1
+        while not annotation.id and (file_key, str(numbers[file_key])) in names:
+            numbers[file_key] += 1  # the number is the id of another one
+        entry = _make_entry(annotation, file_key, numbers[file_key])
+        other = entries.setdefault(entry.key, entry)
+        if entry.box is None:
+            labels_of.setdefault(file_key, set()).add(entry.label)
+            if entry.label and not other.label:
+                entries[entry.key] = entry
+        elif (other.label, other.box) != (entry.label, entry.box):
+            reason = f"another annotation has the same id ({entry.where})"
+            rejected[_name_place(file_key, entry.where)] = reason
+    for file_key, labels in labels_of.items():
+        if len(labels - {""}) > 1 and not to_classify:
+            where = entries.pop(file_key).where
+            reason = f"the image has several labels ({shortened(sorted(labels - {''}))})"
+            rejected[_name_place(file_key, where)] = reason
+    return entries, rejected, n_empty
+
+
+def _name_place(path: str, where: str) -> str:
+    """The key of what is rejected: an image, and where it stands."""
+    return f"{path}#{_escape(where)}"
+
+
+def _escape(name: str) -> str:
+    """A name without '#', since the last one of a key ends the path."""
+    return name.replace("#", "%23")
+
+
 def _make_entry(annotation: Annotation, file_key: str, number: int) -> Entry:
     is_box = annotation.box is not None
-    # The last '#' of a key ends the path.
-    name = annotation.id.replace("#", "%23") or number
+    name = _escape(annotation.id) or number
     return Entry(
         key=f"{file_key}#{name}" if is_box else file_key,
         label=annotation.label,
@@ -133,12 +174,6 @@ def _make_entry(annotation: Annotation, file_key: str, number: int) -> Entry:
         is_relative=annotation.is_relative,
         where=annotation.where,
     )
-
-
-def _describe_conflict(entry: Entry, other: Entry) -> str:
-    if entry.box is None:
-        return f"it has two labels, {other.label!r} and {entry.label!r} ({entry.where})"
-    return f"another annotation has the same id ({entry.where})"
 
 
 def _describe_groups(found: Annotations, entries: Sequence[Entry]) -> str:

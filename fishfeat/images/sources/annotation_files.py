@@ -51,6 +51,17 @@ def decode_text(data: bytes, name: str) -> str:
     return text
 
 
+def read_beginning(file: Path, n_bytes: int = 100_000) -> str:
+    """The text of the first bytes of a file, as `read_text` decodes it; '' where it has none."""
+    try:
+        with open(file, "rb") as opened:
+            data = opened.read(n_bytes)
+    except OSError:
+        return ""
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    return data.decode(encoding, "replace")
+
+
 def read_json(file: Path) -> object:
     """The contents of a JSON file.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,15 +67,16 @@ def read_coco(path: Path) -> Annotations:
     groups: list[dict[str, str]] = []
     n_crowds = 0
     used: set[str] = set()
-    for number, fields in enumerate(contents.annotations, start=1):
+    places = name_places(contents.annotations)
+    for where, fields in zip(places, contents.annotations, strict=True):
         if not isinstance(fields, dict):
-            where = f"annotation number {number}"
             rows.reject("", where, f"an annotation is an object; got {show(fields)}")
             continue
         used.add(read_name(fields.get("image_id")))
-        if read_name(fields.get("iscrowd")) == "1":
+        is_crowd = fields.get("iscrowd")
+        if is_crowd is True or read_name(is_crowd) == "1":
             n_crowds += 1
-        elif annotation := _read_annotation(fields, number, contents, rows):
+        elif annotation := _read_annotation(fields, where, contents, rows):
             read.append(annotation)
             groups.append(_find_groups(fields, contents))
     if n_crowds:
@@ -194,11 +195,10 @@ def _index_categories(categories: list[object], rows: AnnotationList) -> dict[st
 
 
 def _read_annotation(
-    fields: _Fields, number: int, contents: _Contents, rows: AnnotationList
+    fields: _Fields, where: str, contents: _Contents, rows: AnnotationList
 ) -> Annotation | None:
     """The annotation without its group; None, and a fault, where it cannot be used."""
     name = read_name(fields.get("id"))
-    where = f"annotation {name}" if name else f"annotation number {number}"
     image_name = read_name(fields.get("image_id"))
     image = contents.images.get(image_name)
     path = image.path if image else ""
@@ -250,6 +250,21 @@ def _read_outline_box(outline: object) -> GivenBox:
             raise UnusableAnnotation(f"a polygon is a list of numbers; got {show(polygon)}")
         points += polygon
     return read_polygon_box(points)
+
+
+def name_places(annotations: Sequence[object]) -> list[str]:
+    """Where each annotation stands: 'annotation 5' by its id, else 'annotation number 2'.
+
+    Of several annotations with one id, the id names the first.
+    """
+    places = []
+    seen: set[str] = set()
+    for number, fields in enumerate(annotations, start=1):
+        name = read_name(fields.get("id")) if isinstance(fields, dict) else ""
+        is_named = bool(name) and name not in seen
+        places.append(f"annotation {name}" if is_named else f"annotation number {number}")
+        seen.add(name)
+    return places
 
 
 def _find_groups(fields: _Fields, contents: _Contents) -> dict[str, str]:

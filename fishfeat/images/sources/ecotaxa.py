@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fishfeat.errors import DataError, count_things
-from fishfeat.files import open_text, read_rows
+from fishfeat.files import read_rows
 from fishfeat.images.sources.annotation_files import (
     AnnotationList,
     choose_group,
     find_first,
     make_relative,
+    read_beginning,
     read_text,
 )
 from fishfeat.images.sources.annotations import Annotation, Annotations
@@ -77,11 +79,8 @@ def read_ecotaxa(path: Path, *, statuses: Collection[str] = VALIDATED) -> Annota
 
 def looks_like_ecotaxa(file: Path) -> bool:
     """Whether the first line of a file has columns of EcoTaxa."""
-    try:
-        with open_text(file) as opened:
-            return is_ecotaxa_header(opened.readline(100_000))
-    except OSError:
-        return False
+    lines = io.StringIO(read_beginning(file), newline="")
+    return is_ecotaxa_header(lines.readline())
 
 
 def is_ecotaxa_header(line: str) -> bool:
@@ -117,9 +116,10 @@ def _is_number(text: str) -> bool:
 
 
 def list_ecotaxa_files(folder: Path) -> list[Path]:
-    """The TSV files of EcoTaxa in a folder and the folders in it."""
-    files = sorted([*folder.glob("*.tsv"), *folder.glob("*/*.tsv")])
-    return [file for file in files if looks_like_ecotaxa(file)]
+    """The TSV files of EcoTaxa in a folder and the folders in it, else anywhere below."""
+    near = [*folder.glob("*.tsv"), *folder.glob("*/*.tsv")]
+    files = list(filter(looks_like_ecotaxa, sorted(near)))
+    return files or list(filter(looks_like_ecotaxa, sorted(folder.rglob("*.tsv"))))
 
 
 def _read_file(

@@ -150,6 +150,22 @@ def make_matcher(globs: Iterable[str]) -> Callable[[str], bool]:
     return matches
 
 
+def group_with_boxes(entries: Sequence[Entry]) -> list[Entry]:
+    """Give a whole image without a group that of the first box in it, which shows the same."""
+    group_of: dict[str, str] = {}
+    for entry in entries:
+        if entry.box is not None:
+            group_of.setdefault(entry.file_key, entry.group)
+    if not group_of:
+        return list(entries)
+    grouped = []
+    for entry in entries:
+        if entry.box is None and not entry.group:
+            entry = entry._replace(group=group_of.get(entry.key, ""))
+        grouped.append(entry)
+    return grouped
+
+
 def fill_parts(entries: list[Entry]) -> tuple[list[Entry], list[str]]:
     """Put images without a part into 'train': the entries, and a note where there are any."""
     n_without = sum(not entry.part for entry in entries)

@@ -8,6 +8,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from fishfeat.images.sources.entries import PART_NAMES
 from fishfeat.images.sources.megadetector import read_megadetector
 from fishfeat.images.sources.metadata import has_labels, list_metadata_files, read_metadata
 from fishfeat.images.sources.viame import looks_like_viame, read_viame
-from fishfeat.images.sources.voc import is_voc_file, read_voc
+from fishfeat.images.sources.voc import ANNOTATIONS, is_voc_file, read_voc
 from fishfeat.images.sources.yolo import YAML_NAMES, names_classes, read_yolo
 
 
@@ -61,7 +62,7 @@ READERS = {
     )
 }
 
-_HEAD, _MAX_TABLES = 100_000, 10
+_HEAD, _MAX_TABLES, _MAX_XML = 100_000, 10, 100
 _ZIP_ERRORS = (OSError, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error)
 _SUFFIXES = (".json", ".xml", ".yaml", ".yml")
 _KEY = rb'"%b"\s*:\s*[\[{]'
@@ -121,7 +122,9 @@ def _find_folder_reader(folder: Path) -> str:
         return "coco"
     if any(map(has_labels, list_metadata_files(folder))):
         return "metadata"
-    places = [folder / "Annotations", folder, *(folder / name for name in PART_NAMES)]
+    annotations = folder if folder.name == ANNOTATIONS else folder / ANNOTATIONS
+    below = (Path(place) for place, _, _ in os.walk(annotations))
+    places = chain(below, [folder, *(folder / name for name in PART_NAMES)])
     return "voc" if any(map(_has_voc_file, places)) else ""
 
 
@@ -143,15 +146,12 @@ def _find_zip_reader(file: Path) -> str:
 
 
 def _has_voc_file(folder: Path) -> bool:
-    """Whether the first XML file in a folder is from Pascal VOC."""
+    """Whether one of the first XML files in a folder is from Pascal VOC."""
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.lower().endswith(".xml"):
-                    return is_voc_file(Path(entry.path))
+        names = [name for name in os.listdir(folder) if name.lower().endswith(".xml")]
     except OSError:
-        pass
-    return False
+        return False
+    return any(is_voc_file(folder / name) for name in names[:_MAX_XML])
 
 
 def _find_json_reader(file: Path) -> str:

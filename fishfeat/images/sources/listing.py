@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fishfeat.errors import DataError, did_you_mean
+from fishfeat.errors import DataError, count_things, did_you_mean, shortened
 from fishfeat.images.sources.annotated import choose_reader, list_annotated
 from fishfeat.images.sources.class_folders import list_class_folders
 from fishfeat.images.sources.entries import SUFFIXES, Listing
@@ -89,6 +89,13 @@ def check_exists(data: PathLike) -> None:
 def _describe_nothing(
     data: PathLike, listing: Listing, include: Sequence[str], exclude: Sequence[str]
 ) -> str:
+    if listing.rejected and not (include or exclude):
+        reasons = [f"{key}: {reason}" for key, reason in listing.rejected.items()]
+        found = " ".join(map(str, listing.findings))
+        return (
+            f"{os.fspath(data)}: none of {count_things(len(reasons), 'annotation')} can be used: "
+            f"{shortened(reasons)}. {found}".rstrip()
+        )
     globs = [f"include {glob!r}" for glob in include]
     globs += [f"exclude {glob!r}" for glob in exclude]
     filters = f" with {', '.join(globs)}" if globs else ""

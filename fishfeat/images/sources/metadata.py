@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fishfeat.errors import DataError
-from fishfeat.files import open_text, read_rows
+from fishfeat.files import read_rows
 from fishfeat.images.sources.annotation_files import (
     GROUP_FIELDS,
     AnnotationList,
@@ -18,6 +19,7 @@ from fishfeat.images.sources.annotation_files import (
     find_first,
     group_roboflow_copies,
     parse_json,
+    read_beginning,
     read_name,
     read_text,
 )
@@ -32,7 +34,7 @@ from fishfeat.images.sources.given_boxes import (
 
 NAMES = ("metadata.jsonl", "metadata.csv")
 
-_MAX_HEAD, _MAX_LINE = 20, 1_000_000
+_MAX_HEAD, _MAX_BYTES = 20, 1_000_000
 _LABEL_FIELDS = ("label", "species", "class", "category")
 _PART_FIELDS = ("part", "split")
 # Column 'group' first: who wrote it meant it.
@@ -101,9 +103,8 @@ def has_labels(file: Path) -> bool:
 
     Without labels a table says less than the class folders that it may lie in.
     """
+    lines = list(islice(io.StringIO(read_beginning(file, _MAX_BYTES), newline=""), _MAX_HEAD))
     try:
-        with open_text(file) as opened:
-            lines = list(islice(iter(lambda: opened.readline(_MAX_LINE), ""), _MAX_HEAD))
         if file.suffix.lower() == ".csv":
             delimiter = max(",;\t", key=lines[0].count) if lines else ","
             header, *table = list(csv.reader(lines, delimiter=delimiter)) or [[]]
@@ -112,7 +113,7 @@ def has_labels(file: Path) -> bool:
         else:
             parsed = [json.loads(line) for line in lines[:1]]
             read = [_Row(fields, "") for fields in parsed if isinstance(fields, dict)]
-    except (OSError, csv.Error, ValueError, RecursionError):
+    except (csv.Error, ValueError, RecursionError):
         return False
     names = dict.fromkeys(name for row in read for name in row.fields)
     if "file_name" not in names:
@@ -212,7 +213,11 @@ def _add_row(row: _Row, columns: _Columns, place: str, rows: AnnotationList) -> 
         reason = f"the label is text or a number; got {show(fields.get(columns.label))}"
         rows.reject(path, row.where, reason)
     elif fields.get("objects") is None or isinstance(fields["objects"], str):
-        rows.add(annotation)
+        if fields.get("objects") and not columns.label:
+            reason = "objects is text, as in every CSV: boxes are read from metadata.jsonl"
+            rows.reject(path, row.where, reason)
+        else:
+            rows.add(annotation)
     else:
         _add_objects(annotation, fields["objects"], rows)
 

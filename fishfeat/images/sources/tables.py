@@ -19,6 +19,7 @@ from fishfeat.images.sources.entries import (
     Listing,
     fill_parts,
     filter_keys,
+    group_with_boxes,
 )
 from fishfeat.images.sources.paths import PathFinder
 from fishfeat.records import PARTS, PathLike
@@ -81,7 +82,7 @@ def list_table(
         faults += [(fault, line) for fault, line, _ in bad_boxes]
     _raise_faults(file, faults, len(rows[0][1]) if rows else 0)
     rejected = {f"{path}#line {line}": fault for fault, line, path in bad_boxes}
-    entries = _number_boxes(entries)
+    entries = group_with_boxes(_number_boxes(entries))
     entry_of = _merge_equal_rows(file, entries, hint=suggest_box(rows[0][1]) if rows else "")
     files = sorted({entry.file_key for entry in entries})
     chosen, notes = filter_keys(files, include=include, exclude=exclude)

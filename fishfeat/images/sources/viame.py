@@ -10,8 +10,12 @@ from itertools import islice
 from pathlib import Path
 
 from fishfeat.errors import DataError
-from fishfeat.files import open_text
-from fishfeat.images.sources.annotation_files import AnnotationList, is_image_name, read_text
+from fishfeat.images.sources.annotation_files import (
+    AnnotationList,
+    is_image_name,
+    read_beginning,
+    read_text,
+)
 from fishfeat.images.sources.annotations import Annotation, Annotations
 from fishfeat.images.sources.given_boxes import (
     UnusableAnnotation,
@@ -26,6 +30,8 @@ GROUPING = "the track of each box"
 _N_COLUMNS = 9
 _MAX_HEAD = 20
 _TIME = re.compile(r"[\d:.,\s]*")
+# A cell that begins with a quote, in which two quotes are one, or another one.
+_CELL = re.compile(r'"(?:[^"]|"")*(?:"[^,]*|\Z)|[^,]*')
 
 
 def read_viame(path: Path) -> Annotations:
@@ -79,11 +85,10 @@ def _has_tracks(annotations: Sequence[Annotation]) -> bool:
 
 def looks_like_viame(file: Path) -> bool:
     """Whether the first rows of a file are those of a VIAME CSV."""
+    lines = list(islice(io.StringIO(read_beginning(file), newline=""), _MAX_HEAD))
     try:
-        with open_text(file) as opened:
-            lines = list(islice(iter(lambda: opened.readline(10_000), ""), _MAX_HEAD))
         rows = [row for _, row in _iterate_rows("".join(lines))]
-    except (OSError, csv.Error):
+    except csv.Error:
         return False
     if rows and _is_header(rows[0]):
         # Tables of other programs have headers too: this one names the track.
@@ -136,10 +141,31 @@ def _read_file(file: Path, prefix: str, rows: AnnotationList) -> None:
 
 def _iterate_rows(text: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that are neither blank nor comments, each with its line."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    for row in reader:
+    for line, _, row in split_rows(text):
         if any(cell.strip() for cell in row) and not row[0].lstrip().startswith("#"):
-            yield reader.line_num, row
+            yield line, row
+
+
+def split_rows(text: str) -> Iterator[tuple[int, str, list[str]]]:
+    """All rows, each with its line, its text and its cells; the texts together are `text`."""
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines)
+    end = 0
+    for row in reader:
+        start, end = end, reader.line_num
+        yield end, "".join(lines[start:end]), row
+
+
+def split_cells(row: str) -> list[str]:
+    """The texts of the cells of a row without its line end, with their quotes."""
+    cells: list[str] = []
+    end = -1
+    while end < len(row):
+        cell = _CELL.match(row, end + 1)
+        assert cell is not None  # a cell may be empty
+        cells.append(cell[0])
+        end = cell.end()
+    return cells
 
 
 def _is_header(row: Sequence[str]) -> bool:

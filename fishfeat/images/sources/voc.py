@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +14,7 @@ from fishfeat.images.sources.annotation_files import (
     group_roboflow_copies,
     is_image_name,
     make_relative,
+    read_beginning,
     read_text,
 )
 from fishfeat.images.sources.annotations import Annotation, Annotations
@@ -27,8 +29,10 @@ from fishfeat.images.sources.given_boxes import (
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+ANNOTATIONS, _N_HEAD = "Annotations", 2000
 # Folders of the images, seen from the folder of the XML files.
 _IMAGE_FOLDERS = ("", "../JPEGImages", "../images", "../Images")
+_FLAG = re.compile(r"\s+-?[01]$")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -74,17 +78,14 @@ def read_voc(path: Path) -> Annotations:
 
 def list_voc_files(folder: Path) -> list[Path]:
     """The XML files below a folder; those in `Annotations`, where there are any."""
-    files = _list_files(folder / "Annotations", ".xml")
+    files = _list_files(folder / ANNOTATIONS, ".xml")
     return files or _list_files(folder, ".xml")
 
 
 def is_voc_file(file: Path) -> bool:
     """Whether the first bytes of a file are those of Pascal VOC."""
-    try:
-        with open(file, "rb") as opened:
-            return b"<annotation" in opened.read(2000)
-    except OSError:
-        return False
+    # CVAT's own format has one file with <annotations>.
+    return re.search(r"<annotation[\s/>]", read_beginning(file, _N_HEAD)) is not None
 
 
 def _list_files(folder: Path, suffix: str) -> list[Path]:
@@ -101,7 +102,7 @@ def _list_files(folder: Path, suffix: str) -> list[Path]:
 def _read_files(files: Sequence[Path], start: Path, rows: AnnotationList) -> list[_File]:
     """Those that are from VOC; a damaged one is a fault."""
     finder = _ImageFinder()
-    part_of = _read_parts(start)
+    lists = _read_parts(start)
     read = []
     n_others = 0
     for file in files:
@@ -116,7 +117,9 @@ def _read_files(files: Sequence[Path], start: Path, rows: AnnotationList) -> lis
             continue
         path = finder.find(file, _find_text(root, "filename"), _find_text(root, "folder"))
         folder = file.parent.name.lower()
-        part = part_of.get(path.stem, PART_NAMES.get(folder, "") if file.parent != start else "")
+        part = PART_NAMES.get(folder, "") if file.parent != start else ""
+        name = (_split_place(file)[1] / path.stem).as_posix()
+        part = lists.get(name) or lists.get(path.stem) or part
         read.append(_File(make_relative(path, start), place, part, root))
     if n_others:
         verb = "is" if n_others == 1 else "are"
@@ -144,15 +147,31 @@ def _parse_file(file: Path) -> Element:
 
 
 def _read_parts(start: Path) -> dict[str, str]:
-    """Stem of an image -> its part, of ImageSets/Main/train.txt and alike."""
-    part_of = {}
-    for name in ("train", "val", "test"):
-        file = start / "ImageSets" / "Main" / f"{name}.txt"
-        if file.is_file():
-            for line in read_text(file).splitlines():
-                if line.strip():
-                    part_of[line.split()[0]] = name
-    return part_of
+    """Stem of an image -> its part, of ImageSets/Main/train.txt and alike.
+
+    `start` may be the folder of the XML files, which lies beside `ImageSets`.
+    """
+    lists = start / "ImageSets" / "Main"
+    if not lists.is_dir():
+        lists = start.resolve().parent / "ImageSets" / "Main"
+    part_of: dict[str, str] = {}
+    flagged: dict[str, str] = {}
+    for part in ("train", "val", "test"):
+        file = lists / f"{part}.txt"
+        for line in read_text(file).splitlines() if file.is_file() else []:
+            stem = line.strip().replace("\\", "/")
+            part_of[stem] = part
+            # Lists of one class say 1, 0 or -1 behind each name.
+            flagged[_FLAG.sub("", stem)] = part
+    return flagged | part_of
+
+
+def _split_place(file: Path) -> tuple[Path, Path]:
+    """The folder of all XML files, and the one of this file in it: '.', but in `Annotations`."""
+    for folder in file.parents:
+        if folder.name == ANNOTATIONS:
+            return folder, file.parent.relative_to(folder)
+    return file.parent, Path()
 
 
 class _ImageFinder:
@@ -165,7 +184,10 @@ class _ImageFinder:
         """The path of the image; the most likely one where none is there."""
         name = written.replace("\\", "/").rpartition("/")[2] or file.stem
         beside = folder.replace("\\", "/").rpartition("/")[2]
-        places = [os.path.normpath(file.parent / place) for place in _IMAGE_FOLDERS]
+        start, below = _split_place(file)
+        near = [file.parent / place for place in _IMAGE_FOLDERS]
+        near += [start / place / below for place in _IMAGE_FOLDERS]
+        places = list(dict.fromkeys(map(os.path.normpath, near)))
         if beside and "\0" not in beside:
             places.append(os.path.normpath(file.parent.parent / beside))
         for wanted in (name, os.path.splitext(name)[0], file.stem):

@@ -13,6 +13,7 @@ from fishfeat.images.sources.annotation_files import (
     group_roboflow_copies,
     is_image_name,
     make_relative,
+    read_beginning,
     read_name,
     read_text,
 )
@@ -77,12 +78,8 @@ def read_yolo(path: Path) -> Annotations:
 
 def names_classes(file: Path) -> bool:
     """Whether a YAML file names classes and folders of images, by its first bytes."""
-    try:
-        with open(file, "rb") as opened:
-            head = opened.read(100_000)
-    except OSError:
-        return False
-    return all(re.search(key, head) for key in (rb"\bnames['\"]?\s*:", rb"\b(train|val|test)\b"))
+    head = read_beginning(file)
+    return all(re.search(key, head) for key in (r"\bnames['\"]?\s*:", r"\b(train|val|test)\b"))
 
 
 # --- data.yaml ----------------------------------------------------------------------------------
@@ -146,7 +143,7 @@ def _read_class_names(file: Path, fields: _Fields) -> dict[int, str]:
         classes = f"the classes {', '.join(empty[:5])} have" if empty else "it has"
         raise DataError(
             f"{file}: {classes} no name. Write the names of the classes into it, such as "
-            "`names: [Cod, Hake]`."
+            "`names: [Cod, Hake]`. YAML takes yes, no and null for no names without quotes."
         )
     return names
 
@@ -185,20 +182,30 @@ def _list_images(place: Path) -> Iterator[Path]:
     else:
         for line in read_text(place).splitlines():
             if line.strip():
-                yield Path(os.path.normpath(place.parent / line.strip()))
+                path = place.parent / line.strip()
+                if "\\" in line and not path.exists():  # a program of Windows wrote it
+                    path = place.parent / line.strip().replace("\\", "/")
+                yield Path(os.path.normpath(path))
 
 
 # --- labels -------------------------------------------------------------------------------------
 
 
-def find_label_file(image: Path) -> Path:
-    """Where the labels of an image are: in `labels` in place of the last `images`, or beside it."""
-    parts = list(image.parts)
-    for i in reversed(range(len(parts) - 1)):
-        if parts[i] == "images":
-            parts[i] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
+def find_label_file(image: Path, start: Path) -> Path:
+    """Where the labels of an image are: in `labels` in place of the last `images`, or beside it.
+
+    A folder `images` that the data set lies in, whose folder is `start`, is meant only where there
+    are labels.
+    """
+    parts = image.parts[:-1]
+    start = Path(os.path.normpath(start))
+    n_above = len(start.parts) if image.is_relative_to(start) else 0
+    beside = image.with_suffix(".txt")
+    if "images" not in parts:
+        return beside
+    last = len(parts) - 1 - parts[::-1].index("images")
+    in_labels = Path(*parts[:last], "labels", *parts[last + 1 :], beside.name)
+    return beside if last < n_above and not in_labels.exists() else in_labels
 
 
 def _read_image(
@@ -214,7 +221,7 @@ def _read_image(
     if not is_image_name(image.name):
         rows.reject(path, path, "this is no name of an image")
         return
-    labels = find_label_file(image)
+    labels = find_label_file(image, start)
     lines: list[str] = []
     place = make_relative(labels, start)
     if os.path.exists(labels):
@@ -240,7 +247,7 @@ def _read_image(
 def _reject_labels_without_image(start: Path, rows: AnnotationList) -> None:
     """A fault for each label file, in the folders that were read, that has no image."""
     images = {*(a.path for a in rows.annotations), *(fault.path for fault in rows.faults)}
-    files = {find_label_file(start / path) for path in images}
+    files = {find_label_file(Path(os.path.normpath(start / path)), start) for path in images}
     folders = {file.parent for file in files if "labels" in file.parts}
     for folder in sorted(folders):
         for file in sorted(folder.glob("*.txt")):

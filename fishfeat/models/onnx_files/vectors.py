@@ -84,6 +84,9 @@ def add_neighbors(graph: Graph, machine: NearestVectors, X: str) -> str:
     n_neighbors = min(int(machine.n_neighbors), len(machine.vectors))
     rows = graph.cast(X, "float64")
     squares = add_squares(graph, rows, machine.vectors)
+    if not np.array_equal(machine.first_equal, np.arange(len(machine.vectors))):
+        # Of equal distances `TopK` takes the first, if rounding does not tell them apart.
+        squares = graph.add("Gather", squares, machine.first_equal, axis=1)
     nearest = graph.find_smallest(squares, n_neighbors)
     # Distances of matrix products are not exact enough where they are nearly 0.
     vectors = graph.cast(graph.add("Gather", machine.vectors, nearest, axis=0), "float64")

@@ -158,8 +158,9 @@ def test_a_file_of_another_program_is_an_error(tmp_path):
         read_viame(write(tmp_path / "fish.csv", "path,label\na.png,Cod\n"))
 
 
-def test_crowds_are_left_out_with_a_note(tmp_path):
-    read = read_coco(write(tmp_path / "fish.json", coco(box_of(1, iscrowd=1), box_of(1))))
+@pytest.mark.parametrize("crowd", [1, "1", True])
+def test_crowds_are_left_out_with_a_note(tmp_path, crowd):
+    read = read_coco(write(tmp_path / "fish.json", coco(box_of(1, iscrowd=crowd), box_of(1))))
     assert [a.id for a in read.annotations if a.box] == ["2"]
     assert len(read.notes) == 1
 
