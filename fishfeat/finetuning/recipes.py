@@ -222,7 +222,7 @@ class Recipe:
         stages = []
         for text in self.stages.split(","):
             train, _, epochs = text.strip().rpartition(":")
-            if not epochs.isdigit() or int(epochs) < 1:
+            if not epochs.isdecimal() or int(epochs) < 1:
                 raise DataError(
                     f"stages must be parts with their epochs, such as 'head:5,full:2'; got {text!r}"
                 )
@@ -324,6 +324,9 @@ def check_train(train: str, setting: str = "train") -> None:
         )
 
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
+
+
 def _check_kind(name: str, kind: Any, value: Any) -> Any:
     """The value, as the type that the setting has; a `DataError` where it is of another one."""
     choices = get_args(kind)
@@ -335,7 +338,7 @@ def _check_kind(name: str, kind: Any, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not choices and type(value) is not kind:
-        raise DataError(f"{name} must be of type {kind.__name__}; got {value!r}.")
+        raise DataError(f"{name} must be {_KINDS[kind]}; got {value!r}.")
     if kind is float and value != value:
         raise DataError(f"{name} must be a number; got {value!r}.")
     return value
@@ -466,4 +469,8 @@ def _read_settings(recipe: str | os.PathLike[str]) -> dict[str, Any]:
                 f"{path}: {name!r} is not a setting of a recipe.{did_you_mean(name, names)} "
                 f"Settings: {', '.join(names)}."
             )
+    try:
+        Recipe(**settings)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     return settings

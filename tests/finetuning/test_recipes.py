@@ -37,6 +37,7 @@ from fishfeat.options import FinetuneOptions
         ("ema", 1.0),
         ("stages", "head:5,full"),
         ("stages", "head:5,tail:2"),
+        ("stages", "head:²"),
         ("head", "dense"),
         ("head", "dropout 2"),
         ("head_start", "warm"),
@@ -107,12 +108,18 @@ def test_a_file_sets_what_it_names_and_options_come_before_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("epoch = 3\n", "epochs"), ("epochs = \n", "line 1"), ('epochs = "3"\n', "epochs")],
+    [
+        ("epoch = 3\n", "epochs"),
+        ("epochs = \n", "line 1"),
+        ('epochs = "3"\n', "epochs must be a whole number"),
+        ('keep = "best"\n', "validation"),
+        ('stages = "head"\n', "stages"),
+    ],
 )
-def test_a_wrong_file_is_refused(text, named, tmp_path):
+def test_a_wrong_file_is_refused_with_its_name(text, named, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    with pytest.raises(DataError, match=named):
+    with pytest.raises(DataError, match=rf"mine\.toml.*{named}"):
         make_recipe(FinetuneOptions(recipe=path))
 
 
