@@ -358,7 +358,9 @@ def make_recipes(options: FinetuneOptions) -> list[Recipe]:
     recipes = []
     for train in parse_sweep(options.sweep, options.train):
         title = f"{recipe.title}-{train.replace(':', '')}" if recipe.title else ""
-        recipes.append(dataclasses.replace(recipe, train=train, title=title))
+        part = dataclasses.replace(recipe, train=train, title=title)
+        # A solved head has no epochs or rates: with all of them it is one and the same run.
+        recipes.append(Recipe(train=train, title=title) if part.is_solved else part)
     return recipes
 
 

@@ -82,6 +82,12 @@ def test_a_sweep_trains_more_and_more_blocks():
     assert [recipe.name for recipe in titled] == ["e-blocks-last1", "e-blocks-last2"]
 
 
+def test_the_solved_head_of_any_sweep_is_one_recipe():
+    sweeps = [FinetuneOptions(sweep="last:0..1", epochs=n, lr=1e-4) for n in (1, 2)]
+    heads = [make_recipes(options)[0] for options in sweeps]
+    assert heads == [Recipe(train="head")] * 2
+
+
 @pytest.mark.parametrize("sweep", ["last:3..1", "0..3", "last:1", "full:0..1"])
 def test_a_wrong_sweep_is_an_error(sweep):
     with pytest.raises(DataError, match=r"last:FIRST\.\.LAST"):
