@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from fishfeat.classify.statistics.significance import Evidence
 from fishfeat.classify.statistics.significance import compare_pairs as compare_run_pairs
 from fishfeat.errors import DataError, SplitError, shortened
 from fishfeat.files import json_digest
-from fishfeat.records import ImageSet, Int, Parameter, Run
+from fishfeat.records import ImageSet, Int, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
 from fishfeat.report.text import setting
@@ -109,18 +109,13 @@ def _name_recipes(runs: Sequence[Run]) -> list[str]:
     names = []
     for run in runs:
         peers = [other for other in runs if other.name == run.name]
-        recipes = [_find_recipe(other) for other in peers]
+        recipes = [run_facts.recipe_of_member(other) for other in peers]
         settings = []
-        for key, value in _find_recipe(run).items():
+        for key, value in run_facts.recipe_of_member(run).items():
             if any(recipe.get(key) != value for recipe in recipes):
                 settings.append(f"{key.replace('_', ' ')} {setting(value)}")
         names.append(", ".join([run.name, *settings]))
     return names
-
-
-def _find_recipe(run: Run) -> Mapping[str, Parameter]:
-    """The recipe of a fine-tune, also of its mean with the baseline; else empty."""
-    return run_facts.recipe(run) or (run.config.params if run_facts.members(run) else {})
 
 
 def _label_run(run: Run, name: str, features: str, with_balanced: bool) -> str:
