@@ -8,6 +8,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fishfeat.stages.reproduce import (
     Step,
     compare_figures,
     list_references,
+    list_run_files,
     plan_steps,
     read_reference,
     resolve_step,
@@ -62,11 +64,12 @@ def reproduce_all(
     reference = read_reference(letter)
     steps = plan_steps(reference, data, options)
     console.say(f"{reference.title}\n{reference.about}\n")
+    earlier = list_run_files(session.cache)
     done: list[JsonObject] = []
     for number, planned in enumerate(steps, start=1):
         start = time.perf_counter()
         console.say(f"\n[{number} of {len(steps)}] {planned.title}")
-        step, result = _run_step(session, app, planned)
+        step, result = _run_step(session, app, planned, earlier)
         seconds = time.perf_counter() - start
         done.append(
             {
@@ -78,7 +81,7 @@ def reproduce_all(
             }
         )
         console.say(f"({duration(seconds)})")
-    comparisons = compare_figures(reference, session.cache)
+    comparisons = compare_figures(reference, session.cache, earlier)
     console.document(
         {
             "reference": reference.title,
@@ -93,10 +96,12 @@ def reproduce_all(
     return not failed
 
 
-def _run_step(session: Session, app: typer.Typer, planned: Step) -> tuple[Step, JsonObject | None]:
+def _run_step(
+    session: Session, app: typer.Typer, planned: Step, earlier: Mapping[Path, int]
+) -> tuple[Step, JsonObject | None]:
     """The step as it was run, and its document ({} without --json); None where it failed."""
     try:
-        step = resolve_step(planned, session.cache)
+        step = resolve_step(planned, session.cache, earlier)
     except DataError as error:
         session.console.error(str(error))
         return planned, None
