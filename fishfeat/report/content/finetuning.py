@@ -65,11 +65,8 @@ def collect_finetunes(ranked: Sequence[RunView]) -> list[FineTune]:
         groups = None if view.images.groups is None else view.groups
         verdict = judge_finetune(view.run, run, groups=groups)
         # Networks of several recipes may have one name; their labels differ.
-        verdict = dataclasses.replace(
-            verdict,
-            tuned=dataclasses.replace(verdict.tuned, name=view.label),
-            frozen=dataclasses.replace(verdict.frozen, name=view_of[id(run)].label),
-        )
+        tuned = dataclasses.replace(verdict.tuned, name=view.label)
+        verdict = dataclasses.replace(verdict, tuned=tuned)
         mean = _find_mean(view.run, run, ranked)
         finetunes.append(FineTune(view, training, view_of[id(run)], verdict, mean))
     return finetunes
