@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import re
 import tomllib
@@ -15,6 +16,7 @@ from fishfeat.errors import DataError, did_you_mean
 from fishfeat.options import FinetuneOptions
 from fishfeat.records import Parameter
 
+log = logging.getLogger("fishfeat")
 Optimizer = Literal["adamw", "adam", "sgd", "rmsprop"]
 Schedule = Literal["cosine", "constant"]
 ClassWeights = Literal["none", "balanced"]
@@ -400,8 +402,9 @@ def make_recipe(options: FinetuneOptions) -> Recipe:
             settings[name] = value
     if options.network and settings.get("title"):
         settings["title"] += f"-{_label_network(options.network)}"
-    if options.train is not None or options.epochs is not None:
-        settings.pop("stages", None)
+    has_other_stages = options.train is not None or options.epochs is not None
+    if has_other_stages and settings.pop("stages", None):
+        log.info("The stages of the recipe are not trained: train and epochs replace them.")
     if options.lr is not None and "head_lr" not in settings:
         settings["head_lr"] = _HEAD_RATIO * options.lr
     if options.select:

@@ -112,6 +112,15 @@ def test_a_file_sets_what_it_names_and_options_come_before_it(tmp_path):
     assert [layer.kind for layer in recipe.list_head_layers()] == ["dense", "dropout"]
 
 
+def test_it_is_said_where_an_option_replaces_the_stages_of_a_recipe(caplog):
+    caplog.set_level("INFO", logger="fishfeat")
+    assert make_recipe(FinetuneOptions(recipe="c-transfer")).stages
+    assert not caplog.records
+    recipe = make_recipe(FinetuneOptions(recipe="c-transfer", epochs=2))
+    assert recipe.list_stages() == (Stage("last:4", 2),)
+    assert "stages" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
