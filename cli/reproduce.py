@@ -31,6 +31,11 @@ from fishfeat.stages.reproduce import (
 
 from .commands import Session
 
+# What a command has in braces where only an earlier command can give it.
+_PLACEHOLDERS = {
+    "{tuned:": "local-dir: and the folder of the tuned network, which that `finetune` prints",
+    "{merges:": "the file merges.csv in the folder report of that data set in the cache",
+}
 # Exit code of a command that the user stopped.
 _INTERRUPTED = 130
 
@@ -51,6 +56,10 @@ def show_steps(session: Session, letter: str, data: Path, options: ReproduceOpti
     )
     for step in steps:
         session.console.say(f"# {step.title}\nfishfeat {step.command}\n")
+    commands = " ".join(step.command for step in steps)
+    for placeholder, meaning in _PLACEHOLDERS.items():
+        if placeholder in commands:
+            session.console.say(f"{placeholder}…}} stands for {meaning}.")
 
 
 def reproduce_all(
