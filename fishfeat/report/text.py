@@ -123,7 +123,7 @@ def bytes_size(n_bytes: float) -> str:
 def join_items(items: Iterable[str]) -> str:
     """'a', 'a and b', 'a, b and c'; 'a, 1; b, 2 and c' where an item has a comma itself."""
     *head, last = items
-    separator = "; " if any("," in item for item in (*head, last)) else ", "
+    separator = "; " if any(", " in item for item in (*head, last)) else ", "
     return f"{separator.join(head)} and {last}" if head else last
 
 
