@@ -8,6 +8,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from fishfeat.stages.reproduce import (
     Step,
     compare_figures,
     list_references,
+    list_run_files,
     plan_steps,
     read_reference,
     resolve_step,
@@ -29,6 +31,11 @@ from fishfeat.stages.reproduce import (
 
 from .commands import Session
 
+# What a command has in braces where only an earlier command can give it.
+_PLACEHOLDERS = {
+    "{tuned:": "local-dir: and the folder of the tuned network, which that `finetune` prints",
+    "{merges:": "the file merges.csv in the folder report of that data set in the cache",
+}
 # Exit code of a command that the user stopped.
 _INTERRUPTED = 130
 
@@ -49,6 +56,10 @@ def show_steps(session: Session, letter: str, data: Path, options: ReproduceOpti
     )
     for step in steps:
         session.console.say(f"# {step.title}\nfishfeat {step.command}\n")
+    commands = " ".join(step.command for step in steps)
+    for placeholder, meaning in _PLACEHOLDERS.items():
+        if placeholder in commands:
+            session.console.say(f"{placeholder}…}} stands for {meaning}.")
 
 
 def reproduce_all(
@@ -62,11 +73,12 @@ def reproduce_all(
     reference = read_reference(letter)
     steps = plan_steps(reference, data, options)
     console.say(f"{reference.title}\n{reference.about}\n")
+    earlier = list_run_files(session.cache)
     done: list[JsonObject] = []
     for number, planned in enumerate(steps, start=1):
         start = time.perf_counter()
         console.say(f"\n[{number} of {len(steps)}] {planned.title}")
-        step, result = _run_step(session, app, planned)
+        step, result = _run_step(session, app, planned, earlier)
         seconds = time.perf_counter() - start
         done.append(
             {
@@ -78,7 +90,7 @@ def reproduce_all(
             }
         )
         console.say(f"({duration(seconds)})")
-    comparisons = compare_figures(reference, session.cache)
+    comparisons = compare_figures(reference, session.cache, earlier)
     console.document(
         {
             "reference": reference.title,
@@ -93,10 +105,12 @@ def reproduce_all(
     return not failed
 
 
-def _run_step(session: Session, app: typer.Typer, planned: Step) -> tuple[Step, JsonObject | None]:
+def _run_step(
+    session: Session, app: typer.Typer, planned: Step, earlier: Mapping[Path, int]
+) -> tuple[Step, JsonObject | None]:
     """The step as it was run, and its document ({} without --json); None where it failed."""
     try:
-        step = resolve_step(planned, session.cache)
+        step = resolve_step(planned, session.cache, earlier)
     except DataError as error:
         session.console.error(str(error))
         return planned, None

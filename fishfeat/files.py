@@ -349,9 +349,22 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | bool | None) else str(value)
 
 
+# A file system takes names of 255 bytes; suffixes and names of temporary files need some of them.
+_MAX_NAME_BYTES = 160
+
+
 def safe_name(name: str) -> str:
-    """`name` with '-' for characters that a file system may refuse; never empty or hidden."""
-    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
+    """`name` with '-' for characters that a file system may refuse; never empty or hidden.
+
+    A name of more than 160 bytes is cut and ends with 8 digits of its SHA-256.
+    """
+    safe = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "unnamed"
+    content = safe.encode()
+    if len(content) <= _MAX_NAME_BYTES:
+        return safe
+    digest = hashlib.sha256(content).hexdigest()[:8]
+    start = content[: _MAX_NAME_BYTES - len(digest) - 1].decode(errors="ignore")
+    return f"{start.rstrip('-.')}-{digest}"
 
 
 def json_digest(value: Any) -> str:

@@ -281,6 +281,15 @@ def test_a_safe_name_is_one_visible_part_of_a_path_and_stays_as_it_is(name):
     assert safe_name(safe) == safe
 
 
+def test_a_long_name_is_cut_and_names_that_differ_at_their_end_stay_apart():
+    names = ["x" * 160, "x" * 161, "x" * 300 + "a", "x" * 300 + "b", "é" * 100]
+    safe = [safe_name(name) for name in names]
+    assert len(set(safe)) == len(names)
+    assert max(len(name.encode()) for name in safe) <= 160
+    assert safe[0] == names[0]
+    assert [safe_name(name) for name in safe] == safe
+
+
 def test_versions_are_those_installed_and_missing_packages_are_left_out():
     assert versions("numpy", "no-such-package") == {"numpy": np.__version__}
     assert version() == importlib.metadata.version("fishfeat")

@@ -52,10 +52,10 @@ def make_unreachable_message(name: str) -> str:
     """Say what to do where the hub cannot be reached."""
     return (
         f"The weights of {name!r} are not on this machine and the network cannot be reached. "
-        "`--backbone nano` ships in the package and needs no network. For other backbones run the "
-        "same command once on a machine with a network and copy the hub's cache folder from there "
-        "(~/.cache/huggingface, or HF_HOME), or copy a folder with config.json and "
-        "model.safetensors and use `--backbone local-dir:FOLDER`."
+        "The backbone `nano` ships in the package and needs no network. For other backbones run "
+        "the same command once on a machine with a network and copy the hub's cache folder from "
+        "there (~/.cache/huggingface, or HF_HOME), or copy a folder with config.json and "
+        "model.safetensors and name it `local-dir:FOLDER`."
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import re
 import tomllib
@@ -15,6 +16,7 @@ from fishfeat.errors import DataError, did_you_mean
 from fishfeat.options import FinetuneOptions
 from fishfeat.records import Parameter
 
+log = logging.getLogger("fishfeat")
 Optimizer = Literal["adamw", "adam", "sgd", "rmsprop"]
 Schedule = Literal["cosine", "constant"]
 ClassWeights = Literal["none", "balanced"]
@@ -222,7 +224,7 @@ class Recipe:
         stages = []
         for text in self.stages.split(","):
             train, _, epochs = text.strip().rpartition(":")
-            if not epochs.isdigit() or int(epochs) < 1:
+            if not epochs.isdecimal() or int(epochs) < 1:
                 raise DataError(
                     f"stages must be parts with their epochs, such as 'head:5,full:2'; got {text!r}"
                 )
@@ -324,6 +326,9 @@ def check_train(train: str, setting: str = "train") -> None:
         )
 
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
+
+
 def _check_kind(name: str, kind: Any, value: Any) -> Any:
     """The value, as the type that the setting has; a `DataError` where it is of another one."""
     choices = get_args(kind)
@@ -335,7 +340,7 @@ def _check_kind(name: str, kind: Any, value: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not choices and type(value) is not kind:
-        raise DataError(f"{name} must be of type {kind.__name__}; got {value!r}.")
+        raise DataError(f"{name} must be {_KINDS[kind]}; got {value!r}.")
     if kind is float and value != value:
         raise DataError(f"{name} must be a number; got {value!r}.")
     return value
@@ -355,7 +360,9 @@ def make_recipes(options: FinetuneOptions) -> list[Recipe]:
     recipes = []
     for train in parse_sweep(options.sweep, options.train):
         title = f"{recipe.title}-{train.replace(':', '')}" if recipe.title else ""
-        recipes.append(dataclasses.replace(recipe, train=train, title=title))
+        part = dataclasses.replace(recipe, train=train, title=title)
+        # A solved head has no epochs or rates: with all of them it is one and the same run.
+        recipes.append(Recipe(train=train, title=title) if part.is_solved else part)
     return recipes
 
 
@@ -395,8 +402,9 @@ def make_recipe(options: FinetuneOptions) -> Recipe:
             settings[name] = value
     if options.network and settings.get("title"):
         settings["title"] += f"-{_label_network(options.network)}"
-    if options.train is not None or options.epochs is not None:
-        settings.pop("stages", None)
+    has_other_stages = options.train is not None or options.epochs is not None
+    if has_other_stages and settings.pop("stages", None):
+        log.info("The stages of the recipe are not trained: train and epochs replace them.")
     if options.lr is not None and "head_lr" not in settings:
         settings["head_lr"] = _HEAD_RATIO * options.lr
     if options.select:
@@ -466,4 +474,8 @@ def _read_settings(recipe: str | os.PathLike[str]) -> dict[str, Any]:
                 f"{path}: {name!r} is not a setting of a recipe.{did_you_mean(name, names)} "
                 f"Settings: {', '.join(names)}."
             )
+    try:
+        Recipe(**settings)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
     return settings

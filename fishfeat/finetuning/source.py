@@ -45,21 +45,7 @@ class Source:
         self.items = items
         self.recipe = recipe
         self.device = parse_device(device)
-        self.spec = self._make_spec(img_size)
-
-    def _make_spec(self, img_size: int | None) -> BackboneSpec:
-        spec, network = self.features.spec, self.recipe.network
-        if not network:
-            size = img_size or spec.img_size
-            return dataclasses.replace(spec, tta="none", img_size=size)
-        is_architecture = self.is_scratch and ":" not in network
-        if not self.is_scratch and network.partition(",")[0] in PRESETS:
-            raise BackboneError(
-                f"network {network!r} has no pretrained weights. Add `--train scratch`, or name "
-                "another network."
-            )
-        name = f"random:{network}" if is_architecture else network
-        return make_spec(name, img_size=img_size, resize=spec.resize, white=spec.white)
+        self.spec = make_trained_spec(features.spec, recipe, img_size)
 
     @property
     def img_size(self) -> int | None:
@@ -75,9 +61,33 @@ class Source:
     @property
     def is_scratch(self) -> bool:
         """Whether the training starts from random weights."""
-        return any(stage.train == "scratch" for stage in self.recipe.list_stages())
+        return _starts_from_scratch(self.recipe)
 
     @property
     def deepest(self) -> str:
         """The largest part that any stage trains."""
         return max((stage.train for stage in self.recipe.list_stages()), key=measure_depth)
+
+
+def make_trained_spec(spec: BackboneSpec, recipe: Recipe, img_size: int | None) -> BackboneSpec:
+    """Specify the network that is trained: `spec`, or the one that the recipe names.
+
+    Raises
+    ------
+    BackboneError
+        The recipe names a network that has no pretrained weights, and does not start from scratch.
+    """
+    network, is_scratch = recipe.network, _starts_from_scratch(recipe)
+    if not network:
+        return dataclasses.replace(spec, tta="none", img_size=img_size or spec.img_size)
+    if not is_scratch and network.partition(",")[0] in PRESETS:
+        raise BackboneError(
+            f"network {network!r} has no pretrained weights. Add `--train scratch`, or name "
+            "another network."
+        )
+    name = f"random:{network}" if is_scratch and ":" not in network else network
+    return make_spec(name, img_size=img_size, resize=spec.resize, white=spec.white)
+
+
+def _starts_from_scratch(recipe: Recipe) -> bool:
+    return any(stage.train == "scratch" for stage in recipe.list_stages())

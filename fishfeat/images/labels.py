@@ -150,7 +150,7 @@ def parse_limits(texts: Sequence[str], names: Sequence[str]) -> dict[str, int]:
     limits: dict[str, int] = {}
     for text in sorted(texts, key=lambda text: "=" in text):
         name, _, number = text.rpartition("=")
-        if not number.isdigit() or int(number) < 1:
+        if not number.isdecimal() or int(number) < 1:
             raise DataError(
                 f"at_most must be a number of images (100), or a class and its number (Trout=30); "
                 f"got {text!r}."

@@ -414,4 +414,4 @@ def _make_input(image: PathLike | Input) -> Input:
 def name_model(clf: str, spec: BackboneSpec, *, balanced: bool) -> str:
     """Name the model of a classifier on some features: 'svc[-balanced]-on-NAME-KEY'."""
     weights = "-balanced" if balanced else ""
-    return f"{clf}{weights}-on-{safe_name(spec.label)}-{spec.key[:8]}"
+    return safe_name(f"{clf}{weights}-on-{safe_name(spec.label)}-{spec.key[:8]}")

@@ -317,6 +317,11 @@ class Run:
         return averaged
 
     @property
+    def held_out(self) -> Holdout | None:
+        """Held-out images with the scores of one classifier; of a mean with those of its folds."""
+        return self.holdout if self.holdout is not None else self.holdout_folds
+
+    @property
     def correct(self) -> Float:
         """float64 (n_images,): share of the repeats that classify an image correctly."""
         hits: Float = (self.scores.argmax(axis=2) == self.y).mean(axis=0)

@@ -121,9 +121,10 @@ def bytes_size(n_bytes: float) -> str:
 
 
 def join_items(items: Iterable[str]) -> str:
-    """'a', 'a and b', 'a, b and c'."""
+    """'a', 'a and b', 'a, b and c'; 'a, 1; b, 2 and c' where an item has a comma itself."""
     *head, last = items
-    return f"{', '.join(head)} and {last}" if head else last
+    separator = "; " if any(", " in item for item in (*head, last)) else ", "
+    return f"{separator.join(head)} and {last}" if head else last
 
 
 def list_first(items: Sequence[str], n: int = 5) -> str:

@@ -14,7 +14,7 @@ from fishfeat.classify.statistics.verdict import BASELINE, Verdict, judge_finetu
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.errors import DataError
 from fishfeat.features.specs import make_spec
-from fishfeat.finetuning.recipes import Recipe, make_recipes, measure_depth
+from fishfeat.finetuning.recipes import Recipe, make_recipe, make_recipes, measure_depth
 from fishfeat.finetuning.tuned_networks import check_unseen
 from fishfeat.models.fit import wrap_head
 from fishfeat.models.model import Model
@@ -305,19 +305,30 @@ def list_network_blocks(
     cache: PathLike = "cache",
     dataset: str | None = None,
 ) -> list[BlockRow]:
-    """The blocks of the network of the features last extracted, the last one first.
+    """The blocks of the network that would be trained, the last one first.
 
     Parameters
     ----------
     options
-        Only `img_size` matters.
+        Only `network`, `recipe`, `img_size` and whether `train` is 'scratch' matter. Without a
+        network of the first two it is that of the features last extracted.
     cache, dataset
         As in `finetune_data`.
+
+    Raises
+    ------
+    DataError
+        There is no such recipe, or a setting of it is wrong.
+    BackboneError
+        The network is not known, or has no pretrained weights and `train` is not 'scratch'.
     """
     from fishfeat.finetuning.description import describe_blocks
+    from fishfeat.finetuning.source import make_trained_spec
 
     options = options or FinetuneOptions()
+    train = options.train if options.train == "scratch" else None
+    recipe = make_recipe(
+        FinetuneOptions(train=train, recipe=options.recipe, network=options.network)
+    )
     spec = load_features(read_dataset(cache, dataset)).spec
-    if options.img_size is not None:
-        spec = dataclasses.replace(spec, img_size=options.img_size)
-    return describe_blocks(spec)
+    return describe_blocks(make_trained_spec(spec, recipe, options.img_size))

@@ -324,7 +324,14 @@ def _check_motion(done: Progress) -> list[Finding]:
         )
         fix = "Use a part of the video in which the camera stands still, or raise --threshold."
         findings.append(Finding("moving-camera", message, fix))
-    if not done.n_crops:
+    if done.n_frames < 2:
+        message = (
+            "One frame was looked at, so the table has no rows: an animal has crops from its "
+            "second frame on."
+        )
+        fix = "Lower --every, or give a longer video."
+        findings.append(Finding("nothing-moves", message, fix))
+    elif not done.n_crops:
         message = f"Nothing moves in {done.n_frames:,} frames, so the table has no rows."
         fix = "Lower --threshold or --min-area if there are slow or small animals."
         findings.append(Finding("nothing-moves", message, fix))

@@ -20,6 +20,7 @@ from fishfeat.options import ReproduceOptions
 from fishfeat.records import Holdout, PathLike, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.workspace import Workspace
+from fishfeat.workspace.runs import load_run
 
 _FOLDER = Path(__file__).parent / "references"
 # Blocks that the sweep of reference E trains at most.
@@ -206,8 +207,28 @@ def _fill(step: Step, values: Mapping[str, str]) -> Step:
     return Step(step.title, " ".join(command.split()))
 
 
-def resolve_step(step: Step, cache: PathLike) -> Step:
+def list_run_files(cache: PathLike) -> dict[Path, int]:
+    """The file of every saved run -> when it was written, in nanoseconds.
+
+    Each command writes its runs again, also where nothing is trained. So the runs of this
+    reproduction are those whose files have changed since its start; others of the same names may
+    have another input size or network.
+    """
+    paths = Path(cache).glob("*/runs/*/run.json")
+    return {path: path.stat().st_mtime_ns for path in paths}
+
+
+def resolve_step(step: Step, cache: PathLike, earlier: Mapping[Path, int]) -> Step:
     """The step with what earlier steps gave: tuned networks and tables of merged classes.
+
+    Parameters
+    ----------
+    step
+        A step that was planned.
+    cache
+        The cache folder.
+    earlier
+        What `list_run_files` gave before the first step.
 
     Raises
     ------
@@ -219,7 +240,7 @@ def resolve_step(step: Step, cache: PathLike) -> Step:
         kind, argument = found[1], found[2] or ""
         if kind == "tuned":
             dataset, _, run = argument.partition("/")
-            return shlex.quote(f"local-dir:{_find_network(cache, dataset, run)}")
+            return shlex.quote(f"local-dir:{_find_network(cache, earlier, dataset, run)}")
         path = Workspace(cache).find(argument).folder / "report" / "merges.csv"
         if not path.is_file():
             raise DataError(
@@ -230,24 +251,44 @@ def resolve_step(step: Step, cache: PathLike) -> Step:
     return Step(step.title, _PLACEHOLDER.sub(find, step.command))
 
 
-def _find_network(cache: PathLike, dataset: str, name: str) -> str:
-    runs = [run for run in Workspace(cache).find(dataset).load_runs() if run.name == name]
-    for run in runs:
+def _find_network(cache: PathLike, earlier: Mapping[Path, int], dataset: str, name: str) -> str:
+    for run in _load_new_runs(cache, earlier, dataset):
         training = run.config.training
-        if training is not None and training.network is not None:
+        if run.name == name and training is not None and training.network is not None:
             return training.network.name
     raise DataError(f"{name} of the data set {dataset} has no saved network: its step failed.")
 
 
-def compare_figures(reference: Reference, cache: PathLike) -> list[Comparison]:
-    """Each figure of the authors beside that of the runs in the cache."""
+def _load_new_runs(cache: PathLike, earlier: Mapping[Path, int], dataset: str) -> list[Run]:
+    """The runs of a data set that were written since `earlier` was listed."""
+    folder = Workspace(cache).find(dataset).folder
+    runs = []
+    for path, written in sorted(list_run_files(cache).items()):
+        if path.parent.parent.parent.name == folder.name and earlier.get(path) != written:
+            runs.append(load_run(path.parent))
+    return runs
+
+
+def compare_figures(
+    reference: Reference, cache: PathLike, earlier: Mapping[Path, int]
+) -> list[Comparison]:
+    """Each figure of the authors beside that of the runs in the cache.
+
+    Parameters
+    ----------
+    reference
+        The reference.
+    cache, earlier
+        As in `resolve_step`.
+    """
     workspace = Workspace(cache)
     names = {folder.name for folder in workspace.datasets()}
     runs_of: dict[str, list[Run]] = {}
     for dataset in {figure.dataset for figure in reference.figures} & names:
         folder = workspace.find(dataset)
         current = set(folder.read().state.splits or ())
-        runs_of[dataset] = [run for run in folder.load_runs() if run.splits_digest in current]
+        new = _load_new_runs(cache, earlier, dataset)
+        runs_of[dataset] = [run for run in new if run.splits_digest in current]
     compared = []
     for figure in reference.figures:
         # A pretrained network may have a tag: resnet50.tv_in1k.

@@ -178,7 +178,7 @@ def no_network(monkeypatch, tmp_path):
 )
 def test_an_unreachable_hub_fails_quickly_with_a_fix(name, no_network, caplog):
     start = time.monotonic()
-    with pytest.raises(BackboneError, match=r"--backbone nano.*--backbone local-dir:FOLDER"):
+    with pytest.raises(BackboneError, match=r"`nano`.*`local-dir:FOLDER`"):
         load_backbone(name)
     assert time.monotonic() - start < 10
     assert not caplog.records

@@ -45,7 +45,7 @@ def test_nano_appears_where_a_user_looks_for_a_backbone():
     assert make_spec("nano") == make_spec("bundled:nano")
     assert make_spec("nano").label == "nano"
     assert "nano" in list_backbones("nano")
-    assert "--backbone nano" in hub.make_unreachable_message("resnet18")
+    assert "`nano`" in hub.make_unreachable_message("resnet18")
 
 
 def test_the_model_card_and_the_description_lie_beside_the_weights():

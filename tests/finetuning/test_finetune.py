@@ -372,6 +372,18 @@ def test_blocks_are_listed_from_the_output(made):
     assert rows[0].gigaflops < rows[-1].gigaflops
 
 
+def test_the_blocks_of_a_named_network_are_its_own(made, tmp_path):
+    options = FinetuneOptions(network=SMALL_CNN, train="scratch", img_size=32)
+    rows = list_network_blocks(options, cache=made / "cache")
+    assert [row.name.partition(".")[0] for row in rows] == ["dense", "blocks", "blocks"]
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(f'network = "{SMALL_CNN}"\ntrain = "scratch"\n')
+    in_recipe = FinetuneOptions(recipe=recipe, img_size=32)
+    assert list_network_blocks(in_recipe, cache=made / "cache") == rows
+    with pytest.raises(ff.BackboneError, match="pretrained"):
+        list_network_blocks(FinetuneOptions(network=SMALL_CNN), cache=made / "cache")
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -37,6 +37,7 @@ from fishfeat.options import FinetuneOptions
         ("ema", 1.0),
         ("stages", "head:5,full"),
         ("stages", "head:5,tail:2"),
+        ("stages", "head:²"),
         ("head", "dense"),
         ("head", "dropout 2"),
         ("head_start", "warm"),
@@ -81,6 +82,12 @@ def test_a_sweep_trains_more_and_more_blocks():
     assert [recipe.name for recipe in titled] == ["e-blocks-last1", "e-blocks-last2"]
 
 
+def test_the_solved_head_of_any_sweep_is_one_recipe():
+    sweeps = [FinetuneOptions(sweep="last:0..1", epochs=n, lr=1e-4) for n in (1, 2)]
+    heads = [make_recipes(options)[0] for options in sweeps]
+    assert heads == [Recipe(train="head")] * 2
+
+
 @pytest.mark.parametrize("sweep", ["last:3..1", "0..3", "last:1", "full:0..1"])
 def test_a_wrong_sweep_is_an_error(sweep):
     with pytest.raises(DataError, match=r"last:FIRST\.\.LAST"):
@@ -105,14 +112,29 @@ def test_a_file_sets_what_it_names_and_options_come_before_it(tmp_path):
     assert [layer.kind for layer in recipe.list_head_layers()] == ["dense", "dropout"]
 
 
+def test_it_is_said_where_an_option_replaces_the_stages_of_a_recipe(caplog):
+    caplog.set_level("INFO", logger="fishfeat")
+    assert make_recipe(FinetuneOptions(recipe="c-transfer")).stages
+    assert not caplog.records
+    recipe = make_recipe(FinetuneOptions(recipe="c-transfer", epochs=2))
+    assert recipe.list_stages() == (Stage("last:4", 2),)
+    assert "stages" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("epoch = 3\n", "epochs"), ("epochs = \n", "line 1"), ('epochs = "3"\n', "epochs")],
+    [
+        ("epoch = 3\n", "epochs"),
+        ("epochs = \n", "line 1"),
+        ('epochs = "3"\n', "epochs must be a whole number"),
+        ('keep = "best"\n', "validation"),
+        ('stages = "head"\n', "stages"),
+    ],
 )
-def test_a_wrong_file_is_refused(text, named, tmp_path):
+def test_a_wrong_file_is_refused_with_its_name(text, named, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    with pytest.raises(DataError, match=named):
+    with pytest.raises(DataError, match=rf"mine\.toml.*{named}"):
         make_recipe(FinetuneOptions(recipe=path))
 
 

@@ -37,6 +37,8 @@ def test_numbers_read_well():
     assert text.count(1, "class", plural="classes") == "1 class"
     assert text.count(1002, "image") == "1,002 images"
     assert text.join_items(["a", "b", "c"]) == "a, b and c"
+    assert text.join_items(["a, 1", "b, 2", "c"]) == "a, 1; b, 2 and c"
+    assert text.join_items(["1,002", "3", "4"]) == "1,002, 3 and 4"
     assert text.list_first(["a", "b", "c", "d"], 2) == "a, b and 2 more"
     assert [text.gigaflops(flops) for flops in (1.9e12, 3e8, None)] == ["1,900", "0.3", "–"]
     assert [text.setting(value) for value in (1e6, True, 3, "flip")] == [

@@ -166,6 +166,15 @@ def test_a_video_without_motion_gives_an_empty_table(draw_video, tmp_path):
     assert read_table(motion.table) == []
 
 
+def test_a_single_frame_is_too_few_whatever_moves(draw_video, tmp_path):
+    draw_video(tmp_path / "short.avi", n_frames=4)
+    options = dataclasses.replace(CROPS_ONLY, every=100)
+    motion = find_video_motion(tmp_path / "short.avi", options, out=tmp_path / "out")
+    (finding,) = motion.findings
+    assert (finding.check, motion.n_frames) == ("nothing-moves", 1)
+    assert "--every" in finding.fix
+
+
 def test_a_moving_camera_is_found(reef):
     done = stage.Progress(VideoIdentity(1, ""), CROPS_ONLY, n_frames=20, n_moving=3, n_crops=9)
     assert [finding.check for finding in stage._check_motion(done)] == ["moving-camera"]

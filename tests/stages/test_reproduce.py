@@ -137,6 +137,24 @@ def test_all_steps_run_go_on_where_they_stopped_and_one_that_fails_stops_no_othe
     assert {"one", "two"} <= datasets
 
 
+def test_another_input_size_is_compared_with_its_own_figures_and_used_by_later_steps(small):
+    for size in ("32", "48", "32"):
+        document = json.loads(small("--img-size", size).stdout)
+        steps, figures = document["steps"], document["figures"]
+        trained = steps[2]["result"]
+        assert f"--img-size {size}" in steps[2]["command"]
+        cost = trained["runs"][0]["training"]["cost"]
+        assert figures[0]["processor_seconds"] == cost["processor_seconds"]
+        assert trained["network"] in steps[6]["command"]
+
+
+@pytest.mark.parametrize(("letter", "kinds"), [("A", []), ("B", ["tuned"]), ("E", ["merges"])])
+def test_braces_in_commands_that_are_only_shown_are_explained(letter, kinds, tmp_path, draw_folder):
+    folder = draw_folder(tmp_path / "fish", classes=("bass", "bream", "carp", "dab"), n=1)
+    shown = CliRunner().invoke(main.app, ["reproduce", letter, str(folder), "--show"]).stdout
+    assert re.findall(r"\{(\w+):…\} stands for", shown) == kinds
+
+
 def test_references_are_listed_and_others_are_refused():
     assert tuple(list_references()) == LETTERS
     with pytest.raises(DataError, match="A, B, C, D, E"):

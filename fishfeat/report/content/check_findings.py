@@ -174,7 +174,7 @@ def _check_significance(
 
 
 def _check_selection(standings: Sequence[Standing]) -> list[Finding]:
-    if len(standings) < 2 or standings[0].run.holdout is not None:
+    if len(standings) < 2 or standings[0].run.held_out is not None:
         return []
     return [
         Finding(

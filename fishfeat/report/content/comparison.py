@@ -109,9 +109,9 @@ def _name_recipes(runs: Sequence[Run]) -> list[str]:
     names = []
     for run in runs:
         peers = [other for other in runs if other.name == run.name]
-        recipes = [run_facts.recipe(other) for other in peers]
+        recipes = [run_facts.recipe_of_member(other) for other in peers]
         settings = []
-        for key, value in run_facts.recipe(run).items():
+        for key, value in run_facts.recipe_of_member(run).items():
             if any(recipe.get(key) != value for recipe in recipes):
                 settings.append(f"{key.replace('_', ' ')} {setting(value)}")
         names.append(", ".join([run.name, *settings]))

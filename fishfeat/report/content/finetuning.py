@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -63,6 +64,9 @@ def collect_finetunes(ranked: Sequence[RunView]) -> list[FineTune]:
             continue
         groups = None if view.images.groups is None else view.groups
         verdict = judge_finetune(view.run, run, groups=groups)
+        # Networks of several recipes may have one name; their labels differ.
+        tuned = dataclasses.replace(verdict.tuned, name=view.label)
+        verdict = dataclasses.replace(verdict, tuned=tuned)
         mean = _find_mean(view.run, run, ranked)
         finetunes.append(FineTune(view, training, view_of[id(run)], verdict, mean))
     return finetunes

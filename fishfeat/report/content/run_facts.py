@@ -57,6 +57,11 @@ def recipe(run: Run) -> Mapping[str, Parameter]:
     return {} if run.config.training is None else run.config.training.recipe
 
 
+def recipe_of_member(run: Run) -> Mapping[str, Parameter]:
+    """The recipe of a fine-tune, also where the run is its mean with the baseline; else empty."""
+    return recipe(run) or (run.config.params if run.config.members else {})
+
+
 def members(run: Run) -> tuple[str, ...]:
     """Names of the runs whose probabilities are averaged; empty for a single classifier."""
     return run.config.members
@@ -206,7 +211,7 @@ def splits(run: Run) -> SplitFacts:
     facts = SplitFacts(
         n_folds=run.n_folds,
         n_repeats=len(run.fold),
-        n_test=0 if run.holdout is None else len(run.holdout.keys),
+        n_test=0 if run.held_out is None else len(run.held_out.keys),
     )
     if info is None:
         return facts

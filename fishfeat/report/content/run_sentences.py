@@ -20,17 +20,21 @@ ABOVE_CHANCE = "This is above chance: there is data leakage from test images int
 
 
 def describe_holdout(run: Run, label: str, n_groups: int | None) -> str:
-    """The score on images that did not influence the choice of the run; '' without any."""
-    holdout = run.holdout
+    """The score on images that did not influence the choice of the run; '' without any.
+
+    A mean of several classifiers was not fitted on all other images: the models of its folds count.
+    """
+    holdout = run.held_out
     if holdout is None:
         return ""
+    subject = f"the mean of the folds' models of {label}" if run.holdout is None else label
     groups = "" if n_groups is None else f" ({count(n_groups, 'group')})"
     ends = interval(holdout.intervals.get(RANKED_BY))
     if ends:
         ends = f" (95\N{NO-BREAK SPACE}% interval {ends})"
     return (
         f"On {count(len(holdout.keys), 'held-out image')}{groups}, which did not influence the "
-        f"choice of the run, {label} classifies {percent_sign(holdout.metrics[RANKED_BY])} "
+        f"choice of the run, {subject} classifies {percent_sign(holdout.metrics[RANKED_BY])} "
         f"correctly{ends}."
     )
 

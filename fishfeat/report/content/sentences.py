@@ -41,7 +41,7 @@ def describe_score(standings: Sequence[Standing], images: ImageSet) -> str:
     if run.split == "grouped":
         measured += " that share no group with its training images"
     sentence = f"{subject} classifies {score} of the images correctly{uncertainty}, {measured}."
-    n_groups = None if run.holdout is None else count_groups(run.holdout, images)
+    n_groups = None if run.held_out is None else count_groups(run.held_out, images)
     return f"{sentence} {describe_holdout(run, label, n_groups)}".strip()
 
 
@@ -91,16 +91,18 @@ def _describe_assignment(run: Run, images: ImageSet) -> str:
 
 
 def _describe_holdout_protocol(run: Run) -> str:
-    if run.holdout is None:
+    if run.held_out is None:
         return ""
-    n_images = count(len(run.holdout.keys), "further image")
+    n_images = count(len(run.held_out.keys), "further image")
     # Runs of version 0.1.0 do not say it.
     origin = _HOLDOUT_ORIGINS[run_facts.splits(run).holdout_origin or "parts"]
-    scorers = "by a classifier trained on all other images"
+    scorers = []
+    if run.holdout is not None:
+        scorers.append("by a classifier trained on all other images")
     if run.holdout_folds is not None:
-        scorers += ", and by the mean of the classifiers of the folds"
-    verb = "is" if len(run.holdout.keys) == 1 else "are"
-    return f"{n_images} ({origin}) {verb} scored once {scorers}."
+        scorers.append("by the mean of the classifiers of the folds")
+    verb = "is" if len(run.held_out.keys) == 1 else "are"
+    return f"{n_images} ({origin}) {verb} scored once {', and '.join(scorers)}."
 
 
 _HOLDOUT_ORIGINS = {

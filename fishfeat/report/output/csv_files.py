@@ -59,7 +59,7 @@ def format_merges(table: Mapping[str, str]) -> str:
 
 def format_folds(views: Sequence[RunView]) -> str:
     """One row for each image: the fold, from 1, of each repeat of each kind of split."""
-    images, holdout = views[0].images, views[0].run.holdout
+    images, holdout = views[0].images, views[0].run.held_out
     header = ["path", "label"]
     if images.groups is not None:
         header.append("group")

@@ -187,7 +187,7 @@ def _tabulate(contents: Contents) -> dict[str, Any]:
 
 def _index_scored_classes(contents: Contents) -> dict[str, ClassFolds]:
     """Class name -> what the folds score of it; empty where they score all images."""
-    if contents.views[0].run.holdout is None:
+    if contents.views[0].run.held_out is None:
         return {}
     return {row.name: row for row in contents.folds[0].classes}
 

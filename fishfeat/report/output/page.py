@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from fishfeat.files import atomic, write_text
+from fishfeat.files import atomic, safe_name, write_text
 from fishfeat.records import ImageSet, OnProgress, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
@@ -176,7 +176,7 @@ def _make_views(
 
 def _make_slug(name: str, used: Set[str]) -> str:
     """A name that is safe in file names and addresses, with a number where it is used already."""
-    stem = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.") or "run"
+    stem = safe_name(re.sub(r"[^a-z0-9._]+", "-", name.lower()))
     slug, number = stem, 1
     while slug in used:
         number += 1

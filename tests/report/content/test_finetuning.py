@@ -176,6 +176,39 @@ def test_networks_of_one_name_are_told_apart_by_their_recipe(make_images, make_r
     assert label_runs([runs[0], runs[0], make_run(images, "svc")])[2] == "svc"
 
 
+def test_sentences_call_networks_of_one_name_by_their_labels(make_images, make_run, make_tuned_run):
+    images = make_images(60)
+    logreg = make_run(images, "logreg", wrong=[1])
+    tuned = [
+        make_tuned_run(images, wrong=range(0, 50, 2), recipe={"epochs": epochs})
+        for epochs in (2, 3)
+    ]
+    finetunes = collect_finetunes(view_runs([*tuned, logreg], images))
+    for finetune in finetunes:
+        label = finetune.view.label
+        assert label in {"finetune-last1, epochs 2", "finetune-last1, epochs 3"}
+        assert f"{label} classifies" in describe_verdict(finetune.verdict)
+    messages = [str(finding) for finding in check_finetunes(finetunes, [])]
+    assert ["epochs 2 than" in message or "epochs 3 than" in message for message in messages] == [
+        True,
+        True,
+    ]
+
+
+def test_means_of_networks_of_one_name_are_told_apart_by_their_recipe(make_images, make_run):
+    images = make_images()
+    means = []
+    for epochs in (2, 3):
+        mean = make_run(images, "logreg+finetune-last1")
+        members = ("logreg", "finetune-last1")
+        config = dataclasses.replace(mean.config, members=members, params={"epochs": epochs})
+        means.append(dataclasses.replace(mean, config=config))
+    assert label_runs(means) == [
+        "logreg+finetune-last1, epochs 2",
+        "logreg+finetune-last1, epochs 3",
+    ]
+
+
 def test_networks_of_one_name_are_paired_by_their_recipe(make_images, make_tuned_run):
     """Cost and curves differ on every split; only the recipe says which run is which."""
     images = make_images()

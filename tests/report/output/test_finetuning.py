@@ -245,3 +245,10 @@ def test_the_page_shows_all_networks_and_the_sweep(swept, tmp_path):
     assert "Validation accuracy" in page
     assert "Accuracy, random" not in page
     assert page.count("Number of trained blocks") == 1
+
+
+def test_files_of_a_run_with_a_very_long_name_can_be_written(make_images, make_run, tmp_path):
+    images = make_images()
+    run = make_run(images, f"finetune-scratch-vgg16-d-widths-{'512+' * 80}512")
+    folder = write_report([run], images, tmp_path, group_matrix=True).parent
+    assert list(folder.glob("confusion-finetune-scratch-*.csv"))

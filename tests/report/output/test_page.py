@@ -278,6 +278,25 @@ def test_held_out_scores_stand_in_the_leaderboard(
     ) in found["headline"]
 
 
+def test_a_mean_is_scored_on_held_out_images_by_the_models_of_its_folds(
+    make_images, make_run, hold_out, tmp_path
+):
+    images = make_images()
+    rest = images.select(np.arange(24))
+    held = hold_out(images, range(24, 30))
+    ensemble = dataclasses.replace(make_run(rest, "ensemble"), holdout_folds=held)
+    write_report([ensemble, make_run(rest, wrong=[1], holdout=held)], images, tmp_path)
+    found = read_json(tmp_path)
+    assert (
+        "did not influence the choice of the run, the mean of the folds' models of ensemble "
+        "classifies 100.0\N{NO-BREAK SPACE}% correctly"
+    ) in found["headline"]
+    assert "best-of-many" not in {finding["check"] for finding in found["findings"]}
+    assert "6 further images (the test part of the data set) are scored once" in found["how_scored"]
+    assert found["splits"]["n_test"] == 6
+    assert len((tmp_path / "folds.csv").read_text().splitlines()) == 1 + 30
+
+
 def test_the_classes_say_how_many_groups_the_folds_score(
     make_images, make_run, hold_out, tmp_path, read_page
 ):
