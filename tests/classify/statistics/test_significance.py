@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fishfeat.classify.statistics.metrics import evaluate
+from fishfeat.classify.statistics.metrics import evaluate, interval_of_draws
 from fishfeat.classify.statistics.significance import (
     compare,
     compare_pairs,
+    compute_p_value,
     corrected_t_test,
     holm,
     mcnemar,
@@ -138,6 +139,26 @@ def test_a_real_difference_is_found():
     assert evidence.low > 0
     assert evidence.p_folds is not None
     assert evidence.only_first - evidence.only_other == int(good.sum() - bad.sum())
+
+
+@pytest.mark.parametrize("n_units", [8, 28, 300])
+def test_p_is_below_5_percent_where_the_interval_excludes_0(n_units):
+    resamples = np.random.default_rng(n_units).normal(size=2000)
+    p_values = []
+    for mean in np.linspace(0.5, 5, 1001):
+        draws = resamples + mean
+        low, _ = interval_of_draws(draws, n_units)
+        p = compute_p_value(draws, n_units)
+        p_values.append(p)
+        assert p == compute_p_value(-draws, n_units)
+        if not 0.045 < p < 0.055:
+            assert (p < 0.05) == (low > 0)
+    assert p_values == sorted(p_values, reverse=True)
+    assert p_values[0] > 0.5 and p_values[-1] < 0.02
+
+
+def test_four_groups_are_too_few_for_a_significant_difference():
+    assert compute_p_value(np.full(2000, 0.1), 4) > 0.05
 
 
 def test_a_run_does_not_differ_from_itself():
