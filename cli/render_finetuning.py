@@ -41,6 +41,10 @@ class FinetuneResult(Protocol):
         """The classifier on frozen features, on the same folds."""
 
     @property
+    def random_baseline(self) -> Run | None:
+        """The same on random folds; None where those of `baseline` are random."""
+
+    @property
     def verdict(self) -> Verdict:
         """Whether the tuned network is worth its cost."""
 
@@ -161,6 +165,8 @@ def _show_arms(console: Console, result: FinetuneResult) -> None:
     """One row for each run on the folds of the baseline, best first."""
     baseline, verdict = result.baseline, result.verdict
     random = {run.name: run for run in result.runs if run.split != baseline.split}
+    if result.random_baseline is not None:
+        random[baseline.name] = result.random_baseline
     ranked = [baseline, *(run for run in result.runs if run.split == baseline.split)]
     ranked.sort(key=lambda run: -run.metrics[RANKED_BY])
     costs = {verdict.tuned.name: verdict.tuned.cost, verdict.frozen.name: verdict.frozen.cost}

@@ -46,6 +46,8 @@ class Finetuning:
         The splits that the runs are ranked on.
     baseline
         Logistic regression on the frozen features, on the same folds.
+    random_baseline
+        The same on random folds; None where the folds of `baseline` are random.
     runs
         The tuned network on grouped folds, then on random ones where groups are known, then the
         mean of its probabilities and those of the baseline.
@@ -59,6 +61,7 @@ class Finetuning:
     features: Features
     splits: Splits
     baseline: Run
+    random_baseline: Run | None
     runs: list[Run]
     verdict: Verdict
     model: Path | None = None
@@ -184,8 +187,17 @@ def _finetune(
             model = dataclasses.replace(model, scores=describe_scores(runs[0]))
             model_folder = model.save(opened.folder.models / model.name)
         Workspace(opened.folder.folder.parent).use(opened.folder)
+        on_random = [_find_run(opened, features, others) for others in all_splits[1:]]
         return Finetuning(
-            opened.name, features, splits, baseline, runs, verdict, model_folder, network
+            opened.name,
+            features,
+            splits,
+            baseline,
+            on_random[0] if on_random else None,
+            runs,
+            verdict,
+            model_folder,
+            network,
         )
 
 

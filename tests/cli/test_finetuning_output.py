@@ -39,6 +39,7 @@ class Result(NamedTuple):
 
     runs: tuple[Run, ...]
     baseline: Run
+    random_baseline: Run | None
     verdict: Verdict
     model: Path | None = None
     network: Path | None = None
@@ -97,8 +98,9 @@ def show(capsys):
         random = make_run("finetune-last1", 1, split="random", training=training)
         mean = make_run("logreg+finetune-last1", 3)
         baseline = make_run("logreg", 20)
+        on_random = make_run("logreg", 5, split="random")
         verdict = judge_finetune(tuned, baseline, groups=GROUPS)
-        result = Result((tuned, random, mean), baseline, verdict, **fields)
+        result = Result((tuned, random, mean), baseline, on_random, verdict, **fields)
         show_finetunings(Console(), [result])
         text = capsys.readouterr().out
         show_finetunings(Console(as_json=True), [result])
@@ -113,6 +115,8 @@ def test_both_arms_are_shown_with_verdict_and_cost(show):
     text, document = show(2, model=Path("cache/model"))
     rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     assert rows == ["finetune-last1", "logreg+finetune-last1", "logreg"]
+    logreg = next(line for line in text.splitlines() if line.startswith("│ logreg "))
+    assert all(score in logreg for score in ("0.667", "0.917", "+0.250"))
     assert document["finetuning"]["verdict"] in text
     for fact in ("90.0 s", "2 min 50 s", "7.50 s", "1,900", "cache/model"):
         assert fact in text.replace("\N{NO-BREAK SPACE}", " ")

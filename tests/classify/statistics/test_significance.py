@@ -154,7 +154,8 @@ def test_p_is_below_5_percent_where_the_interval_excludes_0(n_units):
         if not 0.045 < p < 0.055:
             assert (p < 0.05) == (low > 0)
     assert p_values == sorted(p_values, reverse=True)
-    assert p_values[0] > 0.5 and p_values[-1] < 0.02
+    assert p_values[0] > 0.5
+    assert p_values[-1] < 0.02
 
 
 def test_four_groups_are_too_few_for_a_significant_difference():
