@@ -19,8 +19,8 @@ from fishfeat.records.runs import RANKED_BY
 LEVEL = 0.05
 # Up to this number of discordant images McNemar's test is the exact binomial test.
 FEW_DISCORDANT = 25
-# The smallest possible p value is 2 / N_DRAWS with many groups: small enough for 45 comparisons after
-# correction. With 28 groups it is 0.003, enough for 15.
+# The smallest possible p value is 2 / N_DRAWS with many groups: small enough for 45 comparisons
+# after correction. With 28 groups it is 0.003, enough for 15.
 N_DRAWS = 2000
 
 
