@@ -150,12 +150,15 @@ def plan_steps(reference: Reference, data: PathLike, options: ReproduceOptions) 
         The data set does not exist or has too few classes.
     """
     values = _fill_values(reference, data, options)
+    networks = options.network or reference.networks
     steps = []
     for step in reference.steps:
+        if "{frozen_networks}" in step.command and len(set(networks)) < 2:
+            continue  # one network is compared with nothing
         if "{network}" not in step.command:
             steps.append(_fill(step, values))
             continue
-        for network in options.network or reference.networks:
+        for network in networks:
             title = f"{step.title}: {network}"
             steps.append(_fill(Step(title, step.command), {**values, "network": network}))
     return steps

@@ -183,6 +183,15 @@ def test_every_command_of_a_reference_is_one_of_fishfeat(letter, tmp_path, draw_
         assert figure.run in recipes or figure.run in CLASSIFIERS
 
 
+@pytest.mark.parametrize("networks", [("nano",), ("nano", "resnet18")])
+def test_one_network_is_compared_with_nothing(networks, tmp_path, draw_folder):
+    folder = draw_folder(tmp_path / "fish", n=1)
+    steps = plan_steps(read_reference("C"), folder, ReproduceOptions(network=networks))
+    names = [step.command.split()[0] for step in steps]
+    assert ("compare" in names) == (len(networks) > 1)
+    assert sum("c-transfer" in step.command for step in steps) == len(networks)
+
+
 def test_a_folder_of_too_few_classes_is_an_error(tmp_path, draw_folder):
     folder = draw_folder(tmp_path / "fish", classes=("bass", "bream"), n=1)
     with pytest.raises(DataError, match="four classes"):
