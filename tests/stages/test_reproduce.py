@@ -185,7 +185,7 @@ def test_every_command_of_a_reference_is_one_of_fishfeat(letter, tmp_path, draw_
 
 @pytest.mark.parametrize("networks", [("nano",), ("nano", "resnet18")])
 def test_one_network_is_compared_with_nothing(networks, tmp_path, draw_folder):
-    folder = draw_folder(tmp_path / "fish", n=1)
+    folder = draw_folder(tmp_path / "fish", classes=("bass", "bream", "carp", "dab"), n=1)
     steps = plan_steps(read_reference("C"), folder, ReproduceOptions(network=networks))
     names = [step.command.split()[0] for step in steps]
     assert ("compare" in names) == (len(networks) > 1)
