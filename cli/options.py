@@ -328,7 +328,7 @@ ExitLoss = Annotated[
         min=0.0,
         max=0.999,
         metavar="SHARE",
-        help="Accuracy that leaving early may cost on the inner folds.",
+        help="Accuracy that leaving early may cost on the inner folds, with one standard error.",
         rich_help_panel=_EXTRAS,
     ),
 ]

@@ -292,7 +292,7 @@ class FitOptions(SplitOptions, ClassifierOptions, WorkerOptions, GroupingOptions
         Also fit a linear probe on each extracted layer of the network, so that an image can leave
         at the first layer that is confident enough.
     exit_loss
-        Accuracy that leaving early may cost on the inner folds of the training images.
+        Accuracy that leaving early may cost on inner folds, with one standard error of it.
     """
 
     clf: tuple[str, ...] = ()

@@ -70,7 +70,7 @@ class EarlyExit:
     layers
         The layers in order of depth. The flops of the last are those of the whole way.
     max_loss
-        Accuracy that leaving early may cost on the inner folds.
+        Accuracy that leaving early may cost on the inner folds, with one standard error.
     thresholds
         The threshold that each fold of each repeat learned from its training images.
     accuracy, low, high

@@ -6,6 +6,7 @@ many images are recognized long before the last layer, and need not be computed 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,6 +63,16 @@ def make_rule(confidence: Float, threshold: float, costs: Sequence[float]) -> Ex
     return rule
 
 
+def compute_standard_error(values: Float, groups: Int | None) -> float:
+    """Standard error of the mean of `values`, float64 (n,), where whole groups were sampled."""
+    deviations = values - values.mean()
+    if groups is not None:
+        deviations = np.bincount(np.unique(groups, return_inverse=True)[1], deviations)
+    n = len(deviations)
+    variance = n / max(n - 1, 1) * float(deviations @ deviations)
+    return math.sqrt(variance) / len(values)
+
+
 def estimate_cost(rule: ExitRule, confidence: Float, costs: Sequence[float]) -> float:
     """Mean cost of an image as a share of the whole way, with the questions at the exits."""
     layers = rule.find_layers(confidence)
@@ -82,7 +93,7 @@ class EarlyExitClassifier(ExitScoring, ProbabilityClassifier):
     costs
         Cost of computing an image up to each layer; it rises from layer to layer.
     max_loss
-        Accuracy that leaving early may cost on the inner folds.
+        Accuracy that leaving early may cost on the inner folds, with one standard error.
     n_folds
         Number of inner folds.
 
@@ -95,8 +106,10 @@ class EarlyExitClassifier(ExitScoring, ProbabilityClassifier):
     rules_
         The rule of each of `THRESHOLDS`.
     rule_
-        The one in use: the cheapest that loses at most `max_loss` on the inner folds, as do all
-        higher thresholds.
+        The one in use: the cheapest whose loss on the inner folds and its standard error are
+        together at most `max_loss`, as are those of all higher thresholds. The loss alone would be
+        too small: it is the one that looks best (the rule of one standard error is that of Breiman
+        et al., Classification and Regression Trees, 1984).
     skipped_
         `SKIPPED` where there are too few groups for inner folds, else empty: then no image leaves
         before the last layer.
@@ -133,7 +146,7 @@ class EarlyExitClassifier(ExitScoring, ProbabilityClassifier):
         self.rules_ = [never] * len(THRESHOLDS)
         self.rule_ = never
         if folds:
-            self._choose_rule(np.stack(proba), codes)
+            self._choose_rule(np.stack(proba), codes, groups)
         return self
 
     def _fit_layer(
@@ -164,17 +177,17 @@ class EarlyExitClassifier(ExitScoring, ProbabilityClassifier):
             bias = np.append(0.0, bias)
         return LinearProbe(weights, bias)
 
-    def _choose_rule(self, proba: Float, codes: Int) -> None:
+    def _choose_rule(self, proba: Float, codes: Int, groups: Int | None) -> None:
         """Choose the threshold by out-of-fold probabilities (n_layers, n, n_classes)."""
         confidence = proba.max(axis=2)
-        is_correct = proba.argmax(axis=2) == codes
+        is_correct = (proba.argmax(axis=2) == codes).astype(np.float64)
         rows = np.arange(len(codes))
         self.rules_ = [make_rule(confidence, threshold, self.costs) for threshold in THRESHOLDS]
-        lowest = float(is_correct[-1].mean()) - self.max_loss
         cheapest = np.inf
         for rule in reversed(self.rules_):
             layers = rule.find_layers(confidence)
-            if is_correct[layers, rows].mean() < lowest - 1e-12:
+            loss = is_correct[-1] - is_correct[layers, rows]
+            if loss.mean() + compute_standard_error(loss, groups) > self.max_loss + 1e-12:
                 break
             cost = estimate_cost(rule, confidence, self.costs)
             if cost < cheapest:

@@ -44,8 +44,8 @@ def describe_early_exit(exits: EarlyExit) -> str:
     if n_early == 0:
         return (
             "No image leaves before the last layer: on the inner folds every lower threshold "
-            f"loses more than {100 * exits.max_loss:g} points of accuracy, or saves nothing. The "
-            f"accuracy is {whole}."
+            f"may lose more than {100 * exits.max_loss:g} points of accuracy, or saves nothing. "
+            f"The accuracy is {whole}."
         )
     return (
         f"{percent_sign(n_early)} of the images leave before the last layer. This saves "

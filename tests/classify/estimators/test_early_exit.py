@@ -11,6 +11,7 @@ from fishfeat.classify.estimators.early_exit import (
     THRESHOLDS,
     EarlyExitClassifier,
     ExitRule,
+    compute_standard_error,
     estimate_cost,
     make_rule,
 )
@@ -91,6 +92,25 @@ def test_a_larger_loss_allows_a_lower_threshold():
     X, y, groups = draw_layers(is_hard=np.arange(120) // 2 % 2 == 0)
     strict, lax = (make_exits(max_loss=loss).fit(X, y, groups) for loss in (0.0, 0.5))
     assert lax.rule_.threshold < strict.rule_.threshold
+
+
+def test_a_standard_error_counts_groups():
+    rng = np.random.default_rng(0)
+    values = rng.choice([0.0, 1.0, -1.0], 50)
+    alone = compute_standard_error(values, None)
+    assert alone == pytest.approx(values.std(ddof=1) / np.sqrt(50))
+    copied = np.repeat(values, 4)
+    assert compute_standard_error(copied, np.repeat(np.arange(50), 4)) == pytest.approx(alone)
+    assert compute_standard_error(copied, None) < 0.6 * alone
+    assert compute_standard_error(np.zeros(5), None) == 0
+
+
+def test_an_uncertain_loss_is_no_small_loss(monkeypatch):
+    X, y, groups = draw_layers(is_hard=np.arange(120) // 2 % 2 == 0)
+    sure = make_exits(max_loss=0.05).fit(X, y, groups)
+    monkeypatch.setattr(early_exit, "compute_standard_error", lambda values, groups: 0.04)
+    unsure = make_exits(max_loss=0.05).fit(X, y, groups)
+    assert unsure.rule_.threshold > sure.rule_.threshold
 
 
 def test_the_threshold_is_learned_on_folds_that_keep_groups_together(monkeypatch):
