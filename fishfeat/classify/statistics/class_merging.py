@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,8 @@ from scipy.spatial.distance import squareform
 from fishfeat.classify.statistics.metrics import confusion, evaluate
 from fishfeat.records import Float, Int
 
-# A merge is suggested for two classes of which at least this share of images is confused.
+# A merge is suggested where at least this share of the images of two classes is confused, on average
+# over the pairs of one class of each part.
 MIN_SHARE = 0.05
 MIN_IMAGES = 3
 MAX_MERGES = 6
@@ -30,7 +32,8 @@ class Merge(NamedTuple):
     n_confused
         Images of one part that were predicted as the other, both ways, averaged over repeats.
     share
-        Mean over both parts of the share of such images.
+        Mutual share of two classes, as `mutual_shares` computes it, on average over the pairs of one
+        class of each part.
     metrics
         Metrics of all classes after the merge.
     """
@@ -86,6 +89,9 @@ def order_by_confusion(matrix: Int | Float) -> Int:
 def suggest_merges(y: Int, scores: Float) -> list[Merge]:
     """Merge the most confused classes, one pair after the other, and score each step.
 
+    Parts are compared by the average over their classes (average linkage). By their images together a
+    large part would draw in one class after the other, each confused with few of its classes.
+
     The confusions that choose a merge also score it, so that the metrics are too good: classes that
     were confused by chance are merged too.
 
@@ -100,11 +106,13 @@ def suggest_merges(y: Int, scores: Float) -> list[Merge]:
     repeats = scores.reshape(-1, *scores.shape[-2:])
     clusters: list[tuple[int, ...]] = [(code,) for code in range(scores.shape[-1])]
     merges: list[Merge] = []
+    shares = mutual_shares(_count_merged(y, repeats, clusters))
     while len(merges) < MAX_MERGES and len(clusters) > 2:
+        pairs = list(combinations(range(len(clusters)), 2))
+        means = [shares[np.ix_(clusters[i], clusters[j])].mean() for i, j in pairs]
+        first, second = pairs[int(np.argmax(means))]
+        share = float(max(means))
         matrix = _count_merged(y, repeats, clusters)
-        shares = mutual_shares(matrix)
-        first, second = np.unravel_index(shares.argmax(), shares.shape)
-        share = float(shares[first, second])
         n_confused = (matrix[first, second] + matrix[second, first]).item()
         if share < MIN_SHARE or n_confused < MIN_IMAGES:
             break

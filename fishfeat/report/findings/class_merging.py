@@ -24,7 +24,8 @@ class MergeStep(NamedTuple):
     n_confused
         Number of images that the run confuses between them.
     share
-        Mean share of the images of each that are predicted as the other.
+        Mean share of the images of one class that are predicted as another, over the pairs of one
+        class of each part.
     n_classes
         Number of classes that remain.
     accuracy, balanced_accuracy

@@ -73,6 +73,19 @@ def test_three_classes_that_are_confused_become_one():
     assert merges[-1].members == (0, 1, 2)
 
 
+def test_a_merged_class_does_not_draw_in_one_class_after_the_other():
+    """Images of class 5 are taken for each of five merged classes, but for none of them often."""
+    alike = [(i, j) for i in range(5) for j in range(i)]
+    y, proba = draw_confused(alike, n_classes=7, n=300, share=0.15)
+    for code in range(5):
+        rows = np.flatnonzero(y == 5)[12 * code : 12 * code + 12]
+        proba[rows[:, None], [5, code]] = proba[rows[:, None], [code, 5]]
+    assert mutual_shares(count_confusions(y, proba))[5].max() < 0.05
+    merges = suggest_merges(y, proba)
+    assert merges[-1].members == (0, 1, 2, 3, 4)
+    assert all(5 not in merge.members for merge in merges)
+
+
 def test_nothing_is_suggested_without_confusions_or_with_two_classes():
     assert suggest_merges(*draw_confused([])) == []
     y, proba = draw_confused([(0, 1)], n_classes=2)
