@@ -13,8 +13,8 @@ from scipy.spatial.distance import squareform
 from fishfeat.classify.statistics.metrics import confusion, evaluate
 from fishfeat.records import Float, Int
 
-# A merge is suggested where at least this share of the images of two classes is confused, on average
-# over the pairs of one class of each part.
+# A merge is suggested where at least this share of the images of two classes is confused, on
+# average over the pairs of one class of each part.
 MIN_SHARE = 0.05
 MIN_IMAGES = 3
 MAX_MERGES = 6
@@ -32,8 +32,8 @@ class Merge(NamedTuple):
     n_confused
         Images of one part that were predicted as the other, both ways, averaged over repeats.
     share
-        Mutual share of two classes, as `mutual_shares` computes it, on average over the pairs of one
-        class of each part.
+        Mutual share of two classes, as `mutual_shares` computes it, on average over the pairs of
+        one class of each part.
     metrics
         Metrics of all classes after the merge.
     """
@@ -89,8 +89,8 @@ def order_by_confusion(matrix: Int | Float) -> Int:
 def suggest_merges(y: Int, scores: Float) -> list[Merge]:
     """Merge the most confused classes, one pair after the other, and score each step.
 
-    Parts are compared by the average over their classes (average linkage). By their images together a
-    large part would draw in one class after the other, each confused with few of its classes.
+    Parts are compared by the average over their classes (average linkage). By their images together
+    a large part would draw in one class after the other, each confused with few of its classes.
 
     The confusions that choose a merge also score it, so that the metrics are too good: classes that
     were confused by chance are merged too.
