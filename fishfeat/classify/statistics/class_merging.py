@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -106,12 +105,11 @@ def suggest_merges(y: Int, scores: Float) -> list[Merge]:
     repeats = scores.reshape(-1, *scores.shape[-2:])
     clusters: list[tuple[int, ...]] = [(code,) for code in range(scores.shape[-1])]
     merges: list[Merge] = []
-    shares = mutual_shares(_count_merged(y, repeats, clusters))
+    shares_of_classes = mutual_shares(_count_merged(y, repeats, clusters))
     while len(merges) < MAX_MERGES and len(clusters) > 2:
-        pairs = list(combinations(range(len(clusters)), 2))
-        means = [shares[np.ix_(clusters[i], clusters[j])].mean() for i, j in pairs]
-        first, second = pairs[int(np.argmax(means))]
-        share = float(max(means))
+        shares = _average_shares(shares_of_classes, clusters)
+        first, second = np.unravel_index(shares.argmax(), shares.shape)
+        share = float(shares[first, second])
         matrix = _count_merged(y, repeats, clusters)
         n_confused = (matrix[first, second] + matrix[second, first]).item()
         if share < MIN_SHARE or n_confused < MIN_IMAGES:
@@ -122,6 +120,16 @@ def suggest_merges(y: Int, scores: Float) -> list[Merge]:
         metrics = _evaluate_merged(y, repeats, clusters)
         merges.append(Merge(members, n_confused, share, metrics))
     return merges
+
+
+def _average_shares(shares: Float, clusters: Sequence[Sequence[int]]) -> Float:
+    """Mean of `shares` over the pairs of one class of each cluster; the diagonal is 0."""
+    is_member = np.zeros((len(clusters), len(shares)))
+    for number, members in enumerate(clusters):
+        is_member[number, list(members)] = 1 / len(members)
+    averaged: Float = is_member @ shares @ is_member.T
+    np.fill_diagonal(averaged, 0)
+    return averaged
 
 
 def _count_merged(y: Int, repeats: Float, clusters: Sequence[Sequence[int]]) -> Int | Float:
