@@ -32,6 +32,10 @@ settings.load_profile("fishfeat")
 # The garbage collector looks through the modules of torch again and again: a tenth of the time.
 gc.set_threshold(100_000, 50, 100)
 
+# Some tests fork. A fork has none of the threads that networks of OpenVINO need to end, so that it
+# crashes where it collects one; what was made before the fork is not collected there.
+os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
+
 # A process of a user makes the commands once, and so do the tests: it is half of a short command.
 typer.testing._get_command = functools.cache(typer.testing._get_command)
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fishfeat.features.engines.local import count_workers
 from fishfeat.features.kept_exits import CHUNK, ExitUse, KeptExits, find_kept_exits
-from fishfeat.features.kept_networks import KeptNetwork
+from fishfeat.features.kept_networks import AGREEMENT, KeptNetwork
+from fishfeat.features.measured_runtimes import MeasuredPlace, read_measured, write_measured
+from fishfeat.features.openvino_networks import computes_bf16
 from fishfeat.features.ready_networks import may_have_gpu
 from fishfeat.features.runners import RGB, ComputedVectors, Network, Runner
 from fishfeat.records import BackboneSpec
@@ -54,9 +56,8 @@ def make_exits_ready(
     load
         Loads the network where the kept one does not run.
     """
-    n_threads = count_workers()
     if isinstance(network, KeptExits):
-        runner = network.start(_choose_precision(network), n_threads, use)
+        runner = _start_kept(network, use)
         if runner is not None:
             log.info(
                 "Runtime: %s. The network was prepared before, in %s.",
@@ -73,7 +74,7 @@ def make_exits_ready(
     if backbone.device.type == "cpu" and n_images >= _MIN_IMAGES:
         kept = convert_exits(backbone)
         if kept is not None:
-            runner = kept.start(_choose_precision(backbone), n_threads, use)
+            runner = _start_kept(kept, use)
             if runner is not None:
                 log.info("Runtime: %s.", runner.config)
                 return ReadyExits(kept, runner)
@@ -82,9 +83,31 @@ def make_exits_ready(
     return ReadyExits(backbone, runner)
 
 
-def _choose_precision(network: Network) -> str:
-    precision = network.specs[-1].precision
-    return "fp32" if precision == "auto" else precision
+def _start_kept(kept: KeptExits, use: ExitUse) -> Runner | None:
+    n_threads = count_workers()
+    stated = kept.spec.precision
+    is_free = stated == "auto"
+    precision = _find_fastest_precision(kept, use, n_threads) if is_free else stated
+    return kept.start(precision, n_threads, use)
+
+
+def _find_fastest_precision(kept: KeptExits, use: ExitUse, n_threads: int) -> str:
+    """The fastest precision whose vectors match eager fp32; measured once on a machine."""
+    if not computes_bf16():
+        return "fp32"
+    place = MeasuredPlace.of(kept.specs, kept.fingerprint, n_threads, device="cpu, early exit")
+    measured = {m.config.precision: m for m in read_measured(place)}
+    for precision in ("fp32", "bf16"):
+        if precision in measured:
+            continue
+        found = kept.measure(precision, n_threads, use)
+        if found is not None:
+            measured[precision] = found
+            write_measured([found], place)
+    matching = [m for m in measured.values() if m.cosine >= AGREEMENT]
+    if not matching:
+        return "fp32"
+    return max(matching, key=lambda m: m.rate).config.precision
 
 
 def make_eager_runner(backbone: Backbone, use: ExitUse) -> Runner:
@@ -96,7 +119,7 @@ def make_eager_runner(backbone: Backbone, use: ExitUse) -> Runner:
     from fishfeat.features.runtimes import make_runtime_config
 
     forward = ExitForward(backbone, list_exits(backbone), use.used, use.find_leaving)
-    config = make_runtime_config(backbone, "eager", _choose_precision(backbone))
+    config = make_runtime_config(backbone)
     if backbone.device.type == "cpu":
         config = RuntimeConfig("eager", config.precision, CHUNK)
 

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from fishfeat.features.kept_networks import (
     drop_precision,
     read_contents,
 )
+from fishfeat.features.measured_runtimes import Measured
 from fishfeat.features.openvino_networks import call_in_thread, choose_settings, import_openvino
 from fishfeat.features.runners import RGB, ComputedVectors, Runner
 from fishfeat.features.weight_files import have_changed
@@ -45,6 +47,7 @@ log = logging.getLogger("fishfeat")
 FindLeaving = Callable[[int, NDArray[np.float32]], NDArray[np.bool_]]
 # Images that one thread takes at once; the more, the fewer rows of the last batches are empty.
 CHUNK = 4 * BATCH_SIZE
+_TIMED_SECONDS = 0.2
 Array = NDArray[Any]
 # Number, channels, height, width.
 _MAP_DIMS = 4
@@ -95,20 +98,35 @@ class KeptExits(KeptNetwork):
         """Compile its parts and check them on the probe images; None, with the reason logged."""
         config = RuntimeConfig("openvino", precision, CHUNK)
         try:
-            check_files(self.folder, self.contents.files)
-            path = self.folder / next(iter(self.contents.files))
-            parts = _compile_parts(path, use.used, config, n_threads)
-            runner = self._make_runner(parts, config, use)
-            never = use._replace(find_leaving=lambda number, vectors: np.zeros(len(vectors), bool))
-            probes = self._make_runner(parts, config, never)
-            call_in_thread(self._check_layers, probes, use.used)
+            parts = self._compile(config, n_threads, use)
+            call_in_thread(self._check_layers, self._make_runner(parts, config, _stay(use)), use)
         except Exception as error:  # OpenVINO raises errors of several classes
             reason = " ".join(str(error).split())[:200]
             log.info("The network kept in %s is not used: %s", self.folder, reason)
             return None
         with contextlib.suppress(OSError):
             os.utime(self.folder / store.NETWORK)
-        return runner
+        return self._make_runner(parts, config, use)
+
+    def measure(self, precision: str, n_threads: int, use: ExitUse) -> Measured | None:
+        """Compile its parts, and measure them on the probe images; None where that fails."""
+        config = RuntimeConfig("openvino", precision, CHUNK)
+        start = time.perf_counter()
+        try:
+            parts = self._compile(config, n_threads, use)
+            seconds = time.perf_counter() - start
+            runner = self._make_runner(parts, config, _stay(use))
+            cosines = call_in_thread(self._compare_layers, runner, use)
+            rate = call_in_thread(self._measure_rate, runner)
+        except Exception as error:  # OpenVINO raises errors of several classes
+            log.debug("The precision %s was not measured: %s", precision, error)
+            return None
+        return Measured(config, rate, min(cosines.values()), seconds)
+
+    def _compile(self, config: RuntimeConfig, n_threads: int, use: ExitUse) -> list[_Part]:
+        check_files(self.folder, self.contents.files)
+        path = self.folder / next(iter(self.contents.files))
+        return _compile_parts(path, use.used, config, n_threads)
 
     def _make_runner(self, parts: Sequence[_Part], config: RuntimeConfig, use: ExitUse) -> Runner:
         starts = np.cumsum([0, *self.dims])
@@ -124,19 +142,42 @@ class KeptExits(KeptNetwork):
 
         return Runner(config, start)
 
-    def _check_layers(self, runner: Runner, used: Sequence[int]) -> None:
-        with np.load(self.folder / PROBES, allow_pickle=False) as probes:
-            images, expected = probes["images"], probes["vectors"]
+    def _check_layers(self, runner: Runner, use: ExitUse) -> None:
+        for layer, cosine in self._compare_layers(runner, use).items():
+            if not cosine >= AGREEMENT:
+                raise ValueError(f"its layer {layer} differs from eager fp32 (cosine {cosine:.4f})")
+
+    def _compare_layers(self, runner: Runner, use: ExitUse) -> dict[str, float]:
+        """The smallest cosine of each layer to eager fp32 over the probe images."""
+        images, expected = self._read_probes()
         X = runner.start(list(images)).wait()
         starts = np.cumsum([0, *self.dims])
-        for number in used:
+        cosines = {}
+        for number in use.used:
             columns = slice(starts[number], starts[number + 1])
             smallest = compute_cosines(X[:, columns], expected[:, columns]).min()
-            if not smallest >= AGREEMENT:
-                raise ValueError(
-                    f"its layer {self.layers[number]} differs from eager fp32 (cosine "
-                    f"{smallest:.4f})"
-                )
+            cosines[self.layers[number]] = float(smallest)
+        return cosines
+
+    def _measure_rate(self, runner: Runner) -> float:
+        """Images per second of one thread."""
+        images = list(self._read_probes()[0])
+        durations: list[float] = []
+        since = time.perf_counter()
+        while not durations or time.perf_counter() - since < _TIMED_SECONDS:
+            start = time.perf_counter()
+            runner.start(images).wait()
+            durations.append(time.perf_counter() - start)
+        return len(images) / min(durations)
+
+    def _read_probes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        with np.load(self.folder / PROBES, allow_pickle=False) as probes:
+            return probes["images"], probes["vectors"]
+
+
+def _stay(use: ExitUse) -> ExitUse:
+    """The same layers, and no image leaves early."""
+    return use._replace(find_leaving=lambda number, vectors: np.zeros(len(vectors), bool))
 
 
 class _Part:

@@ -72,6 +72,11 @@ def compile_model(model: Any, config: RuntimeConfig, n_threads: int) -> RunArray
     return run
 
 
+def computes_bf16() -> bool:
+    """Whether OpenVINO computes in bf16 on this processor; some are slower in it than in fp32."""
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def choose_settings(config: RuntimeConfig, n_threads: int) -> dict[str, Any]:
     """The settings of OpenVINO for up to `n_threads` threads at the same time."""
     return {

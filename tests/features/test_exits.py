@@ -1,5 +1,6 @@
 """Images leave a network early: later blocks are not called, and the others lose nothing."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,14 +9,17 @@ import torch
 from torch import nn
 
 from fishfeat.errors import BackboneError
+from fishfeat.features import exit_networks
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.exit_conversion import convert_exits
 from fishfeat.features.exit_networks import make_eager_runner, make_exits_ready
 from fishfeat.features.exits import ExitForward, list_exits, load_exit_backbone, measure_layers
-from fishfeat.features.kept_exits import ExitUse, find_kept_exits
+from fishfeat.features.kept_exits import CHUNK, ExitUse, KeptExits, find_kept_exits
 from fishfeat.features.kept_networks import draw_probes
+from fishfeat.features.measured_runtimes import Measured
 from fishfeat.features.specs import make_spec
 from fishfeat.records import BackboneSpec
+from fishfeat.records.provenance import RuntimeConfig
 
 LAYERS = ("1", "3", "last")
 SPEC = make_spec("random:test_resnet", img_size=32)
@@ -231,3 +235,51 @@ def test_openvino_gives_the_vectors_of_eager_and_keeps_the_network(backbone):
     _, runner = make_exits_ready(again, use, 3, load=lambda: load_backbone(SPEC))
     assert runner.config.runtime == "eager"
     np.testing.assert_allclose(embed(runner, 20), expected, rtol=1e-4, atol=1e-5)
+
+
+RATES = {"fp32": (10.0, 1.0), "bf16": (20.0, 0.9995)}
+
+
+@pytest.mark.parametrize(
+    ("figures", "chosen"),
+    [
+        (RATES, "bf16"),
+        (RATES | {"bf16": (20.0, 0.99)}, "fp32"),  # its vectors differ
+        (RATES | {"bf16": (5.0, 1.0)}, "fp32"),  # the processor emulates it
+    ],
+)
+def test_the_fastest_precision_that_matches_is_measured_once(
+    backbone, monkeypatch, tmp_path, figures, chosen
+):
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("FISHFEAT_NETWORKS", str(tmp_path))
+    monkeypatch.setattr(exit_networks, "computes_bf16", lambda: True)
+    measured = []
+
+    def measure(kept, precision, n_threads, use):
+        measured.append(precision)
+        rate, cosine = figures[precision]
+        return Measured(RuntimeConfig("openvino", precision, CHUNK), rate, cosine, 0.1)
+
+    monkeypatch.setattr(KeptExits, "measure", measure)
+    monkeypatch.setattr(KeptExits, "start", lambda kept, precision, n_threads, use: precision)
+    kept = convert_exits(backbone)
+    use = ExitUse(LAYERS, (0, 1, 2), leave_none)
+    for _ in range(2):
+        assert exit_networks._start_kept(kept, use) == chosen
+    assert measured == ["fp32", "bf16"]
+
+    # A precision that the user states is used without a measurement.
+    stated = dataclasses.replace(kept, spec=dataclasses.replace(SPEC, precision="bf16"))
+    assert exit_networks._start_kept(stated, use) == "bf16"
+    assert measured == ["fp32", "bf16"]
+
+
+def test_a_measurement_has_the_rate_and_the_smallest_cosine(backbone):
+    pytest.importorskip("openvino")
+    kept = convert_exits(backbone)
+    use = ExitUse(LAYERS, (0, 1, 2), leave_all)
+    measured = kept.measure("fp32", 1, use)
+    assert measured.rate > 0
+    assert 0.9999 < measured.cosine <= 1.000001
+    assert kept.measure("fp32", 1, use._replace(used=(0, 7))) is None
