@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any
 
-# scikit-learn and scipy import them when they are imported themselves. They take more than half of
-# that time, and what fishfeat uses of scikit-learn and scipy calls nothing of them.
-UNUSED = ("scipy.stats", "scipy.interpolate", "scipy.integrate", "numpy.f2py", "pandas")
+# They are imported with scikit-learn, scipy and fishfeat, and take more than half of that time.
+# Most runs of a command use nothing of them.
+UNUSED = (
+    *("scipy.stats", "scipy.interpolate", "scipy.integrate", "numpy.f2py", "pandas"),
+    # They import scipy.fft and scipy.spatial.transform.
+    *("scipy.optimize._linprog", "scipy.optimize._shgo"),
+    *("sklearn.decomposition", "sklearn.ensemble"),
+)
+# Packages that import a module when somebody asks them for it as an attribute.
+_ASKING = ("numpy", "scipy")
 
 
 class _PutOff:
@@ -58,7 +65,7 @@ def put_off(*names: str) -> Iterator[None]:
     Afterwards an import gives the real module again.
     """
     for name in names:
-        if name not in sys.modules and importlib.util.find_spec(name):
+        if name not in sys.modules and _exists(name):
             _insert(name)
     try:
         yield
@@ -67,19 +74,32 @@ def put_off(*names: str) -> Iterator[None]:
             _remove(name)
 
 
+def _exists(name: str) -> bool:
+    """Whether a module is installed; the packages above it are not imported."""
+    path, parents = None, name.split(".")
+    for i in range(len(parents)):
+        spec = PathFinder.find_spec(".".join(parents[: i + 1]), path)
+        if spec is None:
+            return False
+        path = spec.submodule_search_locations
+    return True
+
+
 def _insert(name: str) -> None:
     sys.modules[name] = _PutOffModule(name)
     package, _, child = name.rpartition(".")
-    if package:
+    if package in _ASKING:
         setattr(importlib.import_module(package), child, sys.modules[name])
 
 
 def _remove(name: str) -> None:
     """Remove a module that is put off; the real one stays."""
-    if isinstance(sys.modules.get(name), _PutOffModule):
+    module = sys.modules.get(name)
+    if isinstance(module, _PutOffModule):
         package, _, child = name.rpartition(".")
-        if package:
-            delattr(sys.modules[package], child)
+        names = vars(sys.modules[package]) if package in sys.modules else {}
+        if names.get(child) is module:
+            del names[child]
         del sys.modules[name]
 
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+import time
+import warnings
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
+from fishfeat.features import network_store as store
 from fishfeat.features.backbones import Backbone, compute_fingerprint
 from fishfeat.features.kept_networks import (
+    BATCH_SIZE,
+    MAX_BYTES,
     Contents,
     KeptNetwork,
     can_be_kept,
@@ -24,6 +32,8 @@ from fishfeat.features.weight_files import (
     were_written_since,
 )
 from fishfeat.records.provenance import RuntimeConfig
+
+log = logging.getLogger("fishfeat")
 
 
 def prepare_openvino(backbone: Backbone, config: RuntimeConfig, n_threads: int) -> RunArray:
@@ -43,6 +53,32 @@ def prepare_openvino(backbone: Backbone, config: RuntimeConfig, n_threads: int) 
     kept = _keep(backbone, model, config.batch_size)
     run = None if kept is None else kept.compile(config, n_threads)
     return run or compile_model(model, config, n_threads)
+
+
+def keep_if_loaded_before(backbone: Backbone) -> KeptNetwork | None:
+    """Keep the network where an earlier run loaded it, too; None where it is not kept now.
+
+    The conversion takes about as long as one start with torch. So a network that is used once is
+    not converted, and a network that is used often starts slowly only twice. It is tried once.
+    """
+    if not can_be_kept(backbone.specs) or importlib.util.find_spec("openvino") is None:
+        return None
+    path = find_network_folder(backbone.spec, BATCH_SIZE) / store.LOADS
+    n_loads = store.read_entry(path).get("loads", 0)
+    if n_loads not in (0, 1) or not store.write_entry(path, {"loads": n_loads + 1}):
+        return None
+    if n_loads == 0 or 4 * backbone.n_parameters > MAX_BYTES:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracers warn about code of other packages
+            kept = _keep(backbone, convert_network(backbone, BATCH_SIZE), BATCH_SIZE)
+    except Exception as error:  # tracers raise errors of any class
+        log.debug("The network is not kept: %s", " ".join(str(error).split())[:200])
+        return None
+    if kept is not None:
+        log.info("The network is kept in %s: later runs start sooner.", kept.folder)
+    return kept
 
 
 def convert_network(backbone: Backbone, batch_size: int) -> Any:
@@ -86,8 +122,11 @@ def _keep(backbone: Backbone, model: Any, batch_size: int) -> KeptNetwork | None
     if digests is None:
         return None
     folder = find_network_folder(backbone.spec, batch_size)
+    start = time.perf_counter()
+    probes = embed_probes(backbone)
+    seconds = (time.perf_counter() - start) / len(probes["images"])
     contents = describe_network(backbone, batch_size, digests)
-    return keep_network(folder, model, contents, embed_probes(backbone))
+    return keep_network(folder, model, replace(contents, seconds=seconds), probes)
 
 
 def find_weight_digests(backbone: Backbone) -> dict[str, str] | None:

@@ -45,7 +45,7 @@ log = logging.getLogger("fishfeat")
 AGREEMENT = 0.999
 BATCH_SIZE = 4
 PROBES = "probes.npz"
-_MAX_BYTES = 400_000_000
+MAX_BYTES = 400_000_000
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -65,6 +65,8 @@ class Contents(msgspec.Struct, frozen=True):
         Processor and precision -> SHA-256 of the vectors that the probe images had there.
     dims
         Length of the vectors of each layer.
+    seconds
+        What one image took in eager fp32 where the network was converted; 0 if that is not known.
     """
 
     spec: str
@@ -77,6 +79,7 @@ class Contents(msgspec.Struct, frozen=True):
     files: dict[str, str]
     vectors: dict[str, str] = {}
     dims: list[int] = []
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ def keep_network(
     `probes` are `images` as `draw_probes` makes them and their `vectors` in eager fp32. The files
     of `contents` are filled in.
     """
-    if 4 * contents.n_parameters > _MAX_BYTES:
+    if 4 * contents.n_parameters > MAX_BYTES:
         log.debug("The network is too large to be kept.")
         return None
     try:

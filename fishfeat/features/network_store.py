@@ -20,7 +20,7 @@ from fishfeat.files import json_digest, read_json, versions, write_json
 
 # Rises where a network that was kept before can no longer be used.
 PROTOCOL = 1
-NETWORK, MEASURED = "network.json", "measured.json"
+NETWORK, MEASURED, LOADS = "network.json", "measured.json", "loads.json"
 _MAX_BYTES = 2_000_000_000
 _PACKAGES = ("fishfeat", "torch", "torchvision", "timm", "openvino")
 

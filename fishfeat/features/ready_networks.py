@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fishfeat.features.engines.loading import FROM_DISK, Item, Reader
 from fishfeat.features.engines.local import count_workers
-from fishfeat.features.kept_networks import AGREEMENT, KeptNetwork, find_kept_network
+from fishfeat.features.kept_networks import (
+    AGREEMENT,
+    BATCH_SIZE,
+    KeptNetwork,
+    find_kept_network,
+)
 from fishfeat.features.measured_runtimes import Measured, MeasuredPlace, read_measured
 from fishfeat.features.openvino_networks import make_runner
 from fishfeat.features.runners import Network, Runner
@@ -26,9 +31,9 @@ log = logging.getLogger("fishfeat")
 
 # Seconds that importing torch and timm and loading a network take.
 _LOAD_SECONDS = 4.0
-# Fewer images are embedded by a kept network even if its rate was not measured; of more, its rate
-# is measured first.
-_FEW_IMAGES, _MANY_IMAGES = 64, 10_000
+# Less work is done by a kept network even if its rate was not measured: images where another
+# runtime was measured, else seconds in eager fp32, or images where these are not known.
+_FEW_IMAGES, _FEW_SECONDS, _MANY_IMAGES = 64, 10.0, 10_000
 # Files that exist where torch may find a GPU.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
 _GPU_LIBRARY = r"C:\Windows\System32\nvcuda.dll"
@@ -95,10 +100,23 @@ def make_ready(
         if ready is not None:
             return ready
         network = load()
+    elif _may_be_kept(network, engine, begun):
+        from fishfeat.features.conversion import keep_if_loaded_before
+
+        kept = keep_if_loaded_before(network)
+        ready = None if kept is None else _start_kept(kept, n_images, engine, begun)
+        if ready is not None:
+            return ready
     from fishfeat.features.autotune import autotune
 
     selection = autotune(items, network, engine, begun=begun, n_images=n_images, reader=reader)
     return ReadyNetwork(network, selection.runner, selection.to_record())
+
+
+def _may_be_kept(network: Backbone, engine: EngineOptions, begun: RuntimeConfig | None) -> bool:
+    """Whether the options and the device leave it open that a network of OpenVINO runs."""
+    is_free = engine.runtime == "auto" and engine.batch_size in (None, BATCH_SIZE)
+    return is_free and begun is None and network.device.type == "cpu"
 
 
 def _start_kept(
@@ -134,9 +152,17 @@ def _choose_config(
     own = [m for m in matching if m.config.runtime == "openvino"]
     own = [m for m in own if m.config.batch_size == batch_size]
     if not own:
-        return default if n_images < (_FEW_IMAGES if matching else _MANY_IMAGES) else None
+        return default if _is_little_work(kept, n_images, bool(matching)) else None
     best = max(own, key=lambda m: m.rate)
     fastest = max(m.rate for m in matching)
     if n_images / best.rate > n_images / fastest + _LOAD_SECONDS:
         return None
     return best.config
+
+
+def _is_little_work(kept: KeptNetwork, n_images: int, is_other_measured: bool) -> bool:
+    """Whether the loaded network, in the fastest runtime, would not be done sooner."""
+    if is_other_measured:
+        return n_images < _FEW_IMAGES
+    seconds = kept.contents.seconds
+    return n_images * seconds < _FEW_SECONDS if seconds else n_images < _MANY_IMAGES

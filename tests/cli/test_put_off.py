@@ -1,7 +1,9 @@
 """A module that is put off is imported when a name of it is used, and not before."""
 
 import importlib
+import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -80,3 +82,30 @@ def test_a_module_that_is_imported_already_stays(waters):
     with put_off(waters):
         assert importlib.import_module(waters) is module
     assert sys.modules[waters] is module
+
+
+def test_the_package_above_is_not_imported(waters):
+    with put_off(waters):
+        from waters.lakes import measure
+
+        assert "waters" not in sys.modules
+    assert measure(1) == "1 m"
+
+
+def test_a_command_imports_what_it_needs_of_what_is_put_off():
+    """In a process of its own: here all is imported already."""
+    code = """
+        import sys
+        from fishfeat_cli.put_off import UNUSED, put_off
+        with put_off(*UNUSED):
+            from fishfeat.classify.estimators.registry import make_classifier
+            import scipy.optimize
+        print([name for name in UNUSED if name in sys.modules])
+        forest = make_classifier("rf").fit([[0.0], [0.1], [1.0], [1.1]] * 5, [0, 0, 1, 1] * 5)
+        print(forest.predict([[0.0], [1.1]]).tolist())
+        print(scipy.optimize.linprog([1], bounds=[(1, 2)]).x.tolist())
+        print([name for name in UNUSED if name in sys.modules and "scipy.optimize" in name])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    assert lines[:4] == ["[]", "[0, 1]", "[1.0]", "['scipy.optimize._linprog']"]

@@ -1,5 +1,6 @@
 """Networks that are kept on this machine start without torch and give the same vectors."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -8,12 +9,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from fishfeat.features import autotune as autotune_module
-from fishfeat.features import conversion, kept_networks, network_store
+from fishfeat.features import conversion, kept_networks, network_store, ready_networks
 from fishfeat.features.autotune import autotune
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache
@@ -25,6 +27,7 @@ from fishfeat.features.kept_networks import (
     find_kept_network,
     run_probes,
 )
+from fishfeat.features.measured_runtimes import Measured
 from fishfeat.features.openvino_networks import import_openvino, make_runner
 from fishfeat.features.ready_networks import find_startable
 from fishfeat.features.runtimes import prepare_runner
@@ -403,3 +406,64 @@ def test_what_was_measured_holds_for_one_place_only(store):
         assert read_measured(different) == []
     place.path.write_text("{")
     assert read_measured(place) == []
+
+
+# --- networks that are loaded again and again -------------------------------------------------
+
+
+def embed_folder(spec, folder, cache, **engine):
+    options = EngineOptions(**{"device": "cpu"} | engine)
+    return extract(scan(folder), spec, cache=cache, engine=options)
+
+
+def test_the_second_run_that_loads_a_network_keeps_it(
+    spec, store, folder, tmp_path, quick_conversion
+):
+    first = embed_folder(spec, folder, tmp_path / "a")
+    assert find_kept_network(spec) is None
+    second = embed_folder(spec, folder, tmp_path / "b")
+    kept = find_kept_network(spec)
+    assert kept.contents.seconds > 0
+    (file,) = Workspace(tmp_path / "b").dataset("fish").features_files()
+    assert FeatureCache(file).provenance.runtimes[0].config == CONFIG
+    assert compute_cosines(first.X, second.X).min() > 0.9999
+
+
+@pytest.mark.parametrize(
+    "engine", [{"runtime": "eager"}, {"batch_size": 5}], ids=["runtime", "batch size"]
+)
+def test_options_that_ask_for_another_runtime_keep_nothing(spec, store, folder, tmp_path, engine):
+    for name in ("a", "b", "c"):
+        embed_folder(spec, folder, tmp_path / name, **engine)
+    assert network_store.measure_store()[0] == 0
+
+
+def test_a_network_that_cannot_be_converted_is_tried_once(
+    spec, store, folder, tmp_path, monkeypatch
+):
+    attempts = []
+
+    def fail(backbone, batch_size):
+        attempts.append(batch_size)
+        raise RuntimeError("unknown operation")
+
+    monkeypatch.setattr(conversion, "convert_network", fail)
+    for name in "abcd":
+        embed_folder(spec, folder, tmp_path / name)
+    assert attempts == [4]
+
+
+def test_a_kept_network_whose_rate_is_not_known_does_little_work_only(spec, expected, store):
+    kept = find_kept_network(spec)
+
+    def choose(n_images, seconds, measured=()):
+        contents = msgspec.structs.replace(kept.contents, seconds=seconds)
+        known = dataclasses.replace(kept, contents=contents)
+        return ready_networks._choose_config(known, n_images, measured, None)
+
+    assert choose(90, 0.1) == CONFIG
+    assert choose(110, 0.1) is None
+    assert choose(9_000, 0.0) == CONFIG
+    eager = Measured(RuntimeConfig("eager", "bf16", 8), 50.0, 0.9999, 1.0)
+    assert choose(60, 0.1, [eager]) == CONFIG
+    assert choose(70, 0.1, [eager]) is None
