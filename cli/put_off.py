@@ -16,9 +16,9 @@ from typing import Any
 # They are imported with scikit-learn, scipy and fishfeat, and take more than half of that time.
 # Most runs of a command use nothing of them.
 UNUSED = (
-    *("scipy.stats", "scipy.interpolate", "scipy.integrate", "numpy.f2py", "pandas"),
-    # They import scipy.fft and scipy.spatial.transform.
-    *("scipy.optimize._linprog", "scipy.optimize._shgo"),
+    *("scipy.stats", "scipy.interpolate", "scipy.integrate", "scipy.spatial.transform"),
+    *("numpy.f2py", "numpy.testing", "pandas"),
+    *("scipy.optimize._linprog", "scipy.optimize._shgo"),  # the first imports scipy.fft
     *("sklearn.decomposition", "sklearn.ensemble"),
 )
 # Packages that import a module when somebody asks them for it as an attribute.
