@@ -268,6 +268,8 @@ def _compile_parts(
 ) -> list[_Part]:
     core = import_openvino().Core()
     settings = choose_settings(config, n_threads)
+    # Pinned streams of different parts may wait for the same core while another one is idle.
+    settings["ENABLE_CPU_PINNING"] = False
     parts = []
     for i, number in enumerate(used):
         model = _cut_model(core.read_model(os.fspath(path)), number, used[i - 1] if i else None)
