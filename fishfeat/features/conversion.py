@@ -7,6 +7,7 @@ import logging
 import time
 import warnings
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from msgspec.structs import replace
@@ -34,6 +35,7 @@ from fishfeat.features.weight_files import (
 from fishfeat.records.provenance import RuntimeConfig
 
 log = logging.getLogger("fishfeat")
+_counted: WeakSet[Backbone] = WeakSet()
 
 
 def prepare_openvino(backbone: Backbone, config: RuntimeConfig, n_threads: int) -> RunArray:
@@ -59,8 +61,12 @@ def keep_if_loaded_before(backbone: Backbone) -> KeptNetwork | None:
     """Keep the network where an earlier run loaded it, too; None where it is not kept now.
 
     The conversion takes about as long as one start with torch. So a network that is used once is
-    not converted, and a network that is used often starts slowly only twice. It is tried once.
+    not converted, and a network that is used often starts slowly only twice. It is tried once. A
+    loaded network that a program uses again and again counts once.
     """
+    if backbone in _counted:
+        return None
+    _counted.add(backbone)
     if not can_be_kept(backbone.specs) or importlib.util.find_spec("openvino") is None:
         return None
     path = find_network_folder(backbone.spec, BATCH_SIZE) / store.LOADS

@@ -429,6 +429,15 @@ def test_the_second_run_that_loads_a_network_keeps_it(
     assert compute_cosines(first.X, second.X).min() > 0.9999
 
 
+def test_a_network_that_a_program_loads_once_and_uses_often_is_not_kept(
+    spec, store, folder, tmp_path
+):
+    backbone = load_backbone(spec)
+    for name in "abc":
+        extract(scan(folder), backbone, cache=tmp_path / name)
+    assert network_store.measure_store()[0] == 0
+
+
 @pytest.mark.parametrize(
     "engine", [{"runtime": "eager"}, {"batch_size": 5}], ids=["runtime", "batch size"]
 )

@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fishfeat.errors import DataError, ModelError
-from fishfeat.features import streams
+from fishfeat.features import conversion, streams
 from fishfeat.features.engines.local import Engine
 from fishfeat.images.crops import BoxOptions
 from fishfeat.images.sources.inputs import list_inputs
@@ -241,6 +241,13 @@ def test_a_pattern_stands_for_the_paths_that_match(fitted):
 # --- a file -------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def one_runtime(monkeypatch):
+    """No later run has another runtime because an earlier one loaded the network, too."""
+    monkeypatch.setattr(conversion, "keep_if_loaded_before", lambda backbone: None)
+
+
+@pytest.mark.usefixtures("one_runtime")
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl"])
 @pytest.mark.parametrize("only", [(), ("bass",)])
 def test_a_file_that_was_cut_anywhere_ends_with_the_same_bytes(fitted, tmp_path, name, only):
@@ -332,6 +339,7 @@ def call(pond, *args, stdin=""):
     return result
 
 
+@pytest.mark.usefixtures("one_runtime")
 @pytest.mark.parametrize("only", [(), ("bass",)])
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
 def test_an_image_that_is_back_gets_its_row(fitted, tmp_path, name, only):
