@@ -246,8 +246,9 @@ def _read_image(
 
 def _reject_labels_without_image(start: Path, rows: AnnotationList) -> None:
     """A fault for each label file, in the folders that were read, that has no image."""
-    images = {*(a.path for a in rows.annotations), *(fault.path for fault in rows.faults)}
-    files = {find_label_file(Path(os.path.normpath(start / path)), start) for path in images}
+    paths = {*(a.path for a in rows.annotations), *(fault.path for fault in rows.faults)}
+    images = {Path(os.path.normpath(start / path)) for path in paths if is_image_name(path)}
+    files = {find_label_file(image, start) for image in images}
     folders = {file.parent for file in files if "labels" in file.parts}
     for folder in sorted(folders):
         for file in sorted(folder.glob("*.txt")):

@@ -161,6 +161,16 @@ def test_files_with_damaged_bytes_are_read_or_refused(name, damaged, damage):
         read_or_refuse(name, root, file)
 
 
+@pytest.mark.parametrize("line", ["/", "..", "../../../../../../..", "."])
+def test_a_line_that_names_no_image_is_a_fault(tmp_path, line):
+    root = write_files(tmp_path, FILES["yolo"])
+    lines = (root / "valid.txt").read_text().splitlines()
+    (root / "valid.txt").write_text("\n".join([*lines, line]))
+    sound = READERS["yolo"].read(root)
+    assert any("no name of an image" in fault.reason for fault in sound.faults)
+    assert sound.annotations
+
+
 def list_places(content: object) -> Iterator[Callable[[object], None]]:
     """A function for each place in a JSON content that puts a value there."""
     if isinstance(content, dict | list):
