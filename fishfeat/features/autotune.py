@@ -26,6 +26,7 @@ from fishfeat.features.measured_runtimes import (
     Measured,
     MeasuredPlace,
     read_measured,
+    time_fastest,
     write_measured,
 )
 from fishfeat.features.runners import Runner
@@ -40,7 +41,6 @@ _N_PROBES = 16
 # Work of fewer images or seconds starts at once, without a search.
 _MIN_IMAGES = 64
 _MIN_SECONDS = 4.0
-_TIMED_SECONDS = 0.2
 # Expected gain of a runtime and its cost to build, as measured on four networks. A module is one
 # with weights of its own.
 _EXPECTED_GAIN = {"eager": 2.0, "openvino": 1.8, "compile": 1.4}
@@ -262,13 +262,7 @@ class _Bench:
         # At least one batch for each thread.
         n_images = runner.config.batch_size * self._n_threads
         images = probes * -(-n_images // len(probes))
-        durations: list[float] = []
-        since = time.perf_counter()
-        while not durations or time.perf_counter() - since < _TIMED_SECONDS:
-            start = time.perf_counter()
-            self._embed(runner, images)
-            durations.append(time.perf_counter() - start)
-        rate = len(images) / min(durations)
+        rate = len(images) / time_fastest(lambda: self._embed(runner, images))
         return Candidate(Measured(runner.config, rate, float(cosine), prepare_seconds), runner)
 
     def _embed(self, runner: Runner, loaded: list[LoadedImage]) -> NDArray[np.float32]:

@@ -17,13 +17,13 @@ from fishfeat.features import network_store as store
 from fishfeat.features.backbones import Backbone, compute_fingerprint
 from fishfeat.features.kept_networks import (
     BATCH_SIZE,
-    MAX_BYTES,
     Contents,
     KeptNetwork,
     can_be_kept,
     draw_probes,
     find_kept_network,
     find_network_folder,
+    is_too_large,
     keep_network,
 )
 from fishfeat.features.openvino_networks import RunArray, compile_model, import_openvino
@@ -73,17 +73,15 @@ def keep_if_loaded_before(backbone: Backbone) -> KeptNetwork | None:
     n_loads = store.read_entry(path).get("loads", 0)
     if n_loads not in (0, 1) or not store.write_entry(path, {"loads": n_loads + 1}):
         return None
-    if n_loads == 0 or 4 * backbone.n_parameters > MAX_BYTES:
+    if n_loads == 0 or is_too_large(backbone.n_parameters):
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracers warn about code of other packages
-            kept = _keep(backbone, convert_network(backbone, BATCH_SIZE), BATCH_SIZE)
+        kept = _keep(backbone, convert_network(backbone, BATCH_SIZE), BATCH_SIZE)
     except Exception as error:  # tracers raise errors of any class
         log.debug("The network is not kept: %s", " ".join(str(error).split())[:200])
         return None
     if kept is not None:
-        log.info("The network is kept in %s: later runs start sooner.", kept.folder)
+        log.info("The network was converted: later runs start sooner.")
     return kept
 
 
@@ -103,11 +101,12 @@ def convert_module(module: nn.Module, size: tuple[int, int], batch_size: int) ->
     """
     ov = import_openvino()
     images = torch.zeros(batch_size, *size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracer warns about code of other packages
         trace: Any = torch.jit.trace  # it has no types
         traced = trace(module.eval(), (images,), check_trace=False, strict=False)
         frozen = torch.jit.freeze(traced)
-    return ov.convert_model(frozen, example_input=(images,), input=[tuple(images.shape)])
+        return ov.convert_model(frozen, example_input=(images,), input=[tuple(images.shape)])
 
 
 class _InFullPrecision(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import warnings
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,9 +35,7 @@ def convert_exits(backbone: Backbone) -> KeptExits | None:
         return None
     layers = [spec.layer for spec in backbone.specs]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracers warn about code of other packages
-            model = convert_module(_AllOutputs(backbone), backbone.preprocess.size, BATCH_SIZE)
+        model = convert_module(_AllOutputs(backbone), backbone.preprocess.size, BATCH_SIZE)
     except Exception as error:  # tracers raise errors of any class
         log.info("OpenVINO cannot run this network: %s", " ".join(str(error).split())[:200])
         return None

@@ -60,7 +60,7 @@ def make_exits_ready(
         runner = _start_kept(network, use)
         if runner is not None:
             log.info(
-                "Runtime: %s. The network was prepared before, in %s.",
+                "Runtime: %s. The network is kept in %s.",
                 runner.config,
                 network.folder,
             )

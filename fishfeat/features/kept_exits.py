@@ -35,7 +35,7 @@ from fishfeat.features.kept_networks import (
     drop_precision,
     read_contents,
 )
-from fishfeat.features.measured_runtimes import Measured
+from fishfeat.features.measured_runtimes import Measured, time_fastest
 from fishfeat.features.openvino_networks import call_in_thread, choose_settings, import_openvino
 from fishfeat.features.runners import RGB, ComputedVectors, Runner
 from fishfeat.features.weight_files import have_changed
@@ -47,7 +47,6 @@ log = logging.getLogger("fishfeat")
 FindLeaving = Callable[[int, NDArray[np.float32]], NDArray[np.bool_]]
 # Images that one thread takes at once; the more, the fewer rows of the last batches are empty.
 CHUNK = 4 * BATCH_SIZE
-_TIMED_SECONDS = 0.2
 Array = NDArray[Any]
 # Number, channels, height, width.
 _MAP_DIMS = 4
@@ -162,13 +161,7 @@ class KeptExits(KeptNetwork):
     def _measure_rate(self, runner: Runner) -> float:
         """Images per second of one thread."""
         images = list(self._read_probes()[0])
-        durations: list[float] = []
-        since = time.perf_counter()
-        while not durations or time.perf_counter() - since < _TIMED_SECONDS:
-            start = time.perf_counter()
-            runner.start(images).wait()
-            durations.append(time.perf_counter() - start)
-        return len(images) / min(durations)
+        return len(images) / time_fastest(lambda: runner.start(images).wait())
 
     def _read_probes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         with np.load(self.folder / PROBES, allow_pickle=False) as probes:

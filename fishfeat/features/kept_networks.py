@@ -45,7 +45,7 @@ log = logging.getLogger("fishfeat")
 AGREEMENT = 0.999
 BATCH_SIZE = 4
 PROBES = "probes.npz"
-MAX_BYTES = 400_000_000
+_MAX_BYTES = 400_000_000
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -207,6 +207,11 @@ def can_be_kept(specs: Sequence[BackboneSpec]) -> bool:
     return len(specs) == 1 and specs[0].tta == "none"
 
 
+def is_too_large(n_parameters: int) -> bool:
+    """Whether a network of so many weights is not kept."""
+    return 4 * n_parameters > _MAX_BYTES
+
+
 def find_kept_network(spec: BackboneSpec, batch_size: int | None = None) -> KeptNetwork | None:
     """Find the network of a specification: one made on this machine, or one in the package.
 
@@ -249,7 +254,7 @@ def keep_network(
     `probes` are `images` as `draw_probes` makes them and their `vectors` in eager fp32. The files
     of `contents` are filled in.
     """
-    if 4 * contents.n_parameters > MAX_BYTES:
+    if is_too_large(contents.n_parameters):
         log.debug("The network is too large to be kept.")
         return None
     try:

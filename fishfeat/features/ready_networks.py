@@ -31,8 +31,8 @@ log = logging.getLogger("fishfeat")
 
 # Seconds that importing torch and timm and loading a network take.
 _LOAD_SECONDS = 4.0
-# Less work is done by a kept network even if its rate was not measured: images where another
-# runtime was measured, else seconds in eager fp32, or images where these are not known.
+# A kept network whose rate was not measured does less work than this: so many images where another
+# runtime was measured; else so many seconds in eager fp32; else, if these are not known, images.
 _FEW_IMAGES, _FEW_SECONDS, _MANY_IMAGES = 64, 10.0, 10_000
 # Files that exist where torch may find a GPU.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
@@ -130,7 +130,7 @@ def _start_kept(
     run = kept.compile(config, n_threads)
     if run is None:
         return None
-    log.info("Runtime: %s. The network was prepared before, in %s.", config, kept.folder)
+    log.info("Runtime: %s. The network is kept in %s.", config, kept.folder)
     candidates = tuple(m.to_record() for m in measured) if begun is None else ()
     return ReadyNetwork(kept, make_runner(run, config), RuntimeRecord(config, candidates))
 

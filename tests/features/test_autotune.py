@@ -11,7 +11,7 @@ import pytest
 
 from fishfeat.errors import BackboneError
 from fishfeat.features import autotune as module
-from fishfeat.features import runtimes
+from fishfeat.features import measured_runtimes, runtimes
 from fishfeat.features.autotune import autotune
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache
@@ -83,7 +83,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(runtimes, "_build_compiled", make_builder("compile"))
     monkeypatch.setattr(runtimes, "_build_openvino", make_builder("openvino"))
     monkeypatch.setattr(module, "_MIN_SECONDS", 0.0)
-    monkeypatch.setattr(module, "_TIMED_SECONDS", 0.0)
+    monkeypatch.setattr(measured_runtimes, "_TIMED_SECONDS", 0.0)
     monkeypatch.setattr(module, "_BUILD_SECONDS_PER_MODULE", dict.fromkeys(BUILDS, 0.0))
     monkeypatch.setattr(module, "_WITHOUT_BF16", ())
     return seconds, deviating

@@ -15,7 +15,13 @@ import pytest
 import torch
 
 from fishfeat.features import autotune as autotune_module
-from fishfeat.features import conversion, kept_networks, network_store, ready_networks
+from fishfeat.features import (
+    conversion,
+    kept_networks,
+    measured_runtimes,
+    network_store,
+    ready_networks,
+)
 from fishfeat.features.autotune import autotune
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache
@@ -367,7 +373,7 @@ def test_the_bundled_network_with_another_resize_is_another_network():
 
 def test_autotune_does_not_measure_a_network_twice(spec, expected, folder, monkeypatch):
     monkeypatch.setattr(autotune_module, "_MIN_SECONDS", 0.0)
-    monkeypatch.setattr(autotune_module, "_TIMED_SECONDS", 0.0)
+    monkeypatch.setattr(measured_runtimes, "_TIMED_SECONDS", 0.0)
     builds = dict.fromkeys(("openvino", "compile"), 1e9)
     monkeypatch.setattr(autotune_module, "_BUILD_SECONDS_PER_MODULE", builds | {"openvino": 0.0})
     images = scan(folder)
