@@ -208,7 +208,7 @@ def can_be_kept(specs: Sequence[BackboneSpec]) -> bool:
 
 
 def is_too_large(n_parameters: int) -> bool:
-    """Whether a network of so many weights is not kept."""
+    """Whether a network with this number of weights is not kept."""
     return 4 * n_parameters > _MAX_BYTES
 
 

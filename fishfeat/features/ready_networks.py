@@ -31,8 +31,8 @@ log = logging.getLogger("fishfeat")
 
 # Seconds that importing torch and timm and loading a network take.
 _LOAD_SECONDS = 4.0
-# A kept network whose rate was not measured does less work than this: so many images where another
-# runtime was measured; else so many seconds in eager fp32; else, if these are not known, images.
+# A kept network whose rate was not measured does less work than this: the first number of images
+# where another runtime was measured, else these seconds in eager fp32, else the last number.
 _FEW_IMAGES, _FEW_SECONDS, _MANY_IMAGES = 64, 10.0, 10_000
 # Files that exist where torch may find a GPU.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")

@@ -62,6 +62,7 @@ def machine(monkeypatch):
     """
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(measured_runtimes, "time", clock)
     seconds = {("eager", "fp32"): 0.02, ("eager", "bf16"): 0.02}
     deviating = set()
 
