@@ -289,7 +289,7 @@ class HeadLayer:
 _RANGES: Mapping[str, tuple[float, float]] = {
     "epochs": (1, 10_000),
     "lr": (0, 1e9),
-    "head_lr": (0, 1e9),
+    "head_lr": (0, 1e11),  # where lr alone is given, it is about ten times as large
     "batch_size": (1, 65_536),
     "micro_batch": (1, 65_536),
     "weight_decay": (0, 1e3),

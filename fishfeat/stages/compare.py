@@ -193,9 +193,8 @@ def _check_options(options: CompareOptions) -> None:
         n_combinations *= max(1, len(dict.fromkeys(values)))
     if n_combinations < 2 and "all-blocks" not in options.layer:
         raise DataError(
-            "backbone, img_size or layer must be given at least twice: there is nothing to "
-            "compare otherwise. `fishfeat compare --backbone nano --backbone densenet121` compares "
-            "two networks."
+            "There is nothing to compare: give two backbones, input sizes or layers. `fishfeat "
+            "compare --backbone nano --backbone densenet121` compares two networks."
         )
 
 

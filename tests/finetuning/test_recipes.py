@@ -148,6 +148,12 @@ def test_another_rate_moves_the_rate_of_the_head_too():
     assert recipe.head_lr / recipe.lr == pytest.approx(Recipe().head_lr / Recipe().lr)
 
 
+def test_the_largest_rate_is_refused_by_the_name_it_was_given() -> None:
+    assert make_recipe(FinetuneOptions(lr=1e9)).lr == 1e9
+    with pytest.raises(DataError, match=r"^lr must be"):
+        make_recipe(FinetuneOptions(lr=2e9))
+
+
 def test_stages_are_trained_in_their_order():
     recipe = Recipe(stages="head:5, full:2")
     assert recipe.list_stages() == (Stage("head", 5), Stage("full", 2))

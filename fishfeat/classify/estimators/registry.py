@@ -154,6 +154,11 @@ def make_classifier(
             f"clf must be the name of a classifier ({', '.join(CLASSIFIERS)}); got "
             f"{type(name).__name__}."
         )
+    if name == "ridge":
+        raise DataError(
+            "'ridge' is fitted on the features of shards alone: `fishfeat fit --shards FOLDER "
+            "--clf ridge`. For a data set, logreg is the most similar."
+        )
     if name not in CLASSIFIERS:
         raise DataError(
             f"{name!r} is not a classifier.{did_you_mean(name, CLASSIFIERS)} "

@@ -231,6 +231,11 @@ def test_the_error_for_a_wrong_name_lists_the_classifiers() -> None:
         make_classifier("svm")
 
 
+def test_the_classifier_of_shards_is_named_with_its_option() -> None:
+    with pytest.raises(DataError, match="fit --shards"):
+        make_classifier("ridge")
+
+
 def test_the_default_classifiers_exist() -> None:
     assert set(DEFAULT_CLASSIFIERS) <= set(CLASSIFIERS)
 
