@@ -15,6 +15,8 @@ from fishfeat.records import BackboneSpec
 from fishfeat.records.provenance import CandidateRecord, RuntimeConfig
 
 _TIMED_SECONDS = 0.2
+# Something else may have run beside a measurement, so that it is made again after 30 days.
+_KEPT_SECONDS = 30 * 24 * 3600
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -83,20 +85,33 @@ class MeasuredPlace(NamedTuple):
 
 
 def read_measured(place: MeasuredPlace) -> list[Measured]:
-    """Read what was measured in a place; empty where nothing was."""
-    content = store.read_entry(place.path).get("measured", [])
-    try:
-        return msgspec.convert(content, list[Measured])
-    except msgspec.ValidationError:
-        return []
+    """Read what was measured in a place; empty where nothing was, or too long ago."""
+    return _read_log(place).measured
 
 
 def write_measured(measured: Sequence[Measured], place: MeasuredPlace) -> None:
     """Write what was measured in a place, beside what earlier runs measured there."""
-    merged = {m.config: m for m in read_measured(place)}
-    merged |= {m.config: m for m in measured}
-    content: dict[str, object] = {"measured": msgspec.to_builtins(list(merged.values()))}
-    store.write_entry(place.path, content)
+    before = _read_log(place)
+    merged = {m.config: m for m in [*before.measured, *measured]}
+    log = _Log(list(merged.values()), before.since)
+    store.write_entry(place.path, dict(msgspec.to_builtins(log)))
+
+
+class _Log(msgspec.Struct, frozen=True):
+    """What was measured in a place since a time, in seconds since 1970."""
+
+    measured: list[Measured]
+    since: float
+
+
+def _read_log(place: MeasuredPlace) -> _Log:
+    """The measurements that still hold; where there are none, a log that begins now."""
+    now = time.time()
+    try:
+        log = msgspec.convert(store.read_entry(place.path), _Log)
+    except msgspec.ValidationError:
+        return _Log([], now)
+    return log if 0 <= now - log.since < _KEPT_SECONDS else _Log([], now)
 
 
 def time_fastest(run: Callable[[], object]) -> float:

@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
@@ -412,6 +413,24 @@ def test_what_was_measured_holds_for_one_place_only(store):
         assert read_measured(different) == []
     place.path.write_text("{")
     assert read_measured(place) == []
+
+
+def test_what_was_measured_is_measured_again_after_a_month(store, monkeypatch):
+    from fishfeat.features import measured_runtimes as log
+
+    place = log.MeasuredPlace.of([make_spec("nano")], "f" * 64, 2)
+    old = log.Measured(CONFIG, 12.5, 1.0, 2.5)
+    new = log.Measured(dataclasses.replace(CONFIG, precision="bf16"), 31.0, 1.0, 2.5)
+    day, start = 24 * 3600, time.time()
+    monkeypatch.setattr(log.time, "time", lambda: start)
+    log.write_measured([old], place)
+    monkeypatch.setattr(log.time, "time", lambda: start + 29 * day)
+    log.write_measured([new], place)
+    assert log.read_measured(place) == [old, new]
+    monkeypatch.setattr(log.time, "time", lambda: start + 31 * day)
+    assert log.read_measured(place) == []
+    log.write_measured([new], place)
+    assert log.read_measured(place) == [new]
 
 
 # --- networks that are loaded again and again -------------------------------------------------
