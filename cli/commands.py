@@ -63,6 +63,8 @@ def _name_flag(message: str, parameters: Sequence[Any]) -> str:
     A parameter is the first word of the message, or stands before an equals sign.
     """
     flags = {p.name: p.opts[0] for p in parameters if p.opts[0].startswith("--")}
+    if not flags:
+        return message
     names = "|".join(flags)
     message = re.sub(rf"^({names})\b(?!=)", lambda m: flags[m[1]], message)
     assignment = rf"\b({names})=(['\"]?)([\w.:-]*\w)\2"

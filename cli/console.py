@@ -6,11 +6,13 @@ import contextlib
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from fishfeat.errors import StorageError
 from fishfeat.report.text import escape_invisible
 
 if TYPE_CHECKING:  # rich is loaded when something is printed
@@ -95,17 +97,19 @@ class Console:
         A terminal gets text that it can show.
         """
         buffer = getattr(sys.stdout, "buffer", None)
-        if buffer is None or sys.stdout.isatty():
-            sys.stdout.write(printable(text))
-            return
-        sys.stdout.flush()
-        buffer.write(text.encode("utf-8", "surrogateescape"))
-        buffer.flush()
+        with _writing_results():
+            if buffer is None or sys.stdout.isatty():
+                sys.stdout.write(printable(text))
+                return
+            sys.stdout.flush()
+            buffer.write(text.encode("utf-8", "surrogateescape"))
+            buffer.flush()
 
     def say(self, text: str) -> None:
         """Print a result as text, unless JSON was asked for."""
         if not self.as_json:
-            self.out.print(printable(text), markup=False)
+            with _writing_results():
+                self.out.print(printable(text), markup=False)
 
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""
@@ -136,7 +140,8 @@ class Console:
             return
         from rich.text import Text
 
-        self.out.print(Text(printable(title), style="bold"))
+        with _writing_results():
+            self.out.print(Text(printable(title), style="bold"))
         cells = [[printable(str(cell)) for cell in row] for row in rows]
         width = self.out.width if self.out.is_terminal else WIDE
         for part in split_columns(columns, cells, width=width):
@@ -170,7 +175,8 @@ class Console:
         console = self.out
         if not console.is_terminal:  # it has no width of its own; rich would use 80 columns
             console = RichConsole(width=width, file=self.out.file, emoji=False)
-        console.print(table)
+        with _writing_results():
+            console.print(table)
 
     @contextlib.contextmanager
     def progress(self, description: str, unit: str) -> Iterator[OnProgress]:
@@ -220,8 +226,41 @@ def _rate_column(unit: str) -> ProgressColumn:
     return Rate()
 
 
+@contextlib.contextmanager
+def _writing_results() -> Iterator[None]:
+    """Turn what stops writing on stdout, such as a full disk, into an error with a fix.
+
+    A pipe whose reader has gone is no error: typer ends the command.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_results()
+        raise StorageError(
+            f"The results cannot be written: {error.strerror or error}. Free some space, or send "
+            "them to another place."
+        ) from error
+
+
+def _discard_results() -> None:
+    """Send what stdout still holds nowhere: Python would try again to write it, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def make_streams_safe() -> None:
-    """Let both streams escape what their encoding does not have: no result is lost by a setting."""
+    """Let both streams escape what their encoding does not have: no result is lost by a setting.
+
+    A stream that was closed before the command began takes text and drops it.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (until the end)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

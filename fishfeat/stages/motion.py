@@ -274,6 +274,7 @@ def _write_motion(
         log.info("%s: goes on after frame %d.", output.folder, done.tracks.frame)
     with open(output.unfinished, "ab") as rows_file:
         rows_file.truncate(done.n_bytes)
+        _save(output, done)  # from now on the crops are known to be of this command
         saved = time.monotonic()
         for motion, tracks in follow_motion(
             video, done.options, tracks=done.tracks, on_progress=on_progress

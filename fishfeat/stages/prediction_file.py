@@ -111,7 +111,7 @@ def write_predictions(
         texts, earlier = _retry_failed(job, rows, earlier)
         if texts:
             _replace_rows(path, file, texts)
-            file = stack.enter_context(open(path, "r+b"))
+            file = stack.enter_context(_closing(path))
             file.seek(0, os.SEEK_END)
         left = list(inputs) if isinstance(job.inputs, list) else inputs
         n_rows, n_failed = earlier.n_rows, len(earlier.failed)
@@ -131,7 +131,8 @@ def write_predictions(
                 *(count_things(n_rows, "row"), path),
             )
             raise
-        os.fsync(file.fileno())
+        with writing_to(path, flag="--out FILE"):
+            os.fsync(file.fileno())
     return WrittenPredictions(
         path, rows.format, job.used.dataset, job.used.model, n_rows, n_failed, earlier.n_rows
     )
@@ -150,8 +151,25 @@ def _open_file(path: Path) -> Iterator[BinaryIO]:
             lock_file = Path(tempfile.gettempdir()) / f"fishfeat-{name}.lock"
             stack.enter_context(hold_lock(path, lock_file=lock_file))
             path.touch()
-            file = stack.enter_context(open(path, "r+b"))
+            file = stack.enter_context(_closing(path))
         yield file
+
+
+@contextlib.contextmanager
+def _closing(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read and write, and close it.
+
+    Closing writes what is left. Where that fails after another error, the other one counts.
+    """
+    file = open(path, "r+b")  # noqa: SIM115 (closed below)
+    try:
+        yield file
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.close()
+        raise
+    with writing_to(path, flag="--out FILE"):
+        file.close()
 
 
 def _append(path: Path, file: BinaryIO, text: str) -> None:

@@ -477,6 +477,32 @@ def test_exit_codes_and_streams_of_the_real_program(tmp_path):
     assert fine.stdout.startswith("fishfeat ")
 
 
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    "args", [["checks"], ["--json", "backbones"], ["models"], ["--json", "info"]]
+)
+def test_results_that_cannot_be_written_are_an_error_with_a_fix(run, fish, args):
+    run("extract", fish, *TINY, "--group-by", "none")
+    run("fit", "--clf", "dummy", "--cv", 2)
+    with FULL.open("w") as full:
+        code = "from fishfeat_cli.main import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *args], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(r"Error: .*Free some space.*\n", done.stderr), done.stderr
+
+
+def test_a_closed_stdout_drops_results_and_fails_nothing(tmp_path):
+    code = "import sys; sys.stdout = None; from fishfeat_cli.main import main; main()"
+    command = [sys.executable, "-c", code, "--json", "backbones"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_options_have_the_defaults_of_the_library():
     from fishfeat.stages import extract as features
     from fishfeat.stages import fit as scores

@@ -126,6 +126,21 @@ def test_places_that_cannot_be_read_or_written_are_errors(draw_video, ours):
         find_video_motion(video, CROPS_ONLY, out=ours / "out")
 
 
+def test_a_run_that_was_stopped_before_it_saved_begins_again(reef, tmp_path):
+    whole = find_video_motion(reef, CROPS_ONLY, out=tmp_path / "whole")
+
+    def stop(done: int, total: int) -> None:
+        if done > 8:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        find_video_motion(reef, CROPS_ONLY, out=out, on_progress=stop)
+    assert any((out / "crops").iterdir())
+    find_video_motion(reef, CROPS_ONLY, out=out)
+    assert list_files(out) == list_files(whole.table.parent)
+
+
 @pytest.mark.parametrize("n_frames", [1, 8])
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(reef, tmp_path, monkeypatch, n_frames):
     whole = find_video_motion(reef, CROPS_ONLY, out=tmp_path / "whole")

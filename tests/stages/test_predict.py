@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from fishfeat.errors import DataError, ModelError
+from fishfeat.errors import CacheError, DataError, ModelError
 from fishfeat.features import conversion, streams
 from fishfeat.features.engines.local import Engine
 from fishfeat.images.crops import BoxOptions
@@ -269,6 +270,26 @@ def test_a_file_that_was_cut_anywhere_ends_with_the_same_bytes(fitted, tmp_path,
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         [name, *(f"{cut}-{name}" for cut in cuts)]
     )
+
+
+@pytest.mark.usefixtures("one_runtime")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of a file's size")
+def test_a_file_that_outgrew_its_disk_ends_with_the_same_bytes(fitted, tmp_path):
+    import resource
+
+    job = prepare_predictions([fitted.data], PredictOptions(model="centroid"), cache=fitted.cache)
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    write_predictions(job, whole)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole.read_bytes()) * 2 // 3, before[1]))
+    try:
+        with pytest.raises(CacheError, match=r"out\.csv cannot be written: .*--out FILE"):
+            write_predictions(job, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not out.read_bytes().startswith(whole.read_bytes())
+    write_predictions(job, out)
+    assert out.read_bytes() == whole.read_bytes()
 
 
 def test_a_row_says_what_predicted_and_how(fitted, tmp_path):
