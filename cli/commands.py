@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from fishfeat.errors import FishfeatError
+from fishfeat.errors import DataError, FishfeatError
 
 from .console import Console
 
@@ -105,14 +106,23 @@ def take_options(record: type[Options], values: dict[str, Any]) -> Options:
 
 
 def read_stdin_paths(names: Sequence[str]) -> Iterator[str]:
-    """The names, with the lines of stdin in place of '-' as they come."""
+    """The names, with the lines of stdin in place of '-' as they come.
+
+    Windows programs begin a list with a byte order mark, and end its lines with two characters.
+    """
     for name in names:
         if name != "-":
             yield name
             continue
-        for line in sys.stdin.buffer:
-            path = os.fsdecode(line.rstrip(b"\r\n"))
-            if path:
+        for number, line in enumerate(sys.stdin.buffer):
+            if b"\0" in line:
+                raise DataError(
+                    "stdin must have one path on each line, and these end with NUL: use `find` "
+                    "without -print0."
+                )
+            text = line.removeprefix(BOM_UTF8) if number == 0 else line
+            path = os.fsdecode(text.rstrip(b"\r\n"))
+            if path.strip():
                 yield path
 
 

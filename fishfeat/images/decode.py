@@ -285,10 +285,12 @@ def read_bytes(path: PathLike) -> bytes:
     Raises
     ------
     UnavailableFile
-        The file cannot be opened or read at the moment; the message is the reason.
+        The file cannot be opened or read at the moment, or is a pipe or a device; the message is
+        the reason.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            _check_mode(os.fstat(file.fileno()).st_mode)
             return file.read()
     except MemoryError as error:
         raise UnavailableFile(_NO_MEMORY) from error
@@ -313,8 +315,17 @@ def check_is_file(path: PathLike) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnavailableFile(reason.lower()) from error
+    _check_mode(mode)
+
+
+def _check_mode(mode: int) -> None:
     if reason := describe_special_file(mode):
         raise UnavailableFile(reason)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe is opened before anybody writes into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 @cache

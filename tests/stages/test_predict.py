@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import dataclasses
 import io
@@ -390,10 +391,23 @@ def test_paths_come_from_stdin_and_labels_are_kept(fitted):
     done = call(fitted, "predict", "-", "--format", "jsonl", stdin="\n".join(paths) + "\n")
     rows = list(map(json.loads, done.stdout.splitlines()))
     assert (done.exit_code, [row["path"] for row in rows]) == (0, paths)
+    windows = codecs.BOM_UTF8.decode() + "".join(f"{path}\r\n" for path in [*paths, " "])
+    assert call(fitted, "predict", "-", "--format", "jsonl", stdin=windows).stdout == done.stdout
+    assert "-print0" in call(fitted, "predict", "-", stdin="\0".join(paths)).stderr
     kept = call(fitted, "predict", *paths, "--only", "bream", "--format", "jsonl")
     kept = list(map(json.loads, kept.stdout.splitlines()))
     assert [row["path"] for row in kept] == [r["path"] for r in rows if r["label"] == "bream"]
     assert 0 < len(kept) < len(rows)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_nobody_waits_for_a_pipe(fitted, tmp_path):
+    shutil.copy(list_cached(fitted)[0], tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    for paths in ([tmp_path], [tmp_path / "a.png", tmp_path / "pipe.png"]):
+        done = call(fitted, "predict", *paths, "--format", "jsonl")
+        reasons = [json.loads(line)["reason"] for line in done.stdout.splitlines()]
+        assert reasons == ["", "a pipe, not a file"]
 
 
 def test_an_image_that_cannot_be_read_is_a_row_and_exit_code_3(fitted, tmp_path):
