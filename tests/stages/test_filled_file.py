@@ -238,13 +238,16 @@ def test_a_camera_trap_package_gets_machine_observations(fitted, tmp_path):
         left, top, right, bottom = BOXES[i % 2]
         box = (left / 100, top / 60, (right - left) / 100, (bottom - top) / 60)
         rows.append(f"o{i},m1,animal,{name},{','.join(map(str, box))},{method}")
+    rows.append("o3,m1,vehicle,,0.1,0.1,0.2,0.2,machine")
     (folder / "observations.csv").write_text("\n".join(rows) + "\n")
     filled = fill(fitted, folder, "camtrap-dp", tmp_path / "observations.csv")
     assert (filled.n_filled, filled.n_kept) == (2, 1)
     with open(tmp_path / "observations.csv", newline="") as file:
         found = list(csv.DictReader(file))
-    assert [row["observationID"] for row in found] == ["o0", "o1", "o2"]
-    assert [row["scientificName"] for row in found] == ["bass", "Perca", "bass"]
-    assert [row["classificationMethod"] for row in found] == ["machine", "human", "machine"]
+    assert [row["observationID"] for row in found] == ["o0", "o1", "o2", "o3"]
+    assert [row["scientificName"] for row in found] == ["bass", "Perca", "bass", ""]
+    assert [row["observationType"] for row in found] == [*["animal"] * 3, "vehicle"]
+    methods = [row["classificationMethod"] for row in found]
+    assert methods == ["machine", "human", "machine", "machine"]
     assert 0 < float(found[0]["classificationProbability"]) <= 1
     assert found[1]["classificationProbability"] == ""

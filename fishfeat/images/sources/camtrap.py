@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from fishfeat.errors import DataError
+from fishfeat.errors import DataError, count_things
 from fishfeat.files import read_rows
 from fishfeat.images.sources.annotation_files import (
     AnnotationList,
@@ -30,6 +30,7 @@ _STATUSES = {"human": "validated", "machine": "predicted"}
 _GROUPS = {"individual": ("individualID",), "event": ("eventID",), "deployment": ("deploymentID",)}
 _BOX = ("bboxX", "bboxY", "bboxWidth", "bboxHeight")
 _NO_LABELS = frozenset({"", "unknown", "unclassified", "animal"})
+_NO_ANIMALS = frozenset({"blank", "human", "vehicle"})
 
 
 class _Row(NamedTuple):
@@ -61,7 +62,8 @@ def read_camtrap(path: Path, *, statuses: Collection[str] = VALIDATED) -> Annota
     The label is the scientific name, and for what is no animal its type, such as 'blank'. What a
     person classified is 'validated', what a machine did 'predicted': an observation whose status
     is not one of `statuses` has no label. An observation of an event counts for each image of the
-    deployment from the start to the end of the event. Media that are no images are left out.
+    deployment from the start to the end of the event. Media that are no images are left out, and
+    so is what a machine found to be a person, a vehicle or nothing.
 
     Raises
     ------
@@ -77,6 +79,7 @@ def read_camtrap(path: Path, *, statuses: Collection[str] = VALIDATED) -> Annota
     rows.notes += notes
     media = _index_media(_read_table(folder, "media", ("mediaID", "filePath"), rows), rows)
     observations = _read_table(folder, "observations", ("observationID", "observationType"), rows)
+    observations, left_out = _leave_out_no_animals(observations, media, statuses, rows)
     of_media = [row for row in observations if row.fields.get("mediaID")]
     of_event = [row for row in observations if not row.fields.get("mediaID")]
     items = _read_observations(of_media, media, statuses, rows)
@@ -88,7 +91,7 @@ def read_camtrap(path: Path, *, statuses: Collection[str] = VALIDATED) -> Annota
     for item in items:
         annotation = item.annotation._replace(group=item.groups.get(kind, ""))
         rows.add(annotation, identity=item.identity)
-    seen = {*(a.path for a in rows.annotations), *(fault.path for fault in rows.faults)}
+    seen = {*(a.path for a in rows.annotations), *(fault.path for fault in rows.faults), *left_out}
     for row in media.images.values():
         if row.fields["filePath"] not in seen:
             group = find_first(_GROUPS["deployment"], row.fields) if kind == "deployment" else ""
@@ -188,6 +191,27 @@ def _read_time(text: str) -> datetime | None:
 # --- observations -------------------------------------------------------------------------------
 
 
+def _leave_out_no_animals(
+    table: list[_Row], media: _Media, statuses: Collection[str], rows: AnnotationList
+) -> tuple[list[_Row], set[str]]:
+    """The rows without those of machines that saw no animal, and the paths of their images."""
+    kept, paths = [], set()
+    for row in table:
+        is_used = _read_status(row.fields) != "predicted" or "predicted" in statuses
+        if is_used or row.fields["observationType"] not in _NO_ANIMALS:
+            kept.append(row)
+        else:
+            name = row.fields.get("mediaID", "")
+            names = [name] if name in media.images else _list_event_media(row, media)
+            paths |= {media.images[name].fields["filePath"] for name in names}
+    if n := len(table) - len(kept):
+        rows.notes.append(
+            f"{count_things(n, 'observation')} of a machine, of people, vehicles or blank images: "
+            "left out."
+        )
+    return kept, paths
+
+
 def _read_observations(
     table: Sequence[_Row], media: _Media, statuses: Collection[str], rows: AnnotationList
 ) -> list[_Item]:
@@ -219,10 +243,7 @@ def _read_events(
     """What is said of events, for each of their images."""
     items = []
     for row in table:
-        start = _read_time(row.fields.get("eventStart", ""))
-        end = _read_time(row.fields.get("eventEnd", ""))
-        times = media.of_deployment.get(row.fields.get("deploymentID", ""), [])
-        names = [name for time, name in times if start and end and start <= time <= end]
+        names = _list_event_media(row, media)
         if not names:
             reason = "no image of its deployment lies between eventStart and eventEnd"
             rows.reject("", _name_place(row), reason)
@@ -232,6 +253,16 @@ def _read_events(
     return items
 
 
+def _list_event_media(row: _Row, media: _Media) -> list[str]:
+    """The ids of the images of an event; none for an observation of a single medium."""
+    if row.fields.get("mediaID"):
+        return []
+    start = _read_time(row.fields.get("eventStart", ""))
+    end = _read_time(row.fields.get("eventEnd", ""))
+    times = media.of_deployment.get(row.fields.get("deploymentID", ""), [])
+    return [name for time, name in times if start and end and start <= time <= end]
+
+
 def _name_place(row: _Row) -> str:
     name = row.fields["observationID"]
     return f"{row.where}, observation {name}" if name else row.where
@@ -239,7 +270,7 @@ def _name_place(row: _Row) -> str:
 
 def _make_item(row: _Row, image: _Row, statuses: Collection[str]) -> _Item:
     fields = row.fields
-    status = _STATUSES.get(fields.get("classificationMethod", "").lower(), "")
+    status = _read_status(fields)
     label = _read_label(fields)
     if status and status not in statuses:
         label = ""
@@ -249,6 +280,10 @@ def _make_item(row: _Row, image: _Row, statuses: Collection[str]) -> _Item:
         image.fields["filePath"], label, id=name, status=status, where=_name_place(row)
     )
     return _Item(annotation, groups, (name,) if name else (row.where,))
+
+
+def _read_status(fields: Mapping[str, str]) -> str:
+    return _STATUSES.get(fields.get("classificationMethod", "").lower(), "")
 
 
 def has_label(fields: Mapping[str, str]) -> bool:

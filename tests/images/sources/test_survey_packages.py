@@ -185,6 +185,28 @@ def test_an_observation_of_an_event_counts_for_images_that_have_none(tmp_path):
     assert [fault.where for fault in read.faults] == ["observations.csv, line 4, observation o3"]
 
 
+@pytest.mark.parametrize("kind", ["blank", "human", "vehicle"])
+def test_what_a_machine_found_to_be_no_animal_is_left_out(tmp_path, kind):
+    machine = {"observationType": kind, "classificationMethod": "machine"}
+    times = {"eventStart": "2024-05-01T12:00:00Z", "eventEnd": "2024-05-01T12:01:00Z"}
+    rows = [
+        observation("o1", "m1", "", (0.25, 0.5, 0.25, 0.25), **machine),
+        observation("o2", "m2", "", **machine),
+        observation("o3", "m2", "Lynx lynx", (0.25, 0.5, 0.25, 0.25)),
+        observation("o4", "", "", **machine, **times),
+    ]
+    folder = write_all(tmp_path, camtrap(*rows))
+    read = read_camtrap(folder)
+    assert [(a.path, a.id) for a in read.annotations] == [("media/m2.jpg", "o3")]
+    assert not read.faults
+    used = read_camtrap(folder, statuses=("validated", "predicted"))
+    assert {a.label for a in used.annotations} == {kind, "Lynx lynx"}
+    (tmp_path / "a").mkdir()
+    rows = [{**row, "classificationMethod": "human"} for row in rows]
+    said = read_camtrap(write_all(tmp_path / "a", camtrap(*rows)))
+    assert {a.label for a in said.annotations} == {kind, "Lynx lynx"}
+
+
 def test_a_person_goes_before_a_machine(tmp_path):
     rows = [
         observation("o1", "m1", "Meles meles", classificationMethod="machine"),
