@@ -326,7 +326,7 @@ def find_kept_exits(spec: BackboneSpec, layers: Sequence[str]) -> KeptExits | No
     if contents is None or BackboneSpec.from_json(contents.spec) != drop_precision(spec):
         return None
     if have_changed(spec, contents.weight_files):
-        log.info("The network kept in %s is not used: its weights have changed.", folder)
+        log.info("The network in %s is not used: its weights are gone or have changed.", folder)
         return None
     return wrap_contents(folder, contents, spec, layers)
 

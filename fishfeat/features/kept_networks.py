@@ -230,7 +230,7 @@ def find_kept_network(spec: BackboneSpec, batch_size: int | None = None) -> Kept
         if BackboneSpec.from_json(contents.spec) != drop_precision(spec):
             continue
         if have_changed(spec, contents.weight_files):
-            log.info("The network kept in %s is not used: its weights have changed.", folder)
+            log.info("The network in %s is not used: its weights are gone or have changed.", folder)
             continue
         return KeptNetwork(folder, contents, spec)
     return None

@@ -66,6 +66,7 @@ _HEAD, _MAX_TABLES, _MAX_XML = 100_000, 10, 100
 _ZIP_ERRORS = (OSError, RuntimeError, NotImplementedError, EOFError, ValueError, zlib.error)
 _SUFFIXES = (".json", ".xml", ".yaml", ".yml")
 _KEY = rb'"%b"\s*:\s*[\[{]'
+_FILE_NAME = rb'"file_name"\s*:\s*"'
 
 
 def find_reader(path: Path) -> Reader | None:
@@ -173,8 +174,8 @@ def _name_json(text: bytes | mmap.mmap) -> str:
     """The reader of a JSON text by the names of its lists; '' where they are not there."""
     if not _has_key(text, b"images"):
         return ""
-    if _has_key(text, b"annotations"):
-        return "coco"
+    if _has_key(text, b"annotations") or re.search(_FILE_NAME, text) is not None:
+        return "coco"  # a list of images to classify may have no annotations
     is_detector = _has_key(text, b"detection_categories") or _has_key(text, b"detections")
     return "megadetector" if is_detector else ""
 

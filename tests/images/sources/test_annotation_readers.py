@@ -77,6 +77,13 @@ def test_coco_ids_may_be_text_or_numbers(tmp_path):
     assert [a.label for a in read.annotations] == ["Cod", "Hake"]
 
 
+def test_a_coco_list_of_images_needs_no_annotations(tmp_path):
+    images = [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}]
+    file = write(tmp_path / "info.json", {"images": images, "categories": []})
+    assert find_reader(file) == READERS["coco"]
+    assert [(a.path, a.label, a.box) for a in read_coco(file).annotations] == [("a.png", "", None)]
+
+
 def test_coco_images_without_annotations_have_no_label(tmp_path):
     read = read_coco(write(tmp_path / "fish.json", coco(box_of(1))))
     assert boxes(read)[1] == ("2.png", "", None)
