@@ -257,15 +257,7 @@ def score_sample(features: Features, is_sampled: np.ndarray, *, seed: int) -> Sa
 
 def select_rows(features: Features, rows: np.ndarray) -> Features:
     """The features of some images."""
-    return replace(
-        features,
-        X=features.X[rows],
-        keys=features.keys[rows],
-        digest=None,
-        y=features.y[rows],
-        groups=features.groups[rows],
-        part=None,
-    )
+    return replace(features, digest=None, part=None).select(rows)
 
 
 # --- table ------------------------------------------------------------------------------------

@@ -197,6 +197,26 @@ def check_out(path: Path) -> None:
         raise DataError(f"out {str(path)!r} is a device or a pipe. Name a file.")
 
 
+def check_is_own(folder: Path, marker: str, names: Sequence[str]) -> None:
+    """Check that writing `names` into a folder replaces no file of somebody else.
+
+    Where fishfeat wrote them before, it wrote the file `marker`, too.
+
+    Raises
+    ------
+    DataError
+        There is one of them without the marker.
+    """
+    if (folder / marker).exists():
+        return
+    for name in names:
+        if (folder / name).exists():
+            raise DataError(
+                f"{folder} has a file {name} that is not of fishfeat: it would be replaced. Name "
+                "another folder."
+            )
+
+
 @contextlib.contextmanager
 def reading_from(path: Path) -> Iterator[None]:
     """Turn errors of the place (no permission, a drive that fails) into a `CacheError`.

@@ -185,6 +185,7 @@ def select_features(images: ImageSet, path: Path) -> Features:
         spec=cache.spec,
         fingerprint=cache.fingerprint,
         provenance=cache.provenance,
+        rejected=images.rejected,
     )
 
 

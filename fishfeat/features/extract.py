@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fishfeat.errors import BackboneError, DataError, shortened
+from fishfeat.errors import BackboneError, DataError, count_things, shortened
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.known_vectors import copy_known_vectors
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
@@ -95,7 +95,8 @@ def extract(
     Parameters
     ----------
     images
-        The images. Unreadable ones are left out, and `images.csv` lists them with the reason.
+        The images. Those that cannot be read have no features: a warning names them,
+        `Features.rejected` lists them, and `Features.select_images` gives the others.
     backbone
         A loaded backbone, a specification or a name. A specification or a name is loaded only if
         an image has to be embedded.
@@ -126,7 +127,12 @@ def extract(
         A feature file is in use, damaged or of other weights.
     """
     check_runtime(engine.runtime)
-    workspace = Workspace(cache)
+    if not isinstance(images, ImageSet):
+        raise DataError(
+            f"images must be what fishfeat.scan gives; got {type(images).__name__}. "
+            "fishfeat.extract(fishfeat.scan(FOLDER)) extracts a folder."
+        )
+    workspace, n_listed = Workspace(cache), len(images)
     source = Source(images.name, images.root, list_digests=images.digests_of_files.tolist)
     with workspace.open(source) as dataset:
         folder, state = dataset.folder, dataset.state
@@ -152,7 +158,23 @@ def extract(
         state = dataclasses.replace(state, features=path.name, truncated=embedding.truncated)
         folder.commit(dataset, state, images=images)
         workspace.use(folder)
-        return select_features(images, path)
+        features = select_features(images, path)
+    _log_rejected(features, n_listed)
+    return features
+
+
+def _log_rejected(features: Features, n_listed: int) -> None:
+    """Say which of the listed images have no features."""
+    if len(features) == n_listed:
+        return
+    files = [f"{file.key} ({file.reason})" for file in features.rejected]
+    log.warning(
+        "%d of %s have no features: %s. features.rejected lists them, and "
+        "features.select_images(images) gives the images that are left.",
+        n_listed - len(features),
+        count_things(n_listed, "image"),
+        shortened(files),
+    )
 
 
 def reject_unusable(images: ImageSet, embedding: Embedding, *, allow_truncated: bool) -> ImageSet:

@@ -37,7 +37,7 @@ from fishfeat.finetuning.jobs import (
     plan_jobs,
     run_jobs_in_threads,
 )
-from fishfeat.finetuning.recipes import Recipe
+from fishfeat.finetuning.recipes import Recipe, check_img_size
 from fishfeat.finetuning.source import Source
 from fishfeat.records import (
     Cost,
@@ -115,7 +115,8 @@ def finetune(
 ) -> Run:
     """Fine-tune the backbone of some features, and score it out of fold.
 
-    What was finished before is not trained again: a run that was stopped goes on.
+    What was finished before is not trained again: a run that was stopped goes on. Where only the
+    head is trained, it is solved on the features, and no image is opened.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def finetune(
     recipe
         How the network is trained.
     cache
-        The cache folder.
+        The cache folder that the features are in.
     img_size
         Side of the network's input in pixels. None is that of the features.
     runtime
@@ -146,12 +147,21 @@ def finetune(
     BackboneError
         The backbone cannot be loaded or cannot be fine-tuned.
     """
-    folder = Workspace(cache).find(images.name).folder
+    recipe = recipe or Recipe()
+    check_img_size(recipe, img_size)
+    if recipe.is_solved:
+        from fishfeat.finetuning.solved import solve_splits
+
+        solved = solve_splits(
+            features, [splits], recipe, jobs=runtime.jobs, on_progress=runtime.on_progress
+        )
+        return solved.runs[0]
+    folder = Workspace(cache).find(features.dataset).folder
     tuned = finetune_splits(
         features,
         images,
         [splits],
-        recipe or Recipe(),
+        recipe,
         folder=folder,
         img_size=img_size,
         runtime=runtime,

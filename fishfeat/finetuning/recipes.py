@@ -417,6 +417,15 @@ def make_recipe(options: FinetuneOptions) -> Recipe:
     return recipe
 
 
+def check_img_size(recipe: Recipe, img_size: int | None) -> None:
+    """Raise a `DataError` where a solved head is given an input size, which it does not have."""
+    if recipe.is_solved and img_size is not None:
+        raise DataError(
+            "img_size has no effect where only the head is trained: it is solved on the cached "
+            "features. Use `fishfeat extract --img-size` and `fishfeat fit`, or another --train."
+        )
+
+
 def _check_unused(options: FinetuneOptions) -> None:
     """Raise a `DataError` where an option is given that a solved head does not have."""
     for name in ("epochs", "max_epochs", "lr", "augment", "select"):

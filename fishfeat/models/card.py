@@ -36,7 +36,7 @@ def write_card(saved: SavedModel) -> str:
         "- It needs the network with the fingerprint "
         f"{saved.fingerprint[:12]}, and refuses another one.",
     ]
-    if scores is None or scores.split != "grouped":
+    if scores is not None and scores.split != "grouped":
         lines.append(
             "- No groups were known. If images of one animal were in training and test, its "
             "accuracy on new animals is lower."
@@ -67,7 +67,7 @@ def _describe_classifier(saved: SavedModel) -> str:
 def _describe_scores(saved: SavedModel) -> list[str]:
     scores = saved.scores
     if scores is None:
-        return ["It was not measured: the model was fitted without cross-validation."]
+        return ["It is not known here: the model was saved without the scores of its classifier."]
     if scores.split == "grouped":
         way = f"{scores.n_folds} folds that keep groups together"
         if scores.n_groups is not None:

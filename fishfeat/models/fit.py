@@ -14,11 +14,11 @@ from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.validation.cross_validation import describe_features, fit_rows
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.search import make_model, name_run
-from fishfeat.errors import ModelError
+from fishfeat.errors import DataError, ModelError
 from fishfeat.models.model import Model
-from fishfeat.models.saved import ModelConfig
+from fishfeat.models.saved import ModelConfig, describe_scores
 from fishfeat.options import ClassifierOptions
-from fishfeat.records import Features, FeaturesInfo, Int, Splits, identify_data
+from fishfeat.records import Features, FeaturesInfo, Int, Run, Splits, identify_data
 
 
 def fit_model(
@@ -27,6 +27,7 @@ def fit_model(
     options: ClassifierOptions | None = None,
     *,
     rows: Int | None = None,
+    run: Run | None = None,
 ) -> Model:
     """Fit a classifier on all labelled images, or on some of them.
 
@@ -39,14 +40,41 @@ def fit_model(
     options
         How it is fitted.
     rows
-        int64 (n_rows,): which rows of the features; None is all that have a label.
+        int64 (n_rows,): which rows of the features; None is all. Those without a label are left
+        out. `splits.rows` leaves out the images that are held out.
+    run
+        The cross-validation of the same classifier on the same features: its scores are saved with
+        the model.
+
+    Raises
+    ------
+    DataError
+        `rows` are no rows of the features, or `run` is of another classifier or other features.
     """
     options = options or ClassifierOptions()
-    if rows is None:
-        rows = np.flatnonzero(features.y >= 0)
+    rows = np.arange(len(features)) if rows is None else np.asarray(rows, np.int64)
+    if len(rows) and not 0 <= rows.min() <= rows.max() < len(features):
+        raise DataError(f"rows must be 0 to {len(features) - 1}; got {rows.min()} to {rows.max()}.")
+    rows = rows[features.y[rows] >= 0]
+    if run is not None:
+        _check_run(run, features, name_run(clf, options))
     with one_blas_thread():
         pipeline = fit_rows(make_model(clf, options), features, rows)
-    return wrap_pipeline(pipeline, features, clf, rows, options)
+    model = wrap_pipeline(pipeline, features, clf, rows, options)
+    return model if run is None else replace(model, scores=describe_scores(run))
+
+
+def _check_run(run: Run, features: Features, name: str) -> None:
+    """Raise a `DataError` where a run is not of the classifier `name` on these features."""
+    if run.name != name:
+        raise DataError(f"run must be of {name!r}; got that of {run.name!r}.")
+    info = run.config.features
+    is_same = info is not None and (info.fingerprint, info.dim) == (
+        features.fingerprint,
+        features.dim,
+    )
+    if not is_same or not np.array_equal(run.class_names, features.class_names):
+        raise DataError(f"run must be of these features; that of {run.name!r} is of others.")
 
 
 def wrap_pipeline(

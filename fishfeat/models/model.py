@@ -16,9 +16,9 @@ from fishfeat.classify.predictors.archive import to_arrays
 from fishfeat.classify.predictors.exits import ExitScoring
 from fishfeat.classify.predictors.probabilities import class_scores
 from fishfeat.classify.statistics.metrics import margin
-from fishfeat.errors import ModelError
-from fishfeat.files import list_paths, safe_name, versions, write_text
-from fishfeat.models.saved import ModelConfig, ModelScores, SavedModel, write_saved
+from fishfeat.errors import DataError, ModelError
+from fishfeat.files import check_is_own, list_paths, safe_name, versions, write_text
+from fishfeat.models.saved import DESCRIPTION, ModelConfig, ModelScores, SavedModel, write_saved
 from fishfeat.options import EngineOptions
 from fishfeat.records import BackboneSpec, Float, PathLike, Str
 from fishfeat.records.inputs import Input
@@ -169,11 +169,14 @@ class Model:
         ------
         ModelError
             The pipeline has a step that is not of fishfeat.
+        DataError
+            The folder has a README.md of somebody else.
         """
         from fishfeat.classify.convert import convert_estimator  # loads scikit-learn
         from fishfeat.models.card import write_card
 
         folder = Path(folder)
+        check_is_own(folder, DESCRIPTION, ("README.md",))
         description, arrays = to_arrays(convert_estimator(self.pipeline))
         saved = SavedModel(
             clf=self.clf,
@@ -378,7 +381,19 @@ class Model:
         return predictions
 
     def predict_vectors(self, X: NDArray[np.float32]) -> list[Prediction]:
-        """Predictions of vectors (n, dim), which have no path yet."""
+        """Predictions of vectors, which have no path.
+
+        Parameters
+        ----------
+        X
+            float (n, dim), finite: features of the model's backbone.
+
+        Raises
+        ------
+        DataError
+            X has another number of columns, or values that are not finite.
+        """
+        X = self._check_vectors(X)
         layers = [""] * len(X)
         if self.config.layers:
             scores, numbers = self.exits.score_reached(X, len(self.class_names))
@@ -393,6 +408,18 @@ class Model:
             label = str(self.class_names[best[i]])
             predictions.append(Prediction("", label, float(margins[i]), scores[i], "", layer))
         return predictions
+
+    def _check_vectors(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        vectors: NDArray[np.float32] = np.asarray(X, np.float32)
+        dim = self.config.features.dim
+        if vectors.ndim != 2 or vectors.shape[1] != dim:
+            raise DataError(
+                f"X must have the shape (n, {dim}), as the features that {self.name} was fitted "
+                f"on; got {vectors.shape}."
+            )
+        if not np.isfinite(vectors).all():
+            raise DataError("X must be finite; it holds NaN or infinite values.")
+        return vectors
 
     def _score_rows(self, X: NDArray[np.float32]) -> Float:
         scores = np.zeros((len(X), len(self.class_names)))

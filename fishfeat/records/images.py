@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from fishfeat.checks import Finding
 from fishfeat.errors import DataError
-from fishfeat.records.arrays import UNLABELLED, Int, Str, check_labels, check_lengths
+from fishfeat.records.arrays import (
+    UNLABELLED,
+    Int,
+    Str,
+    check_groups,
+    check_labels,
+    check_lengths,
+    name_labels,
+)
 
 PARTS = ("train", "val", "test")
 
@@ -160,6 +168,7 @@ class ImageSet:
         if np.any(self.keys[1:] <= self.keys[:-1]):
             raise DataError("The keys of an image set must be sorted and unique.")
         check_labels(self.y, self.class_names)
+        check_groups(self.groups)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -172,7 +181,7 @@ class ImageSet:
     @property
     def labels(self) -> Str:
         """str (n_images,): class name of each image, '' for an image without a label."""
-        return np.append(self.class_names, "").astype(str)[self.y]
+        return name_labels(self.y, self.class_names)
 
     @property
     def noun(self) -> str:
@@ -236,6 +245,15 @@ class ImageSet:
         codes = np.searchsorted(used, rest.y)
         y = np.where(rest.y >= 0, codes, UNLABELLED).astype(np.int64)
         return dataclasses.replace(rest, y=y, class_names=rest.class_names[used])
+
+
+def check_rows(images: ImageSet, X: NDArray[Any] | None) -> None:
+    """Raise a `DataError` where X has not one row for each image."""
+    if X is not None and len(X) != len(images):
+        raise DataError(
+            f"X must have one row for each of {len(images)} images; got {len(X)}. Images that "
+            "cannot be read have no features: features.select_images(images) gives the others."
+        )
 
 
 _REQUIRED = ("keys", "y", "digest", "n_bytes", "mtime_ns", "width", "height")

@@ -67,6 +67,7 @@ class Splits:
     notes: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if np.intersect1d(self.rows, self.holdout).size:
             raise SplitError("Held-out rows are among the rows of the folds.")
         is_row = np.bincount(self.rows, minlength=self.n_images) > 0
@@ -79,7 +80,23 @@ class Splits:
                 may_train = is_row.copy()
                 may_train[test] = False
                 if not may_train[train].all():
-                    raise SplitError("A fold trains on rows that it scores.")
+                    reason = "it scores" if np.isin(train, test).any() else "no fold scores"
+                    raise SplitError(f"A fold trains on rows that {reason}.")
+
+    def _check_kinds(self) -> None:
+        """Raise a `SplitError` where these are no folds, or no rows of the features."""
+        if self.strategy not in ("grouped", "random"):
+            raise SplitError(f"strategy must be grouped or random; got {self.strategy!r}.")
+        for folds in self.repeats:
+            if not folds or not all(isinstance(fold, Fold) for fold in folds):
+                raise SplitError("Each repeat must be a tuple of fishfeat.Fold(train, test).")
+        if not self.repeats:
+            raise SplitError("There must be at least one repeat.")
+        for rows in (self.rows, self.holdout):
+            if len(rows) and not 0 <= rows.min() <= rows.max() < self.n_images:
+                raise SplitError(
+                    f"Rows must be 0 to {self.n_images - 1}; got {rows.min()} to {rows.max()}."
+                )
 
     @property
     def n_folds(self) -> int:

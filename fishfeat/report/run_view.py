@@ -46,7 +46,7 @@ class RunView:
         Raises
         ------
         DataError
-            The image set lacks images that the run scored.
+            The image set lacks images that the run scored, or has other classes.
         """
         rows = np.searchsorted(self.images.keys, self.run.keys)
         is_listed = np.append(self.images.keys, "")[rows] == self.run.keys
@@ -55,6 +55,13 @@ class RunView:
             raise DataError(
                 f"{self.label!r} scored {len(missing)} images that are no longer in the data set "
                 f"({shortened(missing)}). Run `fishfeat fit` again."
+            )
+        if not np.array_equal(self.images.class_names, self.run.class_names):
+            others = set(self.images.class_names.tolist()) ^ set(self.run.class_names.tolist())
+            raise DataError(
+                f"{self.label!r} has other classes than the images ({shortened(sorted(others))}). "
+                "Files that cannot be read may have been all of a class: "
+                "features.select_images(images) gives the images that are left."
             )
         return rows.astype(np.int64)
 

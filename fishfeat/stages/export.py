@@ -49,10 +49,9 @@ class FeatureTable(NamedTuple):
         """The columns of text."""
         features = self.features
         n_images = len(features)
-        names = np.append(features.class_names, "").astype(str)
         columns = {
             "path": features.keys.tolist(),
-            "label": names[features.y].tolist(),
+            "label": features.labels.tolist(),
             "group": self.group.tolist(),
             "part": [""] * n_images if features.part is None else features.part.tolist(),
         }

@@ -14,7 +14,13 @@ from fishfeat.classify.statistics.verdict import BASELINE, Verdict, judge_finetu
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.errors import DataError
 from fishfeat.features.specs import make_spec
-from fishfeat.finetuning.recipes import Recipe, make_recipe, make_recipes, measure_depth
+from fishfeat.finetuning.recipes import (
+    Recipe,
+    check_img_size,
+    make_recipe,
+    make_recipes,
+    measure_depth,
+)
 from fishfeat.finetuning.tuned_networks import check_unseen
 from fishfeat.models.fit import wrap_head
 from fishfeat.models.model import Model
@@ -127,11 +133,7 @@ def finetune_all(
     """
     options = options or FinetuneOptions()
     recipes = make_recipes(options)
-    if recipes[0].is_solved and options.img_size is not None:
-        raise DataError(
-            "img_size has no effect where only the head is trained: it is solved on the cached "
-            "features. Use `fishfeat extract --img-size` and `fishfeat fit`, or another --train."
-        )
+    check_img_size(recipes[0], options.img_size)
     check_jobs(options.jobs)
     if options.sweep is not None:
         _check_sweep(recipes[-1], load_features(read_dataset(cache, dataset)).spec)

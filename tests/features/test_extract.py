@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fishfeat.errors import BackboneError, CacheError
+from fishfeat.errors import BackboneError, CacheError, DataError
 from fishfeat.features.backbones import load_backbone
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.engines import local
@@ -110,19 +110,34 @@ def test_exact_duplicates_are_embedded_once(folder, tmp_path, backbone, batch_si
 
 
 def test_an_unreadable_image_is_listed_with_its_reason_and_changes_nothing_else(
-    folder, tmp_path, backbone
+    folder, tmp_path, backbone, caplog
 ):
     good = by_key(extract(scan(folder), backbone, cache=tmp_path / "good"))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     whole = (folder / "bass" / "fish_00_0.png").read_bytes()
     (folder / "bass" / "fish_00_00.png").write_bytes(whole[: len(whole) // 2])
     (folder / "bass" / "empty.png").write_bytes(b"")
-    vectors = by_key(extract(scan(folder), backbone, cache=tmp_path / "bad"))
+    listed = scan(folder)
+    features = extract(listed, backbone, cache=tmp_path / "bad")
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "1 of 13 images have no features" in warning.getMessage()
+    assert "bass/fish_00_00.png (" in warning.getMessage()
+    left = features.select_images(listed)
+    assert np.array_equal(left.keys, features.keys)
+    assert len(left.rejected) == 2
+    assert set(left.rejected) == set(features.rejected)
+    vectors = by_key(features)
     assert vectors.keys() == good.keys()
     assert all(np.array_equal(vectors[key], good[key]) for key in good)
     images = Workspace(tmp_path / "bad").dataset("fish").read().require_images()
     reasons = {rejected.key: rejected.reason for rejected in images.rejected}
     assert "truncated" in reasons["bass/fish_00_00.png"]
     assert reasons["bass/empty.png"] == "empty file"
+
+
+def test_a_folder_is_scanned_before_it_is_extracted(folder, tmp_path, backbone):
+    with pytest.raises(DataError, match=r"fishfeat\.scan"):
+        extract(str(folder), backbone, cache=tmp_path)
 
 
 def test_a_rejected_image_is_not_read_again_until_it_changes(

@@ -289,6 +289,26 @@ def test_the_head_alone_is_logistic_regression(copied, made, monkeypatch):
     assert np.abs(run.holdout.scores - result.baseline.holdout.scores).max() < 1e-5
     assert result.network is None
     assert ff.load_model(result.model).spec == result.features.spec
+    images = ff.Workspace(copied).current.read().require_images()
+    solved = finetune(result.features, images, result.splits, Recipe(train="head"), cache=copied)
+    assert np.array_equal(solved.scores, run.scores)
+    with pytest.raises(ff.DataError, match="img_size has no effect"):
+        finetune(
+            result.features, images, result.splits, Recipe(train="head"), cache=copied, img_size=48
+        )
+
+
+def test_what_is_trained_lies_with_the_features_it_started_from(tmp_path, draw_folder):
+    """Two folders of one name are two data sets of one cache."""
+    spec = ff.make_spec(BACKBONE, img_size=32)
+    for size in (24, 30):
+        images = ff.scan(draw_folder(tmp_path / str(size) / "fish", size=size))
+        features = ff.extract(images, spec, cache=tmp_path / "cache")
+    assert features.dataset != images.name
+    splits = ff.make_splits(features, ff.SplitOptions(cv=2))
+    finetune(features, images, splits, Recipe(train="last:1", epochs=1), cache=tmp_path / "cache")
+    assert (tmp_path / "cache" / features.dataset / "finetune").is_dir()
+    assert not (tmp_path / "cache" / images.name / "finetune").exists()
 
 
 def test_the_head_of_two_classes_is_logistic_regression(tmp_path, draw_folder):

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from fishfeat.classify.statistics.metrics import margin
+from fishfeat.classify.validation.cross_validation import cross_validate
+from fishfeat.classify.validation.splits import make_splits
 from fishfeat.errors import DataError, ModelError
 from fishfeat.features.backbones import Backbone, load_backbone
 from fishfeat.features.extract import extract
@@ -19,7 +21,7 @@ from fishfeat.images.scan import scan
 from fishfeat.models.fit import combine_models, fit_model
 from fishfeat.models.load import load_model
 from fishfeat.models.model import Model, name_model
-from fishfeat.options import ClassifierOptions
+from fishfeat.options import ClassifierOptions, SplitOptions
 from fishfeat.records import Features
 
 CLASSES = ("bass", "bream", "cod")
@@ -150,6 +152,49 @@ def test_images_without_a_label_are_not_in_training(features: Features) -> None:
     model = fit_model(dataclasses.replace(features, y=y), "logreg")
     assert model.config.n_images == 16
     assert model.pipeline.classes_.tolist() == [0, 1, 2]
+    given = fit_model(dataclasses.replace(features, y=y), "logreg", rows=np.arange(len(y)))
+    assert given.config == model.config
+    assert given.pipeline.classes_.tolist() == [0, 1, 2]
+
+
+def test_rows_that_do_not_exist_are_refused(features: Features) -> None:
+    with pytest.raises(DataError, match="rows must be 0 to 17; got 0 to 18"):
+        fit_model(features, "logreg", rows=np.arange(19))
+
+
+def test_a_model_is_saved_with_the_scores_of_its_classifier(
+    features: Features, tmp_path: Path
+) -> None:
+    run = cross_validate(features, "centroid", make_splits(features, SplitOptions(cv=3)))
+    model = fit_model(features, "centroid", run=run)
+    assert model.scores is not None
+    assert model.scores.metrics == run.metrics
+    card = (model.save(tmp_path / "scored") / "README.md").read_text()
+    assert f"| accuracy | {run.metrics['accuracy']:.3f} |" in card
+    assert "No groups were known" in card
+    plain = (fit_model(features, "centroid").save(tmp_path / "plain") / "README.md").read_text()
+    assert "groups" not in plain
+    with pytest.raises(DataError, match="run must be of 'logreg'"):
+        fit_model(features, "logreg", run=run)
+    other = dataclasses.replace(features, fingerprint="0" * 64)
+    with pytest.raises(DataError, match="run must be of these features"):
+        fit_model(other, "centroid", run=run)
+
+
+@pytest.mark.parametrize("clf", ["rf", "svc", "logreg"])
+def test_vectors_of_another_shape_or_without_numbers_are_refused(
+    clf: str, features: Features, tmp_path: Path
+) -> None:
+    fitted = fit_model(features, clf)
+    for model in (fitted, load_model(fitted.save(tmp_path))):
+        for X in (features.X[:2, :-1], np.hstack([features.X, features.X]), features.X[0]):
+            with pytest.raises(DataError, match=rf"shape \(n, {features.dim}\)"):
+                model.predict_vectors(X)
+        bad = features.X[:2].copy()
+        bad[1, 0] = np.nan
+        with pytest.raises(DataError, match="must be finite"):
+            model.predict_vectors(bad)
+        assert model.predict_vectors(features.X[:1].tolist())[0].label  # type: ignore[arg-type]
 
 
 def test_too_few_images_or_classes_are_an_error_with_their_numbers(features: Features) -> None:
@@ -219,6 +264,14 @@ def test_saving_replaces_an_earlier_model(features: Features, tmp_path: Path) ->
         "arrays.safetensors",
         "model.json",
     ]
+
+
+def test_saving_replaces_no_file_of_somebody_else(features: Features, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("my project")
+    with pytest.raises(DataError, match=r"README\.md that is not of fishfeat"):
+        fit_model(features, "centroid").save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    assert (tmp_path / "README.md").read_text() == "my project"
 
 
 def test_models_of_other_classes_make_no_ensemble(model: Model) -> None:

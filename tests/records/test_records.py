@@ -289,6 +289,65 @@ def test_a_description_lists_the_fields_that_are_not_the_default():
 # --- features ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("make", [make_images, make_features])
+@pytest.mark.parametrize(
+    "groups",
+    [
+        np.array(["a", "a", "b"]),
+        np.array([0.0, 1.0, np.nan]),
+        np.array([[0], [0], [1]]),
+        np.array([0, -1, -1]),
+        [0, 0, 1],
+    ],
+)
+def test_groups_are_whole_numbers_from_0(make, groups):
+    n = len(make())
+    assert make(groups=rows(0, 0, 1)[:n]).groups is not None
+    with pytest.raises(DataError, match=r"^groups must be"):
+        make(groups=groups[:n])
+
+
+def test_features_have_the_labels_of_their_classes():
+    assert make_features().labels.tolist() == ["cod", ""]
+
+
+def test_selected_features_keep_all_their_columns():
+    features = make_features(X=np.arange(6, dtype=np.float32).reshape(2, 3), groups=rows(4, 7))
+    for chosen in (rows(1), np.array([False, True])):
+        selected = features.select(chosen)
+        assert (selected.keys.tolist(), selected.labels.tolist()) == (["b.png"], [""])
+        assert (selected.X.tolist(), selected.groups.tolist()) == ([[3, 4, 5]], [7])
+        assert selected.class_names.tolist() == ["cod"]
+
+
+def test_the_images_of_features_are_those_that_could_be_read():
+    images = make_images(groups=rows(0, 0, 1), rejected=(Rejected("x.png", "empty file"),))
+    features = make_features(
+        keys=np.array(["a.png", "c.png"]),
+        y=rows(1, 0),
+        class_names=np.array(["cod", "dab"]),
+        groups=rows(0, 1),
+        rejected=(Rejected("x.png", "empty file"), Rejected("b.png", "truncated")),
+    )
+    used = features.select_images(images)
+    assert (used.keys.tolist(), used.labels.tolist()) == (["a.png", "c.png"], ["dab", "cod"])
+    assert used.groups.tolist() == [0, 1]
+    assert {file.key: file.reason for file in used.rejected} == {
+        "x.png": "empty file",
+        "b.png": "truncated",
+    }
+    of_one_class = features.select(rows(1))
+    only = dataclasses.replace(of_one_class, y=rows(0), class_names=np.array(["cod"]), rejected=())
+    left = only.select_images(images)
+    assert (left.class_names.tolist(), left.labels.tolist()) == (["cod"], ["cod"])
+    assert [(file.key, file.label) for file in left.rejected[1:]] == [
+        ("a.png", "dab"),
+        ("b.png", ""),
+    ]
+    with pytest.raises(DataError, match="1 of 2 are not among them"):
+        features.select_images(images.select(rows(0, 1)))
+
+
 def test_features_have_a_length_and_a_dimension():
     assert (len(make_features()), make_features().dim) == (2, 3)
 
@@ -356,8 +415,21 @@ def test_every_repeat_is_checked():
 
 @pytest.mark.parametrize("train", [[0, 2, 3], [2, 3, 4], [2, 3, 5]])
 def test_training_on_scored_or_held_out_rows_is_refused(train):
-    with pytest.raises(SplitError, match="trains on rows that it scores"):
+    with pytest.raises(SplitError, match="trains on rows that"):
         make_splits((train, [0, 1]), TWO_FOLDS[1], holdout=rows(5))
+
+
+def test_splits_of_other_kinds_are_refused():
+    good = (([0, 1], [2, 3]), ([2, 3], [0, 1]))
+    with pytest.raises(SplitError, match="must be grouped or random"):
+        make_splits(*good, strategy="mine")
+    with pytest.raises(SplitError, match=r"Rows must be 0 to 2; got 0 to 3"):
+        make_splits(*good, n_images=3)
+    with pytest.raises(SplitError, match="at least one repeat"):
+        make_splits(repeats=())
+    plain = ((rows(0, 1), rows(2, 3)), (rows(2, 3), rows(0, 1)))
+    with pytest.raises(SplitError, match=r"Fold\(train, test\)"):
+        make_splits(repeats=(plain,))
 
 
 def test_a_row_cannot_be_held_out_and_scored():

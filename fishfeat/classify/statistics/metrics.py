@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fishfeat.classify.statistics.reliability import calibration_error
+from fishfeat.errors import DataError
 from fishfeat.records import Float, Int
 
 N_BOOTSTRAP = 1000
 TOP_K = 5
 # Resamples are counted in batches of about this many numbers: 32 MB.
 _BATCH_SIZE = 2**22
+# By how much sums of probabilities are off, for rounding alone.
+_FLOAT64_ERROR, _FLOAT32_ERROR = 1e-9, 1e-5
 # A smaller probability of the true class counts as this one in the log loss.
 _MIN_PROBABILITY = float(np.finfo(np.float32).eps)
 
@@ -83,6 +87,38 @@ def margin(scores: Float) -> Float:
     best = np.sort(scores, axis=1)[:, -2:]
     difference: Float = best[:, 1] - best[:, 0]
     return difference
+
+
+def check_probabilities(scores: NDArray[Any], shape: tuple[int, ...], name: str) -> Float:
+    """The scores as float64 whose rows sum to 1.
+
+    Parameters
+    ----------
+    scores
+        float (..., n_classes). Sums may be off by the rounding of float32.
+    shape
+        What their shape must be.
+    name
+        Name of the run, for messages.
+
+    Raises
+    ------
+    DataError
+        They have another shape, are not finite, have a value below 0, or a row that does not sum
+        to 1.
+    """
+    if scores.shape != shape:
+        raise DataError(f"scores of {name!r} must have the shape {shape}; got {scores.shape}.")
+    if not np.isfinite(scores).all():
+        raise DataError(f"scores of {name!r} must be finite.")
+    if scores.size and scores.min() < 0:
+        raise DataError(f"scores of {name!r} must be at least 0; one is {scores.min():.2g}.")
+    sums = scores.sum(axis=-1, dtype=np.float64, keepdims=True)
+    error = np.abs(sums - 1).max(initial=0.0)
+    if error > _FLOAT32_ERROR:
+        raise DataError(f"scores of {name!r} must sum to 1 in each row; one is off by {error:.2g}.")
+    exact = scores.astype(np.float64, copy=False)
+    return exact if error <= _FLOAT64_ERROR else exact / sums
 
 
 def evaluate(y: Int, scores: Float) -> dict[str, float]:

@@ -19,7 +19,7 @@ from fishfeat.classify.estimators.registry import fit_pipeline
 from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.predictors.probabilities import class_scores
 from fishfeat.classify.statistics.intervals import score_intervals
-from fishfeat.classify.statistics.metrics import evaluate
+from fishfeat.classify.statistics.metrics import check_probabilities, evaluate
 from fishfeat.classify.validation.failures import explain_failure
 from fishfeat.classify.validation.inner_findings import find_missing_inner_folds
 from fishfeat.classify.validation.many_images import find_cheaper_fits
@@ -339,8 +339,8 @@ def run_from_scores(
     features, splits
         What was scored, and how.
     scores
-        float64 (n_repeats, n_rows, n_classes): probabilities of `splits.rows` in each repeat. Each
-        row sums to 1.
+        float (n_repeats, n_rows, n_classes): probabilities of `splits.rows` in each repeat. Each
+        row sums to 1, as far as float32 can tell.
     config
         What made the scores. Its `clf` is the name of the run; `features` and `splits` are filled
         in where they are None.
@@ -355,9 +355,11 @@ def run_from_scores(
     Raises
     ------
     DataError
-        `scores` has another shape, is not finite, or has a row that does not sum to 1.
+        `scores` has another shape, is not finite, has a value below 0, or a row that does not sum
+        to 1.
     """
-    _check_scores(features, splits, scores, config.clf)
+    shape = (len(splits.repeats), len(splits.rows), len(features.class_names))
+    scores = check_probabilities(scores, shape, config.clf)
     y = features.y[splits.rows]
     groups = None if features.groups is None else features.groups[splits.rows]
     repeats = [evaluate(y, repeat_scores) for repeat_scores in scores]
@@ -394,17 +396,6 @@ def run_from_scores(
         versions=versions(*_VERSIONS),
         holdout_folds=holdout_folds,
     )
-
-
-def _check_scores(features: Features, splits: Splits, scores: Float, name: str) -> None:
-    shape = (len(splits.repeats), len(splits.rows), len(features.class_names))
-    if scores.shape != shape:
-        raise DataError(f"scores of {name!r} must have the shape {shape}; got {scores.shape}.")
-    if not np.isfinite(scores).all():
-        raise DataError(f"scores of {name!r} must be finite.")
-    error = np.abs(scores.sum(axis=2) - 1).max()
-    if error > 1e-9:
-        raise DataError(f"scores of {name!r} must sum to 1 in each row; one is off by {error:.2g}.")
 
 
 def _number_folds(splits: Splits) -> Int:

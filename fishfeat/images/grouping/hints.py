@@ -23,6 +23,7 @@ from fishfeat.images.grouping.capture_time import name_bursts, read_captures
 from fishfeat.images.grouping.near_duplicates import verify_pairs
 from fishfeat.images.grouping.rules import encode_groups
 from fishfeat.records import ImageSet, Int
+from fishfeat.records.images import check_rows
 
 BURST_SECONDS = 10  # from one shot of a burst to the next
 _N_FOLDS = 5
@@ -105,7 +106,13 @@ def find_hints(images: ImageSet, X: NDArray[np.float32] | None = None) -> list[G
         Images to search.
     X
         float32 (n_images, dim): their features. None searches names and times only.
+
+    Raises
+    ------
+    DataError
+        X has another number of rows.
     """
+    check_rows(images, X)
     hints = [find_name_hint(images), find_burst_hint(images)]
     if X is not None:
         hints.append(find_near_duplicate_hint(images, X))

@@ -41,6 +41,7 @@ from fishfeat.images.grouping.registration import (
 )
 from fishfeat.images.grouping.words import Words, assign_words, draw_vocabulary, make_word_vectors
 from fishfeat.records import ImageSet, Int, OnProgress
+from fishfeat.records.images import check_rows
 from fishfeat.records.near_duplicates import DuplicatePair, NearDuplicates
 
 if TYPE_CHECKING:
@@ -82,9 +83,15 @@ def find_near_duplicates(
     NearDuplicates
         The verified pairs, enough of them to connect all copies of one photograph. Two images that
         other pairs connect already are not compared.
+
+    Raises
+    ------
+    DataError
+        X has another number of rows.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
+    check_rows(images, X)
     sets = DisjointSet(range(len(images)))
     pairs = _find_exact_duplicates(images, sets)
     _, rows = np.unique(images.digest, return_index=True)

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from fishfeat.features.specs import make_extract_command
-from fishfeat.files import format_csv, version, write_text
+from fishfeat.files import check_is_own, format_csv, version, write_text
 from fishfeat.records import OnProgress
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts, sentences, tables
@@ -59,8 +59,14 @@ def write_comparison(
     -------
     Path
         The page.
+
+    Raises
+    ------
+    DataError
+        The folder has an index.html of somebody else.
     """
     folder = Path(folder)
+    check_is_own(folder, "comparison.json", ("index.html",))
     rows = {image.row for gallery in _list_galleries(comparison) for image in gallery.images}
     thumbnails = make_thumbnails(
         comparison.images,

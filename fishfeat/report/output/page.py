@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
-from fishfeat.files import atomic, safe_name, write_text
+from fishfeat.files import atomic, check_is_own, safe_name, write_text
 from fishfeat.records import ImageSet, OnProgress, Run
 from fishfeat.records.runs import RANKED_BY
 from fishfeat.report.content import run_facts
@@ -76,9 +76,11 @@ def write_report(
     SplitError
         Runs that cannot be ranked together: other folds, images or classes.
     DataError
-        There are no runs, or they scored images that the image set does not hold.
+        There are no runs, they scored images that the image set does not hold, or the folder has an
+        index.html of somebody else.
     """
     folder = Path(folder)
+    check_is_own(folder, "report.json", ("index.html",))
     contents = collect_contents(runs, images, content or ReportContent())
     thumbnails = make_thumbnails(
         images,

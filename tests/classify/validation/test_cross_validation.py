@@ -497,7 +497,30 @@ def test_scores_that_are_not_finite_are_refused(
         run_from_scores(features, splits, scores, RunConfig("net"), fits=make_fits(splits))
 
 
-@pytest.mark.parametrize("error", [0.1, -0.1, 1e-6])
+def test_probabilities_of_float32_are_scores_whose_rows_sum_to_1(
+    features: Features, splits: Splits
+) -> None:
+    exact = make_scores(splits)
+    run = run_from_scores(
+        features,
+        splits,
+        exact.astype(np.float32),  # type: ignore[arg-type]
+        RunConfig("net"),
+        fits=make_fits(splits),
+    )
+    assert run.scores.dtype == np.float64
+    np.testing.assert_allclose(run.scores.sum(axis=2), 1, rtol=1e-15)
+    np.testing.assert_allclose(run.scores, exact, atol=1e-6)
+
+
+def test_scores_below_0_are_refused(features: Features, splits: Splits) -> None:
+    scores = make_scores(splits)
+    scores[0, 0, :2] += np.array([-1, 1])
+    with pytest.raises(DataError, match=r"scores of 'net' must be at least 0"):
+        run_from_scores(features, splits, scores, RunConfig("net"), fits=make_fits(splits))
+
+
+@pytest.mark.parametrize("error", [0.1, -0.1, 1e-4])
 def test_scores_whose_rows_do_not_sum_to_1_are_refused(
     error: float, features: Features, splits: Splits
 ) -> None:

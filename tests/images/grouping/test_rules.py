@@ -19,6 +19,7 @@ from fishfeat.images.grouping.hints import (
     find_hints,
     find_name_hint,
 )
+from fishfeat.images.grouping.near_duplicates import find_near_duplicates
 from fishfeat.images.grouping.rules import (
     encode_groups,
     find_crossing_groups,
@@ -443,6 +444,9 @@ def test_planted_near_duplicates_are_a_hint_and_different_images_are_none(tmp_pa
     assert (hint.rule, hint.n_groups, hint.related_share) == ("duplicates", 16, pytest.approx(0.8))
     alone = images.select(np.arange(8))
     assert find_hints(alone, X[:8]) == []
+    for find in (find_hints, find_near_duplicates):
+        with pytest.raises(DataError, match=r"X must have one row for each of 8 images; got 7"):
+            find(alone, X[:7])
 
 
 def test_without_capture_times_a_hundred_files_are_read(monkeypatch):

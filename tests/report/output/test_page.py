@@ -561,6 +561,23 @@ def test_runs_on_images_that_are_gone_are_refused(make_images, make_run, tmp_pat
         write_report([run], images.select(np.arange(28)), tmp_path)
 
 
+def test_images_of_a_class_that_no_run_has_are_refused(make_images, make_run, tmp_path):
+    images = make_images()
+    run = make_run(images)
+    more = dataclasses.replace(images, class_names=np.append(images.class_names, "zander"))
+    with pytest.raises(DataError, match=r"other classes than the images \('zander'\)"):
+        write_report([run], more, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_page_of_somebody_else_is_not_replaced(make_images, make_run, tmp_path):
+    images = make_images()
+    (tmp_path / "index.html").write_text("mine")
+    with pytest.raises(DataError, match=r"index\.html that is not of fishfeat"):
+        write_report([make_run(images)], images, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
+
+
 def test_runs_whose_splits_differ_are_refused_and_nothing_is_written(
     make_images, make_run, tmp_path
 ):
