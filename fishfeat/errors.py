@@ -51,6 +51,12 @@ def check_number(
         raise DataError(f"{name} must be {kind} from {low:,.10g} to {high:,.10g}; got {value!r}.")
 
 
+def check_record(name: str, value: object, kind: type) -> None:
+    """Raise a `DataError` where the argument `name` is no record of this kind."""
+    if not isinstance(value, kind):
+        raise DataError(f"{name} must be a fishfeat.{kind.__name__}; got {type(value).__name__}.")
+
+
 def did_you_mean(name: str, names: Iterable[str], *, n: int = 4) -> str:
     """' Did you mean a, b?' with the `names` most similar to `name`; '' if none is similar."""
     import difflib

@@ -8,6 +8,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -92,13 +93,19 @@ def test_the_python_of_the_guide_is_valid_and_uses_public_names(page, code):
             assert node.attr in fishfeat.__all__
 
 
-def test_the_python_example_runs(tmp_path, monkeypatch, draw_folder, capsys):
+def test_the_python_examples_run(tmp_path, monkeypatch, draw_folder, capsys):
     draw_folder(tmp_path / "data" / "fish", n=12)
     monkeypatch.chdir(tmp_path)
-    code = re.search(r"<!-- runs -->\n```python\n(.*?)```", (DOCS / "python.md").read_text(), re.S)
-    exec(compile(code.group(1), "python.md", "exec"), {})
+    marked = r"<!-- runs -->\n```python\n(.*?)```"
+    first, own_groups, own_classifier = re.findall(marked, (DOCS / "python.md").read_text(), re.S)
+    exec(compile(first, "python.md", "exec"), {})
     assert capsys.readouterr().out.splitlines()[-1] in ("bass", "bream")
     assert (tmp_path / "report" / "index.html").is_file()
+    names: dict[str, Any] = {}
+    exec(compile(own_groups, "python.md", "exec"), names)
+    assert (names["splits"].strategy, names["features"].groups.max()) == ("grouped", 11)
+    exec(compile(own_classifier, "python.md", "exec"), names)
+    assert names["run"].metrics["accuracy"] > 0.9
 
 
 def test_the_guide_lists_every_command_classifier_and_extra():

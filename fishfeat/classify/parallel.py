@@ -32,6 +32,15 @@ def n_workers() -> int:
     return 0 if pool is None else pool.n_jobs
 
 
+def check_jobs(jobs: int) -> None:
+    """Raise a `DataError` where `jobs` is no number of fits at the same time."""
+    if jobs == 0 or jobs < -1:
+        raise DataError(
+            f"jobs must be a number of fits at the same time, or -1 for one on each core; got "
+            f"{jobs}."
+        )
+
+
 def run_jobs(
     jobs: list[Any], n_jobs: int, *, is_search: bool = False
 ) -> Generator[Any, None, None]:
@@ -39,6 +48,7 @@ def run_jobs(
 
     A search sends its candidates to the workers itself: there are more of them than folds.
     """
+    check_jobs(n_jobs)
     if n_workers() and is_search:
         yield from run_in_turn(jobs)
     elif n_workers():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fishfeat.errors import BackboneError, DataError, count_things, shortened
+from fishfeat.errors import BackboneError, DataError, check_record, count_things, shortened
 from fishfeat.features.cache import FeatureCache, select_features
 from fishfeat.features.known_vectors import copy_known_vectors
 from fishfeat.features.specs import DEFAULT_BACKBONE, check_runtime, make_spec
@@ -127,11 +127,7 @@ def extract(
         A feature file is in use, damaged or of other weights.
     """
     check_runtime(engine.runtime)
-    if not isinstance(images, ImageSet):
-        raise DataError(
-            f"images must be what fishfeat.scan gives; got {type(images).__name__}. "
-            "fishfeat.extract(fishfeat.scan(FOLDER)) extracts a folder."
-        )
+    check_record("images", images, ImageSet)  # not the path of a folder, which `scan` takes
     workspace, n_listed = Workspace(cache), len(images)
     source = Source(images.name, images.root, list_digests=images.digests_of_files.tolist)
     with workspace.open(source) as dataset:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fishfeat.checks import Finding
-from fishfeat.errors import DataError, count_things, shortened
+from fishfeat.errors import DataError, check_record, count_things, shortened
 from fishfeat.images.crops import (
     SHAPES,
     Box,
@@ -126,6 +126,9 @@ def scan(
     DataError
         There are no images, or an option does not fit the data.
     """
+    check_record("options", options, ScanOptions)
+    if not isinstance(data, str | os.PathLike):
+        raise DataError(f"data must be the path of a folder or a file; got {data!r}.")
     boxes = choose_box_options(options.box_margin, options.box_shape)
     if not 0 <= boxes.margin <= _MAX_MARGIN:
         raise DataError(

@@ -14,7 +14,7 @@ from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.validation.cross_validation import describe_features, fit_rows
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
 from fishfeat.classify.validation.search import make_model, name_run
-from fishfeat.errors import DataError, ModelError
+from fishfeat.errors import DataError, ModelError, check_record
 from fishfeat.models.model import Model
 from fishfeat.models.saved import ModelConfig, describe_scores
 from fishfeat.options import ClassifierOptions
@@ -51,7 +51,8 @@ def fit_model(
     DataError
         `rows` are no rows of the features, or `run` is of another classifier or other features.
     """
-    options = options or ClassifierOptions()
+    options = ClassifierOptions() if options is None else options
+    check_record("options", options, ClassifierOptions)
     rows = np.arange(len(features)) if rows is None else np.asarray(rows, np.int64)
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(features):
         raise DataError(f"rows must be 0 to {len(features) - 1}; got {rows.min()} to {rows.max()}.")

@@ -254,6 +254,10 @@ class Model:
         if early_exit:
             self.check_exits()
         if backbone is not None:
+            if not hasattr(backbone, "fingerprint"):
+                raise DataError(
+                    f"backbone must be loaded, as fishfeat.load_backbone does; got {backbone!r}."
+                )
             self.check_backbone(backbone.fingerprint)
             source = source._replace(find_backbone=lambda: backbone)
         if isinstance(paths, str | bytes) or not isinstance(paths, Iterable):

@@ -76,8 +76,9 @@ class BackboneSpec:
                     f"{option} must be one of {', '.join(allowed)}; got {value!r}."
                     f"{did_you_mean(value, allowed)}"
                 )
-        if self.img_size is not None and not 8 <= self.img_size <= 4096:
-            raise BackboneError(f"img_size must be 8 to 4096 pixels; got {self.img_size}.")
+        is_size = type(self.img_size) is int and 8 <= self.img_size <= 4096
+        if self.img_size is not None and not is_size:
+            raise BackboneError(f"img_size must be 8 to 4096 pixels; got {self.img_size!r}.")
         if self.white is not None and not 0 < self.white < float("inf"):
             raise BackboneError(f"white must be a number above 0; got {self.white}.")
         if self.tta not in TTAS[:3] and not _ROTATIONS.fullmatch(self.tta):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fishfeat.classify.parallel import check_jobs
 from fishfeat.classify.validation.cross_validation import (
     cross_validate,
     score_holdout,
@@ -50,7 +51,7 @@ from fishfeat.report.content.backbone_sentences import list_findings
 from fishfeat.report.content.backbones import Comparison, compare, label_backbones
 from fishfeat.stages.dataset import OpenDataset, open_data
 from fishfeat.stages.extract import Progress, select_spec
-from fishfeat.stages.fit import OnRun, check_jobs
+from fishfeat.stages.fit import OnRun
 from fishfeat.stages.grouping import Grouped, apply_groups
 from fishfeat.stages.inspect import list_images
 from fishfeat.workspace import Dataset, DatasetFolder

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fishfeat.classify.parallel import check_jobs
 from fishfeat.classify.statistics.verdict import BASELINE, Verdict, judge_finetune
 from fishfeat.classify.validation.ensemble import average_runs
 from fishfeat.errors import DataError
@@ -29,7 +30,7 @@ from fishfeat.options import FinetuneOptions, FitOptions
 from fishfeat.records import BackboneSpec, Features, OnProgress, PathLike, Run, Splits
 from fishfeat.stages.dataset import open_dataset, read_dataset
 from fishfeat.stages.extract import load_features
-from fishfeat.stages.fit import OnRun, check_jobs, fit_data, make_all_splits
+from fishfeat.stages.fit import OnRun, fit_data, make_all_splits
 from fishfeat.workspace import Dataset, Workspace
 
 if TYPE_CHECKING:  # it loads torch

@@ -12,7 +12,7 @@ import numpy as np
 
 from fishfeat.checks import Finding
 from fishfeat.classify.estimators.registry import DEFAULT_CLASSIFIERS
-from fishfeat.classify.parallel import use_backend
+from fishfeat.classify.parallel import check_jobs, use_backend
 from fishfeat.classify.validation.cross_validation import (
     Validated,
     score_holdout,
@@ -197,15 +197,6 @@ def _check_options(options: FitOptions) -> list[str]:
             f"ensemble needs at least two classifiers; got {names[0]}. Add one with --clf."
         )
     return names
-
-
-def check_jobs(jobs: int) -> None:
-    """Raise a `DataError` where `jobs` is no number of fits at the same time."""
-    if jobs == 0 or jobs < -1:
-        raise DataError(
-            f"jobs must be a number of fits at the same time, or -1 for one on each core; got "
-            f"{jobs}."
-        )
 
 
 def _group_features(

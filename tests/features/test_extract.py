@@ -136,7 +136,7 @@ def test_an_unreadable_image_is_listed_with_its_reason_and_changes_nothing_else(
 
 
 def test_a_folder_is_scanned_before_it_is_extracted(folder, tmp_path, backbone):
-    with pytest.raises(DataError, match=r"fishfeat\.scan"):
+    with pytest.raises(DataError, match=r"images must be a fishfeat\.ImageSet; got str"):
         extract(str(folder), backbone, cache=tmp_path)
 
 

@@ -25,7 +25,7 @@ from fishfeat.classify.validation.inner_findings import find_missing_inner_folds
 from fishfeat.classify.validation.many_images import find_cheaper_fits
 from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.classify.validation.splits import check_disjoint
-from fishfeat.errors import DataError, SplitError
+from fishfeat.errors import DataError, SplitError, check_record
 from fishfeat.files import versions
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import (
@@ -135,7 +135,8 @@ def cross_validate(
     DataError
         The classifier is not known, or cannot learn from as few images as a fold has.
     """
-    options = options or ClassifierOptions()
+    options = ClassifierOptions() if options is None else options
+    check_record("options", options, ClassifierOptions)
     fits = _make_fits(features, clf, splits, options)
     with closing(run_jobs(fits, jobs, is_search=options.search is not None)) as results:
         return _make_run(features, clf, splits, options, results, on_progress)

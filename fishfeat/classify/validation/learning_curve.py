@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from joblib import delayed
@@ -12,6 +13,7 @@ from fishfeat.classify.estimators.registry import make_classifier
 from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.statistics.metrics import evaluate, paired_interval
 from fishfeat.classify.validation.cross_validation import fit_rows, score_rows
+from fishfeat.errors import DataError
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits
 from fishfeat.records.results import Curve, CurvePoint
@@ -42,9 +44,17 @@ def learning_curve(
         Shares of the training groups, rising, the last one 1.
     on_progress
         Called with (done, total) fits.
+
+    Raises
+    ------
+    DataError
+        The shares are others, or an option is not valid.
     """
     start = time.perf_counter()
     options = options or ClassifierOptions()
+    is_rising = all(low < high for low, high in pairwise([0.0, *shares]))
+    if len(shares) < 2 or not is_rising or shares[-1] != 1:
+        raise DataError(f"shares must be at least two, rising, the last one 1; got {shares}.")
     groups = features.groups if splits.strategy == "grouped" else None
     folds = splits.repeats[0]
     ranks = [_rank_rows(features, fold.train, groups, options.seed) for fold in folds]

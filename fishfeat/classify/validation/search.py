@@ -43,10 +43,10 @@ def parse_budget(text: str) -> Budget:
     DataError
         `text` is neither.
     """
-    match = _BUDGET.fullmatch(text.strip())
+    match = _BUDGET.fullmatch(text.strip()) if isinstance(text, str) else None
     if not match or not int(match[1]):
         raise DataError(
-            f"search must be a number of trials (20) or of seconds (60s); got {text!r}."
+            f"search must be a number of trials ('20') or of seconds ('60s'); got {text!r}."
         )
     number = int(match[1])
     return Budget(seconds=number) if match[2] else Budget(trials=number)

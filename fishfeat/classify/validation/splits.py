@@ -13,7 +13,7 @@ from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
 from fishfeat.checks import Finding
 from fishfeat.classify.grouped_folds import GroupedFolds
 from fishfeat.classify.seeds import explain_seed, is_seed
-from fishfeat.errors import SplitError, shortened
+from fishfeat.errors import SplitError, check_record, shortened
 from fishfeat.options import SplitOptions, Strategy
 from fishfeat.records import Features, Fold, Int, Splits, SplitStrategy
 
@@ -49,7 +49,8 @@ def make_splits(
         There are too few classes, images or groups for the folds, parts share groups, or an option
         is out of range.
     """
-    options = options or SplitOptions()
+    options = SplitOptions() if options is None else options
+    check_record("options", options, SplitOptions)
     if not is_seed(options.seed):
         raise SplitError(explain_seed(options.seed))
     n_folds = parse_folds(options.cv)

@@ -37,6 +37,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
     SplitError
         Runs of one strategy used different folds, images or classes.
     """
+    if isinstance(runs, Run):
+        raise DataError("runs must be a list of runs; got a single one.")
     if not runs:
         raise DataError("There are no runs to report. Run `fishfeat fit` first.")
     for strategy in ("grouped", "random"):
