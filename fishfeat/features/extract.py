@@ -133,6 +133,7 @@ def extract(
     with workspace.open(source) as dataset:
         folder, state = dataset.folder, dataset.state
         images = dataclasses.replace(images, name=folder.name)
+        _log_left_out(dataset.images, images)
         images = apply_truncated(images, state.truncated, allow_truncated=allow_truncated)
         plan = plan_extraction(images, backbone, folder, layers=layers)
         state = dataclasses.replace(state, spec=plan.specs[-1])
@@ -157,6 +158,24 @@ def extract(
         features = select_features(images, path)
     _log_rejected(features, n_listed)
     return features
+
+
+def _log_left_out(before: ImageSet | None, images: ImageSet) -> None:
+    """Say where images leave the data set though their files are still there, as in a selection."""
+    if before is None:
+        return
+    listed = [*images.keys.tolist(), *(file.key for file in images.rejected)]
+    gone = np.flatnonzero(~np.isin(before.keys, listed)).tolist()
+    n_left_out = sum(os.path.exists(before.path(i)) for i in gone)
+    if n_left_out:
+        log.warning(
+            "%d of %s leave the data set %s, though their files are still there. From now on the "
+            "commands use the %d that are left; extract all images to have them back.",
+            n_left_out,
+            count_things(len(before), "image"),
+            images.name,
+            len(images),
+        )
 
 
 def _log_rejected(features: Features, n_listed: int) -> None:

@@ -135,6 +135,17 @@ def test_an_unreadable_image_is_listed_with_its_reason_and_changes_nothing_else(
     assert reasons["bass/empty.png"] == "empty file"
 
 
+def test_a_selection_is_said_to_become_the_data_set(folder, tmp_path, backbone, caplog):
+    images = scan(folder)
+    extract(images, backbone, cache=tmp_path)
+    (folder / "bass" / "fish_00_0.png").unlink()
+    extract(scan(folder), backbone, cache=tmp_path)
+    assert "leave the data set" not in caplog.text
+    extract(scan(folder).select(np.arange(4)), backbone, cache=tmp_path)
+    assert "7 of 11 images leave the data set fish" in caplog.text
+    assert len(Workspace(tmp_path).dataset("fish").read().require_images()) == 4
+
+
 def test_a_folder_is_scanned_before_it_is_extracted(folder, tmp_path, backbone):
     with pytest.raises(DataError, match=r"images must be a fishfeat\.ImageSet; got str"):
         extract(str(folder), backbone, cache=tmp_path)
