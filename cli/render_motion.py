@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from fishfeat.report.text import count
@@ -33,7 +34,8 @@ def show_motion(console: Console, motion: Motion) -> None:
         console.say(f"Images of the frames: {motion.frame_images}")
     console.say(f"The table: {motion.table}")
     if motion.n_crops:
+        table = shlex.quote(str(motion.table))
         console.say(
             "Fill in its column label, then: "
-            f"fishfeat extract {motion.table} (or fishfeat predict {motion.table})"
+            f"fishfeat extract {table} (or fishfeat predict {table})"
         )

@@ -31,7 +31,7 @@ def show_scan(console: Console, manifest: Manifest, shards: str) -> None:
     console.say(
         f"{manifest.name}: {count_things(manifest.n_rows, 'row')} in "
         f"{count_things(manifest.n_shards, 'shard')}, {megabytes(manifest.n_bytes)}. "
-        f"`fishfeat extract --shards {shards} --out FEATURES` embeds them."
+        f"`fishfeat extract --shards {shlex.quote(str(shards))} --out FEATURES` embeds them."
     )
 
 
