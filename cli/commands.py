@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -19,6 +20,7 @@ from fishfeat.errors import DataError, FishfeatError
 from .console import Console
 
 Options = TypeVar("Options")
+log = logging.getLogger("fishfeat")
 
 # Names of version 0.1.0. They still work, and say what the option is called now.
 _RENAMED = {
@@ -114,6 +116,7 @@ def read_stdin_paths(names: Sequence[str]) -> Iterator[str]:
         if name != "-":
             yield name
             continue
+        number = -1
         for number, line in enumerate(sys.stdin.buffer):
             if b"\0" in line:
                 raise DataError(
@@ -124,6 +127,8 @@ def read_stdin_paths(names: Sequence[str]) -> Iterator[str]:
             path = os.fsdecode(text.rstrip(b"\r\n"))
             if path.strip():
                 yield path
+        if number < 0:
+            log.warning("stdin had no paths.")
 
 
 def silence_decoder() -> None:

@@ -72,10 +72,22 @@ class _Earlier(NamedTuple):
 
 
 def choose_format(format: PredictionFormat | None, out: PathLike | None) -> RowFormat:
-    """The format of rows: the one that is given, else by the name of the file, else CSV."""
+    """The format of rows: the one that is given, else by the name of the file, else CSV.
+
+    Raises
+    ------
+    DataError
+        The file is called .json, which neither format is.
+    """
     if format == "csv" or format == "jsonl":
         return format
-    return "jsonl" if out is not None and os.fspath(out).lower().endswith(".jsonl") else "csv"
+    suffix = "" if out is None else Path(out).suffix.lower()
+    if suffix == ".json":
+        raise DataError(
+            f"out {str(out)!r}: rows are written as CSV or JSON Lines. Name the file .csv or "
+            ".jsonl, or say which one with --format."
+        )
+    return "jsonl" if suffix == ".jsonl" else "csv"
 
 
 def write_predictions(

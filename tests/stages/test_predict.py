@@ -386,6 +386,15 @@ def test_an_image_that_is_back_gets_its_row(fitted, tmp_path, name, only):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_file_called_json_needs_a_format(fitted, tmp_path):
+    image, out = list_cached(fitted)[0], tmp_path / "out.json"
+    refused = call(fitted, "predict", image, "--out", out)
+    assert (refused.exit_code, out.exists()) == (1, False)
+    assert ".jsonl" in refused.stderr
+    assert call(fitted, "predict", image, "--out", out, "--format", "jsonl").exit_code == 0
+    assert json.loads(out.read_text())["reason"] == ""
+
+
 def test_paths_come_from_stdin_and_labels_are_kept(fitted):
     paths = list_cached(fitted)
     done = call(fitted, "predict", "-", "--format", "jsonl", stdin="\n".join(paths) + "\n")
@@ -393,6 +402,9 @@ def test_paths_come_from_stdin_and_labels_are_kept(fitted):
     assert (done.exit_code, [row["path"] for row in rows]) == (0, paths)
     windows = codecs.BOM_UTF8.decode() + "".join(f"{path}\r\n" for path in [*paths, " "])
     assert call(fitted, "predict", "-", "--format", "jsonl", stdin=windows).stdout == done.stdout
+    nothing = call(fitted, "predict", "-")
+    assert (nothing.exit_code, nothing.stdout.count("\n")) == (0, 1)
+    assert "stdin had no paths" in nothing.stderr
     assert "-print0" in call(fitted, "predict", "-", stdin="\0".join(paths)).stderr
     kept = call(fitted, "predict", *paths, "--only", "bream", "--format", "jsonl")
     kept = list(map(json.loads, kept.stdout.splitlines()))
