@@ -390,14 +390,16 @@ class Model:
         Parameters
         ----------
         X
-            float (n, dim), finite: features of the model's backbone.
+            float (n, dim), finite: features of the model's backbone. Of a model that images may
+            leave early, NaN stands for the layers that an image did not reach.
 
         Raises
         ------
         DataError
             X has another number of columns, or values that are not finite.
         """
-        X = self._check_vectors(X)
+        if not self.config.layers:
+            X = self._check_vectors(X)
         layers = [""] * len(X)
         if self.config.layers:
             scores, numbers = self.exits.score_reached(X, len(self.class_names))

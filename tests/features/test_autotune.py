@@ -53,6 +53,9 @@ class Clock:
         self.advance(1e-6)  # no measurement takes 0 seconds
         return self._now
 
+    def time(self):
+        return self._now
+
 
 @pytest.fixture
 def machine(monkeypatch):

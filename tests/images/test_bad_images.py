@@ -30,10 +30,10 @@ LOCKED = "no permission.png"
 def locked(monkeypatch):
     """One file may not be read, by root neither."""
 
-    def refusing(path, mode):
+    def refusing(path, mode, **options):
         if os.fspath(path).endswith(LOCKED):
             raise PermissionError(13, "Permission denied", path)
-        return open(path, mode)
+        return open(path, mode, **options)
 
     monkeypatch.setattr(decode_module, "open", refusing, raising=False)
 
