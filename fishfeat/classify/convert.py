@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
@@ -24,6 +23,7 @@ from fishfeat.classify.estimators.early_exit import EarlyExitClassifier
 from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.estimators.exact_rbf_svc import ExactRBFSVC
 from fishfeat.classify.estimators.forest import CalibratedForest
+from fishfeat.classify.estimators.logistic_regression import WideLogisticRegression
 from fishfeat.classify.estimators.neighbors import BalancedKNeighbors, KNeighbors
 from fishfeat.classify.estimators.nystroem_rbf_svc import NystroemRBFSVC
 from fishfeat.classify.estimators.rbf_svc import RBFSVC
@@ -318,9 +318,9 @@ _CLASSIFIERS: dict[type, Callable[[Any], Predictor]] = {
     ExactRBFSVC: _convert_exact_svc,
     KNeighbors: _convert_neighbors,
     LinearSVC: _convert_linear,
-    LogisticRegression: _convert_linear,
     NystroemRBFSVC: _convert_nystroem,
     RBFSVC: _convert_svc,
     SoftVotingEnsemble: _convert_ensemble,
     UniformPriorLDA: _convert_uniform_lda,
+    WideLogisticRegression: _convert_linear,
 }

@@ -13,7 +13,6 @@ from inspect import signature
 from typing import Any
 
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
@@ -27,6 +26,7 @@ from fishfeat.classify.estimators.discriminant_analysis import (
     UniformPriorLDA,
 )
 from fishfeat.classify.estimators.forest import CalibratedForest
+from fishfeat.classify.estimators.logistic_regression import WideLogisticRegression
 from fishfeat.classify.estimators.neighbors import BalancedKNeighbors, KNeighbors
 from fishfeat.classify.estimators.rbf_svc import RBFSVC
 from fishfeat.classify.seeds import explain_seed, is_seed
@@ -74,7 +74,7 @@ def _make_xgb(options: ClassifierOptions) -> Pipeline:
 
 
 def _make_logreg(options: ClassifierOptions) -> Pipeline:
-    regression = LogisticRegression(
+    regression = WideLogisticRegression(
         C=0.1,
         max_iter=3000,
         class_weight=_choose_class_weight(options),
