@@ -18,7 +18,8 @@ from typing import Any
 UNUSED = (
     *("scipy.stats", "scipy.interpolate", "scipy.integrate", "scipy.spatial.transform"),
     *("numpy.f2py", "numpy.testing", "pandas"),
-    *("scipy.optimize._linprog", "scipy.optimize._shgo"),  # the first imports scipy.fft
+    *("scipy.optimize._linprog", "scipy.optimize._milp", "scipy.optimize._shgo"),
+    *("scipy.optimize._differentialevolution", "numpy.polynomial"),
     *("sklearn.decomposition", "sklearn.ensemble"),
 )
 # Packages that import a module when somebody asks them for it as an attribute.

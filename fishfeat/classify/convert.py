@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from sklearn.dummy import DummyClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
@@ -95,6 +94,8 @@ def _convert_step(step: Any) -> Step:
         return UnitLength()
     if isinstance(step, FunctionTransformer) and step.func is take_signed_root:
         return SignedRoot()
+    from sklearn.decomposition import PCA  # few models have one, and importing it takes time
+
     if isinstance(step, PCA) and not step.whiten:
         return Directions(step.components_, step.mean_)
     raise ModelError(f"A model with the step {type(step).__name__} cannot be saved.")

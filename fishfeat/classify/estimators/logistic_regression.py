@@ -1,4 +1,4 @@
-"""Logistic regression that takes less time where there are more columns than images."""
+"""Logistic regression that takes less time where there are many more columns than images."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from fishfeat.records import Float
 # What is added to the diagonal of the inner products, as a share of their mean: images that are
 # copies of one another would have no factor.
 _ADDED = 1e-5
+# With more images than this share of the columns, the factor takes longer than it saves.
+_WORTH = 0.75
 
 
 class WideLogisticRegression(LogisticRegression):  # type: ignore[misc]
@@ -24,8 +26,10 @@ class WideLogisticRegression(LogisticRegression):  # type: ignore[misc]
     Kimeldorf and Wahba 1971), and the loss depends on the inner products of the images alone. A
     Cholesky factor of these has a row for each image with the same inner products, in as many
     columns as there are images. So it is fitted on the factor, and its coefficients are turned
-    back. Where there are at least as many images as columns, it is fitted as it is.
+    back. Where there are nearly as many images as columns, or more, it is fitted as it is.
     """
+
+    coef_: NDArray[Any]
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -33,7 +37,7 @@ class WideLogisticRegression(LogisticRegression):  # type: ignore[misc]
         """Fit on X (n, dim) and labels y (n,)."""
         rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
         n_images, n_columns = rows.shape
-        if n_images >= n_columns:
+        if n_images > _WORTH * n_columns:
             super().fit(rows, labels, sample_weight)
             return self
         factor = _factor_inner_products(rows)
