@@ -22,7 +22,7 @@ from fishfeat.classify.estimators.early_exit import EarlyExitClassifier
 from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.estimators.exact_rbf_svc import ExactRBFSVC
 from fishfeat.classify.estimators.forest import CalibratedForest
-from fishfeat.classify.estimators.logistic_regression import WideLogisticRegression
+from fishfeat.classify.estimators.logistic_regression import LogisticRegression
 from fishfeat.classify.estimators.neighbors import BalancedKNeighbors, KNeighbors
 from fishfeat.classify.estimators.nystroem_rbf_svc import NystroemRBFSVC
 from fishfeat.classify.estimators.rbf_svc import RBFSVC
@@ -323,5 +323,5 @@ _CLASSIFIERS: dict[type, Callable[[Any], Predictor]] = {
     RBFSVC: _convert_svc,
     SoftVotingEnsemble: _convert_ensemble,
     UniformPriorLDA: _convert_uniform_lda,
-    WideLogisticRegression: _convert_linear,
+    LogisticRegression: _convert_linear,
 }

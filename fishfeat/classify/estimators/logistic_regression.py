@@ -7,19 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
-from sklearn.linear_model import LogisticRegression
+from scipy.sparse import issparse
+from sklearn import linear_model
 from sklearn.utils.validation import validate_data
 
 from fishfeat.records import Float
 
-# What is added to the diagonal of the inner products, as a share of their mean: images that are
-# copies of one another would have no factor.
-_ADDED = 1e-5
 # With more images than this share of the columns, the factor takes longer than it saves.
 _WORTH = 0.75
 
 
-class WideLogisticRegression(LogisticRegression):  # type: ignore[misc]
+class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     """scikit-learn's logistic regression with an L2 penalty, of as many columns as images at most.
 
     The coefficients of its optimum are a sum of the training images (the representer theorem,
@@ -33,8 +31,11 @@ class WideLogisticRegression(LogisticRegression):  # type: ignore[misc]
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> WideLogisticRegression:
+    ) -> LogisticRegression:
         """Fit on X (n, dim) and labels y (n,)."""
+        if issparse(X):
+            super().fit(X, y, sample_weight)
+            return self
         rows, labels = validate_data(self, X, y, dtype=[np.float64, np.float32])
         n_images, n_columns = rows.shape
         if n_images > _WORTH * n_columns:
@@ -49,9 +50,13 @@ class WideLogisticRegression(LogisticRegression):  # type: ignore[misc]
 
 
 def _factor_inner_products(rows: NDArray[Any]) -> Float:
-    """The Cholesky factor of the inner products of rows (n, dim): float64 (n, n)."""
+    """The Cholesky factor of the inner products of rows (n, dim): float64 (n, n).
+
+    A little is added to the diagonal: images that are copies of one another would have no factor.
+    """
     products = (rows @ rows.T).astype(np.float64)
     diagonal = np.einsum("ii->i", products)
-    diagonal += _ADDED * max(float(diagonal.mean()), 1e-12)
+    share = float(np.finfo(rows.dtype).eps) ** (2 / 3)
+    diagonal += share * max(float(diagonal.mean()), 1e-12)
     factor: Float = np.linalg.cholesky(products)
     return factor

@@ -26,7 +26,7 @@ from fishfeat.classify.estimators.discriminant_analysis import (
     UniformPriorLDA,
 )
 from fishfeat.classify.estimators.forest import CalibratedForest
-from fishfeat.classify.estimators.logistic_regression import WideLogisticRegression
+from fishfeat.classify.estimators.logistic_regression import LogisticRegression
 from fishfeat.classify.estimators.neighbors import BalancedKNeighbors, KNeighbors
 from fishfeat.classify.estimators.rbf_svc import RBFSVC
 from fishfeat.classify.seeds import explain_seed, is_seed
@@ -74,7 +74,7 @@ def _make_xgb(options: ClassifierOptions) -> Pipeline:
 
 
 def _make_logreg(options: ClassifierOptions) -> Pipeline:
-    regression = WideLogisticRegression(
+    regression = LogisticRegression(
         C=0.1,
         max_iter=3000,
         class_weight=_choose_class_weight(options),

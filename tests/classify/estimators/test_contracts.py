@@ -20,6 +20,7 @@ from fishfeat.classify.estimators.discriminant_analysis import (
 from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.estimators.exact_rbf_svc import ExactRBFSVC
 from fishfeat.classify.estimators.forest import CalibratedForest
+from fishfeat.classify.estimators.logistic_regression import LogisticRegression
 from fishfeat.classify.estimators.neighbors import BalancedKNeighbors, KNeighbors
 from fishfeat.classify.estimators.nystroem_rbf_svc import NystroemRBFSVC
 from fishfeat.classify.estimators.rbf_svc import RBFSVC
@@ -38,6 +39,7 @@ ESTIMATORS = [
     DensityLDA(),
     ExactRBFSVC(),
     KNeighbors(),
+    LogisticRegression(tol=1e-8, max_iter=10_000),
     NystroemRBFSVC(n_components=60),
     RBFSVC(),
     Searched("centroid", trials=1, n_folds=2),
