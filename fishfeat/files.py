@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -363,9 +364,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(v) for v in value]
     if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
+        is_plain = value.dtype.kind in "biuU" or (
+            value.dtype.kind == "f" and bool(np.isfinite(value).all())
+        )
+        return value.tolist() if is_plain else plain(value.tolist())
     if isinstance(value, float):
-        return value if np.isfinite(value) else None
+        return value if math.isfinite(value) else None
     return value if isinstance(value, str | int | bool | None) else str(value)
 
 
