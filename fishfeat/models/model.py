@@ -26,7 +26,7 @@ from fishfeat.records.provenance import RuntimeConfig
 
 if TYPE_CHECKING:
     from fishfeat.features.backbones import Backbone
-    from fishfeat.features.engines.loading import Item
+    from fishfeat.features.engines.loading import Item, Reader
     from fishfeat.features.engines.local import Batch
     from fishfeat.features.exit_networks import ReadyExits
     from fishfeat.features.kept_networks import KeptNetwork
@@ -104,6 +104,8 @@ class VectorSource(NamedTuple):
         The runtime of earlier predictions that these continue.
     n_images
         Number of images, where it is known.
+    reader
+        How the files of the images are read; None is from disk.
     """
 
     known: KnownVectors | None = None
@@ -111,6 +113,7 @@ class VectorSource(NamedTuple):
     find_backbone: Callable[[], Backbone | KeptNetwork] | None = None
     begun: RuntimeConfig | None = None
     n_images: int | None = None
+    reader: Reader | None = None
 
 
 class _Job(NamedTuple):
@@ -223,6 +226,40 @@ class Model:
         names = list_paths(paths)
         return list(self.predict_each(names, backbone=backbone, early_exit=early_exit))
 
+    def predict_arrays(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        *,
+        backbone: Backbone | KeptNetwork | None = None,
+        early_exit: bool = False,
+    ) -> list[Prediction]:
+        """Classify images that are in memory, such as frames of a camera, in the order given.
+
+        The path of each prediction is the number of its image: 'image 0', 'image 1', ...
+
+        Parameters
+        ----------
+        images
+            uint8 (height, width, 3) each: red, green and blue.
+        backbone, early_exit
+            As in `predict`. Where images come again and again, give a loaded backbone.
+
+        Raises
+        ------
+        ModelError
+            As `predict`.
+        DataError
+            An image is no such array.
+        """
+        from fishfeat.features.engines.arrays import name_arrays, read_arrays
+
+        named = name_arrays(images)
+        source = VectorSource(reader=read_arrays(named))
+        predictions = self.predict_each(
+            list(named), backbone=backbone, early_exit=early_exit, source=source
+        )
+        return list(predictions)
+
     def predict_each(
         self,
         paths: PathLike | Iterable[PathLike | Input],
@@ -276,16 +313,18 @@ class Model:
         return self._predict_stream(inputs, job)
 
     def _predict_stream(self, inputs: Iterator[Input], job: _Job) -> Iterator[Prediction]:
+        from fishfeat.features.engines.loading import FROM_DISK
         from fishfeat.features.engines.local import embed
         from fishfeat.features.streams import stream_vectors
         from fishfeat.images.crops import BoxOptions
 
         ready: list[ReadyNetwork | ReadyExits] = []
+        reader = job.source.reader or FROM_DISK
 
         def embed_items(items: Iterable[Item]) -> Iterator[Batch]:
             if not ready:
                 ready.append(self._make_ready(job))
-            return embed(items, ready[0].network, ready[0].runner)
+            return embed(items, ready[0].network, ready[0].runner, reader=reader)
 
         known, boxes = job.source.known, job.source.boxes or BoxOptions()
         stream = stream_vectors(
@@ -297,6 +336,7 @@ class Model:
 
     def _make_ready(self, job: _Job) -> ReadyNetwork | ReadyExits:
         """Load the network that embeds the images, and choose how it runs."""
+        from fishfeat.features.engines.loading import FROM_DISK
         from fishfeat.features.exit_networks import make_exits_ready
         from fishfeat.features.kept_exits import ExitUse
         from fishfeat.features.ready_networks import make_ready
@@ -313,8 +353,15 @@ class Model:
             use = ExitUse(self._layer_names, self.exits.rule_.exits, self.exits.find_leaving)
             return make_exits_ready(backbone, use, job.n_images, load=load)
         begun, n_images = job.source.begun, job.n_images
-        engine = EngineOptions()
-        return make_ready(backbone, job.items, engine, load=load, begun=begun, n_images=n_images)
+        return make_ready(
+            backbone,
+            job.items,
+            EngineOptions(),
+            load=load,
+            begun=begun,
+            n_images=n_images,
+            reader=job.source.reader or FROM_DISK,
+        )
 
     def check_exits(self) -> None:
         """Raise a `ModelError` where images cannot leave this model early."""

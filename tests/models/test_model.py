@@ -223,6 +223,24 @@ def test_an_unreadable_image_has_a_reason_and_does_not_shift_the_others(
     assert (mixed[1].path, mixed[3].path) == (str(broken), str(absent))
 
 
+def test_arrays_are_classified_like_their_files(
+    model: Model, backbone: Backbone, pond: Path
+) -> None:
+    paths = sorted(pond.glob("*/*.png"))
+    arrays = [np.asarray(Image.open(path)) for path in paths]
+    from_files = model.predict(paths, backbone=backbone)
+    for given in (backbone, None):
+        predictions = model.predict_arrays(arrays, backbone=given)
+        assert [p.path for p in predictions[:2]] == ["image 0", "image 1"]
+        assert [p.label for p in predictions] == [p.label for p in from_files]
+        scores = np.array([p.scores for p in predictions])
+        np.testing.assert_allclose(scores, [p.scores for p in from_files], atol=1e-4)
+    assert model.predict_arrays([]) == []
+    for wrong in (arrays[0][..., 0], arrays[0].astype(np.float32), arrays[0][:0]):
+        with pytest.raises(DataError, match="image 1 is"):
+            model.predict_arrays([arrays[0], wrong])
+
+
 def test_unreadable_images_alone_have_a_reason_each(
     model: Model, backbone: Backbone, broken: Path
 ) -> None:
