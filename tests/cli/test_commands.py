@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from fishfeat.errors import DataError
@@ -501,6 +502,26 @@ def test_a_closed_stdout_drops_results_and_fails_nothing(tmp_path):
     command = [sys.executable, "-c", code, "--json", "backbones"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        ("fit --clf svc", "fit"),
+        ("-q --cache fit --json extract data", "extract"),
+        ("--cache=x report --help", "report"),
+        ("--help fit", None),
+        ("fti fit", None),
+        ("export features", None),
+        ("--cache fit", None),
+        ("", None),
+    ],
+)
+def test_the_command_that_is_run_is_made_alone(args, name):
+    commands = list(get_command(cli.select_command(args.split())).commands)
+    everything = list(get_command(cli.app).commands)
+    assert len(everything) > 12
+    assert commands == ([name] if name else everything)
 
 
 def test_options_have_the_defaults_of_the_library():
