@@ -13,8 +13,8 @@ from sklearn.utils.validation import validate_data
 
 from fishfeat.records import Float
 
-# With more images than this share of the columns, the factor takes longer than it saves.
-_WORTH = 0.75
+# With more images than this share of the columns, the factor takes as long as it saves.
+_WORTH = 0.5
 
 
 class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
@@ -24,7 +24,7 @@ class LogisticRegression(linear_model.LogisticRegression):  # type: ignore[misc]
     Kimeldorf and Wahba 1971), and the loss depends on the inner products of the images alone. A
     Cholesky factor of these has a row for each image with the same inner products, in as many
     columns as there are images. So it is fitted on the factor, and its coefficients are turned
-    back. Where there are nearly as many images as columns, or more, it is fitted as it is.
+    back. Where there are more images than half of the columns, it is fitted as it is.
     """
 
     coef_: NDArray[Any]

@@ -22,7 +22,7 @@ def draw(n: int, dim: int, n_classes: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
-@pytest.mark.parametrize(("n", "dim"), [(40, 300), (220, 300), (300, 40)])
+@pytest.mark.parametrize(("n", "dim"), [(40, 300), (149, 300), (200, 300), (300, 40)])
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_it_is_the_logistic_regression_of_scikit_learn(
     n: int, dim: int, n_classes: int, class_weight: str | None
