@@ -319,9 +319,9 @@ _CLASSIFIERS: dict[type, Callable[[Any], Predictor]] = {
     ExactRBFSVC: _convert_exact_svc,
     KNeighbors: _convert_neighbors,
     LinearSVC: _convert_linear,
+    LogisticRegression: _convert_linear,
     NystroemRBFSVC: _convert_nystroem,
     RBFSVC: _convert_svc,
     SoftVotingEnsemble: _convert_ensemble,
     UniformPriorLDA: _convert_uniform_lda,
-    LogisticRegression: _convert_linear,
 }

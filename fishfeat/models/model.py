@@ -445,14 +445,12 @@ class Model:
         DataError
             X has another number of columns, or values that are not finite.
         """
-        if not self.config.layers:
-            X = self._check_vectors(X)
-        layers = [""] * len(X)
         if self.config.layers:
             scores, numbers = self.exits.score_reached(X, len(self.class_names))
             layers = [self.config.layers[number].name for number in numbers]
         else:
-            scores = self._score_rows(X)
+            vectors = self._check_vectors(X)
+            scores, layers = self._score_rows(vectors), [""] * len(vectors)
         if not np.isfinite(scores).all():
             raise ModelError(f"The model {self.name} gives no numbers. Run `fishfeat fit` again.")
         margins, best = margin(scores), scores.argmax(axis=1)
