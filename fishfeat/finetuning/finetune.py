@@ -27,6 +27,7 @@ from fishfeat.features.engines import loading
 from fishfeat.features.engines.loading import Item
 from fishfeat.features.engines.local import count_workers
 from fishfeat.files import json_digest, versions
+from fishfeat.finetuning.batch_norm import BATCH_NORM_METHOD
 from fishfeat.finetuning.finetuner import Finetuner
 from fishfeat.finetuning.jobs import (
     Counter,
@@ -253,6 +254,7 @@ def _identify(source: Source, fingerprint: str, all_splits: Sequence[Splits]) ->
         [splits.seed for splits in all_splits],
         versions("torch", "timm"),
         source.device.type,
+        *([BATCH_NORM_METHOD] if source.is_scratch else []),
     ]
     return json_digest(parts)[:16]
 

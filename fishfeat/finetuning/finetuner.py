@@ -22,6 +22,7 @@ from fishfeat.features.tta import make_transforms
 from fishfeat.files import free_bytes, json_digest, megabytes, safe_name
 from fishfeat.finetuning.activation_files import ActivationFile, estimate_bytes, find_missing
 from fishfeat.finetuning.augmentation import make_augment
+from fishfeat.finetuning.batch_norm import check_batches
 from fishfeat.finetuning.blocks import Block, list_blocks, select_blocks
 from fishfeat.finetuning.checkpoints import Checkpoint, Progress
 from fishfeat.finetuning.cuts import Cut, CutNetwork, find_cut, must_be_coarse
@@ -118,6 +119,8 @@ class Finetuner:
             The recipe does not fit the network.
         """
         network = self._choose_blocks()
+        if network.is_scratch:
+            check_batches(network, self.source.recipe)
         self.flops = count_flops(network, self.backbone.preprocess.size)
         trained = network.list_trained().values()
         self.n_trained = sum(parameter.numel() for parameter in trained)
@@ -349,7 +352,7 @@ class Finetuner:
         try:
             trainer.train(n_epochs=choice.n_epochs)
             if choice.share != 1:
-                set_weights(learner, start, copy_weights(learner), choice.share)
+                set_weights(learner, task, start, copy_weights(learner), choice.share)
         except DivergedError as error:
             divergence = error.divergence
         fitted = time.perf_counter()

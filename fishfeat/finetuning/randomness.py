@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     AUGMENTATION = 3
     MIX = 4
     DROPOUT = 5
+    STATISTICS = 6
 
 
 class Draw(NamedTuple):

@@ -23,6 +23,7 @@ from fishfeat.finetuning.training import (
     OnImages,
     Task,
     Trainer,
+    measure_statistics,
 )
 from fishfeat.finetuning.validation import measure_loss
 from fishfeat.records import Epoch, Int
@@ -147,11 +148,10 @@ def _validate(
 
     def validate(i: int, epoch: Epoch) -> None:
         end = copy_weights(learner)
-        for share in SHARES:
-            set_weights(learner, start, end, share)
+        for share in SHARES:  # the last one is 1: the training goes on from there
+            set_weights(learner, part, start, end, share)
             logits = score_images(learner.network, learner.inputs, images[is_known])
             losses.append((i + 1, share, measure_loss(logits, columns)))
-        set_weights(learner, start, end, 1.0)
 
     trainer = Trainer(learner, part, recipe, on_images=on_images, on_epoch=validate)
     try:
@@ -170,9 +170,17 @@ def copy_weights(learner: Learner) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def set_weights(
-    learner: Learner, start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float
+    learner: Learner,
+    task: Task,
+    start: Mapping[str, Tensor],
+    end: Mapping[str, Tensor],
+    share: float,
 ) -> None:
-    """Set the weights of the trained blocks to a share of the way from `start` to `end`."""
+    """Set the weights of the trained blocks to a share of the way from `start` to `end`.
+
+    Batch norm that has its own statistics has those of the task with these weights.
+    """
     for name, value in end.items():
         blended = value if share == 1 else torch.lerp(start[name], value, share)
         learner.parameters[name].copy_(blended)
+    measure_statistics(learner, task)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fishfeat.features.plain_networks import seed_dropout
+from fishfeat.finetuning.batch_norm import measure_batch_norm
 from fishfeat.finetuning.checkpoints import Checkpoint, CheckpointFile, Progress
 from fishfeat.finetuning.inputs import Inputs
 from fishfeat.finetuning.mixing import mix_images
@@ -82,6 +83,12 @@ class Task(NamedTuple):
     codes: Int
     n_classes: int
     draw: Draw
+
+
+def measure_statistics(learner: Learner, task: Task) -> None:
+    """Measure the statistics of batch norm with the weights as they are, where it has its own."""
+    if learner.measured:
+        measure_batch_norm(learner.network, learner.inputs, task.images, task.draw)
 
 
 # Called with the number of images that were passed in a step; False stops the training.
@@ -156,6 +163,8 @@ class Trainer:
             while not self._is_finished(stage, n_epochs):
                 self._train_epoch(optimiser)
         self._set_weights(self._best or self._averages)
+        if not self._best:
+            measure_statistics(self.learner, self.task)
 
     @property
     def _device(self) -> torch.device:
@@ -170,6 +179,13 @@ class Trainer:
         if self._device.type == "cpu" or self.learner.measured:
             return self.recipe.micro_batch
         return self.recipe.batch_size
+
+    def _split(self, values: Int, size: int) -> list[Int]:
+        """Batches; batch norm cannot measure a single image, so a last one joins those before."""
+        batches = split_batches(values, size)
+        if self.learner.measured and len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [np.concatenate(batches[-2:])]
+        return batches
 
     def _is_finished(self, stage: Stage, n_epochs: int | None) -> bool:
         """Whether a stage has had its epochs, or its validation loss has stopped falling."""
@@ -188,7 +204,7 @@ class Trainer:
         for name, parameter in self.learner.parameters.items():
             parameter.requires_grad_(name in learns)
         trained = {k: p for k, p in self.learner.parameters.items() if k in learns}
-        n_steps = stage.epochs * math.ceil(len(self.task.images) / self.recipe.batch_size)
+        n_steps = stage.epochs * len(self._split(self.task.images, self.recipe.batch_size))
         return make_optimiser(trained, self.learner.depths, self.recipe, n_steps)
 
     def _resume(self, checkpoint: Checkpoint, optimiser: Optimiser) -> None:
@@ -210,7 +226,7 @@ class Trainer:
         task, progress = self.task, self.progress
         epoch = len(progress.epochs)
         order = task.draw.make_rng(Purpose.ORDER, epoch).permutation(len(task.images))
-        batches = split_batches(order, self.recipe.batch_size)
+        batches = self._split(order, self.recipe.batch_size)
         self.learner.network.train()
         for step in range(progress.step, len(batches)):
             start = time.perf_counter()
@@ -246,6 +262,7 @@ class Trainer:
             return epoch
         learner = self.learner
         with self._using_averages():
+            measure_statistics(learner, self.task)
             validated = validate(learner.network, learner.inputs, self._validation)
             epoch = dataclasses.replace(
                 epoch,
@@ -263,7 +280,7 @@ class Trainer:
         optimiser.clear()
         size = self._micro_batch
         loss, n_correct = 0.0, 0
-        for part, micro in enumerate(split_batches(batch, size)):
+        for part, micro in enumerate(self._split(batch, size)):
             images, codes = self.task.images[micro], torch.from_numpy(self.task.codes[micro])
             with torch.no_grad():
                 inputs = self.learner.inputs.read_training(images, self.task.draw, epoch)

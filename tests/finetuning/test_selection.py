@@ -75,10 +75,10 @@ def test_weights_end_where_the_share_says(tiny):
     learner = make_learner(make_network(tiny, "last:2"), None)
     start = {name: torch.zeros_like(value) for name, value in copy_weights(learner).items()}
     end = copy_weights(learner)
-    set_weights(learner, start, end, 0.5)
+    set_weights(learner, TASK, start, end, 0.5)
     for name, value in end.items():
         assert torch.equal(learner.parameters[name], value / 2)
-    set_weights(learner, start, end, 1.0)
+    set_weights(learner, TASK, start, end, 1.0)
     for name, value in end.items():
         assert torch.equal(learner.parameters[name], value)
 
