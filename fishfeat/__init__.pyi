@@ -1,12 +1,9 @@
 from .checks import CHECKS, Check, Finding
 from .classify.projection import feature_map
 from .classify.statistics.verdict import Verdict, judge_finetune
-from .classify.validation.cross_validation import (
-    FoldFit,
-    cross_validate,
-    run_from_scores,
-)
+from .classify.validation.cross_validation import cross_validate, run_from_scores
 from .classify.validation.ensemble import average_runs
+from .classify.validation.fold_fits import FoldFit
 from .classify.validation.learning_curve import learning_curve
 from .classify.validation.novelty import leave_one_class_out
 from .classify.validation.permutation import score_shuffled_labels

@@ -17,11 +17,11 @@ from fishfeat.classify.estimators.calibration import (
 )
 from fishfeat.classify.predictors.probabilities import apply_temperature
 from fishfeat.classify.validation.cross_validation import (
-    FoldFit,
     describe_splits,
     evaluate_holdout,
     run_from_scores,
 )
+from fishfeat.classify.validation.fold_fits import FoldFit
 from fishfeat.errors import DataError
 from fishfeat.features.engines import loading
 from fishfeat.features.engines.loading import Item

@@ -16,7 +16,7 @@ from fishfeat.classify.estimators.calibration import (
 from fishfeat.classify.estimators.dense_head import DenseHead
 from fishfeat.classify.parallel import one_blas_thread
 from fishfeat.classify.statistics.verdict import BASELINE
-from fishfeat.classify.validation.cross_validation import fit_rows
+from fishfeat.classify.validation.fold_fits import fit_rows
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Float, Int
 

@@ -16,12 +16,12 @@ from scipy.special import softmax
 from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.statistics.verdict import measure_frozen_cost
 from fishfeat.classify.validation.cross_validation import (
-    FoldFit,
     describe_features,
     describe_splits,
     evaluate_holdout,
     run_from_scores,
 )
+from fishfeat.classify.validation.fold_fits import FoldFit
 from fishfeat.finetuning.heads import LinearHead, solve_head
 from fishfeat.finetuning.recipes import Recipe
 from fishfeat.records import (

@@ -11,8 +11,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from fishfeat.classify.estimators.dense_head import DenseHead
 from fishfeat.classify.estimators.ensemble import SoftVotingEnsemble
 from fishfeat.classify.parallel import one_blas_thread
-from fishfeat.classify.validation.cross_validation import describe_features, fit_rows
+from fishfeat.classify.validation.cross_validation import describe_features
 from fishfeat.classify.validation.ensemble import NAME as ENSEMBLE
+from fishfeat.classify.validation.fold_fits import fit_rows
 from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.errors import DataError, ModelError, check_record
 from fishfeat.models.model import Model

@@ -78,7 +78,6 @@ def _make_logreg(options: ClassifierOptions) -> Pipeline:
         C=0.1,
         max_iter=3000,
         class_weight=_choose_class_weight(options),
-        random_state=options.seed,
     )
     return _standardize(regression)
 

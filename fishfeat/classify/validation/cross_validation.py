@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
-from typing import Any, NamedTuple
+from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
 from joblib import delayed
 from sklearn.pipeline import Pipeline
 
 from fishfeat.checks import Finding
-from fishfeat.classify.estimators.registry import fit_pipeline
 from fishfeat.classify.parallel import count_results, run_jobs
-from fishfeat.classify.predictors.probabilities import class_scores
 from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import check_probabilities, evaluate
-from fishfeat.classify.validation.failures import explain_failure
+from fishfeat.classify.validation.fold_fits import (
+    FoldFit,
+    FoldResult,
+    fit_rows,
+    plan_fits,
+    score_rows,
+)
 from fishfeat.classify.validation.inner_findings import find_missing_inner_folds
 from fishfeat.classify.validation.many_images import find_cheaper_fits
 from fishfeat.classify.validation.search import make_model, name_run
 from fishfeat.classify.validation.splits import check_disjoint
-from fishfeat.errors import DataError, SplitError, check_record
+from fishfeat.errors import SplitError, check_record
 from fishfeat.files import versions
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import (
     Features,
     FeaturesInfo,
     Float,
-    Fold,
     FoldScore,
     Holdout,
     Int,
@@ -49,49 +51,6 @@ from fishfeat.records.identity import partition_digest
 
 log = logging.getLogger("fishfeat")
 _VERSIONS = ("fishfeat", "scikit-learn", "xgboost", "numpy", "joblib")
-
-
-class FoldFit(NamedTuple):
-    """How one fold was fitted.
-
-    Attributes
-    ----------
-    n_classes_train
-        Number of classes with training images.
-    seconds_fit, seconds_predict
-        Wall-clock time.
-    params
-        Settings that a search chose; None without a search.
-    """
-
-    n_classes_train: int
-    seconds_fit: float
-    seconds_predict: float
-    params: Mapping[str, Parameter] | None = None
-
-
-class FoldResult(NamedTuple):
-    """What one fold gives.
-
-    Attributes
-    ----------
-    scores
-        float64 (n_test, n_classes): probabilities of the test rows.
-    holdout
-        float64 (n_held_out, n_classes): probabilities of the rows that are in no fold.
-    fit
-        How it was fitted.
-    note
-        How the classifier deviated from its usual algorithm; '' where it did not.
-    skipped
-        What was left out because there are too few groups for inner folds.
-    """
-
-    scores: Float
-    holdout: Float
-    fit: FoldFit
-    note: str
-    skipped: tuple[str, ...] = ()
 
 
 def cross_validate(
@@ -137,9 +96,11 @@ def cross_validate(
     """
     options = ClassifierOptions() if options is None else options
     check_record("options", options, ClassifierOptions)
-    fits = _make_fits(features, clf, splits, options)
+    _check_splits(features, splits)
+    fits = plan_fits(features, clf, splits, options)
     with closing(run_jobs(fits, jobs, is_search=options.search is not None)) as results:
-        return _make_run(features, clf, splits, options, results, on_progress)
+        folds = chain.from_iterable(results)
+        return _make_run(features, clf, splits, options, folds, on_progress)
 
 
 class Validated(NamedTuple):
@@ -174,29 +135,17 @@ def validate_and_fit(
     # The fit on all rows takes the longest time: it comes first, so that no core waits for it.
     fits = [delayed(_fit_all)(clf, options, features, all_splits[0].rows)]
     for splits in all_splits:
-        fits += _make_fits(features, clf, splits, options)
+        _check_splits(features, splits)
+        fits += plan_fits(features, clf, splits, options)
     with closing(run_jobs(fits, jobs, is_search=options.search is not None)) as results:
         pipeline = next(results)
         note = getattr(pipeline[-1], "note_", "")
+        folds = chain.from_iterable(results)
         runs = [
-            _make_run(features, clf, splits, options, results, on_run(splits), note)
+            _make_run(features, clf, splits, options, folds, on_run(splits), note)
             for splits in all_splits
         ]
     return Validated(runs, pipeline)
-
-
-def _make_fits(
-    features: Features, clf: str, splits: Splits, options: ClassifierOptions
-) -> list[Any]:
-    """One delayed call of `_fit_fold` for each fold of each repeat."""
-    _check_splits(features, splits)
-    is_grouped = splits.strategy == "grouped"
-    fit_fold = delayed(_fit_fold)
-    fits = []
-    for folds in splits.repeats:
-        for fold in folds:
-            fits.append(fit_fold(clf, options, features, fold, splits.holdout, is_grouped))
-    return fits
 
 
 def _check_splits(features: Features, splits: Splits) -> None:
@@ -213,61 +162,6 @@ def _check_splits(features: Features, splits: Splits) -> None:
 
 def _fit_all(clf: str, options: ClassifierOptions, features: Features, rows: Int) -> Pipeline:
     return fit_rows(make_model(clf, options), features, rows)
-
-
-def _fit_fold(
-    clf: str,
-    options: ClassifierOptions,
-    features: Features,
-    fold: Fold,
-    holdout: Int,
-    is_grouped: bool,
-) -> FoldResult:
-    start = time.perf_counter()
-    # The model is made here: a fitted forest is large, and a job stays in memory until all jobs
-    # are done.
-    model = fit_rows(make_model(clf, options), features, fold.train, grouped=is_grouped)
-    fitted = time.perf_counter()
-    scores = score_rows(model, features, fold.test)
-    predicted = time.perf_counter()
-    held_scores = score_rows(model, features, holdout) if len(holdout) else scores[:0]
-    fit = FoldFit(
-        n_classes_train=len(model.classes_),
-        seconds_fit=fitted - start,
-        seconds_predict=predicted - fitted,
-        params=getattr(model[-1], "params_", None),
-    )
-    note = getattr(model[-1], "note_", "")
-    return FoldResult(scores, held_scores, fit, note, getattr(model[-1], "skipped_", ()))
-
-
-def fit_rows(model: Pipeline, features: Features, rows: Int, *, grouped: bool = True) -> Pipeline:
-    """Fit `model` on `rows` of the features; labels are codes into `class_names`.
-
-    With `grouped`, a classifier that makes inner folds of its training rows keeps groups together.
-
-    Raises
-    ------
-    DataError
-        The classifier cannot learn from these rows.
-    """
-    groups = None
-    if grouped and features.groups is not None:
-        groups = features.groups[rows]
-    try:
-        return fit_pipeline(model, features.X[rows], features.y[rows], groups)
-    except ValueError as error:
-        raise DataError(explain_failure(model, features.y[rows], error)) from error
-
-
-def score_rows(model: Pipeline, features: Features, rows: Int) -> Float:
-    """Probabilities float64 (n_rows, n_classes) over all classes of the features.
-
-    A class that was not in training has probability 0.
-    """
-    scores = np.zeros((len(rows), len(features.class_names)))
-    scores[:, model.classes_] = class_scores(model, features.X[rows])
-    return scores
 
 
 def _make_run(

@@ -19,14 +19,12 @@ from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import paired_interval
 from fishfeat.classify.validation.cross_validation import (
-    FoldFit,
     Validated,
     describe_features,
-    fit_rows,
     run_from_scores,
-    score_rows,
     select_params,
 )
+from fishfeat.classify.validation.fold_fits import FoldFit, fit_rows, score_rows
 from fishfeat.classify.validation.inner_findings import find_missing_inner_folds
 from fishfeat.options import FitOptions
 from fishfeat.records import (

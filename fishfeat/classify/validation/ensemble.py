@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fishfeat.classify.validation.cross_validation import FoldFit, run_from_scores
+from fishfeat.classify.validation.cross_validation import run_from_scores
+from fishfeat.classify.validation.fold_fits import FoldFit
 from fishfeat.errors import DataError, SplitError
 from fishfeat.records import Features, Float, Run, RunKind, Splits
 

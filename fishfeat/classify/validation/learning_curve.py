@@ -12,7 +12,7 @@ from joblib import delayed
 from fishfeat.classify.estimators.registry import make_classifier
 from fishfeat.classify.parallel import count_results, run_jobs
 from fishfeat.classify.statistics.metrics import evaluate, paired_interval
-from fishfeat.classify.validation.cross_validation import fit_rows, score_rows
+from fishfeat.classify.validation.fold_fits import fit_rows, score_rows
 from fishfeat.errors import DataError
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Float, Fold, Int, OnProgress, Splits

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from fishfeat.classify.estimators.registry import make_classifier
 from fishfeat.classify.parallel import count_results, run_jobs
-from fishfeat.classify.validation.cross_validation import fit_rows, score_rows
+from fishfeat.classify.validation.fold_fits import fit_rows, score_rows
 from fishfeat.errors import SplitError
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Fold, OnProgress, Splits

@@ -24,7 +24,8 @@ from fishfeat.classify.estimators.forest import CalibratedForest
 from fishfeat.classify.estimators.registry import fit_pipeline, make_classifier
 from fishfeat.classify.predictors.probabilities import apply_temperature
 from fishfeat.classify.statistics.reliability import calibration_error
-from fishfeat.classify.validation.cross_validation import cross_validate, fit_rows, score_rows
+from fishfeat.classify.validation.cross_validation import cross_validate
+from fishfeat.classify.validation.fold_fits import fit_rows, score_rows
 from fishfeat.classify.validation.splits import make_splits
 from fishfeat.options import SplitOptions
 from fishfeat.records import Features

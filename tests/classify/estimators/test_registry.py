@@ -18,7 +18,7 @@ from fishfeat.classify.estimators.centroid import CentroidClassifier
 from fishfeat.classify.estimators.exact_rbf_svc import ExactRBFSVC
 from fishfeat.classify.estimators.registry import CLASSIFIERS, DEFAULT_CLASSIFIERS, make_classifier
 from fishfeat.classify.predictors.probabilities import class_scores
-from fishfeat.classify.validation.cross_validation import fit_rows, score_rows
+from fishfeat.classify.validation.fold_fits import fit_rows, score_rows
 from fishfeat.errors import DataError
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features

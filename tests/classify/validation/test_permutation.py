@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fishfeat.classify.validation import cross_validation
+from fishfeat.classify.validation import fold_fits
 from fishfeat.classify.validation.permutation import score_shuffled_labels, shuffle_labels
 from fishfeat.classify.validation.search import Searched
 from fishfeat.classify.validation.splits import make_splits
@@ -58,12 +58,12 @@ def test_training_on_scored_rows_is_detected(
     features = make_features((12, 12, 12), class_effect=0)
     splits = make_splits(features)
     assert not score_shuffled_labels(features, "knn", splits, n_shuffles=3).is_above_chance
-    original = cross_validation.fit_rows
+    original = fold_fits.fit_rows
 
     def fit_all_rows(model: Any, features: Features, rows: Any, *, grouped: bool) -> Any:
         return original(model, features, np.arange(len(features)), grouped=grouped)
 
-    monkeypatch.setattr(cross_validation, "fit_rows", fit_all_rows)
+    monkeypatch.setattr(fold_fits, "fit_rows", fit_all_rows)
     assert score_shuffled_labels(features, "knn", splits, n_shuffles=3).is_above_chance
 
 

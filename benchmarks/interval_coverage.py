@@ -1,6 +1,6 @@
 """Measure how often the 95 % intervals of a score hold the score on new animals.
 
-    python benchmarks/coverage.py --shared ../shared --vectors coverage-vectors --samples 1000
+    python benchmarks/interval_coverage.py --shared ../shared --vectors coverage-vectors --samples 1000
 
 Each sample takes whole groups of a larger set at random. fishfeat cross-validates logistic
 regression on the sample and gives intervals. The same classifier, fitted on the whole sample, then
@@ -37,7 +37,7 @@ import numpy as np
 import fishfeat as ff
 from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import evaluate
-from fishfeat.classify.validation.cross_validation import fit_rows, score_rows
+from fishfeat.classify.validation.fold_fits import fit_rows, score_rows
 from fishfeat.classify.validation.search import make_model
 from fishfeat.images.grouping.near_duplicates import find_near_duplicates
 from fishfeat.images.grouping.rules import group_images
