@@ -1,6 +1,6 @@
 """Measure how often the 95 % intervals of a score hold the score on new animals.
 
-    python benchmarks/interval_coverage.py --shared ../shared --vectors coverage-vectors --samples 1000
+    python benchmarks/interval_coverage.py --shared ../shared --vectors vectors --samples 1000
 
 Each sample takes whole groups of a larger set at random. fishfeat cross-validates logistic
 regression on the sample and gives intervals. The same classifier, fitted on the whole sample, then
