@@ -20,7 +20,7 @@ Vectors = NDArray[Any]
 # Takes points (n, dim) and the numbers of their functions (n,): values (n,), gradients (n, dim).
 Evaluate = Callable[[Vectors, Int], tuple[Float, Vectors]]
 # Steps that are remembered; share of the promised fall that is enough.
-_N_STEPS, _ENOUGH = 20, 1e-4
+N_STEPS, _ENOUGH = 20, 1e-4
 # A search is lost in rounding after this many steps without a new smallest value, or in a step
 # this short.
 _MOST_IDLE, _SHORTEST = 10, 1e-8
@@ -88,7 +88,7 @@ class _Search:
         self._gradient = gradient
         self._smallest = value
         self._n_idle = 0
-        self._steps: deque[tuple[Vectors, Vectors, float]] = deque(maxlen=_N_STEPS)
+        self._steps: deque[tuple[Vectors, Vectors, float]] = deque(maxlen=N_STEPS)
         self._direction = -gradient
         self._length = min(1.0, 1 / max(float(np.linalg.norm(gradient)), 1e-12))
 

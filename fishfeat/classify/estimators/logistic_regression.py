@@ -21,6 +21,7 @@ from fishfeat.classify.estimators.base import (
     ProbabilityClassifier,
     encode_class_weight,
 )
+from fishfeat.classify.estimators.lbfgs import N_STEPS
 from fishfeat.classify.estimators.softmax_regression import Problem, Solution, solve
 from fishfeat.records import Float, Int
 
@@ -162,6 +163,11 @@ def fits_together(pipeline: Any, y: NDArray[Any], rows: Int, dim: int) -> bool:
     if steps != [StandardScaler, LogisticRegression] or len(rows) <= _WORTH * dim:
         return False
     return len(np.unique(y[rows])) > 1
+
+
+def count_numbers(n_images: int, dim: int, n_classes: int) -> int:
+    """How many numbers a regression holds beside its images: logits, and the steps it remembers."""
+    return n_classes * (n_images + 2 * N_STEPS * dim)
 
 
 def fit_together(regressions: Sequence[FoldRegression], X: NDArray[Any], y: Int) -> None:

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from fishfeat.classify.estimators.logistic_regression import (
     FoldRegression,
+    count_numbers,
     fit_together,
     fits_together,
 )
@@ -23,9 +24,9 @@ from fishfeat.errors import DataError
 from fishfeat.options import ClassifierOptions
 from fishfeat.records import Features, Float, Fold, Int, Parameter, Splits
 
-# Folds that are fitted together, and the most logits of these. Neither depends on the machine:
-# scores are the same on any number of cores.
-_TOGETHER, _MOST_LOGITS = 3, 10**8
+# Folds that are fitted together, and the most numbers that they may hold. Neither depends on the
+# machine: scores are the same on any number of cores.
+_TOGETHER, _MOST_NUMBERS = 3, 10**8
 
 
 class FoldFit(NamedTuple):
@@ -92,8 +93,8 @@ def _split_folds(
     y, dim = features.y, features.dim
     if not all(fits_together(model, y, fold.train, dim) for fold in folds):
         return [[fold] for fold in folds]
-    n_logits = len(features) * len(features.class_names)
-    size = max(1, min(_TOGETHER, _MOST_LOGITS // n_logits))
+    n_numbers = count_numbers(len(features), dim, len(features.class_names))
+    size = max(1, min(_TOGETHER, _MOST_NUMBERS // n_numbers))
     return [list(folds[i : i + size]) for i in range(0, len(folds), size)]
 
 

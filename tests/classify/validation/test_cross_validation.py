@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from fishfeat.classify import parallel
+from fishfeat.classify.estimators.logistic_regression import count_numbers
 from fishfeat.classify.estimators.registry import CLASSIFIERS, make_classifier
 from fishfeat.classify.statistics.intervals import score_intervals
 from fishfeat.classify.statistics.metrics import evaluate
@@ -686,8 +687,8 @@ def test_how_many_folds_are_fitted_together_depends_on_their_size(
     ]
     assert sizes("logreg") == [3, 2]
     assert sizes("svc") == [1] * 5
-    n_logits = len(leaky) * len(leaky.class_names)
-    monkeypatch.setattr(module, "_MOST_LOGITS", 2 * n_logits)
+    n_numbers = count_numbers(len(leaky), leaky.dim, len(leaky.class_names))
+    monkeypatch.setattr(module, "_MOST_NUMBERS", 2 * n_numbers)
     assert sizes("logreg") == [2, 2, 1]
-    monkeypatch.setattr(module, "_MOST_LOGITS", 1)
+    monkeypatch.setattr(module, "_MOST_NUMBERS", 1)
     assert sizes("logreg") == [1] * 5
