@@ -7,9 +7,12 @@ import io
 import json
 import logging
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fishfeat.errors import StorageError
@@ -35,11 +38,30 @@ class Console:
         One JSON document on stdout instead of tables.
     quiet
         No messages but warnings, and no progress bars.
+    cache, commands
+        The cache folder where an option named it, and the names of all commands: a command that is
+        shown names the folder, too, so that it can be pasted.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        cache: Path | None = None,
+        commands: Sequence[str] = (),
+    ) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self._cache = cache
+        self._command = re.compile(rf"\bfishfeat (?=({'|'.join(commands)})\b)")
+
+    def _show(self, text: str) -> str:
+        """Text for a terminal; the commands in it name the cache folder that was named."""
+        if self._cache is not None:
+            option = f"fishfeat --cache {shlex.quote(str(self._cache))} "
+            text = self._command.sub(lambda _: option, text)
+        return printable(text)
 
     @cached_property
     def out(self) -> RichConsole:
@@ -109,7 +131,7 @@ class Console:
         """Print a result as text, unless JSON was asked for."""
         if not self.as_json:
             with _writing_results():
-                self.out.print(printable(text), markup=False)
+                self.out.print(self._show(text), markup=False)
 
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""
@@ -119,7 +141,7 @@ class Console:
         """Print an error on stderr."""
         from rich.text import Text
 
-        self.err.print(Text("Error: ", style="bold red") + Text(printable(message)))
+        self.err.print(Text("Error: ", style="bold red") + Text(self._show(message)))
 
     def log(self, record: logging.LogRecord) -> None:
         """Print a message of the library on stderr."""
@@ -129,7 +151,7 @@ class Console:
     def _print_styled(self, message: str, style: str) -> None:
         from rich.text import Text
 
-        self.err.print(Text(printable(message), style=style))
+        self.err.print(Text(self._show(message), style=style))
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Print a table; columns after the first are aligned right.
@@ -144,8 +166,18 @@ class Console:
             self.out.print(Text(printable(title), style="bold"))
         cells = [[printable(str(cell)) for cell in row] for row in rows]
         width = self.out.width if self.out.is_terminal else WIDE
-        for part in split_columns(columns, cells, width=width):
+        parts = split_columns(columns, cells, width=width)
+        if any(_table_width(_column_widths(columns, cells, part)) > width for part in parts):
+            self._list_rows(columns, cells)
+            return
+        for part in parts:
             self._print_part(columns, cells, part, width=width)
+
+    def _list_rows(self, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+        """Print a table line by line: two of its columns are too wide for the terminal."""
+        for first, *others in cells:
+            pairs = zip(columns[1:], others, strict=True)
+            self.say("\n  ".join([first, *(f"{name}: {cell}" for name, cell in pairs if cell)]))
 
     def _print_part(
         self,
@@ -155,16 +187,11 @@ class Console:
         *,
         width: int,
     ) -> None:
-        """Print some columns as a table, or line by line where two of them are too wide."""
+        """Print some columns as a table."""
         from rich.console import Console as RichConsole
         from rich.markup import escape
         from rich.table import Table
 
-        if _table_width(_column_widths(columns, cells, part)) > width:
-            for row in cells:
-                lines = [row[0], *(f"{columns[i]}: {row[i]}" for i in part[1:])]
-                self.say("\n  ".join(lines))
-            return
         table = Table()
         heads = _fold_heads(columns, cells, part, width=width)
         for i, head in zip(part, heads, strict=True):

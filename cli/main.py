@@ -68,7 +68,15 @@ def configure(
 ) -> None:
     """Options for every command."""
     make_streams_safe()
-    console = Console(as_json=as_json, quiet=quiet)
+    # A cache of the environment holds for the next command, too.
+    source = ctx.get_parameter_source("cache")
+    is_named = source is not None and source.name == "COMMANDLINE"
+    console = Console(
+        as_json=as_json,
+        quiet=quiet,
+        cache=cache if is_named else None,
+        commands=[*_list_commands(), "export"],
+    )
     console.show_log()
     ctx.obj = Session(cache=cache, debug=debug, console=console)
 
@@ -429,6 +437,10 @@ def main() -> None:
     select_command(sys.argv[1:])()
 
 
+def _list_commands() -> list[str]:
+    return [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+
+
 def select_command(args: Sequence[str]) -> typer.Typer:
     """The application with the command alone that `args` name: to make all takes a while.
 
@@ -439,7 +451,7 @@ def select_command(args: Sequence[str]) -> typer.Typer:
         if word == "--cache":
             next(words, None)
         elif not word.startswith("-"):
-            names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback]
+            names = _list_commands()
             if word not in names:
                 return app
             selected = copy.copy(app)

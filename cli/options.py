@@ -235,8 +235,8 @@ Classifiers = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME",
-        help="svc, rf, xgb, logreg, linear-svc, knn, lda, centroid or dummy. May be repeated. "
-        "[default: svc, rf, xgb]",
+        help="logreg, svc, rf, xgb, linear-svc, knn, lda, centroid or dummy. May be repeated. "
+        "[default: logreg, svc, rf, xgb]",
     ),
 ]
 Folds = Annotated[

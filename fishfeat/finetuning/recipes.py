@@ -224,9 +224,10 @@ class Recipe:
         stages = []
         for text in self.stages.split(","):
             train, _, epochs = text.strip().rpartition(":")
-            if not epochs.isdecimal() or int(epochs) < 1:
+            if not epochs.isdecimal() or int(epochs) < 1 or train == "last":
                 raise DataError(
-                    f"stages must be parts with their epochs, such as 'head:5,full:2'; got {text!r}"
+                    "stages must be parts, each with its epochs, such as 'head:5,last:4:2'; got "
+                    f"{text!r} without epochs."
                 )
             check_train(train, "stages")
             stages.append(Stage(train, int(epochs)))

@@ -204,8 +204,13 @@ def _find_named(dataset: Dataset, saved: Mapping[str, Path], name: str) -> Path:
     ]
     if len(matches) == 1:
         return matches[0]
+    if matches:
+        raise ModelError(
+            f"{dataset.name!r} has {len(matches)} saved models called {name!r}: "
+            f"{', '.join(path.name for path in matches)}. `fishfeat models` lists their scores."
+        )
     raise ModelError(
-        f"{dataset.name!r} has {len(matches) or 'no'} saved models called {name!r}."
+        f"{dataset.name!r} has no saved model called {name!r}."
         f"{did_you_mean(name, saved)} It has {', '.join(saved)}."
     )
 

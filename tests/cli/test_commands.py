@@ -330,7 +330,7 @@ def test_predict_names_images_and_gives_reasons(run, fish, tmp_path):
     document = run("--json", "predict", good, "--model", "knn")
     assert document["predictions"][0]["label"] == "bass"
     message = run("predict", good, "--model", "knnn", code=1)
-    assert "has no saved models called 'knnn'" in message
+    assert "has no saved model called 'knnn'" in message
 
 
 def test_what_is_passed_over_is_said_by_every_command_that_takes_a_folder(run, fish, said):
@@ -807,3 +807,22 @@ def test_every_command_calls_boxes_boxes_and_an_empty_margin_is_the_default(run,
     file.write_text(json.dumps(data))
     told = CliRunner().invoke(cli.app, ["predict", str(file), "--out", "rows.csv"])
     assert "1 of 12 boxes cannot be read" in " ".join(told.stderr.split())
+
+
+def test_shown_commands_name_the_cache_that_an_option_named(run, tmp_path, monkeypatch):
+    assert "fishfeat --cache 'my cache' extract" in run("--cache", "my cache", "fit", code=1)
+    assert "fishfeat --cache other demo" in run("--cache", "other", "report", code=1)
+    assert "--cache" not in run("fit", code=1)
+    monkeypatch.setenv("FISHFEAT_CACHE", str(tmp_path / "of-the-shell"))
+    assert "--cache" not in run("fit", code=1)
+
+
+def test_of_models_with_one_name_those_alone_are_named(run, fish):
+    run("extract", fish, *TINY)
+    run("fit", "--clf", "knn", "--clf", "dummy", "--cv", 3)
+    run("extract", fish, "--backbone", "random:test_resnet", "--img-size", 40)
+    run("fit", "--clf", "knn", "--cv", 3)
+    message = run("predict", fish, "--model", "knn", code=1)
+    assert "2 saved models" in message
+    assert message.count("knn-on-") == 2
+    assert "dummy" not in message

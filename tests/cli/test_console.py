@@ -49,7 +49,11 @@ def test_one_table_where_it_fits_and_the_first_column_in_each_where_not():
 
 
 def test_what_fits_nowhere_is_told_line_by_line():
-    assert "centroid-search\n  grouped accuracy: 0.844\n" in printed(20)
+    text = printed(20)
+    assert "centroid-search\n  grouped accuracy: 0.844\n" in text
+    # One block for each row, with all of its columns.
+    assert [text.count(row[0]) for row in ROWS] == [1, 1]
+    assert text.index("12.1") < text.index("centroid-search")
 
 
 def test_a_file_gets_one_wide_table_whatever_the_terminal(monkeypatch):

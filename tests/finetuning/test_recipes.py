@@ -38,6 +38,7 @@ from fishfeat.options import FinetuneOptions
         ("stages", "head:5,full"),
         ("stages", "head:5,tail:2"),
         ("stages", "head:²"),
+        ("stages", "head:5,last:4"),
         ("head", "dense"),
         ("head", "dropout 2"),
         ("head_start", "warm"),
