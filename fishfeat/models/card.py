@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from fishfeat.models.saved import SavedModel
 from fishfeat.records import BackboneSpec
 
@@ -36,6 +38,11 @@ def write_card(saved: SavedModel) -> str:
         "- It needs the network with the fingerprint "
         f"{saved.fingerprint[:12]}, and refuses another one.",
     ]
+    if backbone.source == "local-dir":
+        lines.append(
+            f"- That network is a folder, `{os.path.basename(backbone.name)}`. Give it to others "
+            "together with this one, and add `--backbone local-dir:FOLDER` where it has moved."
+        )
     if scores is not None and scores.split != "grouped":
         lines.append(
             "- No groups were known. If images of one animal were in training and test, its "
@@ -44,7 +51,7 @@ def write_card(saved: SavedModel) -> str:
     lines += [
         "- The two files hold numbers and names, no code.",
         "",
-        "Use it with `fishfeat predict IMAGES`, or `fishfeat.load_model(FOLDER)` in Python.",
+        "Use it with `fishfeat predict IMAGES --model FOLDER`, or `fishfeat.load_model(FOLDER)` in Python.",
     ]
     return "\n".join(lines) + "\n"
 

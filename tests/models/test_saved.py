@@ -71,6 +71,16 @@ def test_a_model_says_what_it_is(folder: Path, model: Model) -> None:
         assert fact in card
 
 
+def test_the_card_names_the_folder_of_a_tuned_network(features: Features, tmp_path: Path) -> None:
+    tuned = BackboneSpec("local-dir", "/cache/networks/tuned")
+    model = fit_model(dataclasses.replace(features, spec=tuned), "logreg")
+    card = (model.save(tmp_path / "tuned") / "README.md").read_text()
+    assert "`tuned`" in card
+    assert "--backbone local-dir:" in card
+    plain = (fit_model(features, "logreg").save(tmp_path / "plain") / "README.md").read_text()
+    assert "--backbone" not in plain
+
+
 def test_a_loaded_model_is_saved_as_it_was(folder: Path, tmp_path: Path) -> None:
     load_model(folder).save(tmp_path / "again")
     for file in (DESCRIPTION, ARRAYS, "README.md"):
