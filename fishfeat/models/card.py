@@ -51,7 +51,8 @@ def write_card(saved: SavedModel) -> str:
     lines += [
         "- The two files hold numbers and names, no code.",
         "",
-        "Use it with `fishfeat predict IMAGES --model FOLDER`, or `fishfeat.load_model(FOLDER)` in Python.",
+        "Use it with `fishfeat predict IMAGES --model FOLDER`, or with "
+        "`fishfeat.load_model(FOLDER)` in Python.",
     ]
     return "\n".join(lines) + "\n"
 
