@@ -128,7 +128,7 @@ def test_a_model_that_cannot_be_exported_leaves_the_file(fitted, tmp_path, monke
     out.write_text("mine")
     with pytest.raises(DataError, match="to must be"):
         export_model("tflite", out=out, cache=pond.cache)
-    with pytest.raises(ModelError, match="no saved models called"):
+    with pytest.raises(ModelError, match="no saved model called"):
         export_model(model="svc", out=out, cache=pond.cache)
     monkeypatch.setattr(onnx_export, "TOLERANCE", 0.0)
     with pytest.raises(ModelError, match="not exported"):
