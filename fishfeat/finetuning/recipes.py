@@ -227,7 +227,7 @@ class Recipe:
             if not epochs.isdecimal() or int(epochs) < 1 or train == "last":
                 raise DataError(
                     "stages must be parts, each with its epochs, such as 'head:5,last:4:2'; got "
-                    f"{text!r} without epochs."
+                    f"{text!r}."
                 )
             check_train(train, "stages")
             stages.append(Stage(train, int(epochs)))
